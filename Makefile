@@ -1,0 +1,48 @@
+# Environments are made when a target needs them, and again when their requirements change.
+
+PYTHON ?= python3
+CORE := .venv/core/bin
+TEST_GROUPS := $(patsubst tests/%_group,%,$(wildcard tests/*_group))
+SOAK_MINUTES ?= 15
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all soak bench check clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z<>-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  make test-GROUP     one test group in its own environment: $(TEST_GROUPS)"
+
+demo: environment-demo  ## a real catalog into a published release, a change of 1 %, a search
+	@.venv/demo/bin/python examples/demo/run.py
+
+test: environment-core  ## the core tests
+	@$(CORE)/python -m pytest --junitxml=build/reports/core.xml
+
+test-%: environment-%
+	@.venv/$*/bin/python -m pytest tests/$*_group --junitxml=build/reports/$*.xml
+
+test-all: test $(TEST_GROUPS:%=test-%)  ## the tests of every group
+
+soak: environment-core  ## the large counts, part after part; a rerun goes on where the last one ended
+	@more=75; while [ $$more -eq 75 ]; do \
+		$(CORE)/python -m pytest --soak --soak-minutes=$(SOAK_MINUTES); more=$$?; \
+	done; exit $$more
+
+bench: environment-core  ## every benchmark
+	@set -- $(wildcard benchmarks/[a-z]*.py); [ $$# -gt 0 ] || echo "benchmarks/ has none yet"; \
+	for file do echo "== $$file"; $(CORE)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+check: environment-core  ## lint, format, types, layers, lengths: all of them, then the verdict
+	@export PATH="$(CURDIR)/$(CORE):$$PATH"; failed=""; \
+	for check in "ruff check --quiet" "ruff format --check --quiet" "mypy" "lint-imports --no-logo" \
+			"python tools/check_lengths.py"; do \
+		echo "== $$check"; $$check || failed="$$failed [$$check]"; \
+	done; \
+	[ -z "$$failed" ] || { echo "check failed:$$failed"; exit 1; }
+
+clean:  ## remove all that make has made: environments, reports, caches, the demo's output
+	rm -rf .venv build demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+environment-%:
+	@$(PYTHON) tools/environment.py $*

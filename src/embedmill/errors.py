@@ -1,0 +1,178 @@
+"""Every error that Embedmill raises on purpose, as one tree.
+
+    EmbedmillError                     exit 1
+    ├── SpecError                      2   a spec or an option is wrong: file, line, field, what is allowed
+    ├── MissingExtra                   2   an optional dependency is absent; names the pip extra
+    ├── CatalogError                   1   the catalog cannot be read as the spec says
+    ├── ModelError                     1   a model package is incomplete, damaged or does not fit
+    ├── StoreError                     1
+    │   ├── ObjectMissing                  no object under that key
+    │   ├── ObjectExists                   a create-if-absent found the key taken
+    │   ├── PreconditionFailed             the object changed since it was read
+    │   ├── StoreFull                  75  no space left; free some and run again
+    │   └── StoreDenied                    the store may not be written (or read)
+    ├── RunError                       1
+    │   ├── RunMissing                     no such run, or nothing to resume
+    │   ├── ShardsMissing              75  shards without a commit record; run `resume`
+    │   ├── WorkerFailed                   worker processes kept failing
+    │   └── AccountingError                read != embedded + reused + empty + quarantined
+    ├── ReleaseError                   1
+    │   ├── ReleaseMissing                 no such release, or nothing published yet
+    │   ├── ReleaseCorrupt                 bytes differ from the manifest; names the file
+    │   └── ReleaseIncompatible            the question does not fit the release
+    ├── PublishError                   1
+    │   ├── PublishLost                75  another run took the log number; plan again
+    │   └── PublishUnknown             75  no answer; the next run finds out
+    ├── GateFailed                     3   a gate stopped the candidate; the live release is untouched
+    ├── Held                           3   a rollback set a hold; `release unhold` lifts it
+    └── Yielded                        75  the device was wanted back; the rest is for another attempt
+
+The numbers are process exit codes; a child without one has its parent's. `4` (published, with
+quarantined items) and `130` (interrupted at a checkpoint) are outcomes and not errors.
+Every message says what was found and where; `hint` says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EmbedmillError(Exception):
+    """Root of the tree: a message for people, a stable `code` for programs, a `hint` on what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def code(self) -> str:
+        """Stable name for programs, for example `SpecError`."""
+        return type(self).__name__
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class SpecError(EmbedmillError):
+    """A spec file or option is wrong; the message names file, line or field."""
+
+    exit_code = 2
+
+
+class MissingExtra(EmbedmillError):
+    """An optional dependency is not installed."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, extra: str) -> None:
+        super().__init__(f"{what} is not installed", hint=f"pip install 'embedmill[{extra}]'")
+        self.extra = extra
+
+
+class CatalogError(EmbedmillError):
+    """The catalog cannot be read as the spec says."""
+
+
+class ModelError(EmbedmillError):
+    """A model package is incomplete, damaged, or does not fit what was asked of it."""
+
+
+class StoreError(EmbedmillError):
+    """The store did not do what was asked."""
+
+
+class ObjectMissing(StoreError):
+    """No object under that key."""
+
+
+class ObjectExists(StoreError):
+    """A create-if-absent found the key taken."""
+
+
+class PreconditionFailed(StoreError):
+    """The object is not the one that the caller read."""
+
+
+class StoreFull(StoreError):
+    """No space left where the store writes."""
+
+    exit_code = 75
+
+
+class StoreDenied(StoreError):
+    """The store refused access."""
+
+
+class RunError(EmbedmillError):
+    """A run cannot go on."""
+
+
+class RunMissing(RunError):
+    """No such run, or none to resume."""
+
+
+class ShardsMissing(RunError):
+    """Some shards have no commit record yet."""
+
+    exit_code = 75
+
+
+class WorkerFailed(RunError):
+    """Worker processes kept failing; the message has the last one's words."""
+
+
+class AccountingError(RunError):
+    """Items were lost or doubled: nothing may be published."""
+
+
+class ReleaseError(EmbedmillError):
+    """A release cannot be used."""
+
+
+class ReleaseMissing(ReleaseError):
+    """No such release."""
+
+
+class ReleaseCorrupt(ReleaseError):
+    """A file of the release is not what its manifest says."""
+
+
+class ReleaseIncompatible(ReleaseError):
+    """The release cannot answer that kind of question."""
+
+
+class PublishError(EmbedmillError):
+    """The candidate did not go live."""
+
+
+class PublishLost(PublishError):
+    """Another run took the log number."""
+
+    exit_code = 75
+
+
+class PublishUnknown(PublishError):
+    """The store gave no answer; the entry may or may not exist."""
+
+    exit_code = 75
+
+
+class GateFailed(EmbedmillError):
+    """A gate stopped the candidate."""
+
+    exit_code = 3
+
+
+class Held(EmbedmillError):
+    """A rollback set a hold on publishing."""
+
+    exit_code = 3
+
+
+class Yielded(EmbedmillError):
+    """The worker gave its device back."""
+
+    exit_code = 75

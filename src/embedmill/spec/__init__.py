@@ -1,0 +1,21 @@
+"""What users write (`pipeline.yaml`, `model.yaml`) and what Embedmill persists, as pydantic models."""
+
+from embedmill.spec.loading import load_model_spec, load_pipeline_spec
+from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, RuntimeSpec, TextInput
+from embedmill.spec.pipeline import CatalogSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
+
+__all__ = [
+    "CatalogSpec",
+    "EncoderInputs",
+    "GateLimits",
+    "ImageInput",
+    "IndexSpec",
+    "InputSpec",
+    "ModelSpec",
+    "PipelineSpec",
+    "RuntimeSpec",
+    "TextInput",
+    "WorkSpec",
+    "load_model_spec",
+    "load_pipeline_spec",
+]

@@ -1,0 +1,300 @@
+"""Every persisted document, and the JSON that commands print: versioned, canonical, kept together.
+
+Changing one needs a new version, a golden file and a decision note. Paths in `FileEntry` are relative to
+the pipeline's folder in the store in runs (but a plan's model lies in the release), and to the release's
+folder in releases. Times are UTC, in
+ISO 8601. Digests are SHA-256 in hex, but fingerprints are BLAKE2b-128.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from embedmill.errors import StoreError
+from embedmill.spec.pipeline import PipelineSpec
+
+
+def now() -> str:
+    """The time, as documents write it."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+class Part(BaseModel):
+    """A piece of a document; frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Document(Part):
+    """A whole document: its JSON has `schema`, sorted keys, and a newline at the end."""
+
+    SCHEMA: ClassVar[str]
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes: equal documents have equal bytes."""
+        return canonical_json(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The document as JSON values, with its schema."""
+        return {"schema": self.SCHEMA, **self.model_dump(mode="json")}
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Self:
+        """Parse a document; `where` names it in errors.
+
+        Raises:
+            StoreError: It is damaged, or has another schema.
+        """
+        try:
+            values = json.loads(data)
+            schema = values.pop("schema")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise StoreError(f"{where}: not a {cls.SCHEMA} document") from None
+        if schema != cls.SCHEMA:
+            raise StoreError(f"{where}: found schema {schema}, expected {cls.SCHEMA}")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"]))
+            raise StoreError(f"{where}: not a valid {cls.SCHEMA}: {field}: {first['msg']}") from None
+
+
+def canonical_json(values: dict[str, Any]) -> bytes:
+    """Sorted keys, two spaces, UTF-8, one newline at the end."""
+    return (json.dumps(values, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class FileEntry(Part):
+    """A file and what its bytes must be; `rows` where it is a table."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    rows: int | None = None
+
+
+class Counts(Part):
+    """Items of a plan. new + changed + unchanged + quarantined = total; `deleted` is beside it."""
+
+    total: int
+    new: int
+    changed: int
+    unchanged: int
+    deleted: int
+    duplicates: int
+    quarantined: int
+    empty: int
+
+
+class Estimate(Part):
+    """How long the work should take, and where that number comes from."""
+
+    seconds: float | None
+    source: str
+
+
+class ReleaseName(Part):
+    """A release and the log entry that first published it."""
+
+    release: str
+    number: int
+
+
+class ShardPlan(Part):
+    """A contiguous fingerprint range of the rows to compute; `cost` is in characters and images."""
+
+    name: str
+    rows: int
+    cost: int
+    file: FileEntry
+
+
+class ProfileRecord(Part):
+    """`embedmill.types.Profile`, written down."""
+
+    runtime: str
+    runtime_version: str
+    device: str
+    precision: str
+    threads: int
+    batch_tokens: int
+    batch_images: int
+    libraries: dict[str, str]
+
+
+class Plan(Document):
+    """The frozen work of one run. Everything after it is a function of it."""
+
+    SCHEMA: ClassVar[str] = "plan/1"
+
+    run: str
+    pipeline: PipelineSpec
+    root: str
+    created: str
+    base: ReleaseName | None
+    catalog_digest: str
+    model: tuple[FileEntry, ...]
+    package_digest: str
+    encoder_digest: str
+    dimension: int
+    items: Counts
+    excluded: int
+    compute: int
+    reused_vectors: int
+    why: str
+    shards: tuple[ShardPlan, ...]
+    item_parts: tuple[FileEntry, ...]
+    quarantine: FileEntry
+    estimate: Estimate
+
+
+class CommitRecord(Document):
+    """The attempt that won a shard. Created once: it is the arbiter."""
+
+    SCHEMA: ClassVar[str] = "commit/1"
+
+    run: str
+    shard: str
+    attempt: str
+    worker: str
+    vectors: FileEntry | None
+    rejected: FileEntry | None
+    profile: ProfileRecord
+    rows: int
+    seconds: float
+    created: str
+
+
+class Lease(Document):
+    """Who works on a shard. Advisory: it saves work and decides nothing."""
+
+    SCHEMA: ClassVar[str] = "lease/1"
+
+    shard: str
+    worker: str
+    host: str
+    pid: int
+    process_started: float
+    beat: int
+
+
+class Segment(Part):
+    """Vectors that one release wrote, in parts sorted by fingerprint, and their index."""
+
+    name: str
+    parts: tuple[FileEntry, ...]
+    index: FileEntry | None
+    rows: int
+    live: int
+
+
+class Content(Document):
+    """What a candidate holds. A release is CONTENT, the gates' verdicts and a report."""
+
+    SCHEMA: ClassVar[str] = "content/1"
+
+    release: str
+    pipeline: PipelineSpec
+    created: str
+    base: ReleaseName | None
+    package_digest: str
+    encoder_digest: str
+    content_digest: str
+    dimension: int
+    dtype: Literal["float32"]
+    items: tuple[FileEntry, ...]
+    segments: tuple[Segment, ...]
+    model: tuple[FileEntry, ...]
+    goldens: tuple[FileEntry, ...]
+    quarantine: FileEntry
+    profiles: tuple[ProfileRecord, ...]
+    counts: Counts
+    embedded: int
+    reused: int
+    empty: int
+    quarantined: int
+    computed: int
+    compacted: bool
+    seconds: float
+
+
+class Verdict(Part):
+    """What one gate says of a candidate."""
+
+    gate: str
+    passed: bool
+    accepted: bool = False
+    found: float | None = None
+    limit: float | None = None
+    message: str
+
+
+class Gates(Document):
+    """All verdicts on one candidate."""
+
+    SCHEMA: ClassVar[str] = "gates/1"
+
+    release: str
+    baseline: ReleaseName | None
+    verdicts: tuple[Verdict, ...]
+    created: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing stands against publishing."""
+        return all(verdict.passed or verdict.accepted for verdict in self.verdicts)
+
+
+class Manifest(Document):
+    """Every file of a release. `digest` is the SHA-256 of this document's bytes with `digest` empty."""
+
+    SCHEMA: ClassVar[str] = "manifest/1"
+
+    release: str
+    content_digest: str
+    files: tuple[FileEntry, ...]
+    created: str
+    digest: str = ""
+
+    def sealed(self) -> Manifest:
+        """This manifest with its own digest filled in."""
+        empty = self.model_copy(update={"digest": ""})
+        return empty.model_copy(update={"digest": sha256(empty.to_bytes())})
+
+
+class Terminal(Document):
+    """How a run ended. Created once, kept for ever."""
+
+    SCHEMA: ClassVar[str] = "terminal/1"
+
+    run: str
+    outcome: Literal["publish", "abandon"]
+    number: int | None
+    why: str
+    created: str
+
+
+class LogEntry(Document):
+    """One step of a pipeline's history. Created once under its number, never rewritten or deleted."""
+
+    SCHEMA: ClassVar[str] = "log/1"
+
+    number: int
+    kind: Literal["publish", "rollback", "unhold", "pin", "unpin", "retire"]
+    release: str
+    manifest_digest: str
+    parent: str
+    transaction: str
+    note: str
+    created: str

@@ -1,0 +1,154 @@
+"""Reads spec files: YAML with line numbers, environment overrides, errors that say what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from embedmill.errors import SpecError
+from embedmill.spec.model import ModelSpec
+from embedmill.spec.pipeline import PipelineSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+ENV_PREFIX = "EMBEDMILL_"
+OTHER_SETTINGS = frozenset({"EMBEDMILL_CACHE"})
+"""Environment variables with our prefix that are no part of a spec."""
+
+
+def load_pipeline_spec(path: Path, environment: Mapping[str, str] | None = None) -> PipelineSpec:
+    """Read a `pipeline.yaml`; `EMBEDMILL_CATALOG__SOURCE=…` overrides `catalog.source`, and so on.
+
+    Raises:
+        SpecError: With file, line and field, what was found and what is allowed.
+    """
+    document, node = _read(path)
+    for name, value in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith(ENV_PREFIX) and name not in OTHER_SETTINGS:
+            _override(document, name, value)
+    return _validate(PipelineSpec, document, node, path)
+
+
+def load_model_spec(path: Path) -> ModelSpec:
+    """Read a `model.yaml`.
+
+    Raises:
+        SpecError: With file, line and field, what was found and what is allowed.
+    """
+    document, node = _read(path)
+    return _validate(ModelSpec, document, node, path)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], yaml.Node]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such file", hint="`embedmill init` writes one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SpecError(f"{where}: not valid YAML: {problem}") from error
+    if node is None or not isinstance(document, dict):
+        raise SpecError(f"{path}: expected a mapping of keys to values, found {type(document).__name__}")
+    return document, node
+
+
+def _override(document: dict[str, Any], name: str, value: str) -> None:
+    """Set the key that an environment variable names; its value is read as YAML."""
+    keys = name.removeprefix(ENV_PREFIX).lower().split("__")
+    if keys[0] not in PipelineSpec.model_fields:
+        allowed = ", ".join(f"{ENV_PREFIX}{field.upper()}" for field in PipelineSpec.model_fields)
+        raise SpecError(f"environment: {name} names no key of a pipeline", hint=f"allowed: {allowed}")
+    target = document
+    for key in keys[:-1]:
+        inner = target.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise SpecError(f"environment: {name}: `{key}` is not a section")
+        target = inner
+    try:
+        target[keys[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SpecError(f"environment: {name}={value!r} is not valid YAML") from error
+
+
+def _validate(kind: type[ModelT], document: dict[str, Any], node: yaml.Node, path: Path) -> ModelT:
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        more = error.error_count() - 1
+        message = f"{path}:{_line(node, first['loc'])}: {_explain(kind, first)}"
+        raise SpecError(message + (f" (and {more} more)" if more else "")) from None
+
+
+def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:
+    """Line of the deepest part of `location` that the file has; keys that are absent have their parent's."""
+    line = node.start_mark.line + 1
+    for part in location:
+        found: yaml.Node | None = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, found = key.start_mark.line + 1, value
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = node.value[part]
+            line = found.start_mark.line + 1
+        if found is None:
+            break
+        node = found
+    return line
+
+
+def _explain(kind: type[BaseModel], error: ErrorDetails) -> str:
+    location = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    found = error.get("input")
+    match error["type"]:
+        case "extra_forbidden":
+            allowed = _keys_at(kind, error["loc"][:-1])
+            near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
+            guess = f"did you mean `{near[0]}`? " if near else ""
+            return f"unknown key `{location}`; {guess}allowed: {', '.join(allowed)}"
+        case "missing":
+            return f"`{location}` is missing"
+        case "value_error":
+            said = error["msg"].removeprefix("Value error, ")
+            return f"`{location}`: {said}" if location else said
+    said = error["msg"][:1].lower() + error["msg"][1:]
+    return f"`{location}`: found {found!r}; {said}"
+
+
+def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Keys that the section at `location` allows, from the JSON Schema."""
+    schema = kind.model_json_schema()
+    here: dict[str, Any] = schema
+    for part in location:
+        here = _resolve(schema, here)
+        if isinstance(part, int):
+            here = here.get("items") or (here.get("prefixItems") or [{}])[0]
+        else:
+            here = here.get("properties", {}).get(part) or here.get("additionalProperties") or {}
+    return list(_resolve(schema, here).get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+    for option in here.get("anyOf", []):
+        if option.get("type") != "null":
+            here = option
+            break
+    reference = here.get("$ref")
+    return schema["$defs"][reference.rsplit("/", 1)[1]] if isinstance(reference, str) else here

@@ -1,0 +1,102 @@
+"""`pipeline.yaml`: one use case, that is (catalog, model, store, gates)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """A frozen part of a spec; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CatalogSpec(Section):
+    """The source table and which of its columns mean what."""
+
+    source: str = Field(
+        description="A file, a folder or a glob: Parquet, CSV, JSONL or Arrow. Relative to the spec's "
+        "folder, or `store:PATH` for objects in the store."
+    )
+    id: str = Field(description="The column that names an item; any scalar type, kept as it is.")
+    format: Literal["parquet", "csv", "jsonl", "arrow"] | None = Field(
+        default=None, description="The source's format; told from the file name where absent."
+    )
+    where: str | None = Field(
+        default=None, description="A filter in SQL's WHERE syntax, such as `active = true AND price > 10`."
+    )
+    display: tuple[str, ...] = Field(
+        default=(), description="Columns that searches and exports show. They never change a vector."
+    )
+    images: str | None = Field(
+        default=None,
+        description="Where image references lead: a folder (relative to the spec's), or `store:PREFIX` for "
+        "object keys. Absent: the folder of the source.",
+    )
+    types: dict[str, str] = Field(
+        default_factory=dict,
+        description="Column types for CSV and JSONL where guessing is wrong, such as {price: float64}.",
+    )
+
+
+class IndexSpec(Section):
+    """How a release is searched."""
+
+    kind: Literal["flat", "hnsw"] = Field(
+        default="hnsw", description="`flat` is exact. `hnsw` is approximate and fast on large segments."
+    )
+    exact_below: int = Field(
+        default=20_000, ge=0, description="Segments with fewer vectors than this are searched exactly anyway."
+    )
+    links: int = Field(default=32, ge=4, le=128, description="HNSW: links per node (M).")
+    build_effort: int = Field(
+        default=128, ge=8, description="HNSW: candidates while building (efConstruction)."
+    )
+    search_effort: int = Field(default=128, ge=8, description="HNSW: candidates while searching (efSearch).")
+
+
+class GateLimits(Section):
+    """What a candidate may not exceed, as shares of the items read."""
+
+    quarantine: Share = Field(default=0.01, description="Share of items that may be quarantined.")
+    empty: Share = Field(default=0.20, description="Share of items that may have an empty input.")
+    churn: Share = Field(
+        default=0.10,
+        description="Share of the live release's items that may be deleted or changed; beyond it the feed is "
+        "taken to be broken.",
+    )
+
+
+class WorkSpec(Section):
+    """How the work is cut and placed."""
+
+    shard_rows: int = Field(default=2048, ge=1, description="Rows in a shard of average cost.")
+    workers: int | None = Field(
+        default=None, ge=1, description="Worker processes of the local engine; a core each where absent."
+    )
+    batch_tokens: int = Field(default=512, ge=1, description="Tokens in a batch of text, padding included.")
+    batch_images: int = Field(default=16, ge=1, description="Images in a batch.")
+    attempts: int = Field(default=3, ge=1, description="Worker losses in a row before a run gives up.")
+
+
+class PipelineSpec(Section):
+    """One use case. Paths are relative to the folder of the spec's file."""
+
+    name: Name = Field(description="The pipeline's folder in the store.")
+    catalog: CatalogSpec
+    model: str = Field(description="The folder of a model package.")
+    store: str = Field(description="A folder, such as ./mill, or a URL.")
+    engine: Literal["local"] = Field(default="local", description="Where worker loops run.")
+    index: IndexSpec = IndexSpec()
+    gates: GateLimits = GateLimits()
+    work: WorkSpec = WorkSpec()
+    compact_above: Share = Field(
+        default=0.20,
+        description="Segments are compacted when more than this share of rows is dead or in deltas.",
+    )
+    goldens: int = Field(default=256, ge=1, description="Items whose raw inputs and vectors a release keeps.")

@@ -1,0 +1,132 @@
+"""Value types that every layer shares.
+
+Shape legend, used as suffixes: N items or rows, D dimensions, T tokens, Q queries, K hits.
+`vectors_ND` is float32 unless its name says otherwise; a `key` is a `/`-separated path in a store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Vectors: TypeAlias = npt.NDArray[np.float32]
+"""float32[N, D]"""
+
+Digests: TypeAlias = npt.NDArray[np.bytes_]
+"""S16[N]: 128-bit digests; numpy orders them as memcmp does, which is the order of every sorted file."""
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+"""bool[N]"""
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+"""int64[N]: row numbers; -1 means none."""
+
+DIGEST_BYTES = 16
+
+
+class ItemState(StrEnum):
+    """What an item of a release is: it has a vector, or its input was empty."""
+
+    EMBEDDED = "embedded"
+    EMPTY = "empty"
+
+
+class Reason(StrEnum):
+    """Why an item is in quarantine."""
+
+    NULL_ID = "null-id"
+    DUPLICATE_ID = "duplicate-id"
+    UNREADABLE_ROW = "unreadable-row"
+    IMAGE_MISSING = "image-missing"
+    IMAGE_INVALID = "image-invalid"
+    SOURCE_CHANGED = "source-changed"
+    NOT_FINITE = "not-finite"
+
+
+class Rejection(NamedTuple):
+    """Why one row could not be embedded."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class CanonicalColumn:
+    """What an encoder will see of one input, for N rows, as bytes: the stuff of fingerprints."""
+
+    name: str
+    kind: Literal["text", "image"]
+    values: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything beside package and row order that may move a vector's bits; recorded with every attempt.
+
+    `libraries` has the versions of what decodes and tokenizes, such as {"tokenizers": "0.21.0"}.
+    """
+
+    runtime: str
+    runtime_version: str
+    device: str
+    precision: str
+    threads: int
+    batch_tokens: int
+    batch_images: int
+    libraries: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder made of N rows.
+
+    `vectors_ND[i]` is zero where `rejected` has row i; rows keep their order.
+    """
+
+    vectors_ND: Vectors
+    rejected: Mapping[int, Rejection]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer of a search: `fields` are the release's display columns."""
+
+    id: Any
+    score: float
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an engine is to run one worker loop."""
+
+    worker: str
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """What an engine knows of one worker loop: `exit_code` None while it runs; `said` has its last words."""
+
+    worker: str
+    exit_code: int | None
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is: `done` of `total` (None: unknown) `unit`s."""
+
+    stage: str
+    done: int = 0
+    total: int | None = None
+    unit: str = "items"
+    failed: int = 0

@@ -1,0 +1,81 @@
+"""tools/environment.py makes an environment once, and again only when its files change."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "environment.py"
+
+BACKEND = """
+import zipfile
+
+def build_editable(directory, config_settings=None, metadata_directory=None):
+    with zipfile.ZipFile(directory + "/tiny-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n")
+        wheel.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr("tiny-1.dist-info/RECORD", "")
+    return "tiny-1-py3-none-any.whl"
+"""
+CREATING = f".venv/core: creating, with Python {sys.version.split()[0]}"
+REQUIREMENTS = ".venv/core: installing requirements/core.txt"
+PROJECT = ".venv/core: installing embedmill from this checkout"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout whose project builds without any package, so that nothing is fetched."""
+    for folder in ("tools", "requirements"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(TOOL, tmp_path / "tools")
+    (tmp_path / "backend.py").write_text(BACKEND)
+    (tmp_path / "pyproject.toml").write_text(
+        '[build-system]\nrequires=[]\nbuild-backend="backend"\nbackend-path=["."]'
+    )
+    (tmp_path / "requirements" / "core.txt").write_text("-r shared.txt\n")
+    (tmp_path / "requirements" / "shared.txt").write_text("# nothing\n")
+    return tmp_path
+
+
+def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "tools/environment.py", *arguments]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+
+
+def steps(checkout: Path) -> list[str]:
+    made = make(checkout, "core")
+    assert made.returncode == 0, made.stderr
+    return made.stdout.splitlines()
+
+
+def test_only_what_changed_is_made_again(checkout: Path) -> None:
+    assert steps(checkout) == [CREATING, REQUIREMENTS, PROJECT]
+    assert steps(checkout) == []
+
+    with (checkout / "pyproject.toml").open("a") as project:
+        project.write("\n# changed\n")
+    assert steps(checkout) == [PROJECT]
+
+    (checkout / "requirements" / "shared.txt").write_text("# an included file changed\n")
+    assert steps(checkout) == [CREATING, REQUIREMENTS, PROJECT]
+
+
+def test_a_failed_install_shows_what_pip_said_and_leaves_no_stamp(checkout: Path) -> None:
+    requirements = checkout / "requirements" / "core.txt"
+    requirements.write_text("./missing-1-py3-none-any.whl\n")
+    failed = make(checkout, "core")
+    assert failed.returncode == 1
+    assert "missing-1-py3-none-any.whl" in failed.stderr
+    assert "failed, see above" in failed.stderr
+    assert not list((checkout / ".venv" / "core").glob("*.stamp"))
+
+
+def test_an_unknown_group_is_refused(checkout: Path) -> None:
+    refused = make(checkout, "nonesuch")
+    assert refused.returncode == 1
+    assert refused.stderr == "no group 'nonesuch': there is no requirements/nonesuch.txt\n"
+    assert not (checkout / ".venv").exists()
