@@ -1,0 +1,19 @@
+"""Where releases and runs live. `base` is the seam; one file per implementation."""
+
+from embedmill.store.base import Body, Copies, LocalPaths, ObjectInfo, Store, checked_key, join_key
+from embedmill.store.opening import cache_folder, copy, download, fetch, open_store
+
+__all__ = [
+    "Body",
+    "Copies",
+    "LocalPaths",
+    "ObjectInfo",
+    "Store",
+    "cache_folder",
+    "checked_key",
+    "copy",
+    "download",
+    "fetch",
+    "join_key",
+    "open_store",
+]

@@ -1,0 +1,131 @@
+"""The store seam: six methods, and the optional powers as protocols of their own.
+
+Keys are `/`-separated, relative, without `.` or `..` parts. A body is bytes, or the path of a local
+file whose bytes are stored. An ETag changes whenever the object's bytes do.
+
+The protocol rests on `put_if_absent`: of any number of callers, exactly one gets an ETag and all others
+get `ObjectExists`; it is never emulated by a check and then a write.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+from embedmill.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Body: TypeAlias = bytes | Path
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What the store knows of an object without reading it."""
+
+    key: str
+    size_bytes: int
+    etag: str
+
+
+class Store(ABC):
+    """Objects by key. `url` opens the same store again, in any process."""
+
+    url: str
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Bytes of the object.
+
+        Raises:
+            ObjectMissing: There is none.
+        """
+
+    @abstractmethod
+    def head(self, key: str) -> ObjectInfo:
+        """Size and ETag of the object.
+
+        Raises:
+            ObjectMissing: There is none.
+        """
+
+    @abstractmethod
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Objects below the folder `prefix` ("" is all), in order of their keys.
+
+        May miss objects that were created while it runs: nothing safe may rest on it.
+        """
+
+    @abstractmethod
+    def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
+        """Create or replace the object and return its ETag.
+
+        Raises:
+            PreconditionFailed: `if_match` is given, and the object has another ETag or is missing.
+        """
+
+    @abstractmethod
+    def put_if_absent(self, key: str, body: Body) -> str:
+        """Create the object and return its ETag; whole or not at all, and durable once returned.
+
+        Raises:
+            ObjectExists: The key is taken; perhaps by us, if an earlier try's answer was lost.
+        """
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove the object; one that is missing is no error."""
+
+
+@runtime_checkable
+class LocalPaths(Protocol):
+    """A store whose objects are local files."""
+
+    def path(self, key: str) -> Path:
+        """Where the object's bytes lie; read only.
+
+        Raises:
+            ObjectMissing: There is none.
+        """
+        ...
+
+
+@runtime_checkable
+class Copies(Protocol):
+    """A store that copies objects without moving their bytes through the caller."""
+
+    def copy_if_absent(self, source: str, target: str) -> None:
+        """Make `target` the same object as `source`.
+
+        Raises:
+            ObjectMissing: There is no `source`.
+            ObjectExists: `target` is taken.
+        """
+        ...
+
+
+def checked_key(key: str) -> str:
+    """The key, if it is one.
+
+    Raises:
+        StoreError: It is absolute, empty, or has empty, `.` or `..` parts.
+    """
+    parts = key.split("/")
+    if not key or "\0" in key or any(part in {"", ".", ".."} for part in parts):
+        raise StoreError(
+            f"{key!r} is not a key", hint="a key is a relative path without empty, `.` or `..` parts"
+        )
+    return key
+
+
+def join_key(*parts: str) -> str:
+    """One key of several parts; empty parts vanish."""
+    return str(PurePosixPath(*(part for part in parts if part)))
+
+
+def read_body(body: Body) -> bytes:
+    """The bytes of a body."""
+    return body if isinstance(body, bytes) else body.read_bytes()
