@@ -1,0 +1,104 @@
+"""Drives worker loops to the end of a run: starts them, watches the store, replaces those that are lost."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from embedmill.engines import LocalEngine
+from embedmill.errors import WorkerFailed, Yielded
+from embedmill.release.runs import WorkState, work_state
+from embedmill.types import Placement, Progress, WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from embedmill.engines import Engine
+    from embedmill.release.layout import Home
+    from embedmill.spec.documents import Plan
+
+POLL_S = 0.2
+HOPELESS = frozenset({1, 2})
+"""Exit codes that another try would not change: the worker said what is wrong."""
+YIELDED = 75
+
+
+def drive(home: Home, plan: Plan, run_url: str, on_progress: Callable[[Progress], None]) -> None:
+    """Place loops on the plan's engine and return when every shard is committed.
+
+    Raises:
+        WorkerFailed: Loops cannot work, or were lost too often without getting anything done.
+        Yielded: All loops gave their devices back.
+    """
+    state = work_state(home, plan)
+    on_progress(_progress(state))
+    if state.complete:
+        return
+    engine = LocalEngine()
+    try:
+        _watch(home, plan, engine, run_url, on_progress)
+    finally:
+        engine.stop()
+
+
+def _watch(
+    home: Home, plan: Plan, engine: Engine, run_url: str, on_progress: Callable[[Progress], None]
+) -> None:
+    places = _placements(plan)
+    engine.start(run_url, places)
+    committed, losses = -1, 0
+    while True:
+        states = engine.states()  # before the store, so that an ended loop's last commit is seen
+        state = work_state(home, plan)
+        on_progress(_progress(state))
+        if state.complete:
+            return
+        if state.committed > committed:
+            committed, losses = state.committed, 0
+        lost = _lost(states)
+        losses += len(lost)
+        if losses > plan.pipeline.work.attempts:
+            raise WorkerFailed(
+                f"run {plan.run}: {losses} workers in a row were lost without finishing a shard; "
+                f"the last one {_ending(lost[-1])}",
+                hint="finished shards are kept; `embedmill resume` goes on",
+            )
+        engine.start(run_url, [place for place in places if place.worker in {gone.worker for gone in lost}])
+        if all(known.exit_code == YIELDED for known in states):
+            raise Yielded(
+                f"run {plan.run}: all workers stopped; {_ending(states[-1])}",
+                hint="`embedmill resume` goes on",
+            )
+        time.sleep(POLL_S)
+
+
+def _lost(states: Sequence[WorkerState]) -> list[WorkerState]:
+    """Loops that ended although work is left, and that another try may help.
+
+    Raises:
+        WorkerFailed: A loop said that it cannot work.
+    """
+    for state in states:
+        if state.exit_code in HOPELESS:
+            raise WorkerFailed(
+                f"worker {state.worker}: {state.said or f'ended with exit code {state.exit_code}'}"
+            )
+    return [state for state in states if state.exit_code not in {None, YIELDED}]
+
+
+def _ending(state: WorkerState) -> str:
+    code = state.exit_code or 0
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return f"{how}: {state.said}" if state.said else how
+
+
+def _placements(plan: Plan) -> list[Placement]:
+    """A loop a core, one thread each, and no more loops than shards."""
+    cores = len(os.sched_getaffinity(0))
+    count = min(plan.pipeline.work.workers or cores, len(plan.shards))
+    return [Placement(f"local-{number}") for number in range(count)]
+
+
+def _progress(state: WorkState) -> Progress:
+    return Progress("embed", state.rows_done, state.rows, "vectors")

@@ -1,0 +1,26 @@
+"""The engine seam: places worker loops and reports on them. It knows nothing about embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedmill.types import Placement, WorkerState
+
+
+class Engine(Protocol):
+    """Runs `embedmill worker --run <url>` somewhere. A loop that ends is not started again by itself."""
+
+    def start(self, run_url: str, placements: Sequence[Placement]) -> None:
+        """Start a loop for each placement; one that runs under that name already is left alone."""
+        ...
+
+    def states(self) -> list[WorkerState]:
+        """The state of every loop that was started, under its newest start."""
+        ...
+
+    def stop(self) -> None:
+        """Ask all loops to stop after their batch, wait, then end those that linger."""
+        ...

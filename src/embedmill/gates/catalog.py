@@ -1,0 +1,71 @@
+"""Gates on where the items went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedmill.spec.documents import Verdict
+
+if TYPE_CHECKING:
+    from embedmill.release.reader import Release
+
+
+def accounting(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG001 - the seam
+    """Every item read was embedded, reused, empty or quarantined; files hold just those."""
+    content = candidate.content
+    there = content.embedded + content.reused + content.empty
+    found, rows = there + content.quarantined, sum(entry.rows or 0 for entry in content.items)
+    passed = (
+        found == content.counts.total and rows == there and content.quarantine.rows == content.quarantined
+    )
+    return Verdict(
+        gate="accounting",
+        passed=passed,
+        found=found,
+        limit=content.counts.total,
+        message=f"{content.counts.total} read = {content.embedded} embedded + {content.reused} reused + "
+        f"{content.empty} empty + {content.quarantined} quarantined; item files have {rows} rows",
+    )
+
+
+def quarantine(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG001 - the seam
+    """The share of items that could not be embedded."""
+    content = candidate.content
+    limit = content.pipeline.gates.quarantine
+    return _share("quarantine", content.quarantined, content.counts.total, limit, "items are quarantined")
+
+
+def empty(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG001 - the seam
+    """The share of items without any input."""
+    content = candidate.content
+    return _share(
+        "empty",
+        content.empty,
+        content.counts.total,
+        content.pipeline.gates.empty,
+        "items have an empty input",
+    )
+
+
+def churn(candidate: Release, baseline: Release | None) -> Verdict:
+    """The share of the live release's items that vanished or changed: a broken feed shows here.
+
+    A new model may read other fields, so that all items look changed: then only the deleted ones count.
+    """
+    if baseline is None:
+        return Verdict(gate="churn", passed=True, message="nothing was published yet")
+    content, before = candidate.content, sum(entry.rows or 0 for entry in baseline.content.items)
+    same_model = content.encoder_digest == baseline.content.encoder_digest
+    moved = content.counts.deleted + (content.counts.changed if same_model else 0)
+    what = (
+        "of the live items are deleted or changed"
+        if same_model
+        else "of the live items are deleted (new model)"
+    )
+    return _share("churn", moved, before, content.pipeline.gates.churn, what)
+
+
+def _share(gate: str, part: int, whole: int, limit: float, what: str) -> Verdict:
+    share = part / whole if whole else 0.0
+    message = f"{part} of {whole} {what}: {share:.2%}, allowed {limit:.2%}"
+    return Verdict(gate=gate, passed=share <= limit, found=share, limit=limit, message=message)

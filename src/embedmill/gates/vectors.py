@@ -1,0 +1,96 @@
+"""Gates on the vectors that the run itself computed; older ones passed when they were new."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedmill.model import ModelPackage
+from embedmill.spec.documents import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embedmill.release.reader import Release
+    from embedmill.types import Vectors
+
+NORM_TOLERANCE = 1e-3
+CONSTANT_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class Vectorcheck:
+    """Counts one kind of bad vector."""
+
+    gate: str
+    what: str
+    bad: int
+    rows: int
+
+    def verdict(self) -> Verdict:
+        """No bad vector is allowed."""
+        message = f"{self.bad} of {self.rows} new vectors {self.what}"
+        return Verdict(gate=self.gate, passed=self.bad == 0, found=self.bad, limit=0, message=message)
+
+
+def dimension(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG001 - the seam
+    """Every vector has the declared length and type."""
+    want = candidate.content.dimension
+    found = {(part.shape[1], str(part.dtype)) for part in _new_parts(candidate, baseline=None)}
+    passed = found <= {(want, candidate.content.dtype)}
+    said = ", ".join(f"{dtype}[{width}]" for width, dtype in sorted(found)) or "no vectors"
+    return Verdict(
+        gate="dimension", passed=passed, message=f"found {said}, declared {candidate.content.dtype}[{want}]"
+    )
+
+
+def finite(candidate: Release, baseline: Release | None) -> Verdict:
+    """No NaN and no infinity."""
+    bad = rows = 0
+    for part in _new_parts(candidate, baseline):
+        bad, rows = bad + int((~np.isfinite(part).all(axis=1)).sum()), rows + len(part)
+    return Vectorcheck("finite", "have values that are not finite", bad, rows).verdict()
+
+
+def not_zero(candidate: Release, baseline: Release | None) -> Verdict:
+    """No vector of zeros."""
+    bad = rows = 0
+    for part in _new_parts(candidate, baseline):
+        bad, rows = bad + int((~part.any(axis=1)).sum()), rows + len(part)
+    return Vectorcheck("non-zero", "are zero", bad, rows).verdict()
+
+
+def not_constant(candidate: Release, baseline: Release | None) -> Verdict:
+    """Distinct inputs do not all get one vector, and no vector has one value all along."""
+    bad = rows = 0
+    low = high = None
+    for part in _new_parts(candidate, baseline):
+        if part.shape[1] > 1:
+            bad += int((np.ptp(part, axis=1) < CONSTANT_SPREAD).sum())
+        rows += len(part)
+        low = part.min(axis=0) if low is None else np.minimum(low, part.min(axis=0))
+        high = part.max(axis=0) if high is None else np.maximum(high, part.max(axis=0))
+    if rows > 1 and low is not None and high is not None and float((high - low).max()) < CONSTANT_SPREAD:
+        bad = rows
+    return Vectorcheck("non-constant", "are constant, or all the same", bad, rows).verdict()
+
+
+def norms(candidate: Release, baseline: Release | None) -> Verdict:
+    """Unit length, where the model declares it."""
+    if ModelPackage.open(candidate.model_folder).spec.normalize == "none":
+        return Verdict(gate="norms", passed=True, message="the model does not declare unit length")
+    bad = rows = 0
+    for part in _new_parts(candidate, baseline):
+        off = np.abs(np.linalg.norm(part, axis=1) - 1.0) > NORM_TOLERANCE
+        bad, rows = bad + int(off.sum()), rows + len(part)
+    return Vectorcheck("norms", f"are off unit length by more than {NORM_TOLERANCE:g}", bad, rows).verdict()
+
+
+def _new_parts(candidate: Release, baseline: Release | None) -> Iterator[Vectors]:
+    """float32[N, D] parts of the segments that the baseline does not have."""
+    known = {segment.name for segment in baseline.content.segments} if baseline is not None else set()
+    for segment in candidate.content.segments:
+        if segment.name not in known:
+            yield from (part.vectors_ND for part in candidate.segment_parts(segment))

@@ -1,0 +1,79 @@
+"""Approximate search by FAISS's HNSW graphs (extra `faiss`)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedmill.errors import MissingExtra, ReleaseCorrupt
+from embedmill.index.base import Nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from embedmill.spec import IndexSpec
+    from embedmill.types import Mask, Vectors
+
+
+class HnswIndex:
+    """A graph over one segment's vectors, in the order of its rows."""
+
+    def __init__(self, index: Any, search_effort: int) -> None:
+        """Search a loaded FAISS index with this efSearch."""
+        self._index = index
+        self._effort = search_effort
+
+    @classmethod
+    def build(cls, parts: Iterable[Vectors], dimension: int, spec: IndexSpec) -> HnswIndex:
+        """Build from float32[N, D] arrays, in order.
+
+        Raises:
+            MissingExtra: FAISS is not installed.
+        """
+        faiss = _faiss()
+        index = faiss.IndexHNSWFlat(dimension, spec.links, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = spec.build_effort
+        for part in parts:
+            index.add(np.ascontiguousarray(part))
+        return cls(index, spec.search_effort)
+
+    @classmethod
+    def load(cls, file: Path, search_effort: int) -> HnswIndex:
+        """Read an index file.
+
+        Raises:
+            ReleaseCorrupt: It is none.
+            MissingExtra: FAISS is not installed.
+        """
+        faiss = _faiss()
+        try:
+            return cls(faiss.read_index(str(file)), search_effort)
+        except RuntimeError as error:
+            raise ReleaseCorrupt(f"{file}: not a FAISS index: {str(error).splitlines()[0]}") from error
+
+    def save(self, file: Path) -> None:
+        """Write the index to a file."""
+        _faiss().write_index(self._index, str(file))
+
+    def search(self, queries_QD: Vectors, k: int, live: Mask) -> Nearest:
+        """The `k` best live rows, as far as the graph finds them."""
+        faiss = _faiss()
+        k = min(k, self._index.ntotal)
+        options = faiss.SearchParametersHNSW(efSearch=max(self._effort, 2 * k))
+        if not live.all():
+            bits = np.packbits(live, bitorder="little")
+            options.sel = faiss.IDSelectorBitmap(bits)
+        scores, rows = self._index.search(np.ascontiguousarray(queries_QD), k, params=options)
+        return Nearest(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
+
+
+def _faiss() -> ModuleType:
+    try:
+        import faiss
+    except ImportError:
+        raise MissingExtra("FAISS, which HNSW indexes need,", extra="faiss") from None
+    found: ModuleType = faiss
+    return found

@@ -1,0 +1,52 @@
+"""Exact search: every live vector is compared. The ground truth, and the choice for small segments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedmill.index.base import Nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedmill.types import Mask, Vectors
+
+
+class FlatIndex:
+    """Compares queries with the parts of a segment, one after the other."""
+
+    def __init__(self, parts: Sequence[Vectors]) -> None:
+        """Search these float32[N, D] arrays as one; nothing is copied."""
+        self.parts = tuple(parts)
+
+    def search(self, queries_QD: Vectors, k: int, live: Mask) -> Nearest:
+        """The `k` best live rows; ties go to the smaller row."""
+        rows, scores, start = [], [], 0
+        for part in self.parts:
+            score = queries_QD @ part.T
+            score[:, ~live[start : start + len(part)]] = -np.inf
+            best = _largest(score, k)
+            rows.append(best + start)
+            scores.append(np.take_along_axis(score, best, axis=1))
+            start += len(part)
+        if not rows:
+            empty = (len(queries_QD), 0)
+            return Nearest(np.zeros(empty, dtype=np.int64), np.zeros(empty, dtype=np.float32))
+        return best_of(np.concatenate(rows, axis=1), np.concatenate(scores, axis=1), k)
+
+
+def best_of(rows_QK: np.ndarray, scores_QK: np.ndarray, k: int) -> Nearest:
+    """The `k` best of candidates, in descending order; dead ones (minus infinity) become row -1."""
+    order = np.lexsort((rows_QK, -scores_QK), axis=1)[:, :k]
+    scores = np.take_along_axis(scores_QK, order, axis=1).astype(np.float32)
+    rows = np.take_along_axis(rows_QK, order, axis=1)
+    return Nearest(np.where(np.isneginf(scores), -1, rows).astype(np.int64), scores)
+
+
+def _largest(scores: np.ndarray, k: int) -> np.ndarray:
+    """Columns of each row's `k` largest scores, unordered."""
+    if scores.shape[1] <= k:
+        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    return np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]

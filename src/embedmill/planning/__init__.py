@@ -1,0 +1,5 @@
+"""From a catalog and the live release to the frozen work of one run."""
+
+from embedmill.planning.plan import Planner
+
+__all__ = ["Planner"]

@@ -1,0 +1,93 @@
+"""What rows cost, and how long the work should take."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from embedmill.catalog.frozen import with_images
+from embedmill.model import Encoder
+from embedmill.spec.documents import Estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from embedmill.catalog import ImageSource
+    from embedmill.model import ModelPackage
+    from embedmill.planning.freeze import FrozenShard
+    from embedmill.release.reader import Release
+    from embedmill.spec import EncoderInputs, WorkSpec
+    from embedmill.types import CanonicalColumn
+
+BYTES_PER_TOKEN = 4
+"""Of English text in WordPiece tokens; only the ratio between rows matters."""
+
+IMAGE_COST = 256
+"""One image, in tokens of text."""
+
+SAMPLE_ROWS = 48
+TRUSTED_VECTORS = 1000
+"""Vectors that a release must have computed for its rate to be taken over."""
+
+
+def row_costs(inputs: EncoderInputs, columns: Sequence[CanonicalColumn]) -> npt.NDArray[np.int64]:
+    """int64[N]: the estimated cost of each row, in tokens."""
+    total = np.zeros(len(columns[0].values), dtype=np.int64)
+    for column in columns:
+        text = inputs.root[column.name].text
+        if text is None:
+            total += IMAGE_COST
+        else:
+            lengths = np.fromiter(map(len, column.values), dtype=np.int64, count=len(column.values))
+            total += np.minimum(lengths // BYTES_PER_TOKEN + 2, text.max_length)
+    return total
+
+
+def estimate_work(
+    shards: Sequence[FrozenShard],
+    package: ModelPackage,
+    base: Release | None,
+    images: ImageSource,
+    work: WorkSpec,
+) -> Estimate:
+    """Seconds of the embedding stage: by the live release's rate, or measured on a few of the rows.
+
+    Raises:
+        ModelError: The model cannot be loaded: found out before any work starts.
+    """
+    rows = sum(shard.rows for shard in shards)
+    if not rows:
+        return Estimate(seconds=0.0, source="nothing to compute")
+    workers = min(work.workers or len(os.sched_getaffinity(0)), len(shards))
+    if base is not None and _rate_is_trusted(base, package):
+        seconds, computed = base.content.seconds, base.content.computed
+        source = f"the rate of release {base.name} on {workers} workers"
+    else:
+        seconds, computed = _measure(shards[len(shards) // 2], package, images, work)
+        source = f"measured on {computed} of the rows, for {workers} workers"
+    return Estimate(seconds=round(seconds / computed * rows / workers, 3), source=source)
+
+
+def _rate_is_trusted(base: Release, package: ModelPackage) -> bool:
+    same_model = base.content.encoder_digest == package.encoder_digest()
+    return same_model and base.content.computed >= TRUSTED_VECTORS and base.content.seconds > 0
+
+
+def _measure(
+    shard: FrozenShard, package: ModelPackage, images: ImageSource, work: WorkSpec
+) -> tuple[float, int]:
+    """Seconds for a number of rows, on one thread; rows in order of fingerprints are a random sample."""
+    with pa.memory_map(str(shard.file)) as source:
+        batch = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
+    encoder = Encoder.load(package, batch_tokens=work.batch_tokens, batch_images=work.batch_images)
+    rows, _ = with_images(batch, package.inputs("item").image_fields, images)
+    encoder.encode(rows.slice(0, 1))  # the first call makes buffers
+    started = time.perf_counter()
+    encoder.encode(rows)
+    return time.perf_counter() - started, len(rows)

@@ -1,0 +1,120 @@
+"""Third pass, by fingerprint: one row of each distinct new fingerprint, frozen and cut into shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from embedmill.digest import digests_from_arrow
+from embedmill.planning.spill import BUCKETS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embedmill.planning.spill import Spill
+    from embedmill.types import Mask
+
+SHARD_BYTES = 128 << 20
+"""Shards are cut here too, so that a worker can hold one whole."""
+
+
+@dataclass(frozen=True)
+class FrozenShard:
+    """Rows of one shard: `_fingerprint` ascending and distinct, then the encoder's fields."""
+
+    name: str
+    file: Path
+    rows: int
+    cost: int
+
+
+def count_distinct(prints: Spill) -> int:
+    """Distinct fingerprints in a spill of them."""
+    return sum(len(np.unique(_prints(prints.read(bucket)))) for bucket in range(BUCKETS))
+
+
+def freeze(folder: Path, spill: Spill, dropped: Mask, shard_rows: int) -> list[FrozenShard]:
+    """Write the rows to compute into shards of about equal cost, `shard_rows` rows each on average.
+
+    The rows, their order and the cuts depend on the catalog's contents, the base and `shard_rows` alone.
+    """
+    folder.mkdir()
+    rows = cost = 0
+    for bucket in range(BUCKETS):
+        costs = _distinct(spill.read(bucket), dropped).column("_cost").to_numpy()
+        rows, cost = rows + len(costs), cost + int(costs.sum())
+    if not rows:
+        return []
+    target = cost / max(1, round(rows / shard_rows))
+    cutter = _Cutter(folder, target)
+    for bucket in range(BUCKETS):
+        chosen = _distinct(spill.read(bucket), dropped)
+        if len(chosen):
+            cutter.add(chosen.drop_columns(["_row"]))
+        spill.drop(bucket)
+    return cutter.finish()
+
+
+class _Cutter:
+    """Starts a new shard when the summed cost passes the next multiple of the target, or bytes are many."""
+
+    def __init__(self, folder: Path, target: float) -> None:
+        self._folder, self._target = folder, target
+        self._pending: list[pa.Table] = []
+        self._shards: list[FrozenShard] = []
+        self._spent = self._current = 0
+
+    def add(self, rows: pa.Table) -> None:
+        costs = rows.column("_cost").to_numpy()
+        before = self._spent + np.cumsum(costs) - costs
+        shard = (before / self._target).astype(np.int64)
+        starts = np.flatnonzero(np.diff(shard, prepend=-1))
+        for start, end in zip(starts, [*starts[1:], len(shard)], strict=True):
+            self._append(rows.slice(start, end - start), int(shard[start]))
+        self._spent += int(costs.sum())
+
+    def finish(self) -> list[FrozenShard]:
+        self._write()
+        return self._shards
+
+    def _append(self, rows: pa.Table, shard: int) -> None:
+        pieces = -(-rows.nbytes // SHARD_BYTES)
+        for piece in np.array_split(np.arange(len(rows)), max(1, pieces)):
+            size = sum(table.nbytes for table in self._pending)
+            if self._pending and (shard != self._current or size >= SHARD_BYTES):
+                self._write()
+            self._pending.append(rows.slice(int(piece[0]), len(piece)))
+            self._current = shard
+
+    def _write(self) -> None:
+        if not self._pending:
+            return
+        table = pa.concat_tables(self._pending)
+        self._pending = []
+        name = f"{len(self._shards):05d}"
+        file = self._folder / f"{name}.arrow"
+        frozen = table.drop_columns(["_cost"])
+        with pa.ipc.new_file(str(file), frozen.schema) as writer:
+            writer.write_table(frozen)
+        self._shards.append(FrozenShard(name, file, len(table), int(table.column("_cost").to_numpy().sum())))
+
+
+def _distinct(table: pa.Table, dropped: Mask) -> pa.Table:
+    """Rows that are not dropped, one a fingerprint: the first in the catalog, ascending by fingerprint."""
+    table = table.filter(pa.array(~dropped[table.column("_row").to_numpy()]))
+    prints = _prints(table)
+    order = np.argsort(
+        prints, kind="stable"
+    )  # rows came in the catalog's order, so the first one stays first
+    ordered = prints[order]
+    first = np.ones(len(order), dtype=np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return table.take(pa.array(order[first]))
+
+
+def _prints(table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
+    column = table.column("_fingerprint").combine_chunks()
+    return digests_from_arrow(column.chunk(0) if isinstance(column, pa.ChunkedArray) else column)

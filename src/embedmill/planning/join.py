@@ -1,0 +1,154 @@
+"""Second pass, by id: duplicates, and what is new, changed, unchanged or deleted since the base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedmill.catalog import id_digests
+from embedmill.digest import digests_from_arrow, digests_to_arrow
+from embedmill.planning.spill import BUCKETS, Spill
+from embedmill.release.items import FINGERPRINT, ID, STATE, item_fingerprints, states
+from embedmill.types import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from embedmill.release.quarantine import QuarantineWriter
+    from embedmill.types import Digests, Mask
+
+PART_ROWS = 16_384
+PART_BYTES = 64 << 20
+BASE_SCHEMA = pa.schema([("_id_digest", pa.binary(16)), ("_fingerprint", pa.binary(16))])
+PRINT_SCHEMA = pa.schema([("_fingerprint", pa.binary(16))])
+
+
+@dataclass
+class Join:
+    """What the second pass found.
+
+    `dropped` is bool[rows of the catalog]: rows of duplicate ids. `kept_prints` has the fingerprints of all
+    items that need a vector.
+    """
+
+    dropped: Mask
+    kept_prints: Spill
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    empty: int = 0
+    parts: list[tuple[Path, int]] = field(default_factory=list)
+
+
+def spill_base(folder: Path, items: Iterable[pa.RecordBatch]) -> Spill:
+    """Spill the live release's items (`id`, `_fingerprint`) by id digest."""
+    spill = Spill(folder, BASE_SCHEMA)
+    for batch in items:
+        ids = id_digests(batch.column(ID))
+        columns = [digests_to_arrow(ids), digests_to_arrow(item_fingerprints(batch))]
+        spill.add(pa.RecordBatch.from_arrays(columns, schema=BASE_SCHEMA), ids)
+    return spill
+
+
+def join_ids(folder: Path, rows: int, by_id: Spill, base: Spill, quarantine: QuarantineWriter) -> Join:
+    """Compare the catalog's rows with the base's, a group of buckets at a time, and write the item parts."""
+    join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=Spill(folder / "prints", PRINT_SCHEMA))
+    (folder / "items").mkdir()
+    for number, group in enumerate(_groups(by_id)):
+        kept = [_join_bucket(bucket, by_id, base, join, quarantine) for bucket in group]
+        table = pa.concat_tables(kept)
+        if len(table) or number == 0:  # an empty catalog has one empty part, with its schema
+            file = folder / "items" / f"part-{number:05d}.parquet"
+            pq.write_table(table, file, compression="zstd", row_group_size=PART_ROWS)
+            join.parts.append((file, len(table)))
+    return join
+
+
+def _groups(spill: Spill) -> Iterator[range]:
+    """Consecutive buckets that together make a part of bounded size; every bucket is in one group."""
+    start, rows, size = 0, 0, 0
+    for bucket in range(BUCKETS):
+        full = rows + spill.rows[bucket] > PART_ROWS or size + spill.size_bytes[bucket] > PART_BYTES
+        if full and bucket > start:
+            yield range(start, bucket)
+            start, rows, size = bucket, 0, 0
+        rows, size = rows + spill.rows[bucket], size + spill.size_bytes[bucket]
+    yield range(start, BUCKETS)
+
+
+def _join_bucket(
+    bucket: int, by_id: Spill, base: Spill, join: Join, quarantine: QuarantineWriter
+) -> pa.Table:
+    """The bucket's items in order of id digests; counts go to `join`."""
+    table = by_id.read(bucket).combine_chunks()
+    ids = digests_from_arrow(_column(table, "_id_digest"))
+    order = np.argsort(ids, kind="stable")
+    table, ids = table.take(pa.array(order)), ids[order]
+    doubled = _doubled(ids)
+    _count_against_base(base.read(bucket), table, ids, doubled, join)
+    if doubled.any():
+        _reject_doubled(table.filter(pa.array(doubled)), join, quarantine)
+        table = table.filter(pa.array(~doubled))
+    empty = _column(table, "_empty").to_numpy(zero_copy_only=False)
+    join.empty += int(empty.sum())
+    prints = digests_from_arrow(_column(table, "_fingerprint"))[~empty]
+    join.kept_prints.add(pa.RecordBatch.from_arrays([digests_to_arrow(prints)], schema=PRINT_SCHEMA), prints)
+    return _items(table, empty)
+
+
+def _doubled(ids: Digests) -> Mask:
+    """bool[N]: rows of sorted `ids` whose id another row has too."""
+    doubled = np.zeros(len(ids), dtype=np.bool_)
+    same = ids[1:] == ids[:-1]
+    doubled[1:] |= same
+    doubled[:-1] |= same
+    return doubled
+
+
+def _count_against_base(base: pa.Table, table: pa.Table, ids: Digests, doubled: Mask, join: Join) -> None:
+    base = base.combine_chunks()
+    base_ids = digests_from_arrow(_column(base, "_id_digest"))
+    order = np.argsort(base_ids, kind="stable")
+    base_ids, base_prints = base_ids[order], digests_from_arrow(_column(base, "_fingerprint"))[order]
+    at = np.searchsorted(base_ids, ids)
+    known = np.zeros(len(ids), dtype=np.bool_)
+    inside = at < len(base_ids)
+    known[inside] = base_ids[at[inside]] == ids[inside]
+    same = np.zeros(len(ids), dtype=np.bool_)
+    same[known] = base_prints[at[known]] == digests_from_arrow(_column(table, "_fingerprint"))[known]
+    join.new += int((~known & ~doubled).sum())
+    join.changed += int((known & ~same & ~doubled).sum())
+    join.unchanged += int((same & ~doubled).sum())
+    join.deleted += len(base_ids) - len(np.unique(at[known]))
+
+
+def _reject_doubled(rows: pa.Table, join: Join, quarantine: QuarantineWriter) -> None:
+    numbers = _column(rows, "_row").to_numpy()
+    join.dropped[numbers] = True
+    quarantine.add(
+        Reason.DUPLICATE_ID,
+        ids=rows.column("id").to_pylist(),
+        rows=numbers.tolist(),
+        details=["another row has the same id"] * len(rows),
+    )
+
+
+def _items(table: pa.Table, empty: Mask) -> pa.Table:
+    """Item rows: `id`, `_fingerprint`, `_state`, display columns under their own names."""
+    columns = {ID: table.column("id"), FINGERPRINT: table.column("_fingerprint"), STATE: states(empty)}
+    for name in table.schema.names:
+        if name.startswith("d:"):
+            columns[name.removeprefix("d:")] = table.column(name)
+    return pa.table(columns)
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    """A column of a table in one chunk."""
+    column = table.column(name).combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,217 @@
+"""The plan of one run: read the catalog once, compare it with the live release, freeze what must be computed.
+
+Data flows one way: catalog → scan (fingerprints, spilled by id and by fingerprint) → join by id (item
+parts, counts) → freeze by fingerprint (shards) → plan.json, which is written last and makes it all count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedmill.catalog import CatalogReader, ImageSource
+from embedmill.errors import SpecError
+from embedmill.planning.estimate import estimate_work
+from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
+from embedmill.planning.join import Join, join_ids, spill_base
+from embedmill.planning.scan import Scan, Scanner
+from embedmill.release.items import FINGERPRINT, ID
+from embedmill.release.layout import PLAN, Home, new_run_name
+from embedmill.release.quarantine import QuarantineWriter
+from embedmill.spec.documents import (
+    Counts,
+    FileEntry,
+    Plan,
+    ReleaseName,
+    ShardPlan,
+    canonical_json,
+    now,
+    sha256,
+)
+from embedmill.store import copy
+from embedmill.store.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from embedmill.model import ModelPackage
+    from embedmill.release.reader import Release
+    from embedmill.spec import PipelineSpec
+    from embedmill.types import Digests, Mask
+
+RESERVED = frozenset({"score", "vector", ID})
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans runs of one pipeline. `root` is the folder that the spec's paths are relative to."""
+
+    home: Home
+    spec: PipelineSpec
+    root: Path
+    package: ModelPackage
+    base: Release | None
+
+    def plan(self, on_rows: Callable[[int], None] = lambda _: None) -> Plan:
+        """Plan a new run and freeze its work in the store; nothing is computed yet.
+
+        `on_rows` hears of rows as they are read.
+
+        Raises:
+            CatalogError: The catalog cannot be read.
+            SpecError: A column has a name that results need.
+        """
+        self._check_display()
+        reader, run = self.reader(), new_run_name()
+        with scratch_folder() as scratch:
+            file = scratch / "quarantine.parquet"
+            with QuarantineWriter(file) as quarantine:
+                scan = self._scanner(reader, quarantine).run(scratch, on_rows)
+                base_items = self.base.items([ID, FINGERPRINT]) if self.base else ()
+                base = spill_base(scratch / "base", base_items)
+                join = join_ids(scratch, scan.rows, scan.by_id, base, quarantine)
+            distinct = count_distinct(join.kept_prints)
+            shards = freeze(scratch / "frozen", scan.by_fingerprint, join.dropped, self.spec.work.shard_rows)
+            plan = self._document(run, reader, scan, join, quarantine.rows, distinct, shards, file)
+        return self.home.create(self.home.run_key(run, PLAN), plan)
+
+    def outdated(self, plan: Plan) -> str:
+        """Why an open run's plan is not what would be planned now; empty if it is."""
+        if plan.base != self._base_name():
+            return "another release went live since"
+        if plan.package_digest != self.package.package_digest():
+            return "the model package changed since"
+        if plan.pipeline != self.spec or plan.root != str(self.root):
+            return "the pipeline's spec changed since"
+        return (
+            "" if plan.catalog_digest == self.catalog_digest(self.reader()) else "the catalog changed since"
+        )
+
+    def reader(self) -> CatalogReader:
+        """The catalog, as the spec and the model want it read."""
+        columns = [*self.package.inputs("item").fields, *self.spec.catalog.display]
+        return CatalogReader(self.spec.catalog, root=self.root, store=self.home.store, columns=columns)
+
+    def catalog_digest(self, reader: CatalogReader) -> str:
+        """Changes when the source's files, or what is read of them, change."""
+        files = [[file.name, file.size_bytes, file.version] for file in reader.files]
+        spec = self.spec.catalog.model_dump(mode="json")
+        inputs = self.package.inputs("item").model_dump(mode="json")
+        return sha256(canonical_json({"files": files, "catalog": spec, "inputs": inputs}))
+
+    def _scanner(self, reader: CatalogReader, quarantine: QuarantineWriter) -> Scanner:
+        return Scanner(
+            reader=reader,
+            images=self._images(),
+            inputs=self.package.inputs("item"),
+            id_column=self.spec.catalog.id,
+            display=self.spec.catalog.display,
+            exists=self._exists,
+            quarantine=quarantine,
+        )
+
+    def _images(self) -> ImageSource:
+        return ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
+
+    def _reuses(self) -> bool:
+        return self.base is not None and self.base.content.encoder_digest == self.package.encoder_digest()
+
+    def _exists(self, prints: Digests) -> Mask:
+        """bool[N]: fingerprints whose vectors the live release has, made by this very encoder."""
+        if self.base is None or not self._reuses():
+            return np.zeros(len(prints), dtype=np.bool_)
+        return self.base.table.locate(prints) >= 0
+
+    def _check_display(self) -> None:
+        clash = (RESERVED - {self.spec.catalog.id}) & set(self.spec.catalog.display)
+        if clash:
+            raise SpecError(
+                f"`catalog.display`: the names {', '.join(sorted(clash))} are taken by search results",
+                hint="rename the column in the source",
+            )
+
+    def _document(
+        self,
+        run: str,
+        reader: CatalogReader,
+        scan: Scan,
+        join: Join,
+        quarantined: int,
+        distinct: int,
+        shards: list[FrozenShard],
+        quarantine: Path,
+    ) -> Plan:
+        kept = join.new + join.changed + join.unchanged
+        compute = sum(shard.rows for shard in shards)
+        counts = Counts(
+            total=scan.total,
+            new=join.new,
+            changed=join.changed,
+            unchanged=join.unchanged,
+            deleted=join.deleted,
+            duplicates=kept - join.empty - distinct,
+            quarantined=quarantined,
+            empty=join.empty,
+        )
+        return Plan(
+            run=run,
+            pipeline=self.spec,
+            root=str(self.root),
+            created=now(),
+            base=self._base_name(),
+            catalog_digest=self.catalog_digest(reader),
+            model=self._keep_model(run),
+            package_digest=self.package.package_digest(),
+            encoder_digest=self.package.encoder_digest(),
+            dimension=self.package.spec.dimension,
+            items=counts,
+            excluded=scan.excluded,
+            compute=compute,
+            reused_vectors=distinct - compute,
+            why=self._why(compute),
+            shards=tuple(self._keep_shard(run, shard) for shard in shards),
+            item_parts=tuple(self._keep(run, "items", file, rows) for file, rows in join.parts),
+            quarantine=self._keep(run, "planned", quarantine, quarantined),
+            estimate=estimate_work(shards, self.package, self.base, self._images(), self.spec.work),
+        )
+
+    def _base_name(self) -> ReleaseName | None:
+        if self.base is None or self.base.number is None:
+            return None
+        return ReleaseName(release=self.base.name, number=self.base.number)
+
+    def _why(self, compute: int) -> str:
+        if self.base is None:
+            return "nothing was published yet, so every vector is new"
+        if not self._reuses():
+            return f"the encoder is not that of release {self.base.name}, so every vector is new"
+        return (
+            "only inputs that the live release has no vector for are computed"
+            if compute
+            else "every vector is there"
+        )
+
+    def _keep(self, run: str, folder: str, file: Path, rows: int) -> FileEntry:
+        key = self.home.run_key(run, folder, file.name)
+        return self.home.keep(key, file, relative_to=self.home.pipeline, rows=rows)
+
+    def _keep_shard(self, run: str, shard: FrozenShard) -> ShardPlan:
+        entry = self._keep(run, "frozen", shard.file, shard.rows)
+        return ShardPlan(name=shard.name, rows=shard.rows, cost=shard.cost, file=entry)
+
+    def _keep_model(self, run: str) -> tuple[FileEntry, ...]:
+        if self.base is not None and self.base.content.package_digest == self.package.package_digest():
+            for entry in self.base.content.model:
+                source = self.home.release_key(self.base.name, entry.path)
+                copy(self.home.store, source, self.home.release_key(run, entry.path))
+            return self.base.content.model
+        prefix = self.home.release_key(run)
+        return tuple(
+            self.home.keep(
+                self.home.release_key(run, "model", name), self.package.root / name, relative_to=prefix
+            )
+            for name in self.package.files()
+        )

@@ -1,0 +1,161 @@
+"""First pass over the catalog: read once, fingerprint, and spill rows by id and by fingerprint.
+
+Only rows whose vector is not there yet spill their inputs; all others leave a few bytes and their display
+columns. Memory is bounded by one batch, whatever the catalog's size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embedmill.catalog import CatalogBatch, CatalogReader, ImageSource, fingerprints, id_digests
+from embedmill.catalog.frozen import IDENTITY
+from embedmill.digest import digests_to_arrow
+from embedmill.model.inputs import canonical_columns
+from embedmill.planning.estimate import row_costs
+from embedmill.planning.spill import Spill
+from embedmill.types import CanonicalColumn, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from embedmill.release.quarantine import QuarantineWriter
+    from embedmill.spec import EncoderInputs
+    from embedmill.types import Digests, Mask
+
+
+@dataclass
+class Scan:
+    """What the first pass found; `total` counts every row read, unreadable ones too."""
+
+    by_id: Spill
+    by_fingerprint: Spill
+    total: int = 0
+    rows: int = 0
+    excluded: int = 0
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """Turns catalog batches into spilled rows."""
+
+    reader: CatalogReader
+    images: ImageSource
+    inputs: EncoderInputs
+    id_column: str
+    display: tuple[str, ...]
+    exists: Callable[[Digests], Mask]
+    quarantine: QuarantineWriter
+
+    def run(self, folder: Path, on_rows: Callable[[int], None]) -> Scan:
+        """Read the whole catalog; `on_rows` hears of each batch's size."""
+        scan = Scan(
+            by_id=Spill(folder / "by-id", self._id_schema()),
+            by_fingerprint=Spill(folder / "by-fingerprint", self._work_schema()),
+        )
+        for batch in self.reader.batches():
+            self._add(scan, batch)
+            on_rows(len(batch.rows))
+        return scan
+
+    def _add(self, scan: Scan, batch: CatalogBatch) -> None:
+        self._reject_unreadable(batch)
+        scan.excluded += batch.excluded
+        scan.total += len(batch.rows) + len(batch.unreadable)
+        numbers = np.arange(scan.rows, scan.rows + len(batch.rows), dtype=np.int64)
+        scan.rows += len(batch.rows)
+        rows, numbers = self._reject_null_ids(batch.rows, numbers)
+        if len(rows):
+            self._spill(scan, rows, numbers)
+
+    def _spill(
+        self, scan: Scan, rows: pa.RecordBatch, numbers: np.ndarray[tuple[int], np.dtype[np.int64]]
+    ) -> None:
+        identities = {name: self.images.identity(rows.column(name)) for name in self.inputs.image_fields}
+        columns, empty = canonical_columns(self.inputs, _replaced(rows, identities))
+        prints = fingerprints(columns)
+        ids = id_digests(rows.column(self.id_column))
+        own = [digests_to_arrow(ids), pa.array(numbers), digests_to_arrow(prints), pa.array(empty)]
+        item = [*own, rows.column(self.id_column), *(rows.column(name) for name in self.display)]
+        scan.by_id.add(pa.RecordBatch.from_arrays(item, schema=scan.by_id.schema), ids)
+        work = ~empty & ~self.exists(prints)
+        if work.any():
+            self._spill_work(scan.by_fingerprint, rows, numbers, prints, columns, identities, work)
+
+    def _spill_work(
+        self,
+        spill: Spill,
+        rows: pa.RecordBatch,
+        numbers: np.ndarray[tuple[int], np.dtype[np.int64]],
+        prints: Digests,
+        columns: list[CanonicalColumn],
+        identities: dict[str, pa.Array],
+        work: Mask,
+    ) -> None:
+        costs = row_costs(self.inputs, columns)
+        own = [digests_to_arrow(prints), pa.array(numbers), pa.array(costs)]
+        fields = [rows.column(name) for name in self.inputs.fields]
+        arrays = [*own, *fields, *(identities[name] for name in self._references())]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=spill.schema)
+        spill.add(batch.filter(pa.array(work)), prints[work])
+
+    def _reject_unreadable(self, batch: CatalogBatch) -> None:
+        self.quarantine.add(
+            Reason.UNREADABLE_ROW,
+            ids=[None] * len(batch.unreadable),
+            rows=[None] * len(batch.unreadable),
+            sources=[
+                row.source if row.line is None else f"{row.source}:{row.line}" for row in batch.unreadable
+            ],
+            details=[row.detail for row in batch.unreadable],
+        )
+
+    def _reject_null_ids(
+        self, rows: pa.RecordBatch, numbers: np.ndarray[tuple[int], np.dtype[np.int64]]
+    ) -> tuple[pa.RecordBatch, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+        null = pc.is_null(rows.column(self.id_column), nan_is_null=True)
+        mask = null.to_numpy(zero_copy_only=False)
+        lost = numbers[mask].tolist()
+        self.quarantine.add(
+            Reason.NULL_ID,
+            ids=[None] * len(lost),
+            rows=lost,
+            details=[f"column {self.id_column!r} is null"] * len(lost),
+        )
+        return (rows.filter(pc.invert(null)), numbers[~mask]) if lost else (rows, numbers)
+
+    def _references(self) -> list[str]:
+        """Image columns with references, whose targets may change before a worker reads them."""
+        schema = self.reader.schema
+        return [name for name in self.inputs.image_fields if not pa.types.is_binary(schema.field(name).type)]
+
+    def _id_schema(self) -> pa.Schema:
+        schema = self.reader.schema
+        own = [
+            ("_id_digest", pa.binary(16)),
+            ("_row", pa.int64()),
+            ("_fingerprint", pa.binary(16)),
+            ("_empty", pa.bool_()),
+        ]
+        shown = [pa.field(f"d:{name}", schema.field(name).type) for name in self.display]
+        return pa.schema([*own, pa.field("id", schema.field(self.id_column).type), *shown])
+
+    def _work_schema(self) -> pa.Schema:
+        schema = self.reader.schema
+        own = [("_fingerprint", pa.binary(16)), ("_row", pa.int64()), ("_cost", pa.int64())]
+        fields = [pa.field(name, schema.field(name).type) for name in self.inputs.fields]
+        return pa.schema([*own, *fields, *((name + IDENTITY, pa.binary()) for name in self._references())])
+
+
+def _replaced(rows: pa.RecordBatch, identities: dict[str, pa.Array]) -> pa.RecordBatch:
+    """The rows, with these columns put in the place of those of their names."""
+    names = rows.schema.names
+    return pa.RecordBatch.from_arrays(
+        [identities.get(name, rows.column(name)) for name in names], names=names
+    )

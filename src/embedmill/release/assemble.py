@@ -1,0 +1,249 @@
+"""From commit records to a candidate: the `index` stage.
+
+Streams the planned items, drops those whose vector could not be made, checks that every other one has
+exactly one vector, and writes CONTENT.json, which decides: whoever creates it first made the candidate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedmill.catalog import id_digests
+from embedmill.errors import AccountingError
+from embedmill.release.goldens import make_goldens
+from embedmill.release.items import ID, is_embedded, item_fingerprints, read_items
+from embedmill.release.layout import CONTENT, Home, new_attempt
+from embedmill.release.quarantine import QuarantineWriter
+from embedmill.release.segments import (
+    Candidate,
+    build_indexes,
+    compact,
+    gather,
+    needs_compaction,
+    read_commits,
+)
+from embedmill.spec.documents import Content, FileEntry, Plan, now
+from embedmill.store import copy, fetch, join_key
+from embedmill.store.scratch import scratch_folder
+from embedmill.types import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from embedmill.release.reader import Release
+    from embedmill.release.vectors import VectorTable
+    from embedmill.spec.documents import CommitRecord
+    from embedmill.types import Digests, Mask, Rows
+
+
+@dataclass
+class Tally:
+    """Where every item went."""
+
+    embedded: int = 0
+    reused: int = 0
+    empty: int = 0
+    quarantined: int = 0
+    content: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+
+def assemble(home: Home, plan: Plan, base: Release | None, on_step: Callable[[str], None]) -> Content:
+    """Make the run's candidate, or read the one that was made before.
+
+    Raises:
+        ShardsMissing: Work is not done.
+        AccountingError: An item has no vector and no reason.
+    """
+    key = home.release_key(plan.run, CONTENT)
+    if home.exists(key):
+        return home.read(Content, key)
+    commits = read_commits(home, plan)
+    with scratch_folder() as scratch:
+        on_step("carry segments")
+        candidate = gather(home, plan, base.content if base else None, commits)
+        on_step("join items and vectors")
+        items = _Items(home, plan, candidate, _rejections(home, commits), scratch)
+        items.write()
+        candidate = candidate.with_live(items.live)
+        compacting = needs_compaction(candidate.segments, plan.pipeline.compact_above)
+        if compacting:
+            on_step("compact segments")
+            candidate = compact(candidate, items.live, scratch)
+        on_step("build indexes")
+        candidate = build_indexes(candidate, plan.pipeline, plan.dimension, scratch)
+        on_step("keep goldens")
+        goldens = make_goldens(home, plan, candidate, base, scratch)
+        content = home.create(key, _content(plan, candidate, items, commits, goldens, compacted=compacting))
+    _sweep(home, content)
+    return content
+
+
+def _rejections(home: Home, commits: Iterable[CommitRecord]) -> dict[bytes, tuple[str, str]]:
+    """Reason and detail of every fingerprint that could not be embedded."""
+    found: dict[bytes, tuple[str, str]] = {}
+    for commit in commits:
+        if commit.rejected is not None:
+            rows = pq.read_table(home.verified(home.key(commit.rejected.path), commit.rejected)).to_pylist()
+            found |= {row["fingerprint"]: (row["reason"], row["detail"]) for row in rows}
+    return found
+
+
+class _Items:
+    """Writes the release's item files and its quarantine."""
+
+    def __init__(
+        self,
+        home: Home,
+        plan: Plan,
+        candidate: Candidate,
+        rejected: dict[bytes, tuple[str, str]],
+        scratch: Path,
+    ) -> None:
+        self.home, self.plan, self.rejected, self.scratch = home, plan, rejected, scratch
+        self.prefix = home.release_key(plan.run)
+        self.table: VectorTable = candidate.table()
+        self.live: Mask = np.zeros(len(self.table), dtype=np.bool_)
+        own = [segment.rows for segment in candidate.segments if segment.name == plan.run]
+        self.first_own = len(self.table) - sum(own)
+        self.attempt = new_attempt()
+        self.tally = Tally()
+        self.entries: list[FileEntry] = []
+        self.tally.content.update(plan.encoder_digest.encode())
+
+    def write(self) -> None:
+        file = self.scratch / "quarantine.parquet"
+        with QuarantineWriter(file) as quarantine:
+            quarantine.copy(
+                pq.read_table(
+                    self.home.verified(self.home.key(self.plan.quarantine.path), self.plan.quarantine)
+                )
+            )
+            for number, entry in enumerate(self.plan.item_parts):
+                self._write_part(number, entry, quarantine)
+        self.tally.quarantined = quarantine.rows
+        key = join_key(self.prefix, "quarantine", f"items.{self.attempt}.parquet")
+        self.quarantine = self.home.keep(key, file, relative_to=self.prefix, rows=quarantine.rows)
+        self._account()
+
+    def _write_part(self, number: int, entry: FileEntry, quarantine: QuarantineWriter) -> None:
+        source = self.home.key(entry.path)
+        planned = self.home.verified(source, entry)
+        key = join_key(self.prefix, "items", f"part-{number:05d}.{self.attempt}.parquet")
+        batches = [self._kept(batch, quarantine) for batch in read_items([planned])]
+        kept = sum(map(len, batches))
+        if kept == entry.rows:
+            copy(self.home.store, source, key)
+            self.entries.append(entry.model_copy(update={"path": key.removeprefix(self.prefix + "/")}))
+            return
+        file = self.scratch / "items.parquet"
+        pq.write_table(pa.Table.from_batches(batches), file, compression="zstd")
+        self.entries.append(self.home.keep(key, file, relative_to=self.prefix, rows=kept))
+
+    def _kept(self, batch: pa.RecordBatch, quarantine: QuarantineWriter) -> pa.RecordBatch:
+        """The rows whose vector is there or not needed; counts them, and quarantines the others."""
+        embedded, prints = is_embedded(batch), item_fingerprints(batch)
+        rows = np.where(embedded, self.table.locate(prints), -1)
+        lost = embedded & (rows < 0)
+        if lost.any():
+            self._quarantine(batch.filter(pa.array(lost)), prints[lost], quarantine)
+            batch = batch.filter(pa.array(~lost))
+            embedded, prints, rows = embedded[~lost], prints[~lost], rows[~lost]
+        self.live[rows[embedded]] = True
+        self.tally.reused += int((embedded & (rows < self.first_own)).sum())
+        self.tally.embedded += int((rows >= self.first_own).sum())
+        self.tally.empty += int((~embedded).sum())
+        self._digest(batch, prints, embedded, rows)
+        return batch
+
+    def _digest(self, batch: pa.RecordBatch, prints: Digests, embedded: Mask, rows: Rows) -> None:
+        """Add (id, fingerprint, state, vector bits) of each row to the content digest."""
+        row = np.dtype([("id", "S16"), ("print", "S16"), ("state", "u1"), ("vector", "S16")])
+        record = np.zeros(len(batch), dtype=row)
+        record["id"], record["print"] = id_digests(batch.column(ID)), prints
+        record["state"], record["vector"] = embedded, self.table.digests(rows)
+        self.tally.content.update(record.tobytes())
+
+    def _quarantine(self, rows: pa.RecordBatch, prints: Digests, quarantine: QuarantineWriter) -> None:
+        for identifier, value in zip(rows.column(ID).to_pylist(), prints, strict=True):
+            reason = self.rejected.get(bytes(value).ljust(16, b"\0"))
+            if reason is None:
+                raise AccountingError(
+                    f"run {self.plan.run}: item {identifier!r} has neither a vector nor a reason why not",
+                    hint="the run's files were changed; start a new run",
+                )
+            quarantine.add(Reason(reason[0]), ids=[identifier], rows=[None], details=[reason[1]])
+
+    def _account(self) -> None:
+        tally, total = self.tally, self.plan.items.total
+        found = tally.embedded + tally.reused + tally.empty + tally.quarantined
+        if found != total:
+            raise AccountingError(
+                f"run {self.plan.run}: read {total} items, but embedded {tally.embedded} + reused "
+                f"{tally.reused} + empty {tally.empty} + quarantined {tally.quarantined} = {found}"
+            )
+
+
+def _content(
+    plan: Plan,
+    candidate: Candidate,
+    items: _Items,
+    commits: list[CommitRecord],
+    goldens: list[FileEntry],
+    *,
+    compacted: bool,
+) -> Content:
+    tally = items.tally
+    profiles = {commit.profile.model_dump_json(): commit.profile for commit in commits}
+    return Content(
+        release=plan.run,
+        pipeline=plan.pipeline,
+        created=now(),
+        base=plan.base,
+        package_digest=plan.package_digest,
+        encoder_digest=plan.encoder_digest,
+        content_digest=tally.content.hexdigest(),
+        dimension=plan.dimension,
+        dtype="float32",
+        items=tuple(items.entries),
+        segments=candidate.segments,
+        model=plan.model,
+        goldens=tuple(goldens),
+        quarantine=items.quarantine,
+        profiles=tuple(profiles[key] for key in sorted(profiles)),
+        counts=plan.items,
+        embedded=tally.embedded,
+        reused=tally.reused,
+        empty=tally.empty,
+        quarantined=tally.quarantined,
+        computed=sum(commit.vectors.rows or 0 for commit in commits if commit.vectors is not None),
+        compacted=compacted,
+        seconds=sum(commit.seconds for commit in commits),
+    )
+
+
+def content_files(content: Content) -> list[FileEntry]:
+    """Every data file of a candidate."""
+    segments = [entry for s in content.segments for entry in (*s.parts, *([s.index] if s.index else []))]
+    return [*content.model, *content.items, *segments, *content.goldens, content.quarantine]
+
+
+def _sweep(home: Home, content: Content) -> None:
+    """Delete what lost: CONTENT is written once, so that a file it does not name can never be named."""
+    prefix = home.release_key(content.release)
+    kept = {join_key(prefix, entry.path) for entry in content_files(content)}
+    for info in list(home.store.list(prefix)):
+        name = info.key.removeprefix(prefix + "/")
+        if "/" in name and info.key not in kept:
+            home.store.delete(info.key)
+
+
+def candidate_folder(home: Home, content: Content) -> Path:
+    """A local folder with the candidate's files."""
+    return fetch(home.store, home.release_key(content.release, CONTENT)).parent

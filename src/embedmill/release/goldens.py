@@ -1,0 +1,162 @@
+"""Goldens: raw inputs with their vectors, by which a server proves that it embeds as the worker did.
+
+Item goldens are stratified by length: the shortest, the longest, and evenly spaced ones between, which are
+random because rows are in order of fingerprints. Those of the base are kept while their vectors live, so
+that drift shows. Query goldens are the items' own texts, embedded by the query encoders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from embedmill.catalog import ImageSource
+from embedmill.catalog.frozen import with_images
+from embedmill.digest import digests_from_arrow, digests_to_arrow
+from embedmill.model import Encoder, ModelPackage
+from embedmill.model.inputs import render
+from embedmill.release.layout import Home, new_attempt
+from embedmill.store import fetch, join_key
+
+if TYPE_CHECKING:
+    from embedmill.release.reader import Release
+    from embedmill.release.segments import Candidate
+    from embedmill.release.vectors import VectorTable
+    from embedmill.spec.documents import FileEntry, Plan
+    from embedmill.types import Rows
+
+PRINT, VECTOR = "_fingerprint", "_vector"
+SHARDS_SAMPLED = 16
+QUERY_GOLDENS = 64
+
+
+def make_goldens(
+    home: Home, plan: Plan, candidate: Candidate, base: Release | None, scratch: Path
+) -> list[FileEntry]:
+    """Write `goldens/<encoder>.arrow` for each declared encoder; a catalog without vectors has none."""
+    package = ModelPackage.open(fetch(home.store, home.release_key(plan.run, "model", "model.yaml")).parent)
+    wanted = plan.pipeline.goldens
+    table = candidate.table()
+    kept = (
+        _carried(base, table, wanted) if base and base.content.encoder_digest == plan.encoder_digest else []
+    )
+    missing = max(wanted - sum(map(len, kept)), wanted // 8)
+    rows = pa.concat_tables(
+        [*kept, *_sampled(home, plan, package, table, missing)], promote_options="default"
+    )
+    if not len(rows):
+        return []
+    tables = {"item": rows} | _queries(package, rows.slice(0, wanted))
+    return [_keep(candidate, name, golden, scratch) for name, golden in tables.items()]
+
+
+def _keep(candidate: Candidate, encoder: str, rows: pa.Table, scratch: Path) -> FileEntry:
+    file = scratch / "goldens.arrow"
+    with pa.ipc.new_file(str(file), rows.schema) as writer:
+        writer.write_table(rows)
+    key = join_key(candidate.prefix, "goldens", f"{encoder}.{new_attempt()}.arrow")
+    return candidate.home.keep(key, file, relative_to=candidate.prefix, rows=len(rows))
+
+
+def read_goldens(file: Path) -> pa.Table:
+    """The encoder's fields, `_fingerprint` (of its item) and `_vector` FixedSizeList<float32>[D]."""
+    with pa.memory_map(str(file)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def _carried(base: Release, table: VectorTable, wanted: int) -> list[pa.Table]:
+    """The base's item goldens whose vectors are still there."""
+    files = [entry.path for entry in base.content.goldens if entry.path.startswith("goldens/item.")]
+    found = [read_goldens(base.folder / path) for path in files]
+    return [
+        rows.filter(pa.array(table.locate(_prints(rows)) >= 0)).slice(0, wanted)
+        for rows in found
+        if len(rows)
+    ]
+
+
+def _sampled(
+    home: Home, plan: Plan, package: ModelPackage, table: VectorTable, wanted: int
+) -> list[pa.Table]:
+    """A stratified sample of the run's own rows, from shards spread over the whole plan."""
+    inputs = package.inputs("item")
+    source = ImageSource(plan.pipeline.catalog, root=Path(plan.root), store=home.store)
+    chosen = [plan.shards[i] for i in _spread(len(plan.shards), SHARDS_SAMPLED)]
+    quota = -(-wanted // max(1, len(chosen)))
+    tables = []
+    for shard in chosen:
+        frozen = read_goldens(home.verified(home.key(shard.file.path), shard.file))
+        batch = frozen.take(pa.array(_stratified(frozen, quota))).combine_chunks().to_batches()[0]
+        rows, rejected = with_images(batch, inputs.image_fields, source)
+        located = table.locate(_prints(rows))
+        located[list(rejected)] = -1
+        keep = located >= 0
+        if keep.any():
+            tables.append(
+                _with_vectors(pa.Table.from_batches([rows.filter(pa.array(keep))]), table, located[keep])
+            )
+    return tables
+
+
+def _stratified(rows: pa.Table, quota: int) -> Rows:
+    """A quarter shortest, a quarter longest, the rest evenly spaced; ascending, distinct."""
+    lengths = np.zeros(len(rows), dtype=np.int64)
+    for name in rows.schema.names:
+        column = rows.column(name)
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            lengths += pa.compute.fill_null(pa.compute.binary_length(column), 0).to_numpy()
+    order, extreme = np.argsort(lengths, kind="stable"), quota // 4
+    ends = np.concatenate([order[:extreme], order[len(order) - extreme :]])
+    return np.unique(np.concatenate([ends, _spread(len(rows), quota - 2 * extreme)])).astype(np.int64)
+
+
+def _spread(n: int, wanted: int) -> Rows:
+    """At most `wanted` of 0..n-1, evenly spaced."""
+    return (
+        np.unique(np.linspace(0, n - 1, num=min(n, wanted)).astype(np.int64))
+        if n
+        else np.zeros(0, dtype=np.int64)
+    )
+
+
+def _with_vectors(rows: pa.Table, table: VectorTable, located: Rows) -> pa.Table:
+    vectors = table.vectors(located)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    return rows.append_column(VECTOR, column)
+
+
+def _queries(package: ModelPackage, items: pa.Table) -> dict[str, pa.Table]:
+    """Goldens of the query encoders that take one text, or one image, where items have such a thing."""
+    batch = items.combine_chunks().to_batches()[0].slice(0, QUERY_GOLDENS)
+    texts = [spec.text for spec in package.inputs("item").root.values() if spec.text is not None]
+    images = package.inputs("item").image_fields
+    made: dict[str, pa.Table] = {}
+    for name in package.spec.encoders:
+        inputs = package.inputs(name)
+        if name == "item" or len(inputs.fields) != 1:
+            continue
+        if inputs.image_fields and images:
+            values = batch.column(images[0])
+        elif not inputs.image_fields and texts:
+            values = render(texts[0].template, batch)
+        else:
+            continue
+        rows = pa.RecordBatch.from_pydict({inputs.fields[0]: values})
+        encoded = Encoder.load(package, name).encode(rows)
+        column = pa.FixedSizeListArray.from_arrays(
+            pa.array(encoded.vectors_ND.reshape(-1)), package.spec.dimension
+        )
+        golden = pa.Table.from_batches([rows]).append_column(PRINT, digests_to_arrow(_prints(batch)))
+        golden = golden.append_column(VECTOR, column)
+        usable = np.ones(len(golden), dtype=np.bool_)
+        usable[list(encoded.rejected)] = False
+        made[name] = golden.filter(pa.array(usable))
+    return made
+
+
+def _prints(rows: pa.Table | pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
+    column = rows.column(PRINT)
+    return digests_from_arrow(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)

@@ -1,0 +1,111 @@
+"""Opening a release: every byte is checked the first time, and a stamp makes later opens fast.
+
+A stamp holds each file's size and time and the manifest's digest, in this machine's cache. It is trusted
+only while all of them are unchanged; damage that keeps size and time is found by `release verify`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from embedmill.errors import ReleaseCorrupt, ReleaseMissing, StoreError
+from embedmill.release.layout import CONTENT, MANIFEST
+from embedmill.spec.documents import Content, Manifest, sha256
+from embedmill.store import cache_folder
+from embedmill.store.hashing import files_sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a release's folder, checked against its own digest.
+
+    Raises:
+        ReleaseMissing: The folder has none.
+        ReleaseCorrupt: Its bytes are not those that were sealed.
+    """
+    file = folder / MANIFEST
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise ReleaseMissing(f"{folder}: no published release: it has no {MANIFEST}") from None
+    except OSError as error:
+        raise ReleaseMissing(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        manifest = Manifest.from_bytes(data, str(file))
+    except StoreError as error:
+        raise ReleaseCorrupt(error.message) from None
+    if manifest.sealed().to_bytes() != data:
+        raise ReleaseCorrupt(f"{file}: its bytes are not those that were sealed")
+    return manifest
+
+
+def read_content(folder: Path) -> Content:
+    """The content document of a release or candidate."""
+    file = folder / CONTENT
+    try:
+        return Content.from_bytes(file.read_bytes(), str(file))
+    except FileNotFoundError:
+        raise ReleaseMissing(f"{folder}: no candidate: it has no {CONTENT}") from None
+    except StoreError as error:
+        raise ReleaseCorrupt(error.message) from None
+
+
+def verify_files(folder: Path, manifest: Manifest, *, thorough: bool = False) -> None:
+    """Check every file of the manifest: by its stamp where there is a good one, else by its SHA-256.
+
+    `thorough` ignores the stamp.
+
+    Raises:
+        ReleaseCorrupt: A file is absent, or has other bytes; names the first one.
+    """
+    stamp = _stamp(folder, manifest)
+    if not thorough and _stamped(folder, manifest) == stamp:
+        return
+    files = [folder / entry.path for entry in manifest.files]
+    for file, entry in zip(files, manifest.files, strict=True):
+        if not file.is_file():
+            raise ReleaseCorrupt(f"{file}: is missing", hint="copy the release again, whole")
+        if file.stat().st_size != entry.size_bytes:
+            found = file.stat().st_size
+            raise ReleaseCorrupt(f"{file}: has {found} bytes, the manifest says {entry.size_bytes}")
+    for file, entry, digest in zip(files, manifest.files, files_sha256(files), strict=True):
+        if digest != entry.sha256:
+            raise ReleaseCorrupt(f"{file}: its bytes are not those that were published")
+    _write_stamp(folder, manifest, stamp)
+
+
+def _stamp(folder: Path, manifest: Manifest) -> dict[str, object] | None:
+    """What a stamp would say now; None where a file is absent."""
+    try:
+        stats = {entry.path: (folder / entry.path).stat() for entry in manifest.files}
+    except OSError:
+        return None
+    seen = {path: [stat.st_size, stat.st_mtime_ns, stat.st_ino] for path, stat in stats.items()}
+    return {"manifest": manifest.digest, "files": seen}
+
+
+def _stamp_file(folder: Path, manifest: Manifest) -> Path:
+    place = sha256(f"{folder.resolve()}\0{manifest.digest}".encode())
+    return cache_folder() / "stamps" / f"{place}.json"
+
+
+def _stamped(folder: Path, manifest: Manifest) -> object:
+    try:
+        return json.loads(_stamp_file(folder, manifest).read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_stamp(folder: Path, manifest: Manifest, stamp: dict[str, object] | None) -> None:
+    """Keep a stamp; a cache that cannot be written only makes the next open slow."""
+    file = _stamp_file(folder, manifest)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".part")
+        partial.write_text(json.dumps(stamp))
+        partial.rename(file)
+    except OSError:
+        return

@@ -1,0 +1,62 @@
+"""Item files: `id`, `_fingerprint`, `_state`, then the display columns; in order of id digests.
+
+Parts hold consecutive ranges of id digests, and rows ascend within each, so reading parts in order reads
+items in one fixed order, whatever the number of parts: diffs are merges, and the content digest has an
+order to be computed in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedmill.digest import digests_from_arrow
+from embedmill.errors import ReleaseCorrupt
+from embedmill.types import ItemState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from embedmill.types import Digests, Mask
+
+ID, FINGERPRINT, STATE = "id", "_fingerprint", "_state"
+OWN_COLUMNS = (ID, FINGERPRINT, STATE)
+BATCH_ROWS = 16_384
+
+
+def states(empty: Mask) -> pa.Array:
+    """The `_state` column of rows, some of which are empty."""
+    return pa.DictionaryArray.from_arrays(
+        pa.array(empty.astype(np.int8)), pa.array([ItemState.EMBEDDED.value, ItemState.EMPTY.value])
+    )
+
+
+def is_embedded(rows: pa.RecordBatch | pa.Table) -> Mask:
+    """bool[N]: rows whose item has a vector."""
+    column = rows.column(STATE).cast(pa.string())
+    return np.asarray(column.to_numpy(zero_copy_only=False) == ItemState.EMBEDDED.value)
+
+
+def item_fingerprints(rows: pa.RecordBatch) -> Digests:
+    """S16[N]: the fingerprints of item rows."""
+    return digests_from_arrow(rows.column(FINGERPRINT))
+
+
+def read_items(files: Iterable[Path], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Rows of item files, in batches; `columns` None reads all.
+
+    Raises:
+        ReleaseCorrupt: A file is no item file.
+    """
+    for file in files:
+        try:
+            with pq.ParquetFile(file, memory_map=True, pre_buffer=False) as parquet:
+                yield from parquet.iter_batches(
+                    BATCH_ROWS, columns=list(columns) if columns is not None else None
+                )
+        except (pa.ArrowException, OSError) as error:
+            raise ReleaseCorrupt(f"{file}: not an item file: {error}") from error

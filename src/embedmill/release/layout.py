@@ -1,0 +1,144 @@
+"""Where everything lies in a pipeline's folder of the store, and how its documents are read and written."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from embedmill.errors import ObjectExists, ObjectMissing, ReleaseCorrupt
+from embedmill.spec.documents import Document, FileEntry, sha256
+from embedmill.store import LocalPaths, Store, fetch, join_key, open_store
+from embedmill.store.hashing import file_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DocumentT = TypeVar("DocumentT", bound=Document)
+
+PLAN, TERMINAL, CONTENT, GATES, MANIFEST, REPORT = (
+    "plan.json",
+    "terminal.json",
+    "CONTENT.json",
+    "gates.json",
+    "MANIFEST.json",
+    "report.html",
+)
+
+
+def new_run_name() -> str:
+    """A name that sorts by time and does not collide, such as `20260131T235959-3f9c`."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def new_attempt() -> str:
+    """A name that no other attempt has."""
+    return secrets.token_hex(6)
+
+
+@dataclass(frozen=True)
+class Home:
+    """One pipeline's folder in a store."""
+
+    store: Store
+    pipeline: str
+
+    @property
+    def url(self) -> str:
+        """The folder's URL."""
+        return f"{self.store.url.rstrip('/')}/{self.pipeline}"
+
+    def run_key(self, run: str, *parts: str) -> str:
+        """A key in a run's folder."""
+        return join_key(self.pipeline, "runs", run, *parts)
+
+    def release_key(self, release: str, *parts: str) -> str:
+        """A key in a release's folder."""
+        return join_key(self.pipeline, "releases", release, *parts)
+
+    def log_key(self, number: int) -> str:
+        """The key of a log entry."""
+        return join_key(self.pipeline, "log", f"{number:08d}.json")
+
+    def key(self, path: str) -> str:
+        """The key of a path that a run's document names: those are relative to this folder."""
+        return join_key(self.pipeline, path)
+
+    def read(self, kind: type[DocumentT], key: str) -> DocumentT:
+        """Read a document."""
+        return kind.from_bytes(self.store.get(key), key)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under this key."""
+        try:
+            self.store.head(key)
+        except ObjectMissing:
+            return False
+        return True
+
+    def create(self, key: str, document: DocumentT) -> DocumentT:
+        """Create a document, or read the one that was there first: either way, the one that counts."""
+        try:
+            self.store.put_if_absent(key, document.to_bytes())
+        except ObjectExists:
+            return self.read(type(document), key)
+        return document
+
+    def keep(self, key: str, file: Path, *, relative_to: str, rows: int | None = None) -> FileEntry:
+        """Store a file under a new key; the entry's path is relative to the key `relative_to`."""
+        digest, size = file_sha256(file), file.stat().st_size
+        self.store.put_if_absent(key, file)
+        return FileEntry(path=relative(key, relative_to), size_bytes=size, sha256=digest, rows=rows)
+
+    def keep_bytes(self, key: str, data: bytes, *, relative_to: str) -> FileEntry:
+        """Store bytes under a key, which may have the same bytes already."""
+        try:
+            self.store.put_if_absent(key, data)
+        except ObjectExists:
+            data = self.store.get(key)
+        return FileEntry(path=relative(key, relative_to), size_bytes=len(data), sha256=sha256(data))
+
+    def verified(self, key: str, entry: FileEntry) -> Path:
+        """A local file of the object, its bytes checked against the entry.
+
+        Raises:
+            ReleaseCorrupt: Its bytes are others.
+        """
+        file = fetch(self.store, key)
+        if file.stat().st_size != entry.size_bytes or file_sha256(file) != entry.sha256:
+            raise ReleaseCorrupt(f"{key}: its bytes are not those that were written")
+        return file
+
+    def materialize(self, files: Sequence[FileEntry], prefix: str, target: Path) -> Path:
+        """A local folder with these verified files: the store's own where it is local, else `target`.
+
+        `prefix` is the key below which the entries' paths lie.
+        """
+        places = {entry.path: self.verified(join_key(prefix, entry.path), entry) for entry in files}
+        if isinstance(self.store, LocalPaths):
+            path, place = next(iter(places.items()))
+            return place.parents[len(Path(path).parts) - 1]
+        for path, place in places.items():
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(place, target / path)
+        return target
+
+
+def relative(key: str, prefix: str) -> str:
+    """The part of a key below a prefix."""
+    return key.removeprefix(prefix).lstrip("/")
+
+
+def split_url(url: str, folder: str) -> tuple[Home, str]:
+    """Home and name of a URL such as `<store>/<pipeline>/releases/<name>` (folder `releases` or `runs`).
+
+    Raises:
+        ValueError: It has no such shape.
+    """
+    parts = url.rstrip("/").rsplit("/", 3)
+    if len(parts) != 4 or parts[2] != folder:
+        raise ValueError(f"{url}: expected <store>/<pipeline>/{folder}/<name>")
+    return Home(open_store(parts[0] or "/"), parts[1]), parts[3]

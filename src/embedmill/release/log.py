@@ -1,0 +1,159 @@
+"""A pipeline's history: numbered entries, each created once, each naming its parent.
+
+The head is found by walking forward from the hint; listings are never trusted. Every entry carries its
+parent's digest, so that one cannot be exchanged unnoticed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from embedmill.errors import ObjectExists, ObjectMissing, PublishLost, ReleaseMissing, StoreError
+from embedmill.release.layout import MANIFEST, Home
+from embedmill.spec.documents import LogEntry, Manifest, ReleaseName, now, sha256
+from embedmill.store import join_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NO_PARENT = ""
+Kind = Literal["publish", "rollback", "unhold", "pin", "unpin", "retire"]
+
+
+@dataclass(frozen=True)
+class History:
+    """All entries of a log, oldest first, and what follows from them."""
+
+    entries: tuple[LogEntry, ...]
+
+    @property
+    def head(self) -> LogEntry | None:
+        """The newest entry."""
+        return self.entries[-1] if self.entries else None
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next entry must have."""
+        return len(self.entries) + 1
+
+    @property
+    def live(self) -> ReleaseName | None:
+        """The release that is to be served: the newest one published or rolled back to."""
+        for entry in reversed(self.entries):
+            if entry.kind in {"publish", "rollback"}:
+                return ReleaseName(release=entry.release, number=self.number_of(entry.release))
+        return None
+
+    @property
+    def hold(self) -> LogEntry | None:
+        """The rollback that keeps runs from publishing, until someone lifts it."""
+        for entry in reversed(self.entries):
+            if entry.kind in {"publish", "unhold"}:
+                return None
+            if entry.kind == "rollback":
+                return entry
+        return None
+
+    def number_of(self, release: str) -> int:
+        """The number of a release: that of the entry that first published it.
+
+        Raises:
+            ReleaseMissing: It was never published.
+        """
+        for entry in self.entries:
+            if entry.kind == "publish" and entry.release == release:
+                return entry.number
+        raise ReleaseMissing(
+            f"release {release} was never published", hint="`embedmill release ls` shows those that were"
+        )
+
+    def published(self) -> list[ReleaseName]:
+        """Every release that is not retired, oldest first."""
+        retired = {entry.release for entry in self.entries if entry.kind == "retire"}
+        publish = [
+            entry for entry in self.entries if entry.kind == "publish" and entry.release not in retired
+        ]
+        return [ReleaseName(release=entry.release, number=entry.number) for entry in publish]
+
+    def find(self, name: str) -> ReleaseName:
+        """A published release by its name or number.
+
+        Raises:
+            ReleaseMissing: There is none.
+        """
+        for release in self.published():
+            if name in {release.release, str(release.number)}:
+                return release
+        raise ReleaseMissing(f"no release {name!r}", hint="`embedmill release ls` shows those there are")
+
+
+def read_history(home: Home) -> History:
+    """Read the log from its first entry to its last.
+
+    Raises:
+        StoreError: The chain is broken: an entry does not name its predecessor.
+    """
+    entries: list[LogEntry] = []
+    parent = NO_PARENT
+    while True:
+        key = home.log_key(len(entries) + 1)
+        try:
+            data = home.store.get(key)
+        except ObjectMissing:
+            return History(tuple(entries))
+        entry = LogEntry.from_bytes(data, key)
+        if entry.number != len(entries) + 1 or entry.parent != parent:
+            raise StoreError(f"{key}: does not follow the entry before it", hint="the log was tampered with")
+        entries.append(entry)
+        parent = sha256(data)
+
+
+def append(
+    home: Home, history: History, kind: Kind, release: str, *, transaction: str = "", note: str = ""
+) -> LogEntry:
+    """Create the entry after `history`. This is the commit: it happens here or not at all.
+
+    `transaction` names the caller's intent, so that a second try finds its own entry; a fresh one if empty.
+
+    Raises:
+        PublishLost: Another writer has taken the number.
+    """
+    manifest = home.read(Manifest, home.release_key(release, MANIFEST))
+    entry = LogEntry(
+        number=history.next_number,
+        kind=kind,
+        release=release,
+        manifest_digest=manifest.digest,
+        parent=sha256(history.head.to_bytes()) if history.head else NO_PARENT,
+        transaction=transaction or secrets.token_hex(8),
+        note=note,
+        created=now(),
+    )
+    try:
+        home.store.put_if_absent(home.log_key(entry.number), entry.to_bytes())
+    except ObjectExists:
+        there = home.read(LogEntry, home.log_key(entry.number))
+        if there.transaction != entry.transaction:
+            raise PublishLost(
+                f"log entry {entry.number} was taken by release {there.release}",
+                hint="run again: it plans on top of it",
+            ) from None
+        entry = there
+    home.store.put(join_key(home.pipeline, "HEAD"), f"{entry.number}\n".encode())
+    return entry
+
+
+def live_release(home: Home, entries: Iterable[LogEntry] | None = None) -> ReleaseName:
+    """The live release of a pipeline.
+
+    Raises:
+        ReleaseMissing: Nothing was published yet.
+    """
+    history = History(tuple(entries)) if entries is not None else read_history(home)
+    if history.live is None:
+        raise ReleaseMissing(
+            f"{home.url}: nothing was published yet", hint="`embedmill run` publishes a first release"
+        )
+    return history.live

@@ -1,0 +1,80 @@
+"""Publishing: seal the manifest, close the run, create the log entry. The entry is the commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedmill.errors import Held, PublishLost, ReleaseCorrupt
+from embedmill.release.assemble import content_files
+from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
+from embedmill.release.log import History, append, read_history
+from embedmill.spec.documents import FileEntry, Manifest, Terminal, now, sha256
+
+if TYPE_CHECKING:
+    from embedmill.spec.documents import Content, LogEntry, Plan
+
+
+def publish(home: Home, plan: Plan, content: Content) -> LogEntry:
+    """Make a checked candidate live; a second call finds what the first one did.
+
+    Raises:
+        Held: A rollback set a hold.
+        PublishLost: Another release went live since the plan was made.
+        ReleaseCorrupt: A file of the candidate is gone or has another size.
+    """
+    history = read_history(home)
+    for entry in history.entries:
+        if entry.transaction == plan.run:
+            return entry
+    _check_base(home, plan, history)
+    if history.hold is not None:
+        raise Held(
+            f"release {plan.run} is built and checked, but publishing is on hold since the rollback to "
+            f"{history.hold.release} (log entry {history.hold.number})",
+            hint="`embedmill release unhold` lifts it; then run again",
+        )
+    manifest = seal(home, content)
+    terminal = home.create(
+        home.run_key(plan.run, TERMINAL),
+        Terminal(
+            run=plan.run, outcome="publish", number=history.next_number, why="gates passed", created=now()
+        ),
+    )
+    if terminal.outcome == "abandon" or terminal.number != history.next_number:
+        raise PublishLost(f"run {plan.run} was closed: {terminal.why}", hint="run again: it makes a new plan")
+    return append(home, history, "publish", manifest.release, transaction=plan.run)
+
+
+def seal(home: Home, content: Content) -> Manifest:
+    """Create MANIFEST.json over all files of the candidate, or read the one that is there."""
+    prefix = home.release_key(content.release)
+    documents = [_entry(home, prefix, name) for name in (CONTENT, GATES, REPORT)]
+    files = sorted([*content_files(content), *documents], key=lambda entry: entry.path)
+    for entry in files:
+        size = home.store.head(f"{prefix}/{entry.path}").size_bytes
+        if size != entry.size_bytes:
+            raise ReleaseCorrupt(f"{prefix}/{entry.path}: has {size} bytes, expected {entry.size_bytes}")
+    manifest = Manifest(
+        release=content.release, content_digest=content.content_digest, files=tuple(files), created=now()
+    )
+    return home.create(home.release_key(content.release, MANIFEST), manifest.sealed())
+
+
+def abandon(home: Home, run: str, why: str) -> Terminal:
+    """Close a run that will not be published; returns how it was closed, which may have been before."""
+    terminal = Terminal(run=run, outcome="abandon", number=None, why=why, created=now())
+    return home.create(home.run_key(run, TERMINAL), terminal)
+
+
+def _check_base(home: Home, plan: Plan, history: History) -> None:
+    if history.live != plan.base:
+        live = history.live.release if history.live else "none"
+        base = plan.base.release if plan.base else "none"
+        why = f"planned on release {base}, but release {live} is live now"
+        abandon(home, plan.run, why)
+        raise PublishLost(f"run {plan.run}: {why}", hint="run again: it plans on top of the live one")
+
+
+def _entry(home: Home, prefix: str, name: str) -> FileEntry:
+    data = home.store.get(f"{prefix}/{name}")
+    return FileEntry(path=name, size_bytes=len(data), sha256=sha256(data))

@@ -1,0 +1,199 @@
+"""`Release`: one published release, opened only if every byte is what was published."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from embedmill.errors import ReleaseIncompatible, ReleaseMissing
+from embedmill.release.integrity import read_content, read_manifest, verify_files
+from embedmill.release.items import ID, OWN_COLUMNS, is_embedded, item_fingerprints, read_items
+from embedmill.release.layout import Home, split_url
+from embedmill.release.log import live_release, read_history
+from embedmill.release.search import Searcher
+from embedmill.release.vectors import VectorPart, VectorTable
+from embedmill.store import LocalPaths, cache_folder, download
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from embedmill.model.encoder import Encoder
+    from embedmill.spec.documents import Content, Segment
+    from embedmill.types import Hit, Rows, Vectors
+
+
+class Release:
+    """Items, vectors, index and model that belong together. `N` below counts items that have a vector."""
+
+    def __init__(self, folder: Path, content: Content, *, number: int | None = None) -> None:
+        """Read an opened folder; use `open` instead."""
+        self.folder = folder
+        self.content = content
+        self.number = number
+
+    def __repr__(self) -> str:
+        return f"<Release {self.name} number={self.number} items={self.content.counts.total}>"
+
+    @classmethod
+    def open(cls, url: str | Path) -> Release:
+        """Open a release by its folder or URL, `<store>/<pipeline>/releases/<name>`.
+
+        Raises:
+            ReleaseMissing: There is none.
+            ReleaseCorrupt: A file is not what the manifest says; names it.
+        """
+        folder = Path(url)
+        if folder.is_dir():
+            return cls._opened(folder, number=_number_of(str(folder.absolute())))
+        try:
+            home, name = split_url(str(url), "releases")
+        except ValueError:
+            raise ReleaseMissing(
+                f"{url}: no such release", hint="give its folder, or a pipeline.yaml"
+            ) from None
+        return open_release(home, name)
+
+    @classmethod
+    def _opened(cls, folder: Path, *, number: int | None) -> Release:
+        verify_files(folder, read_manifest(folder))
+        return cls(folder, read_content(folder), number=number)
+
+    @property
+    def name(self) -> str:
+        """The release's name: that of the run that made it."""
+        return self.content.release
+
+    @property
+    def model_folder(self) -> Path:
+        """The model package."""
+        return self.folder / "model"
+
+    @cached_property
+    def table(self) -> VectorTable:
+        """All segments' vectors, mapped."""
+        parts = [entry for segment in self.content.segments for entry in segment.parts]
+        return VectorTable([VectorPart.open(self.folder / entry.path) for entry in parts])
+
+    @cached_property
+    def item_rows(self) -> Rows:
+        """int64[all items]: each item's row in `table`, -1 for empty items; in the order of `items`."""
+        found = [
+            np.where(is_embedded(batch), self.table.locate(item_fingerprints(batch)), -1)
+            for batch in self.items(OWN_COLUMNS)
+        ]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+
+    def items(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Item rows (`id`, `_fingerprint`, `_state`, display columns) in batches, in a fixed order."""
+        return read_items([self.folder / entry.path for entry in self.content.items], columns)
+
+    def to_arrow(self) -> pa.Table:
+        """All items with a vector: `id`, display columns, and `vector` FixedSizeList<float32>[D]."""
+        items = pa.Table.from_batches(self.items(), schema=self.item_schema)
+        chosen = np.flatnonzero(self.item_rows >= 0)
+        vectors = self.table.vectors(self.item_rows[chosen]).reshape(-1)
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors), self.content.dimension)
+        return (
+            items.take(pa.array(chosen)).drop_columns(list(OWN_COLUMNS[1:])).append_column("vector", column)
+        )
+
+    def to_numpy(self) -> tuple[np.ndarray[Any, Any], Vectors]:
+        """Ids [N], and their vectors float32[N, D]."""
+        table = pa.Table.from_batches(self.items([ID]), schema=pa.schema([self.item_schema.field(ID)]))
+        chosen = np.flatnonzero(self.item_rows >= 0)
+        ids = table.column(ID).take(pa.array(chosen)).to_numpy()
+        return ids, self.table.vectors(self.item_rows[chosen])
+
+    @cached_property
+    def item_schema(self) -> pa.Schema:
+        """Columns of `items` and their types."""
+        return pa.parquet.read_schema(self.folder / self.content.items[0].path)
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """Search over all segments; loads the indexes."""
+        return Searcher(self)
+
+    def encoder(self, name: str) -> Encoder:
+        """An encoder of the release's own model, loaded once.
+
+        Raises:
+            ReleaseIncompatible: The model has none of that name.
+        """
+        if name not in self.content_encoders:
+            raise ReleaseIncompatible(
+                f"release {self.name}: its model has no encoder {name!r}",
+                hint=f"it has: {', '.join(self.content_encoders)}",
+            )
+        if name not in self._encoders:
+            from embedmill.model import Encoder, ModelPackage
+
+            self._encoders[name] = Encoder.load(ModelPackage.open(self.model_folder), name)
+        return self._encoders[name]
+
+    @cached_property
+    def _encoders(self) -> dict[str, Encoder]:
+        return {}
+
+    @cached_property
+    def content_encoders(self) -> tuple[str, ...]:
+        """Encoders that the release's model declares."""
+        from embedmill.model import ModelPackage
+
+        return tuple(ModelPackage.open(self.model_folder).spec.encoders)
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        vector: Vectors | None = None,
+        item: Any = None,
+        k: int = 10,
+    ) -> list[Hit]:
+        """The `k` items nearest to a text (encoder `query_text`), a vector float32[D], or an item's id.
+
+        Raises:
+            ReleaseIncompatible: The model cannot embed that query, or the vector has another length.
+            ReleaseMissing: No item has that id.
+            ValueError: Not exactly one query is given, or `k` < 1.
+        """
+        return self.searcher.search(text, vector=vector, item=item, k=k)
+
+    def segment_parts(self, segment: Segment) -> list[VectorPart]:
+        """The mapped parts of one segment."""
+        return [VectorPart.open(self.folder / entry.path) for entry in segment.parts]
+
+
+def open_release(home: Home, name: str) -> Release:
+    """Open a release of a pipeline by its name; a remote one is downloaded to the cache first."""
+    number = read_history(home).number_of(name)
+    if isinstance(home.store, LocalPaths):
+        return Release._opened(Path(home.store.url) / home.release_key(name), number=number)
+    folder = cache_folder() / "releases" / name
+    if not folder.is_dir():
+        partial = folder.with_name(f"{name}.part")
+        download(home.store, home.release_key(name), partial)
+        partial.rename(folder)
+    return Release._opened(folder, number=number)
+
+
+def open_live(home: Home) -> Release:
+    """Open a pipeline's live release.
+
+    Raises:
+        ReleaseMissing: Nothing was published yet.
+    """
+    return open_release(home, live_release(home).release)
+
+
+def _number_of(url: str) -> int | None:
+    """The number in the log, if the folder lies in a store that has one."""
+    with suppress(ValueError, ReleaseMissing):
+        home, name = split_url(url, "releases")
+        return read_history(home).number_of(name)
+    return None

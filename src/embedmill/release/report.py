@@ -1,0 +1,90 @@
+"""The report of a candidate: one self-contained HTML page, no scripts."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from embedmill.spec.documents import Content, Gates, Verdict
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+table { border-collapse: collapse; width: 100% }
+td, th { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd }
+td.n { text-align: right; font-variant-numeric: tabular-nums }
+code { font-size: .85em; word-break: break-all }
+.pass { color: #0a6b2d } .fail { color: #b00020; font-weight: 600 }
+.accepted { color: #8a5a00; font-weight: 600 }
+"""
+
+
+def render_report(content: Content, gates: Gates) -> bytes:
+    """The page as UTF-8."""
+    base = (
+        f"{content.base.release} (number {content.base.number})" if content.base else "none: a first release"
+    )
+    facts = [
+        ("Pipeline", content.pipeline.name),
+        ("Created", content.created),
+        ("On top of", base),
+        ("Model package", content.package_digest),
+        ("Encoder", content.encoder_digest),
+        ("Content digest", content.content_digest),
+    ]
+    counts = [(name, f"{value:,}") for name, value in _counts(content)]
+    segments = [
+        (segment.name, f"{segment.rows:,}", f"{segment.live:,}", "HNSW" if segment.index else "exact")
+        for segment in content.segments
+    ]
+    body = [
+        f"<h1>Release {escape(content.release)}</h1>",
+        _table(("", ""), [(name, f"<code>{escape(value)}</code>") for name, value in facts]),
+        "<h2>Items</h2>",
+        _table(("", "count"), counts, numbers=1),
+        "<h2>Gates</h2>",
+        _table(("gate", "verdict", "found"), [_gate(verdict) for verdict in gates.verdicts]),
+        "<h2>Segments</h2>",
+        _table(("segment", "rows", "live", "search"), segments),
+    ]
+    title = f"Embedmill: {content.pipeline.name} {content.release}"
+    head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{STYLE}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(body)}</body></html>\n".encode()
+
+
+def _counts(content: Content) -> list[tuple[str, int]]:
+    counts = content.counts
+    return [
+        ("read", counts.total),
+        ("new", counts.new),
+        ("changed", counts.changed),
+        ("unchanged", counts.unchanged),
+        ("deleted", counts.deleted),
+        ("duplicates", counts.duplicates),
+        ("embedded in this run", content.embedded),
+        ("reused from the base", content.reused),
+        ("empty input", content.empty),
+        ("quarantined", content.quarantined),
+        ("vectors computed", content.computed),
+    ]
+
+
+def _gate(verdict: Verdict) -> tuple[str, str, str]:
+    word = "pass" if verdict.passed else "accepted" if verdict.accepted else "fail"
+    return escape(verdict.gate), f"<span class='{word}'>{word}</span>", escape(verdict.message)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 99) -> str:
+    """A table; cells are HTML already, columns from `numbers` on are aligned right."""
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    lines = (
+        "".join(
+            f"<td class='n'>{cell}</td>" if i >= numbers else f"<td>{cell}</td>" for i, cell in enumerate(row)
+        )
+        for row in rows
+    )
+    return f"<table><tr>{top}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

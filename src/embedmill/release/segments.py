@@ -1,0 +1,151 @@
+"""Segments of a candidate: carried ones unread, the run's own delta, and compaction when deltas add up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedmill.errors import ShardsMissing
+from embedmill.index import HnswIndex
+from embedmill.release.layout import Home, new_attempt, relative
+from embedmill.release.vectors import VectorPart, VectorTable, write_vectors
+from embedmill.spec.documents import CommitRecord, Content, FileEntry, Plan, Segment
+from embedmill.store import copy, fetch, join_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from embedmill.spec import PipelineSpec
+    from embedmill.types import Digests, Mask, Vectors
+
+PART_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Segments of the release being made; entries are relative to its folder."""
+
+    home: Home
+    release: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def prefix(self) -> str:
+        """Key of the release's folder."""
+        return self.home.release_key(self.release)
+
+    def parts(self, segment: Segment) -> list[VectorPart]:
+        """The mapped parts of one segment."""
+        return [VectorPart.open(fetch(self.home.store, join_key(self.prefix, e.path))) for e in segment.parts]
+
+    def table(self) -> VectorTable:
+        """All segments as one table."""
+        return VectorTable([part for segment in self.segments for part in self.parts(segment)])
+
+    def with_live(self, live: Mask) -> Candidate:
+        """The same, with live rows counted; `live` bool[all rows of `table`]."""
+        ends = np.cumsum([segment.rows for segment in self.segments])
+        counted = [
+            segment.model_copy(update={"live": int(live[end - segment.rows : end].sum())})
+            for segment, end in zip(self.segments, ends, strict=True)
+        ]
+        return replace(self, segments=tuple(counted))
+
+
+def read_commits(home: Home, plan: Plan) -> list[CommitRecord]:
+    """The commit record of every shard, in order.
+
+    Raises:
+        ShardsMissing: Some shards have none yet.
+    """
+    present = {info.key for info in home.store.list(home.run_key(plan.run, "commits"))}
+    keys = [home.run_key(plan.run, "commits", f"{shard.name}.json") for shard in plan.shards]
+    missing = sum(key not in present for key in keys)
+    if missing:
+        raise ShardsMissing(
+            f"run {plan.run}: {missing} of {len(keys)} shards are not done", hint="`embedmill resume` goes on"
+        )
+    return [home.read(CommitRecord, key) for key in keys]
+
+
+def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[CommitRecord]) -> Candidate:
+    """Carry the base's segments over, and make one of the run's own vectors."""
+    carried: list[Segment] = []
+    if base is not None and base.encoder_digest == plan.encoder_digest:
+        carried = [_carry(home, base.release, plan.run, segment) for segment in base.segments]
+    prefix = relative(home.release_key(plan.run), home.pipeline)
+    parts = [
+        commit.vectors.model_copy(update={"path": relative(commit.vectors.path, prefix)})
+        for commit in commits
+        if commit.vectors is not None
+    ]
+    rows = sum(entry.rows or 0 for entry in parts)
+    if parts:
+        carried.append(Segment(name=plan.run, parts=tuple(parts), index=None, rows=rows, live=rows))
+    return Candidate(home, plan.run, tuple(carried))
+
+
+def _carry(home: Home, base: str, release: str, segment: Segment) -> Segment:
+    for entry in (*segment.parts, *([segment.index] if segment.index else [])):
+        copy(home.store, home.release_key(base, entry.path), home.release_key(release, entry.path))
+    return segment
+
+
+def needs_compaction(segments: Sequence[Segment], limit: float) -> bool:
+    """Whether dead rows, and rows outside the base segment, are more than `limit` of all rows."""
+    total = sum(segment.rows for segment in segments)
+    base_live = segments[0].live if segments else 0
+    return total > 0 and (total - base_live) / total > limit
+
+
+def compact(candidate: Candidate, live: Mask, scratch: Path) -> Candidate:
+    """One new segment of all live rows, in fingerprint order; vectors are moved, never computed."""
+    name, entries = f"{candidate.release}-compacted", []
+    attempt = new_attempt()
+    for number, (prints, vectors) in enumerate(_merged(candidate.table(), live)):
+        file = scratch / f"compact-{number:05d}.arrow"
+        write_vectors(file, prints, vectors)
+        key = join_key(candidate.prefix, "vectors", name, f"part-{number:05d}.{attempt}.arrow")
+        entries.append(candidate.home.keep(key, file, relative_to=candidate.prefix, rows=len(prints)))
+        file.unlink()
+    rows = int(live.sum())
+    segments = (Segment(name=name, parts=tuple(entries), index=None, rows=rows, live=rows),) if rows else ()
+    return replace(candidate, segments=segments)
+
+
+def _merged(table: VectorTable, live: Mask) -> Iterator[tuple[Digests, Vectors]]:
+    """Live rows of a whole table in fingerprint order, PART_ROWS at a time."""
+    rows = np.flatnonzero(live)
+    prints = np.concatenate([part.fingerprints for part in table.parts] or [np.zeros(0, dtype="S16")])[rows]
+    order = rows[np.argsort(prints, kind="stable")]
+    del prints
+    for start in range(0, len(order), PART_ROWS):
+        chosen = order[start : start + PART_ROWS]
+        yield table.fingerprints(chosen), table.vectors(chosen)
+
+
+def build_indexes(candidate: Candidate, spec: PipelineSpec, dimension: int, scratch: Path) -> Candidate:
+    """Index the segments that are large enough for it and have no index yet."""
+    done = []
+    for segment in candidate.segments:
+        wanted = spec.index.kind == "hnsw" and segment.rows >= spec.index.exact_below
+        done.append(
+            _indexed(candidate, segment, spec, dimension, scratch)
+            if wanted and not segment.index
+            else segment
+        )
+    return replace(candidate, segments=tuple(done))
+
+
+def _indexed(
+    candidate: Candidate, segment: Segment, spec: PipelineSpec, dimension: int, scratch: Path
+) -> Segment:
+    file = scratch / "index.faiss"
+    HnswIndex.build((part.vectors_ND for part in candidate.parts(segment)), dimension, spec.index).save(file)
+    key = join_key(candidate.prefix, "index", f"{segment.name}.{new_attempt()}.faiss")
+    entry: FileEntry = candidate.home.keep(key, file, relative_to=candidate.prefix)
+    file.unlink()
+    return segment.model_copy(update={"index": entry})

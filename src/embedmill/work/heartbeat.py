@@ -1,0 +1,108 @@
+"""What a worker tells while it works: its lease is alive, how far it is; and what tells it to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from embedmill.errors import StoreError, Yielded
+from embedmill.work.leases import BEAT_S, HeldLease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType, TracebackType
+
+    from embedmill.release.layout import Home
+
+TELL_S = 0.5
+
+
+class Heartbeat:
+    """A thread that beats the held lease and writes `events/<worker>.json`.
+
+    SIGTERM and the parent's end set a flag that stops work between two batches.
+    """
+
+    def __init__(self, home: Home, run: str, worker: str, parent: int | None) -> None:
+        """Prepare; entering starts the thread and takes SIGTERM."""
+        self._home, self._worker, self._parent = home, worker, parent
+        self._key = home.run_key(run, "events", f"{worker}.json")
+        self._lease: HeldLease | None = None
+        self._stop = threading.Event()
+        self._wanted_back = threading.Event()
+        self._rows_done = self._shard_done = self._shard_rows = 0
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._previous: object = None
+
+    def __enter__(self) -> Heartbeat:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGTERM, self._on_signal)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if callable(self._previous) or isinstance(self._previous, signal.Handlers):
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def check(self) -> None:
+        """Stop here if somebody wants the device back.
+
+        Raises:
+            Yielded: They do.
+        """
+        if self._wanted_back.is_set():
+            raise Yielded(f"worker {self._worker} was asked to stop", hint="`embedmill resume` goes on")
+
+    def start(self, rows: int) -> None:
+        """A shard of this many rows begins."""
+        self._shard_done, self._shard_rows = 0, rows
+
+    def advance(self, rows: int) -> None:
+        """Rows were embedded; the place where work can stop between two batches."""
+        self._rows_done += rows
+        self._shard_done += rows
+        self.check()
+
+    @contextlib.contextmanager
+    def beating(self, lease: HeldLease) -> Iterator[None]:
+        """Keep this lease alive inside the block."""
+        self._lease = lease
+        try:
+            yield
+        finally:
+            self._lease = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal API
+        self._wanted_back.set()
+
+    def _run(self) -> None:
+        last_beat = time.monotonic()
+        while not self._stop.wait(TELL_S):
+            if self._parent is not None and os.getppid() != self._parent:
+                self._wanted_back.set()
+            lease = self._lease
+            with contextlib.suppress(StoreError):  # telling is not worth failing for; work itself will see
+                self._tell(lease)
+                if lease is not None and time.monotonic() - last_beat >= BEAT_S:
+                    lease.beat()
+                    last_beat = time.monotonic()
+
+    def _tell(self, lease: HeldLease | None) -> None:
+        state = {
+            "schema": "event/1",
+            "worker": self._worker,
+            "shard": lease.lease.shard if lease else None,
+            "shard_done": self._shard_done,
+            "shard_rows": self._shard_rows,
+            "rows_done": self._rows_done,
+        }
+        self._home.store.put(self._key, (json.dumps(state, sort_keys=True) + "\n").encode())

@@ -1,0 +1,106 @@
+"""Leases: who works on a shard. They save work; correctness rests on the commit record alone.
+
+A lease is an object that its holder keeps changing. Others take it over when its ETag has not changed for a
+while on their own monotonic clock, so that no two clocks are ever compared; or at once when the holder was a
+process of this very machine and is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed
+from embedmill.spec.documents import Lease
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embedmill.release.layout import Home
+
+EXPIRY_S = 30.0
+BEAT_S = 5.0
+
+
+@dataclass
+class Leases:
+    """The leases of one run, as one worker sees them."""
+
+    home: Home
+    run: str
+    worker: str
+    expiry_s: float = EXPIRY_S
+    _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def claim(self, shard: str) -> HeldLease | None:
+        """Take a shard's lease, or None while somebody else holds it."""
+        key = self.home.run_key(self.run, "leases", f"{shard}.json")
+        mine = Lease(
+            shard=shard,
+            worker=self.worker,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process_started=process_start(os.getpid()) or 0.0,
+            beat=0,
+        )
+        try:
+            return HeldLease(self.home, key, mine, self.home.store.put_if_absent(key, mine.to_bytes()))
+        except ObjectExists:
+            return self._take_over(key, mine)
+
+    def _take_over(self, key: str, mine: Lease) -> HeldLease | None:
+        try:
+            etag = self.home.store.head(key).etag
+            if not (self._expired(key, etag) or _holder_is_gone(self.home.read(Lease, key))):
+                return None
+            return HeldLease(self.home, key, mine, self.home.store.put(key, mine.to_bytes(), if_match=etag))
+        except (ObjectMissing, PreconditionFailed):
+            return None
+
+    def _expired(self, key: str, etag: str) -> bool:
+        now = time.monotonic()
+        seen, since = self._seen.get(key, ("", now))
+        if seen != etag:
+            self._seen[key] = (etag, now)
+            return False
+        return now - since >= self.expiry_s
+
+
+@dataclass
+class HeldLease:
+    """A lease that this worker holds until it stops beating."""
+
+    home: Home
+    key: str
+    lease: Lease
+    etag: str
+    lost: bool = False
+
+    def beat(self) -> None:
+        """Show that the holder is alive; notes if the lease was taken over meanwhile."""
+        if self.lost:
+            return
+        self.lease = self.lease.model_copy(update={"beat": self.lease.beat + 1})
+        try:
+            self.etag = self.home.store.put(self.key, self.lease.to_bytes(), if_match=self.etag)
+        except (PreconditionFailed, ObjectMissing):
+            self.lost = True
+
+
+def process_start(pid: int) -> float | None:
+    """When a process of this machine started, in clock ticks since boot; None if there is none."""
+    from pathlib import Path
+
+    stat: Path = Path(f"/proc/{pid}/stat")
+    try:
+        return float(stat.read_text().rsplit(")", 1)[1].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _holder_is_gone(lease: Lease) -> bool:
+    """Whether the holder was a process of this machine that runs no more."""
+    return lease.host == socket.gethostname() and process_start(lease.pid) != lease.process_started

@@ -1,0 +1,218 @@
+"""The worker loop: claim a shard, embed it, write its vectors, create its commit record; until none is left.
+
+Everything comes from the store and goes there: a loop may start late, stop early, or die anywhere.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedmill.catalog import ImageSource
+from embedmill.catalog.frozen import with_images
+from embedmill.digest import digests_from_arrow
+from embedmill.errors import ModelError, ObjectMissing
+from embedmill.model import Encoder, ModelPackage
+from embedmill.release.layout import PLAN, Home, new_attempt
+from embedmill.release.vectors import write_vectors
+from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ProfileRecord, ShardPlan, now
+from embedmill.store.scratch import scratch_folder
+from embedmill.types import Encoded, Rejection
+from embedmill.work.heartbeat import Heartbeat
+from embedmill.work.leases import HeldLease, Leases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from embedmill.types import Digests, Vectors
+
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How one loop runs. `parent` is the pid whose end ends the loop; None: none."""
+
+    worker: str
+    device: str = "cpu"
+    threads: int = 1
+    parent: int | None = None
+
+
+@dataclass(frozen=True)
+class WorkDone:
+    """What one loop did."""
+
+    shards: int
+    vectors: int
+    rejected: int
+
+
+def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
+    """Work on a run until every shard has a commit record.
+
+    Raises:
+        Yielded: The device was wanted back, or the parent ended; finished shards are kept.
+        ModelError: The model cannot be loaded, or is not the planned one.
+    """
+    plan = home.read(Plan, home.run_key(run, PLAN))
+    if not plan.shards:
+        return WorkDone(0, 0, 0)
+    with scratch_folder() as scratch, Heartbeat(home, run, options.worker, options.parent) as heart:
+        loop = _Loop(home, plan, _load_encoder(home, plan, options, scratch), options, heart, scratch)
+        return loop.run()
+
+
+def _load_encoder(home: Home, plan: Plan, options: WorkerOptions, scratch: Path) -> Encoder:
+    """The planned model, every byte checked, on this loop's device."""
+    root = home.materialize(plan.model, home.release_key(plan.run), scratch / "package") / "model"
+    package = ModelPackage.open(root)
+    if package.encoder_digest() != plan.encoder_digest:
+        raise ModelError(
+            f"{root}: is not the model that run {plan.run} was planned with", hint="start a new run"
+        )
+    settings = plan.pipeline.work
+    return Encoder.load(
+        package,
+        "item",
+        device=options.device,
+        threads=options.threads,
+        batch_tokens=settings.batch_tokens,
+        batch_images=settings.batch_images,
+    )
+
+
+@dataclass
+class _Loop:
+    home: Home
+    plan: Plan
+    encoder: Encoder
+    options: WorkerOptions
+    heart: Heartbeat
+    scratch: Path
+
+    def run(self) -> WorkDone:
+        shards = vectors = rejected = 0
+        for shard, lease in self._claims():
+            with self.heart.beating(lease):
+                record = self._attempt(shard)
+            if record is not None:
+                shards += 1
+                vectors += record.vectors.rows or 0 if record.vectors else 0
+                rejected += record.rejected.rows or 0 if record.rejected else 0
+        return WorkDone(shards, vectors, rejected)
+
+    def _claims(self) -> Iterator[tuple[ShardPlan, HeldLease]]:
+        """Shards to work on, until all are committed; waits while others hold the last ones."""
+        leases = Leases(self.home, self.plan.run, self.options.worker)
+        open_shards = list(self.plan.shards)
+        while open_shards:
+            done = self._committed()
+            open_shards = [shard for shard in open_shards if shard.name not in done]
+            claimed = False
+            for shard in open_shards:
+                self.heart.check()
+                lease = leases.claim(shard.name)
+                if lease is not None and not self._is_committed(shard):
+                    claimed = True
+                    yield shard, lease
+            if open_shards and not claimed:
+                time.sleep(POLL_S)
+
+    def _committed(self) -> set[str]:
+        folder = self.home.run_key(self.plan.run, "commits")
+        return {Path(info.key).stem for info in self.home.store.list(folder)}
+
+    def _is_committed(self, shard: ShardPlan) -> bool:
+        try:
+            self.home.store.head(self.home.run_key(self.plan.run, "commits", f"{shard.name}.json"))
+        except ObjectMissing:
+            return False
+        return True
+
+    def _attempt(self, shard: ShardPlan) -> CommitRecord | None:
+        """One try at a shard; None if another attempt was committed first."""
+        started, attempt = time.monotonic(), new_attempt()
+        rows = self._read(shard)
+        fingerprints = digests_from_arrow(rows.column("_fingerprint"))
+        encoded = self._encode(rows)
+        kept = np.setdiff1d(np.arange(len(rows)), list(encoded.rejected))
+        record = CommitRecord(
+            run=self.plan.run,
+            shard=shard.name,
+            attempt=attempt,
+            worker=self.options.worker,
+            vectors=self._keep_vectors(shard, attempt, fingerprints[kept], encoded.vectors_ND[kept]),
+            rejected=self._keep_rejected(shard, attempt, fingerprints, encoded.rejected),
+            profile=ProfileRecord(**asdict(self.encoder.profile)),
+            rows=len(rows),
+            seconds=round(time.monotonic() - started, 3),
+            created=now(),
+        )
+        key = self.home.run_key(self.plan.run, "commits", f"{shard.name}.json")
+        winner = self.home.create(key, record)
+        if winner.attempt == attempt:
+            return record
+        for entry in (record.vectors, record.rejected):  # the record is final: these can never be named
+            if entry is not None:
+                self.home.store.delete(self.home.key(entry.path))
+        return None
+
+    def _read(self, shard: ShardPlan) -> pa.RecordBatch:
+        file = self.home.verified(self.home.key(shard.file.path), shard.file)
+        with pa.memory_map(str(file)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        return table.combine_chunks().to_batches()[0]
+
+    def _encode(self, rows: pa.RecordBatch) -> Encoded:
+        inputs = self.encoder.package.inputs("item")
+        catalog = self.plan.pipeline.catalog
+        source = ImageSource(catalog, root=Path(self.plan.root), store=self.home.store)
+        ready, missing = with_images(rows, inputs.image_fields, source)
+        self.heart.start(len(rows))
+        if not missing:
+            return self.encoder.encode(ready, on_batch=self.heart.advance)
+        present = np.setdiff1d(np.arange(len(rows)), list(missing))
+        encoded = self.encoder.encode(ready.take(pa.array(present)), on_batch=self.heart.advance)
+        vectors = np.zeros((len(rows), self.encoder.dimension), dtype=np.float32)
+        vectors[present] = encoded.vectors_ND
+        return Encoded(vectors, missing | {int(present[i]): why for i, why in encoded.rejected.items()})
+
+    def _keep_vectors(
+        self, shard: ShardPlan, attempt: str, prints: Digests, vectors: Vectors
+    ) -> FileEntry | None:
+        if not len(prints):
+            return None
+        file = self.scratch / "vectors.arrow"
+        write_vectors(file, prints, vectors)
+        name = f"part-{shard.name}.{attempt}.arrow"
+        key = self.home.release_key(self.plan.run, "vectors", self.plan.run, name)
+        return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(prints))
+
+    def _keep_rejected(
+        self, shard: ShardPlan, attempt: str, prints: Digests, rejected: Mapping[int, Rejection]
+    ) -> FileEntry | None:
+        if not rejected:
+            return None
+        file = self.scratch / "rejected.parquet"
+        pq.write_table(_rejected_table(prints, rejected), file)
+        key = self.home.run_key(self.plan.run, "rejected", f"{shard.name}.{attempt}.parquet")
+        return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(rejected))
+
+
+def _rejected_table(prints: Digests, rejected: Mapping[int, Rejection]) -> pa.Table:
+    """Columns `fingerprint`, `reason`, `detail`."""
+    rows = sorted(rejected)
+    return pa.table(
+        {
+            "fingerprint": pa.array([bytes(prints[i]).ljust(16, b"\0") for i in rows], pa.binary(16)),
+            "reason": [str(rejected[i].reason) for i in rows],
+            "detail": [rejected[i].detail for i in rows],
+        }
+    )
