@@ -13,7 +13,7 @@ help:  ## show this list
 	@echo "  make test-GROUP     one test group in its own environment: $(TEST_GROUPS)"
 
 demo: environment-demo  ## a real catalog into a published release, a change of 1 %, a search
-	@.venv/demo/bin/python examples/demo/run.py
+	@.venv/demo/bin/python examples/demo/run_demo.py
 
 test: environment-core  ## the core tests
 	@$(CORE)/python -m pytest --junitxml=build/reports/core.xml
@@ -25,7 +25,7 @@ test-all: test $(TEST_GROUPS:%=test-%)  ## the tests of every group
 
 soak: environment-core  ## the large counts, part after part; a rerun goes on where the last one ended
 	@more=75; while [ $$more -eq 75 ]; do \
-		$(CORE)/python -m pytest --soak --soak-minutes=$(SOAK_MINUTES); more=$$?; \
+		$(CORE)/python -m pytest --soak --timeout=1200 --soak-minutes=$(SOAK_MINUTES); more=$$?; \
 	done; exit $$more
 
 bench: environment-core  ## every benchmark

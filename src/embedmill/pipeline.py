@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from embedmill.driving import drive
-from embedmill.errors import GateFailed, RunMissing, SpecError
+from embedmill.errors import GateFailed, ObjectMissing, RunError, RunMissing, SpecError
 from embedmill.gates import GATES, OVERRIDABLE, run_gates
 from embedmill.model import ModelPackage
 from embedmill.planning import Planner
@@ -115,11 +115,17 @@ class Pipeline:
             RunMissing: There is none.
         """
         if run is not None:
-            plan = self.home.read(Plan, self.home.run_key(run, layout.PLAN))
-            return PlannedRun(self, plan, resumed=True)
+            return PlannedRun(self, self._planned(run), resumed=True)
         for plan in open_plans(self.home):
             return PlannedRun(self, plan, resumed=True)
         raise RunMissing(f"{self.home.url}: no open run", hint="`embedmill run` starts one")
+
+    def _planned(self, run: str) -> Plan:
+        try:
+            return self.home.read(Plan, self.home.run_key(run, layout.PLAN))
+        except ObjectMissing:
+            hint = "`embedmill status` shows those that are open"
+            raise RunMissing(f"{self.home.url}: no run {run!r}", hint=hint) from None
 
     def run(self, *, accept: Collection[str] = (), on_progress: OnProgress = silent) -> RunResult:
         """Plan and carry out a run, or finish the open one.
@@ -191,13 +197,14 @@ class PlannedRun:
 
         Raises:
             SpecError: `accept` names no gate that may be accepted.
+            RunError: There is no candidate yet.
         """
         unknown = set(accept) - OVERRIDABLE
         if unknown:
             raise SpecError(
                 f"--accept {', '.join(sorted(unknown))}: allowed are {', '.join(sorted(OVERRIDABLE))}"
             )
-        content = self.home.read(Content, self.home.release_key(self.plan.run, layout.CONTENT))
+        content = self._content()
         candidate = Release(candidate_folder(self.home, content), content)
         gates = run_gates(GATES, candidate, self._base(), accept)
         return self._record(content, gates)
@@ -208,11 +215,22 @@ class PlannedRun:
         Raises:
             GateFailed: It was not checked, or a gate stands against it.
         """
-        content = self.home.read(Content, self.home.release_key(self.plan.run, layout.CONTENT))
-        gates = self.home.read(Gates, self.home.release_key(self.plan.run, layout.GATES))
+        content = self._content()
+        try:
+            gates = self.home.read(Gates, self.home.release_key(self.plan.run, layout.GATES))
+        except ObjectMissing:
+            hint = "`embedmill check` does it"
+            raise GateFailed(f"run {self.plan.run}: the candidate is not checked yet", hint=hint) from None
         if not gates.passed:
             raise _gate_failure(gates)
         return publish(self.home, self.plan, content)
+
+    def _content(self) -> Content:
+        try:
+            return self.home.read(Content, self.home.release_key(self.plan.run, layout.CONTENT))
+        except ObjectMissing:
+            hint = "`embedmill index` makes it"
+            raise RunError(f"run {self.plan.run}: there is no candidate yet", hint=hint) from None
 
     def _base(self) -> Release | None:
         return open_release(self.home, self.plan.base.release) if self.plan.base else None

@@ -6,8 +6,8 @@
     @pytest.mark.soak                                        only with --soak
     def test_half_a_million_items() -> None: ...
 
-Hypothesis makes the same few examples each time, and with --soak many new ones: leave `max_examples`
-to the profile. Each passed test is noted in build/soak under a digest of the code, so that an
+Hypothesis makes the same 30 examples each time, and with --soak 100 new ones for each seed: leave
+`max_examples` to the profile. Each passed test is noted in build/soak under a digest of the code, so that an
 interrupted soak goes on where it ended, and changed code starts anew. When --soak-minutes are over,
 pytest ends with exit code 75: run it again for the next part.
 """
@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     soak = config.getoption("soak")
     if soak:
-        hypothesis.settings.register_profile("soak", max_examples=1_000, deadline=None, print_blob=True)
+        hypothesis.settings.register_profile("soak", max_examples=100, deadline=None, print_blob=True)
         config.pluginmanager.register(Soak(config), "soak-session")
     else:
         hypothesis.settings.register_profile("quick", max_examples=30, deadline=None, derandomize=True)

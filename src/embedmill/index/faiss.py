@@ -70,6 +70,15 @@ class HnswIndex:
         return Nearest(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
 
 
+def require_faiss() -> None:
+    """Find out before hours of work whether an index can be built.
+
+    Raises:
+        MissingExtra: FAISS is not installed.
+    """
+    _faiss()
+
+
 def _faiss() -> ModuleType:
     try:
         import faiss

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.digest import digests_from_arrow
-from embedmill.planning.spill import BUCKETS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +32,7 @@ class FrozenShard:
 
 def count_distinct(prints: Spill) -> int:
     """Distinct fingerprints in a spill of them."""
-    return sum(len(np.unique(_prints(prints.read(bucket)))) for bucket in range(BUCKETS))
+    return sum(len(np.unique(_prints(prints.read(bucket)))) for bucket in prints.filled())
 
 
 def freeze(folder: Path, spill: Spill, dropped: Mask, shard_rows: int) -> list[FrozenShard]:
@@ -43,14 +42,14 @@ def freeze(folder: Path, spill: Spill, dropped: Mask, shard_rows: int) -> list[F
     """
     folder.mkdir()
     rows = cost = 0
-    for bucket in range(BUCKETS):
+    for bucket in spill.filled():
         costs = _distinct(spill.read(bucket), dropped).column("_cost").to_numpy()
         rows, cost = rows + len(costs), cost + int(costs.sum())
     if not rows:
         return []
     target = cost / max(1, round(rows / shard_rows))
     cutter = _Cutter(folder, target)
-    for bucket in range(BUCKETS):
+    for bucket in spill.filled():
         chosen = _distinct(spill.read(bucket), dropped)
         if len(chosen):
             cutter.add(chosen.drop_columns(["_row"]))

@@ -60,9 +60,11 @@ def join_ids(folder: Path, rows: int, by_id: Spill, base: Spill, quarantine: Qua
     """Compare the catalog's rows with the base's, a group of buckets at a time, and write the item parts."""
     join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=Spill(folder / "prints", PRINT_SCHEMA))
     (folder / "items").mkdir()
+    none = _items(by_id.schema.empty_table(), np.zeros(0, dtype=np.bool_))
     for number, group in enumerate(_groups(by_id)):
-        kept = [_join_bucket(bucket, by_id, base, join, quarantine) for bucket in group]
-        table = pa.concat_tables(kept)
+        filled = [bucket for bucket in group if by_id.rows[bucket] or base.rows[bucket]]
+        kept = [_join_bucket(bucket, by_id, base, join, quarantine) for bucket in filled]
+        table = pa.concat_tables([none, *kept])
         if len(table) or number == 0:  # an empty catalog has one empty part, with its schema
             file = folder / "items" / f"part-{number:05d}.parquet"
             pq.write_table(table, file, compression="zstd", row_group_size=PART_ROWS)

@@ -13,6 +13,7 @@ import numpy as np
 
 from embedmill.catalog import CatalogReader, ImageSource
 from embedmill.errors import SpecError
+from embedmill.index import require_faiss
 from embedmill.planning.estimate import estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids, spill_base
@@ -74,6 +75,8 @@ class Planner:
                 base = spill_base(scratch / "base", base_items)
                 join = join_ids(scratch, scan.rows, scan.by_id, base, quarantine)
             distinct = count_distinct(join.kept_prints)
+            if self.spec.index.kind == "hnsw" and distinct >= self.spec.index.exact_below:
+                require_faiss()
             shards = freeze(scratch / "frozen", scan.by_fingerprint, join.dropped, self.spec.work.shard_rows)
             plan = self._document(run, reader, scan, join, quarantine.rows, distinct, shards, file)
         return self.home.create(self.home.run_key(run, PLAN), plan)

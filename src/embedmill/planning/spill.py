@@ -1,4 +1,7 @@
-"""Rows in 64 files by the leading bits of a digest: how partitions stay out of memory."""
+"""Rows in 64 files by the leading bits of a digest: how partitions stay out of memory.
+
+A few MiB are kept before files are begun, so that a small catalog needs none.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from embedmill.types import Digests
 
 BUCKETS = 64
+HELD_BYTES = 4 << 20
 
 
 class Spill:
@@ -22,14 +26,16 @@ class Spill:
     sorting within each, sorts everything.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        """Spill rows of this schema into files of the folder, which is made."""
+    def __init__(self, folder: Path, schema: pa.Schema, *, held_bytes: int = HELD_BYTES) -> None:
+        """Spill rows of this schema into files of the folder, which is made, beyond `held_bytes` of them."""
         folder.mkdir(parents=True)
         self.schema = schema
         self.rows = [0] * BUCKETS
         self.size_bytes = [0] * BUCKETS
         self._files = [folder / f"{bucket:02d}.arrow" for bucket in range(BUCKETS)]
         self._writers: list[pa.ipc.RecordBatchStreamWriter | None] = [None] * BUCKETS
+        self._held: list[list[pa.RecordBatch]] = [[] for _ in range(BUCKETS)]
+        self._held_bytes, self._most_held_bytes = 0, held_bytes
 
     def add(self, batch: pa.RecordBatch, keys: Digests) -> None:
         """Append rows; `keys` S16[N] choose each row's bucket."""
@@ -40,25 +46,40 @@ class Spill:
         for bucket in np.unique(buckets):
             start, end = int(edges[bucket]), int(edges[bucket + 1])
             self._append(int(bucket), ordered.slice(start, end - start))
+        if self._held_bytes > self._most_held_bytes:
+            self._write_held()
+
+    def filled(self) -> list[int]:
+        """Buckets that have rows, ascending."""
+        return [bucket for bucket in range(BUCKETS) if self.rows[bucket]]
 
     def read(self, bucket: int) -> pa.Table:
         """All rows of a bucket, mapped where types allow it. Ends writing to that bucket."""
+        held = pa.Table.from_batches(self._held[bucket], schema=self.schema)
         writer, self._writers[bucket] = self._writers[bucket], None
         if writer is not None:
             writer.close()
-        if not self.rows[bucket]:
-            return self.schema.empty_table()
+        if not self._files[bucket].exists():
+            return held
         with pa.memory_map(str(self._files[bucket])) as source:
-            return pa.ipc.open_stream(source).read_all()
+            return pa.concat_tables([pa.ipc.open_stream(source).read_all(), held])
 
     def drop(self, bucket: int) -> None:
-        """Free a bucket's disk space."""
+        """Free a bucket's memory and disk space."""
+        self._held[bucket] = []
         self._files[bucket].unlink(missing_ok=True)
 
     def _append(self, bucket: int, rows: pa.RecordBatch) -> None:
-        writer = self._writers[bucket]
-        if writer is None:
-            writer = self._writers[bucket] = pa.ipc.new_stream(str(self._files[bucket]), self.schema)
-        writer.write_batch(rows)
+        self._held[bucket].append(rows)
+        self._held_bytes += rows.nbytes
         self.rows[bucket] += len(rows)
         self.size_bytes[bucket] += rows.nbytes
+
+    def _write_held(self) -> None:
+        for bucket, held in enumerate(self._held):
+            writer = self._writers[bucket]
+            if held and writer is None:
+                writer = self._writers[bucket] = pa.ipc.new_stream(str(self._files[bucket]), self.schema)
+            for rows in held:
+                writer.write_batch(rows)
+        self._held, self._held_bytes = [[] for _ in range(BUCKETS)], 0

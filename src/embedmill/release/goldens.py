@@ -44,11 +44,11 @@ def make_goldens(
         _carried(base, table, wanted) if base and base.content.encoder_digest == plan.encoder_digest else []
     )
     missing = max(wanted - sum(map(len, kept)), wanted // 8)
-    rows = pa.concat_tables(
-        [*kept, *_sampled(home, plan, package, table, missing)], promote_options="default"
-    )
-    if not len(rows):
+    new = _sampled(home, plan, package, table, missing)
+    kept = [rows for rows in kept if not new or rows.schema == new[0].schema]  # column types may have changed
+    if not any(map(len, [*kept, *new])):
         return []
+    rows = pa.concat_tables([*kept, *new])
     tables = {"item": rows} | _queries(package, rows.slice(0, wanted))
     return [_keep(candidate, name, golden, scratch) for name, golden in tables.items()]
 

@@ -107,7 +107,8 @@ class Release:
         table = pa.Table.from_batches(self.items([ID]), schema=pa.schema([self.item_schema.field(ID)]))
         chosen = np.flatnonzero(self.item_rows >= 0)
         ids = table.column(ID).take(pa.array(chosen)).to_numpy()
-        return ids, self.table.vectors(self.item_rows[chosen])
+        vectors = self.table.vectors(self.item_rows[chosen])
+        return ids, vectors.reshape(len(chosen), self.content.dimension)
 
     @cached_property
     def item_schema(self) -> pa.Schema:

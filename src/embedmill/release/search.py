@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
 from embedmill.index import FlatIndex, HnswIndex, Index, Nearest, best_of
 from embedmill.release.items import ID, OWN_COLUMNS
+from embedmill.release.values import python_value
 from embedmill.types import Hit
 
 if TYPE_CHECKING:
@@ -76,18 +77,19 @@ class Searcher:
         return hits[:k]
 
     def _hit(self, item: int, score: float) -> Hit:
-        values = {name: self._shown.column(name)[item].as_py() for name in self._shown.schema.names}
+        values = {name: python_value(self._shown.column(name)[item]) for name in self._shown.schema.names}
         return Hit(values[ID], score, {name: v for name, v in values.items() if name not in OWN_COLUMNS})
 
     def _vector_of(self, item: Any) -> Vectors:
         ids = self._shown.column(ID)
         try:
-            at = pc.index(ids, pa.scalar(item, type=ids.type)).as_py()
+            at = pc.index(ids, pa.scalar(item).cast(ids.type)).as_py()
         except (pa.ArrowException, TypeError, ValueError):
             at = -1
         if at < 0 or self._release.item_rows[at] < 0:
             raise ReleaseMissing(f"item {item!r} is not in release {self._release.name}, or was empty")
-        return self._release.table.vectors(self._release.item_rows[at : at + 1])[0]
+        vector: Vectors = self._release.table.vectors(self._release.item_rows[at : at + 1])[0]
+        return vector
 
     def _load(self, segment: Segment) -> Index:
         spec = self._release.content.pipeline.index

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ENV_PREFIX = "EMBEDMILL_"
-OTHER_SETTINGS = frozenset({"EMBEDMILL_CACHE"})
+OTHER_SETTINGS = frozenset({"EMBEDMILL_CACHE", "EMBEDMILL_DEBUG"})
 """Environment variables with our prefix that are no part of a spec."""
 
 
@@ -56,8 +56,7 @@ def _read(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
+        node, document = _parse(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -66,6 +65,16 @@ def _read(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     if node is None or not isinstance(document, dict):
         raise SpecError(f"{path}: expected a mapping of keys to values, found {type(document).__name__}")
     return document, node
+
+
+def _parse(text: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes, which know their lines, and the values that they stand for."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        return node, loader.construct_document(node) if node is not None else None
+    finally:
+        loader.dispose()
 
 
 def _override(document: dict[str, Any], name: str, value: str) -> None:

@@ -9,10 +9,12 @@ get `ObjectExists`; it is never emulated by a check and then a write.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 from embedmill.errors import StoreError
 
@@ -126,6 +128,29 @@ def join_key(*parts: str) -> str:
     return str(PurePosixPath(*(part for part in parts if part)))
 
 
+@contextlib.contextmanager
+def body_stream(body: Body) -> Iterator[BinaryIO]:
+    """The bytes of a body, to be read.
+
+    Raises:
+        StoreError: It is a file that cannot be opened.
+    """
+    if isinstance(body, bytes):
+        yield io.BytesIO(body)
+        return
+    try:
+        source = body.open("rb")
+    except OSError as error:
+        raise StoreError(f"{body}: cannot be stored: {(error.strerror or str(error)).lower()}") from error
+    with source:
+        yield source
+
+
 def read_body(body: Body) -> bytes:
-    """The bytes of a body."""
-    return body if isinstance(body, bytes) else body.read_bytes()
+    """The bytes of a body.
+
+    Raises:
+        StoreError: It is a file that cannot be opened.
+    """
+    with body_stream(body) as source:
+        return source.read()

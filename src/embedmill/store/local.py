@@ -11,8 +11,10 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +27,14 @@ from embedmill.errors import (
     StoreError,
     StoreFull,
 )
-from embedmill.store.base import Body, ObjectInfo, Store, checked_key
+from embedmill.store.base import Body, ObjectInfo, Store, body_stream, checked_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TEMPORARY = ".tmp"
 OBJECT_MODE = 0o444
+PLACE_ATTEMPTS = 100
 
 
 class LocalStore(Store):
@@ -48,20 +51,18 @@ class LocalStore(Store):
 
     def get(self, key: str) -> bytes:
         """Bytes of the object."""
-        with _translated(key):
+        with translated(key):
             return self.path(key).read_bytes()
 
     def head(self, key: str) -> ObjectInfo:
         """Size and ETag (inode and change times) of the object."""
-        with _translated(key):
+        with translated(key):
             return ObjectInfo(key, *_identity(self.path(key).stat()))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects below `prefix`, by key."""
-        top = self.root / checked_key(prefix) if prefix else self.root
-        with _translated(prefix):
-            found = sorted(p.relative_to(self.root).as_posix() for p in top.rglob("*") if p.is_file())
-        for key in found:
+        top = self._target(prefix) if prefix else self.root
+        for key in sorted(path.relative_to(self.root).as_posix() for path in _files(top)):
             if not key.startswith(TEMPORARY + "/"):
                 with contextlib.suppress(ObjectMissing):  # deleted since
                     yield self.head(key)
@@ -69,25 +70,25 @@ class LocalStore(Store):
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
         """Create or replace the object."""
         target = self._target(key)
-        with _translated(key), self._staged(body) as staged, self._locked():
+        with translated(key, writing=True), self._staged(body) as (staged, etag), self._locked():
             if if_match is not None and self._etag(target) != if_match:
                 raise PreconditionFailed(f"{key}: changed since it was read")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            staged.rename(target)
-            _sync_folder(target.parent)
-            return self.head(key).etag
+            _place(staged.rename, target)
+            return etag
 
     def put_if_absent(self, key: str, body: Body) -> str:
         """Create the object by a hard link from a synced temporary file."""
         target = self._target(key)
-        with _translated(key), self._staged(body) as staged:
+        with translated(key, writing=True), self._staged(body) as (staged, etag):
             self._link(staged, target)
-            return self.head(key).etag
+            return etag
 
     def delete(self, key: str) -> None:
         """Remove the file, and the folders that this leaves empty."""
         target = self._target(key)
-        with _translated(key):
+        if not target.parent.is_dir():
+            return
+        with translated(key, writing=True), self._locked():
             target.unlink(missing_ok=True)
         for folder in target.relative_to(self.root).parents[:-1]:
             try:
@@ -98,23 +99,26 @@ class LocalStore(Store):
     def path(self, key: str) -> Path:
         """The object's file."""
         target = self._target(key)
-        if not target.is_file():
-            raise ObjectMissing(f"{key}: no such object in {self.url}")
+        with translated(key):
+            if not target.is_file():
+                raise ObjectMissing(f"{key}: no such object in {self.url}")
         return target
 
     def copy_if_absent(self, source: str, target: str) -> None:
         """Hard-link, or copy where the file system has no links."""
         original, copy = self.path(source), self._target(target)
-        with _translated(target):
+        with translated(target, writing=True):
             try:
                 self._link(original, copy)
             except OSError as error:
-                if error.errno not in {errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP}:
+                if error.errno not in {errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV}:
                     raise
                 self.put_if_absent(target, original)
 
     def _target(self, key: str) -> Path:
-        return self.root / checked_key(key)
+        if checked_key(key).split("/", 1)[0] == TEMPORARY:
+            raise StoreError(f"{key!r} is not a key", hint=f"{TEMPORARY} is for unfinished objects")
+        return self.root / key
 
     def _etag(self, target: Path) -> str | None:
         try:
@@ -123,35 +127,37 @@ class LocalStore(Store):
             return None
 
     def _link(self, source: Path, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(source, target)
+            _place(lambda place: os.link(source, place), target)
         except FileExistsError:
+            if not target.is_file():  # a folder of other keys
+                raise
             raise ObjectExists(f"{target.relative_to(self.root)}: exists already") from None
-        _sync_folder(target.parent)
 
     @contextlib.contextmanager
-    def _staged(self, body: Body) -> Iterator[Path]:
-        """A synced temporary file with the body's bytes, removed afterwards."""
-        self._temporary.mkdir(parents=True, exist_ok=True)
-        staged = self._temporary / uuid.uuid4().hex
-        try:
-            with staged.open("wb") as out:
-                if isinstance(body, bytes):
-                    out.write(body)
-                else:
-                    with body.open("rb") as source:
-                        shutil.copyfileobj(source, out, 1 << 20)
-                out.flush()
-                os.fchmod(out.fileno(), OBJECT_MODE)
-                os.fsync(out.fileno())
-            yield staged
-        finally:
-            with contextlib.suppress(OSError):
-                staged.unlink(missing_ok=True)
+    def _staged(self, body: Body) -> Iterator[tuple[Path, str]]:
+        """A synced temporary file with the body's bytes, removed afterwards; and its ETag."""
+        with body_stream(body) as source:
+            self._temporary.mkdir(parents=True, exist_ok=True)
+            staged = self._temporary / uuid.uuid4().hex
+            try:
+                with staged.open("wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+                    out.flush()
+                    os.fchmod(out.fileno(), OBJECT_MODE)
+                    # File systems stamp by a clock of some milliseconds, and reuse inodes at once.
+                    now_ns = time.time_ns()
+                    os.utime(out.fileno(), ns=(now_ns, now_ns))
+                    os.fsync(out.fileno())
+                    etag = _identity(os.fstat(out.fileno()))[1]
+                yield staged, etag
+            finally:
+                with contextlib.suppress(OSError):
+                    staged.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
+        self._temporary.mkdir(parents=True, exist_ok=True)
         with (self._temporary / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -163,6 +169,38 @@ def _identity(stat: os.stat_result) -> tuple[int, str]:
     return stat.st_size, hashlib.sha256(seen.encode()).hexdigest()[:16]
 
 
+def _files(top: Path) -> Iterator[Path]:
+    """Files below a folder, whatever comes and goes meanwhile."""
+    try:
+        entries = list(os.scandir(top))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise _as_store_error(str(top), error) from error
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(Path(entry.path))
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def _place(put: Callable[[Path], object], target: Path) -> None:
+    """Put a file in its folder, durably; the folder is made, again if a delete removes it meanwhile."""
+    folder = target.parent
+    for attempt in itertools.count(1):
+        made = list(itertools.takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            put(target)
+            break
+        except FileNotFoundError:
+            if attempt == PLACE_ATTEMPTS:
+                raise
+    with contextlib.suppress(FileNotFoundError):  # someone deleted the object, and with it the folder
+        for changed in (folder, *(each.parent for each in made)):
+            _sync_folder(changed)
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -172,20 +210,20 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _translated(key: str) -> Iterator[None]:
-    """The operating system's errors as the store's."""
+def translated(key: str, *, writing: bool = False) -> Iterator[None]:
+    """The operating system's errors as the store's; "not found" is a missing object, unless `writing`."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise ObjectMissing(f"{key}: no such object") from error
     except OSError as error:
-        where = error.filename or key
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StoreFull(
-                f"{where}: no space left", hint="free some space, then `embedmill resume`"
-            ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise StoreDenied(
-                f"{where}: {(error.strerror or 'denied').lower()}", hint="the store's folder must be writable"
-            ) from error
-        raise StoreError(f"{where}: {error.strerror or error}") from error
+        if isinstance(error, FileNotFoundError) and not writing:
+            raise ObjectMissing(f"{key}: no such object") from error
+        raise _as_store_error(key, error) from error
+
+
+def _as_store_error(key: str, error: OSError) -> StoreError:
+    where, said = error.filename or key, (error.strerror or str(error)).lower()
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return StoreFull(f"{where}: no space left ({said})", hint="free some space, then `embedmill resume`")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return StoreDenied(f"{where}: {said}", hint="the store's folder must be writable")
+    return StoreError(f"{where}: {said}")

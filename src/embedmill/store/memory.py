@@ -44,6 +44,7 @@ class MemoryStore(Store):
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
         """Create or replace the object."""
         data = read_body(body)
+        checked_key(key)
         with self._lock:
             if if_match is not None and self._objects.get(key, (b"", None))[1] != if_match:
                 raise PreconditionFailed(f"{key}: changed since it was read")

@@ -1,0 +1,201 @@
+"""Column types: made plain, brought together over files, and cast row by row."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from embedmill.errors import CatalogError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from embedmill.catalog.base import TableFile
+    from embedmill.types import Mask
+
+TYPE_NAMES = {
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    **{
+        f"{sign}int{bits}": pa.type_for_alias(f"{sign}int{bits}")
+        for sign in ("", "u")
+        for bits in (8, 16, 32, 64)
+    },
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+    "timestamp_utc": pa.timestamp("us", "UTC"),
+}
+
+
+def declared_types(types: Mapping[str, str]) -> dict[str, pa.DataType]:
+    """The types that `catalog.types` names.
+
+    Raises:
+        SpecError: A name is not known.
+    """
+    return {column: _declared(column, name) for column, name in types.items()}
+
+
+def _declared(column: str, name: str) -> pa.DataType:
+    if name in TYPE_NAMES:
+        return TYPE_NAMES[name]
+    decimal = re.fullmatch(r"decimal\((\d+), ?(\d+)\)", name)
+    if decimal and 1 <= int(decimal[1]) <= 38 and int(decimal[2]) <= int(decimal[1]):
+        return pa.decimal128(int(decimal[1]), int(decimal[2]))
+    raise SpecError(
+        f"catalog.types.{column}: {name!r} is not a type",
+        hint=f"allowed: {', '.join(TYPE_NAMES)}, decimal(P, S)",
+    )
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type without its encoding: no dictionaries, run lengths, large or view variants, extensions."""
+    while True:
+        if isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+        elif pt.is_dictionary(kind) or pt.is_run_end_encoded(kind):
+            kind = kind.value_type
+        elif pt.is_large_string(kind) or pt.is_string_view(kind):
+            return pa.string()
+        elif pt.is_large_binary(kind) or pt.is_binary_view(kind):
+            return pa.binary()
+        else:
+            return kind
+
+
+def plain_array(column: pa.Array) -> pa.Array:
+    """The values of the column in their plain type."""
+    while True:
+        if isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        elif pt.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        elif pt.is_run_end_encoded(column.type):
+            column = pc.run_end_decode(column)
+        else:
+            return column.cast(plain_type(column.type))
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema with plain types, all nullable, without metadata."""
+    return pa.schema([pa.field(field.name, plain_type(field.type)) for field in schema])
+
+
+def cast_where_possible(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The column as `kind`; values that have no exact equal there become null."""
+    if column.type == kind:
+        return column
+    try:
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if len(column) <= 1:
+            return pa.nulls(len(column), kind)
+        middle = len(column) // 2
+        halves = [cast_where_possible(part, kind) for part in (column[:middle], column[middle:])]
+        return pa.concat_arrays(halves)
+
+
+def lost(before: pa.Array, after: pa.Array) -> Mask:
+    """bool[N]: rows that had a value before and have none after."""
+    if before.null_count == after.null_count:
+        return np.zeros(len(before), dtype=np.bool_)
+    gone: Mask = pc.and_(before.is_valid(), after.is_null()).to_numpy(zero_copy_only=False)
+    return gone
+
+
+def common_schema(tables: Sequence[TableFile], columns: Iterable[str], *, id_column: str) -> pa.Schema:
+    """`columns` with types that fit every file: numbers widen, and a type wins over none.
+
+    Raises:
+        CatalogError: A column is absent, doubled, or of types that do not go together; the id is no scalar.
+    """
+    fields = []
+    for column in columns:
+        kind, source = pa.null(), ""
+        _require(tables, column)
+        for table in tables:
+            found = _type_in(table, column)
+            together = _together(kind, found, exact=column == id_column)
+            if together is None:
+                raise CatalogError(
+                    f"column {column!r} is {kind} in {source} and {found} in {table.name}",
+                    hint="write both with one type, or set catalog.types for CSV and JSONL",
+                )
+            if together != kind:
+                kind, source = together, table.name
+        fields.append(pa.field(column, pa.string() if pt.is_null(kind) else kind))
+    return pa.schema(fields)
+
+
+def _type_in(table: TableFile, column: str) -> pa.DataType:
+    at = table.schema.get_all_field_indices(column)
+    if len(at) > 1:
+        raise CatalogError(f"{table.name}: {len(at)} columns are named {column!r}", hint="rename all but one")
+    return table.schema.field(at[0]).type if at else pa.null()
+
+
+def _require(tables: Sequence[TableFile], column: str) -> None:
+    """Refuse a column that some file should have and has not."""
+    lacking = [table for table in tables if column not in table.schema.names]
+    wrong = [table for table in lacking if table.absent == "error"]
+    if not wrong and len(lacking) == len(tables):
+        wrong = [table for table in lacking if table.absent == "null"]
+    if not wrong:
+        return
+    names = list(dict.fromkeys(name for table in tables for name in table.schema.names))
+    if column in names:
+        has = next(table.name for table in tables if column in table.schema.names)
+        raise CatalogError(
+            f"column {column!r} is in {has}, but not in {wrong[0].name}", hint="write it to both"
+        )
+    near = difflib.get_close_matches(column, names, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    raise CatalogError(f"{wrong[0].name}: no column {column!r}", hint=f"{guess}it has: {_listed(names)}")
+
+
+def _listed(names: Sequence[str], most: int = 30) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _together(one: pa.DataType, other: pa.DataType, *, exact: bool) -> pa.DataType | None:
+    """The type that holds both, or None. `exact` ones are ids: integers and floats stay apart."""
+    if one == other or pt.is_null(other):
+        return one
+    if pt.is_null(one):
+        return other
+    if not same_family(one, other) or (exact and pt.is_floating(one) != pt.is_floating(other)):
+        return None
+    try:
+        schemas = [pa.schema([("x", one)]), pa.schema([("x", other)])]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return None
+
+
+def same_family(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether values of both types can be compared: both numbers, both text, both dates, …"""
+    return _family(one) == _family(other)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values of the type are integers, floats or decimals."""
+    return bool(pt.is_integer(kind) or pt.is_floating(kind) or pt.is_decimal(kind))
+
+
+def _family(kind: pa.DataType) -> str:
+    if is_number(kind):
+        return "number"
+    if pt.is_binary(kind) or pt.is_fixed_size_binary(kind):
+        return "binary"
+    if pt.is_timestamp(kind):
+        return "timestamp" if kind.tz is None else "timestamp with a zone"
+    return "date" if pt.is_date(kind) else str(kind).split("<", 1)[0]

@@ -1,0 +1,58 @@
+"""All commands, and the way in: one place where errors become words and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedmill.cli import diagnosis, models, pipelines, releases, schemas, searching, stages, starting
+from embedmill.cli.failures import Root, report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    cls=Root,
+    name="embedmill",
+    help="Turns whole catalogs into embeddings, and publishes them with model and index as one release.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+for group in (starting, pipelines, searching, stages, schemas, diagnosis):
+    group.register(app)
+app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)
+app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from embedmill import __version__
+
+        print(f"embedmill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
+    try:
+        code = app(given, prog_name="embedmill", standalone_mode=False)
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary: everything becomes words
+        return report(error, given, as_json=as_json)
+    return code if isinstance(code, int) else 0

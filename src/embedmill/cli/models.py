@@ -1,0 +1,196 @@
+"""`model …`: model packages: import, show, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedmill.cli.options import AsJson
+from embedmill.cli.output import data, emit, facts, size, table, talk
+from embedmill.errors import SpecError
+
+if TYPE_CHECKING:
+    from embedmill.model import ModelPackage
+    from embedmill.model.check import EncoderReport
+    from embedmill.spec import InputSpec
+    from embedmill.spec.reports import EncoderCheck, ModelCheckReport, ModelReport
+
+app = typer.Typer(help="Model packages: import, show, check.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A model package.", show_default=False)]
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="DIR|FILE.onnx", help="A sentence-transformers folder, or an ONNX file."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The package to make.")],
+    spec: Annotated[
+        Path | None, typer.Option(metavar="model.yaml", help="What an ONNX file's inputs and outputs are.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name; the folder's if absent.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="What the model reads of an item, such as '{title}. {category}'.")
+    ] = None,
+    query_template: Annotated[str | None, typer.Option(help="What it reads of a query: '{query}'.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens kept of a text.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model package of a sentence-transformers folder (without torch), or of an ONNX file."""
+    options = {
+        "name": name,
+        "template": template,
+        "query_template": query_template,
+        "max_length": max_length,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    package = (
+        _import_onnx(source, spec, out, given)
+        if source.is_file()
+        else _import_folder(source, spec, out, given)
+    )
+    if as_json:
+        emit(model_report(package))
+        return
+    _print_model(package)
+    talk().print(f"\nTo use it, put `model: {out}` into a pipeline.yaml", soft_wrap=True)
+
+
+def _import_onnx(file: Path, spec: Path | None, out: Path, options: dict[str, str | int]) -> ModelPackage:
+    from embedmill.model.importing import import_onnx
+
+    if options:
+        said = ", ".join("--" + name.replace("_", "-") for name in options)
+        raise SpecError(
+            f"{said}: only for sentence-transformers folders", hint="write it into the model.yaml"
+        )
+    if spec is None:
+        raise SpecError(
+            f"{file}: a file needs --spec", hint="give a model.yaml that says what its inputs are"
+        )
+    return import_onnx(file, spec, out)
+
+
+def _import_folder(folder: Path, spec: Path | None, out: Path, options: dict[str, str | int]) -> ModelPackage:
+    from embedmill.model.sentence_transformers import import_sentence_transformers
+
+    if spec is not None:
+        raise SpecError(
+            "--spec: only for ONNX files", hint="a sentence-transformers folder says all by itself"
+        )
+    return import_sentence_transformers(folder, out, **options)  # type: ignore[arg-type]
+
+
+@app.command()
+def show(folder: Folder, as_json: AsJson = False) -> None:
+    """Show what a model package declares: encoders, inputs, files, digests."""
+    from embedmill.model import ModelPackage
+
+    package = ModelPackage.open(folder)
+    if as_json:
+        emit(model_report(package))
+    else:
+        _print_model(package)
+
+
+def model_report(package: ModelPackage) -> ModelReport:
+    """The package as a document."""
+    from embedmill.spec.reports import ModelReport
+
+    return ModelReport(
+        folder=str(package.root),
+        model=package.spec,
+        package_digest=package.package_digest(),
+        encoder_digests={name: package.encoder_digest(name) for name in package.spec.encoders},
+        files={name: package.path(name).stat().st_size for name in package.files()},
+    )
+
+
+def _print_model(package: ModelPackage) -> None:
+    out, spec = data(), package.spec
+    out.print(
+        facts(
+            [
+                ("model", spec.name),
+                ("vectors", f"{spec.precision}[{spec.dimension}], normalize: {spec.normalize}"),
+                ("license", spec.license or "not stated"),
+                ("source", spec.source or "not stated"),
+                ("package digest", package.package_digest()),
+                *((f"{name} digest", package.encoder_digest(name)) for name in spec.encoders),
+            ]
+        )
+    )
+    rows = [
+        (encoder, name, _declared(each))
+        for encoder, inputs in spec.encoders.items()
+        for name, each in inputs.root.items()
+    ]
+    out.print()
+    out.print(table("encoder", "input", "made of", rows=rows))
+    out.print()
+    files = [(name, size(package.path(name).stat().st_size)) for name in package.files()]
+    out.print(table("file", "size", rows=files, numbers=[1]))
+
+
+def _declared(spec: InputSpec) -> str:
+    """An input in a line."""
+    if spec.text is not None:
+        return f"text '{spec.text.template}', {spec.text.tokenizer}, {spec.text.max_length} tokens at most"
+    image = spec.image
+    if image is None:  # excluded by the spec
+        return ""
+    side = image.crop or image.resize
+    return f"image '{image.field}', {side.height} x {side.width}, {image.layout}"
+
+
+@app.command()
+def check(folder: Folder, as_json: AsJson = False) -> None:
+    """Load every encoder of a model package, embed its goldens again, and compare."""
+    from embedmill.model import ModelPackage
+    from embedmill.model.check import check_package
+    from embedmill.spec.reports import ModelCheckReport
+
+    found = check_package(ModelPackage.open(folder))
+    encoders = tuple(map(_encoder_check, found.encoders))
+    report = ModelCheckReport(model=found.name, package_digest=found.package_digest, encoders=encoders)
+    if as_json:
+        emit(report)
+    else:
+        _print_check(report)
+
+
+def _encoder_check(found: EncoderReport) -> EncoderCheck:
+    from embedmill.spec.reports import EncoderCheck
+
+    copied = ("name", "digest", "dimension", "goldens", "lowest_cosine", "rows_per_second")
+    return EncoderCheck(
+        **{name: getattr(found, name) for name in copied},
+        inputs=tuple(map(str, found.inputs)),
+        outputs=tuple(map(str, found.outputs)),
+    )
+
+
+def _print_check(report: ModelCheckReport) -> None:
+    out = data()
+    out.print(facts([("model", report.model), ("package digest", report.package_digest)]))
+    for encoder in report.encoders:
+        if encoder.lowest_cosine is None:
+            goldens = "none in the package: it loads, and that is all that was checked"
+        else:
+            goldens = f"{encoder.goldens}, lowest cosine {encoder.lowest_cosine:.6f}"
+        rows = [
+            ("encoder", encoder.name),
+            ("  digest", encoder.digest),
+            *(("  input", tensor) for tensor in encoder.inputs),
+            *(("  output", tensor) for tensor in encoder.outputs),
+            ("  dimension", encoder.dimension),
+            ("  goldens", goldens),
+        ]
+        if encoder.rows_per_second is not None:
+            rows.append(("  speed", f"{encoder.rows_per_second:,.0f} rows/s on one thread"))
+        out.print()
+        out.print(facts(rows))

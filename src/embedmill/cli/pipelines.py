@@ -1,0 +1,217 @@
+"""`plan`, `run`, `resume`, `status`: a pipeline from its spec to a published release."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from embedmill.cli.failures import Interrupted
+from embedmill.cli.options import Accept, AsJson, PipelineFile, Quiet, command, open_pipeline
+from embedmill.cli.output import data, duration, emit, facts, table, talk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from embedmill.cli.progress import Reporter
+    from embedmill.pipeline import PlannedRun, RunResult
+    from embedmill.release.layout import Home
+    from embedmill.spec.documents import Estimate, Plan
+    from embedmill.spec.reports import StatusReport
+
+PANEL = "Pipelines"
+WITH_QUARANTINE = 4
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for each in (plan, run, resume, status):
+        app.command(rich_help_panel=PANEL)(each)
+
+
+def plan(pipeline: PipelineFile, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Show what a run would compute, how long it should take, and why."""
+    from embedmill.cli.progress import reporting
+
+    with reporting(quiet=quiet) as reporter:
+        planned = open_pipeline(pipeline).plan(reporter)
+    if as_json:
+        from embedmill.spec.reports import PlanReport
+
+        found = planned.plan
+        emit(
+            PlanReport(
+                **{name: getattr(found, name) for name in ("run", "base", "items", "excluded", "compute")},
+                **{name: getattr(found, name) for name in ("estimate", "why")},
+                resumed=planned.resumed,
+                reused=found.reused_vectors,
+                shards=len(found.shards),
+            )
+        )
+    else:
+        _print_plan(planned, pipeline)
+
+
+def _print_plan(planned: PlannedRun, file: Path) -> None:
+    found, out = planned.plan, data()
+    base = f"release {found.base.release} (number {found.base.number})" if found.base else "nothing"
+    state = "open since" if planned.resumed else "made"
+    out.print(facts([("plan", f"{found.run}, {state} {found.created}"), ("on top of", base)]))
+    out.print()
+    out.print(table("items", "", rows=_item_rows(found), numbers=[1]))
+    out.print()
+    shards = f"{len(found.shards):,} shard{'' if len(found.shards) == 1 else 's'}"
+    work = [
+        ("to compute", f"{found.compute:,} vectors in {shards}"),
+        ("to reuse", f"{found.reused_vectors:,} vectors"),
+        ("estimate", _estimate(found.estimate)),
+        ("why", found.why),
+    ]
+    out.print(facts(work))
+    out.print(f"\nCarry it out:  {command('run', file)}", soft_wrap=True)
+
+
+def _item_rows(found: Plan) -> list[tuple[str, int]]:
+    items = found.items
+    return [
+        ("read", items.total),
+        ("  new", items.new),
+        ("  changed", items.changed),
+        ("  unchanged", items.unchanged),
+        ("  quarantined", items.quarantined),
+        ("deleted since", items.deleted),
+        ("with the input of another", items.duplicates),
+        ("with an empty input", items.empty),
+        ("left out by `where`", found.excluded),
+    ]
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.seconds is None:
+        return f"unknown: {estimate.source}"
+    if not estimate.seconds:
+        return estimate.source
+    return f"about {duration(estimate.seconds)} ({estimate.source})"
+
+
+def run(pipeline: PipelineFile, accept: Accept = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """Plan, embed, index, check and publish, or finish the open run."""
+    _carry_out(
+        pipeline, accept or (), lambda reporter: open_pipeline(pipeline).plan(reporter), as_json, quiet
+    )
+
+
+def resume(
+    pipeline: PipelineFile, accept: Accept = None, as_json: AsJson = False, quiet: Quiet = False
+) -> None:
+    """Finish the newest open run as it was planned."""
+    _carry_out(pipeline, accept or (), lambda _: open_pipeline(pipeline).open_run(), as_json, quiet)
+
+
+def _carry_out(
+    file: Path,
+    accept: Collection[str],
+    find: Callable[[Reporter], PlannedRun],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from embedmill.cli.progress import reporting
+
+    with _stoppable(file), reporting(quiet=quiet) as reporter:
+        planned = find(reporter)
+        reporter.planned(planned.plan, resumed=planned.resumed)
+        result = planned.run(accept=accept, on_progress=reporter)
+    url = f"{planned.home.url}/releases/{result.release}"
+    if as_json:
+        from embedmill.spec.reports import RunReport
+
+        emit(RunReport(url=url, **asdict(result)))
+    else:
+        _print_result(result, url)
+    if result.quarantined:
+        say = f"{result.quarantined:,} items are quarantined: {command('release show', file, '--quarantine')}"
+        talk().print(say, style="yellow", soft_wrap=True)
+        raise typer.Exit(WITH_QUARANTINE)
+
+
+def _print_result(result: RunResult, url: str) -> None:
+    rows: list[tuple[str, object]] = [
+        ("release", f"{result.release} (number {result.number})"),
+        ("items read", result.total),
+        ("embedded", f"{result.embedded:,} ({result.computed:,} vectors computed)"),
+        ("reused", result.reused),
+        ("empty", result.empty),
+        ("quarantined", result.quarantined),
+        ("took", duration(result.seconds)),
+        ("lies in", url),
+    ]
+    data().print(facts(rows))
+
+
+@contextlib.contextmanager
+def _stoppable(file: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop workers in order; says how to go on."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        hint = f"`{command('resume', file)}` goes on"
+        raise Interrupted("stopped; finished shards are kept", hint=hint) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def status(pipeline: PipelineFile, as_json: AsJson = False) -> None:
+    """Show what is live, what is open, and what to do next."""
+    report = _status(open_pipeline(pipeline).home, pipeline)
+    if as_json:
+        emit(report)
+        return
+    out = data()
+    live = f"{report.live.release} (number {report.live.number})" if report.live else "nothing yet"
+    hold = f"since log entry {report.hold}: runs do not publish" if report.hold else "none"
+    out.print(facts([("pipeline", report.pipeline), ("lies in", report.url), ("live", live), ("hold", hold)]))
+    if report.open_runs:
+        out.print()
+        rows = [
+            (
+                state.run,
+                state.created,
+                f"{state.shards_done:,} of {state.shards:,}",
+                f"{state.vectors_done:,} of {state.vectors:,}",
+            )
+            for state in report.open_runs
+        ]
+        out.print(table("open run", "created", "shards", "vectors", rows=rows, numbers=[2, 3]))
+    out.print(f"\nNext:  {report.next}", soft_wrap=True)
+
+
+def _status(home: Home, file: Path) -> StatusReport:
+    from embedmill.release.describe import run_states
+    from embedmill.release.log import read_history
+    from embedmill.spec.reports import StatusReport
+
+    history, states = read_history(home), tuple(run_states(home))
+    return StatusReport(
+        pipeline=home.pipeline,
+        url=home.url,
+        live=history.live,
+        hold=history.hold.number if history.hold else None,
+        open_runs=states,
+        next=_next(file, opened=bool(states), held=history.hold is not None, live=history.live is not None),
+    )
+
+
+def _next(file: Path, *, opened: bool, held: bool, live: bool) -> str:
+    """A command line, with a comment on what it does."""
+    if held:
+        return f"{command('release unhold', file)}  # once the cause is mended"
+    if opened:
+        return f"{command('resume', file)}  # finishes the open run"
+    if live:
+        return f"{command('run', file)}  # brings the release up to date"
+    return f"{command('plan', file)}  # shows what a first release takes"

@@ -1,0 +1,112 @@
+"""How far a run is: bars on a terminal, a line every few seconds elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from embedmill.cli.output import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from embedmill.spec.documents import Plan
+    from embedmill.types import Progress
+
+LINE_EVERY_S = 5.0
+
+
+class Reporter(Protocol):
+    """Hears of progress, and of the plan once there is one."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far a stage is."""
+        ...
+
+    def planned(self, plan: Plan, *, resumed: bool) -> None:
+        """Say what is going to happen."""
+        ...
+
+
+@contextlib.contextmanager
+def reporting(*, quiet: bool) -> Iterator[Reporter]:
+    """A reporter that suits stderr."""
+    if quiet:
+        yield Silent()
+    elif sys.stderr.isatty():
+        from embedmill.cli.bars import showing_bars
+
+        with showing_bars() as bars:
+            yield bars
+    else:
+        yield Lines()
+
+
+def announcement(plan: Plan, *, resumed: bool) -> str:
+    """One sentence on what a run is about to do."""
+    going = "going on with" if resumed else "planned"
+    seconds = plan.estimate.seconds
+    expected = f", about {duration(seconds)}" if seconds else ""
+    return (
+        f"{going} {plan.run}: {plan.items.total:,} items, {plan.compute:,} vectors to compute, "
+        f"{plan.reused_vectors:,} reused{expected}"
+    )
+
+
+class Silent:
+    """Says nothing."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def planned(self, plan: Plan, *, resumed: bool) -> None:
+        """Nothing."""
+
+
+class Lines:
+    """Plain lines for logs: one when a stage starts, one every few seconds, one when it is complete."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` tells seconds."""
+        self._clock = clock
+        self._stage = ""
+        self._started = self._told = 0.0
+        self._first = self._reused = 0
+
+    def planned(self, plan: Plan, *, resumed: bool) -> None:
+        """Say what is going to happen."""
+        self._reused = plan.reused_vectors
+        _say(announcement(plan, resumed=resumed))
+
+    def __call__(self, progress: Progress) -> None:
+        """Print a line if one is due."""
+        now = self._clock()
+        begins = progress.stage != self._stage
+        if begins:
+            self._stage, self._started, self._first = progress.stage, now, progress.done
+        complete = progress.total is not None and progress.done >= progress.total
+        if begins or complete or now - self._told >= LINE_EVERY_S:
+            self._told = now
+            _say(self._line(progress, now - self._started))
+
+    def _line(self, progress: Progress, elapsed: float) -> str:
+        if progress.unit == "steps":
+            return progress.stage
+        count = f"{progress.done:,} {progress.unit}"
+        if progress.total is not None:
+            count = f"{progress.done:,} of {progress.total:,} {progress.unit}"
+        parts = [f"{progress.stage}: {count}"]
+        speed = (progress.done - self._first) / elapsed if elapsed > 0 else 0.0
+        if speed > 0:
+            parts.append(f"{speed:,.0f}/s")
+            if progress.total is not None and progress.done < progress.total:
+                parts.append(f"{duration((progress.total - progress.done) / speed)} left")
+        if progress.stage == "embed":
+            parts.append(f"{self._reused:,} reused, {progress.failed:,} failed")
+        return ", ".join(parts)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,244 @@
+"""`release …`: published releases, what is in them, what changed, which is live."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedmill.cli.options import AsJson, Note, PipelineFile, command, open_pipeline
+from embedmill.cli.output import data, duration, emit, emit_bytes, facts, shown, size, table, talk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embedmill.release.diff import Example, ReleaseDiff
+    from embedmill.spec.documents import ReleaseName
+    from embedmill.spec.reports import ReleaseReport
+
+app = typer.Typer(help="Published releases: list, show, compare, roll back, verify.", no_args_is_help=True)
+
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RELEASE]", help="By name or number; the live one if absent.", show_default=False
+    ),
+]
+Before = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[BEFORE]", help="By name or number; the one before AFTER if absent.", show_default=False
+    ),
+]
+After = Annotated[
+    str | None,
+    typer.Argument(metavar="[AFTER]", help="By name or number; the live one if absent.", show_default=False),
+]
+OneName = Annotated[str, typer.Argument(metavar="RELEASE", help="By name or number.", show_default=False)]
+
+
+@app.command("ls")
+def ls(pipeline: PipelineFile, as_json: AsJson = False) -> None:
+    """List the published releases."""
+    from embedmill.release.describe import list_releases
+
+    found = list_releases(open_pipeline(pipeline).home)
+    if as_json:
+        listed = [release.model_dump(mode="json") for release in found]
+        emit_bytes((json.dumps(listed, indent=2) + "\n").encode())
+        return
+    rows = [
+        (release.number, release.release, release.items, release.created, "live" if release.live else "")
+        for release in found
+    ]
+    data().print(table("number", "release", "items", "created", "", rows=rows, numbers=[0, 2]))
+
+
+@app.command()
+def show(
+    pipeline: PipelineFile,
+    release: Name = None,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="List the quarantined items.")] = False,
+    n: Annotated[int, typer.Option("-n", min=0, help="How many of them at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a release holds: items, gates, segments, digests, quarantine."""
+    from embedmill.release.describe import describe_release
+
+    report = describe_release(open_pipeline(pipeline).home, release, quarantined=n)
+    if as_json:
+        emit(report)
+    elif quarantine:
+        _print_quarantined(report)
+    else:
+        _print_release(report, pipeline)
+
+
+def _print_release(report: ReleaseReport, pipeline: Path) -> None:
+    from embedmill.cli.stages import verdicts
+
+    out, base = data(), _name(report.base) if report.base else "nothing: a first release"
+    state = "live" if report.live else "not live"
+    out.print(
+        facts(
+            [
+                ("release", f"{report.release} (number {report.number}), {state}"),
+                ("created", report.created),
+                ("on top of", base),
+                ("items", _items(report)),
+                ("vectors", f"{report.computed:,} computed by it, of {report.dimension} dimensions"),
+                ("lies in", report.url),
+            ]
+        )
+    )
+    out.print()
+    out.print(verdicts(report.gates))
+    out.print()
+    segments = [(segment.name, segment.rows, segment.live, segment.index) for segment in report.segments]
+    out.print(table("segment", "vectors", "live", "search", rows=segments, numbers=[1, 2]))
+    out.print()
+    kinds = ("package", "encoder", "content", "manifest")
+    out.print(
+        table("digest of", "SHA-256", rows=[(kind, getattr(report, f"{kind}_digest")) for kind in kinds])
+    )
+    if report.quarantine:
+        out.print()
+        out.print(table("quarantined", "items", rows=report.quarantine.items(), numbers=[1]))
+        name = str(report.number)
+        out.print(f"\nSee them:  {command('release show', pipeline, name, '--quarantine')}", soft_wrap=True)
+
+
+def _items(report: ReleaseReport) -> str:
+    empty = report.counts.empty
+    return (
+        f"{report.items:,}: {report.embedded:,} embedded, {report.reused:,} reused"
+        + (f", {empty:,} empty" if empty else "")
+        + (f"; {sum(report.quarantine.values()):,} quarantined" if report.quarantine else "")
+    )
+
+
+def _print_quarantined(report: ReleaseReport) -> None:
+    rows = [
+        (item.id, item.source if item.row is None else item.row, item.reason, item.detail)
+        for item in report.quarantined
+    ]
+    data().print(table("id", "row", "reason", "detail", rows=rows))
+    more = sum(report.quarantine.values()) - len(rows)
+    if more > 0:
+        talk().print(f"and {more:,} more; -n shows more of them", soft_wrap=True)
+
+
+@app.command()
+def diff(
+    pipeline: PipelineFile,
+    before: Before = None,
+    after: After = None,
+    n: Annotated[int, typer.Option("-n", min=0, help="How many examples of each kind.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Show which items were added, removed or changed between two releases."""
+    from embedmill.release.describe import pair_to_compare
+    from embedmill.release.diff import diff_releases
+    from embedmill.release.reader import open_release
+
+    home = open_pipeline(pipeline).home
+    pair = pair_to_compare(home, before, after)
+    old, new = (open_release(home, name.release) for name in pair)
+    found = diff_releases(old, new, examples=n)
+    if as_json:
+        emit(found.report(*pair))
+    else:
+        _print_diff(found, *pair)
+
+
+def _print_diff(found: ReleaseDiff, before: ReleaseName, after: ReleaseName) -> None:
+    out = data()
+    out.print(facts([("before", _name(before)), ("after", _name(after))]))
+    if not found.same_encoder:
+        out.print("another model: every vector is new, and inputs may be read otherwise", soft_wrap=True)
+    for what, columns in (("added", found.columns_added), ("removed", found.columns_removed)):
+        if columns:
+            out.print(f"display columns {what}: {', '.join(columns)}", soft_wrap=True)
+    kinds = {
+        "added": found.added,
+        "removed": found.removed,
+        "input changed": found.input_changed,
+        "display changed": found.display_changed,
+    }
+    rows = [*((kind, changes.count) for kind, changes in kinds.items()), ("unchanged", found.unchanged)]
+    out.print()
+    out.print(table("items", "", rows=rows, numbers=[1]))
+    for kind, changes in kinds.items():
+        if changes.examples:
+            out.print()
+            out.print(table(kind, "", rows=[(example.id, _values(example)) for example in changes.examples]))
+        if changes.examples and changes.count > len(changes.examples):
+            out.print(f"and {changes.count - len(changes.examples):,} more", style="dim")
+
+
+def _values(example: Example) -> str:
+    """`title: lamp`, or `price: 3 → 4` where both releases have the item."""
+    before, after = example.before, example.after
+    if before is not None and after is not None:
+        return ", ".join(f"{name}: {shown(before[name])} → {shown(after[name])}" for name in after)
+    return ", ".join(f"{name}: {shown(value)}" for name, value in (after or before or {}).items())
+
+
+@app.command()
+def rollback(pipeline: PipelineFile, release: OneName, note: Note = "", as_json: AsJson = False) -> None:
+    """Make an earlier release live again; runs then do not publish until `release unhold`."""
+    from embedmill.release.admin import rollback as roll_back
+
+    entry = roll_back(open_pipeline(pipeline).home, release, note=note)
+    if as_json:
+        emit(entry)
+        return
+    data().print(f"live again: {entry.release} (log entry {entry.number})", soft_wrap=True)
+    say = f"runs build and check, but do not publish until: {command('release unhold', pipeline)}"
+    talk().print(say, style="yellow", soft_wrap=True)
+
+
+@app.command()
+def unhold(pipeline: PipelineFile, note: Note = "", as_json: AsJson = False) -> None:
+    """Let runs publish again after a rollback."""
+    from embedmill.release.admin import unhold as lift
+    from embedmill.spec.reports import UnholdReport
+
+    entry = lift(open_pipeline(pipeline).home, note=note)
+    if as_json:
+        emit(UnholdReport(number=entry.number if entry else None))
+    elif entry:
+        data().print(f"the hold is lifted (log entry {entry.number}); the next run publishes", soft_wrap=True)
+    else:
+        data().print("no hold was set", soft_wrap=True)
+
+
+@app.command()
+def verify(pipeline: PipelineFile, release: Name = None, as_json: AsJson = False) -> None:
+    """Hash every byte of a release again."""
+    from embedmill.release.admin import verify as hash_again
+    from embedmill.release.describe import find_release
+    from embedmill.release.log import read_history
+    from embedmill.spec.reports import VerifyReport
+
+    home, started = open_pipeline(pipeline).home, time.monotonic()
+    name = find_release(home, read_history(home), release)
+    manifest = hash_again(home, name.release)
+    report = VerifyReport(
+        release=name.release,
+        number=name.number,
+        files=len(manifest.files),
+        size_bytes=sum(entry.size_bytes for entry in manifest.files),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    if as_json:
+        emit(report)
+        return
+    what = f"{report.files:,} files, {size(report.size_bytes)}, in {duration(report.seconds)}"
+    data().print(f"{_name(name)}: every byte is as published ({what})", soft_wrap=True)
+
+
+def _name(name: ReleaseName) -> str:
+    return f"{name.release} (number {name.number})"

@@ -1,0 +1,113 @@
+"""Single stages of a run, as schedulers call them: `worker`, `index`, `check`, `publish`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedmill.cli.options import Accept, AsJson, PipelineFile, RunName, open_pipeline
+from embedmill.cli.output import data, emit, facts, table
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rich.table import Table
+
+    from embedmill.spec.documents import Gates
+
+PANEL = "Single stages"
+GATE_FAILED = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for each in (index, check, publish, worker):
+        app.command(rich_help_panel=PANEL)(each)
+
+
+def worker(
+    run: Annotated[str, typer.Option(metavar="URL", help="<store>/<pipeline>/runs/<run>, from `status`.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="This loop's name; no other may have it.")],
+    device: Annotated[str, typer.Option(help="Where to compute.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Threads a batch.")] = 1,
+    parent: Annotated[
+        int | None, typer.Option(metavar="PID", help="Stop when this process, the parent, ends.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Work on a run until no shard is left: claim, embed, commit."""
+    from embedmill.errors import SpecError
+    from embedmill.release.layout import split_url
+    from embedmill.spec.reports import WorkReport
+    from embedmill.work import WorkerOptions, work
+
+    try:
+        home, run_name = split_url(run, "runs")
+    except ValueError as error:
+        raise SpecError(f"--run {error}") from None
+    signal.signal(signal.SIGINT, _as_sigterm)
+    done = work(home, run_name, WorkerOptions(name, device, threads, parent))
+    if as_json:
+        emit(WorkReport(shards=done.shards, vectors=done.vectors, rejected=done.rejected))
+    else:
+        print(
+            f"worker {name}: {done.vectors:,} vectors in {done.shards} shards, {done.rejected} rejected",
+            file=sys.stderr,
+        )
+
+
+def _as_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal API
+    """Stop after the batch; a second Ctrl-C stops at once."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGTERM)
+
+
+def index(pipeline: PipelineFile, run: RunName = None, as_json: AsJson = False) -> None:
+    """Make a candidate of a worked run: join, compact, index."""
+    content = open_pipeline(pipeline).open_run(run).index()
+    if as_json:
+        emit(content)
+        return
+    counts = ("embedded", "reused", "empty", "quarantined", "computed")
+    rows = [("candidate", content.release), *((name, getattr(content, name)) for name in counts)]
+    data().print(facts([*rows, ("content digest", content.content_digest)]))
+
+
+def check(
+    pipeline: PipelineFile, run: RunName = None, accept: Accept = None, as_json: AsJson = False
+) -> None:
+    """Run the gates on a candidate."""
+    gates = open_pipeline(pipeline).open_run(run).check(accept or ())
+    if as_json:
+        emit(gates)
+    else:
+        data().print(verdicts(gates))
+    if not gates.passed:
+        raise typer.Exit(GATE_FAILED)
+
+
+def verdicts(gates: Gates) -> Table:
+    """All verdicts as a table."""
+    from rich.text import Text
+
+    words = {True: Text("pass", "green"), False: Text("FAIL", "bold red")}
+    accepted = Text("accepted", "yellow")
+    rows = [
+        (verdict.gate, accepted if verdict.accepted else words[verdict.passed], verdict.message)
+        for verdict in gates.verdicts
+    ]
+    return table("gate", "verdict", "found", rows=rows)
+
+
+def publish(pipeline: PipelineFile, run: RunName = None, as_json: AsJson = False) -> None:
+    """Make a checked candidate the live release."""
+    planned = open_pipeline(pipeline).open_run(run)
+    entry = planned.publish()
+    if as_json:
+        emit(entry)
+    else:
+        url = f"{planned.home.url}/releases/{entry.release}"
+        data().print(facts([("release", entry.release), ("number", entry.number), ("url", url)]))

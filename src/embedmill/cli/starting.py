@@ -1,0 +1,82 @@
+"""`init`: a pipeline.yaml to start from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedmill.cli.options import AsJson, command
+from embedmill.cli.output import data, emit, talk
+from embedmill.errors import SpecError, StoreDenied
+
+PANEL = "Getting started"
+
+TEMPLATE = """\
+# A pipeline: one catalog, one model, one store. Paths start from this file's folder.
+# All keys: embedmill schema pipeline
+
+name: {name}
+
+catalog:
+  source: items.csv              # a file, a folder or a glob: Parquet, CSV, JSONL or Arrow
+  id: id                         # the column that names an item; any scalar type
+  display: []                    # columns that searches show, such as [title, price]; they change no vector
+  # where: "active = true"       # only these rows
+  # images: pictures             # the folder that image paths start from
+
+model: model                     # a model package: embedmill model import DIR --out model
+
+store: ./mill                    # where runs and releases lie
+
+# What stops a candidate from going live, as shares of the items (these are the defaults):
+# gates:
+#   churn: 0.10                  # deleted or changed since the live release: beyond it the feed is broken
+#   quarantine: 0.01             # could not be embedded
+#   empty: 0.20                  # had nothing to embed
+
+# index: {{kind: flat}}            # exact search; the default is hnsw, from 20,000 vectors on
+# work: {{workers: 4}}             # the default is one a core
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel=PANEL)(init)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Made if it is not there.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Write a commented pipeline.yaml to start from."""
+    file = folder / "pipeline.yaml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as out:
+            out.write(TEMPLATE.format(name=_name(folder)))
+    except FileExistsError:
+        hint = "it is left as it is; choose another folder"
+        raise SpecError(f"{file if folder.is_dir() else folder}: exists already", hint=hint) from None
+    except PermissionError as error:
+        raise StoreDenied(f"{error.filename}: permission denied", hint="choose another folder") from error
+    if as_json:
+        from embedmill.spec.reports import InitReport
+
+        emit(InitReport(file=str(file)))
+        return
+    data().print(str(file), soft_wrap=True)
+    say = talk()
+    say.print("\nNext:", style="bold")
+    say.print(f"  edit {file}: catalog.source, catalog.id, catalog.display", soft_wrap=True)
+    say.print(f"  embedmill model import DIR --out {folder / 'model'}   # a sentence-transformers folder")
+    say.print(f"  {command('plan', file)}   # what a run would do", soft_wrap=True)
+    say.print(f"  {command('run', file)}   # do it", soft_wrap=True)
+
+
+def _name(folder: Path) -> str:
+    """A pipeline's name made of the folder's."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", folder.absolute().name.lower()).strip("-._")
+    return name[:63] or "items"

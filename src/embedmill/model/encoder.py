@@ -1,0 +1,179 @@
+"""One encoder of a package, loaded: rows in, vectors out. Worker and server share this code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from embedmill.errors import ModelError
+from embedmill.model import images, tokens
+from embedmill.model.batches import pack
+from embedmill.model.feeds import Binding, Prepared, bind
+from embedmill.model.inputs import check_columns
+from embedmill.model.package import ModelPackage
+from embedmill.runtimes import Runtime, load_runtime
+from embedmill.types import Encoded, Profile, Reason, Rejection, Rows, Vectors
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns rows into vectors, as the package declares.
+
+    `profile` has everything beside package and row order that may move a vector's bits.
+    """
+
+    package: ModelPackage
+    name: str
+    dimension: int
+    profile: Profile
+    runtime: Runtime
+    binding: Binding
+
+    @classmethod
+    def load(
+        cls,
+        package: ModelPackage,
+        name: str = "item",
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        batch_tokens: int = 512,
+        batch_images: int = 16,
+    ) -> Encoder:
+        """Load the model and its tokenizers.
+
+        Args:
+            package: An opened package.
+            name: `item`, `query_text` or `query_image`.
+            device: Where to compute: `cpu`.
+            threads: Threads a batch; a process a core is faster than many threads.
+            batch_tokens: Rows x longest row of a batch with text.
+            batch_images: Rows of a batch with images.
+
+        Raises:
+            ModelError: No such encoder, a damaged file, or inputs or outputs that do not fit model.yaml.
+            MissingExtra: The runtime is not installed.
+        """
+        package.inputs(name)
+        spec = package.spec.runtime_for(name)
+        runtime = load_runtime(
+            spec.kind, package.path(spec.file), output=spec.output, device=device, threads=threads
+        )
+        binding = bind(package, name, runtime)
+        _check_output(package, runtime)
+        profile = Profile(
+            runtime=runtime.name,
+            runtime_version=runtime.version,
+            device=device,
+            precision=package.spec.precision,
+            threads=threads,
+            batch_tokens=batch_tokens,
+            batch_images=batch_images,
+            libraries=_libraries(binding),
+        )
+        return cls(package, name, package.spec.dimension, profile, runtime, binding)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Columns that `encode` reads."""
+        return self.package.inputs(self.name).fields
+
+    def encode(self, rows: pa.RecordBatch, *, on_batch: Callable[[int], None] | None = None) -> Encoded:
+        """Embed N rows: float32[N, D], in order; image columns hold images as binary.
+
+        Args:
+            rows: At least the columns of `fields`.
+            on_batch: Called after each batch with the number of rows done in it; what it raises ends this.
+
+        Raises:
+            CatalogError: A column is absent or of a wrong type.
+            ModelError: The model failed, or made vectors of another dimension than declared.
+        """
+        check_columns(self.package.inputs(self.name), rows.schema.names)
+        vectors_ND: Vectors = np.zeros((rows.num_rows, self.dimension), np.float32)
+        rejected: dict[int, Rejection] = {}
+        prepared = self.binding.prepare(rows)
+        for batch in self._batches(prepared, rows.num_rows):
+            feeds, kept, unusable = self.binding.feed(prepared, batch)
+            rejected |= unusable
+            if len(kept):
+                computed = self._checked(self.runtime.run(feeds), len(kept))
+                rejected |= _not_finite(computed, kept)
+                vectors_ND[kept] = _l2(computed) if self.package.spec.normalize == "l2" else computed
+            if on_batch is not None:
+                on_batch(len(batch))
+        vectors_ND[list(rejected)] = 0.0
+        return Encoded(vectors_ND, rejected)
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Embed N texts by an encoder that reads one text field, as query encoders do: float32[N, D].
+
+        Raises:
+            ModelError: The encoder reads something else, or made a vector that is not finite.
+        """
+        if self.binding.images or len(self.fields) != 1:
+            raise ModelError(
+                f"{self.package.root}: encoder {self.name!r} reads {', '.join(self.fields)}, not one text",
+                hint="declare an encoder query_text in model.yaml, with one text field",
+            )
+        encoded = self.encode(pa.record_batch({self.fields[0]: pa.array(texts, pa.large_string())}))
+        for row, why in encoded.rejected.items():
+            raise ModelError(f"text {texts[row]!r} could not be embedded: {why.reason}: {why.detail}")
+        return encoded.vectors_ND
+
+    def _batches(self, prepared: Prepared, rows: int) -> list[Rows]:
+        limit = self.profile.batch_images if self.binding.images else rows
+        return pack(
+            prepared.lengths(rows), self.profile.batch_tokens, most_rows=limit, mixed=self.binding.masked
+        )
+
+    def _checked(self, computed: Vectors, rows: int) -> Vectors:
+        if computed.shape != (rows, self.dimension):
+            raise _wrong_dimension(self.package, self.runtime, list(computed.shape), f"for {rows} rows")
+        return computed
+
+
+def _check_output(package: ModelPackage, runtime: Runtime) -> None:
+    """Fail at load rather than in the first batch, where the model says its output's shape."""
+    shape = runtime.output.shape
+    width = shape[-1] if shape else None
+    if shape and (len(shape) != 2 or (isinstance(width, int) and width != package.spec.dimension)):
+        raise _wrong_dimension(package, runtime, list(shape), "")
+
+
+def _wrong_dimension(
+    package: ModelPackage, runtime: Runtime, shape: Sequence[int | str | None], when: str
+) -> ModelError:
+    outputs = ", ".join(map(str, runtime.outputs.values()))
+    return ModelError(
+        f"{package.root}: model.yaml declares dimension {package.spec.dimension}, and output "
+        f"{runtime.output.name!r} has the shape {list(shape)} {when}".rstrip(),
+        hint=f"correct the dimension, or name another output; there are: {outputs}",
+    )
+
+
+def _libraries(binding: Binding) -> dict[str, str]:
+    found = {"tokenizers": tokens.VERSION} if binding.texts else {}
+    return found | (images.decoder_versions() if binding.images else {})
+
+
+def _not_finite(computed: Vectors, rows: Rows) -> dict[int, Rejection]:
+    bad = ~np.isfinite(computed)
+    found = np.flatnonzero(bad.any(axis=1))
+    dimension = computed.shape[1]
+    return {
+        int(rows[at]): Rejection(Reason.NOT_FINITE, f"{int(bad[at].sum())} of {dimension} values")
+        for at in found
+    }
+
+
+def _l2(vectors_ND: Vectors) -> Vectors:
+    """Unit length; a zero vector stays zero, for the gates to find."""
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # rows that are not finite are rejected by their caller
+        norms = np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND, dtype=np.float64))
+        return vectors_ND / np.where(norms > 0, norms, 1.0).astype(np.float32)[:, None]

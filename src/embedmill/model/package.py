@@ -1,0 +1,154 @@
+"""A model package: a folder with `model.yaml` and all that it names; its two digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from embedmill.errors import ModelError
+from embedmill.runtimes.formats import confined
+from embedmill.runtimes.onnx_external import external_files
+from embedmill.spec import EncoderInputs, InputSpec, ModelSpec, RuntimeSpec, load_model_spec
+
+SPEC_FILE = "model.yaml"
+PACKAGE_DIGEST = "embedmill/package-digest/1"
+ENCODER_DIGEST = "embedmill/encoder-digest/1"
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """An opened package. Its files are taken not to change while it is in use."""
+
+    root: Path
+    spec: ModelSpec
+
+    @classmethod
+    def open(cls, folder: str | Path) -> ModelPackage:
+        """Read `model.yaml` and check that every file it names lies in the folder.
+
+        Raises:
+            ModelError: No package, or a file of it is absent or lies elsewhere.
+            SpecError: `model.yaml` is wrong.
+        """
+        root = Path(folder)
+        if not (root / SPEC_FILE).is_file():
+            raise ModelError(
+                f"{root}: no model package: it has no {SPEC_FILE}",
+                hint="`embedmill model import` makes one of a sentence-transformers folder or an ONNX file",
+            )
+        package = cls(root, load_model_spec(root / SPEC_FILE))
+        for name in package.referenced():
+            package.path(name)
+        for runtime in package.spec.runtimes:
+            external_files(package.path(runtime.file))
+        return package
+
+    def path(self, name: str) -> Path:
+        """The file `name` of the package.
+
+        Raises:
+            ModelError: It is absent, or outside the folder.
+        """
+        return confined(self.root, name, said_by=str(self.root / SPEC_FILE))
+
+    def referenced(self) -> list[str]:
+        """Files that `model.yaml` names, sorted."""
+        names = {runtime.file for runtime in self.spec.runtimes}
+        for inputs in self.spec.encoders.values():
+            names |= {spec.text.tokenizer for spec in inputs.root.values() if spec.text is not None}
+        return sorted(names)
+
+    def inputs(self, encoder: str) -> EncoderInputs:
+        """What an encoder reads.
+
+        Raises:
+            ModelError: The package has no such encoder.
+        """
+        for name, inputs in self.spec.encoders.items():
+            if name == encoder:
+                return inputs
+        raise ModelError(
+            f"{self.root}: the model has no encoder {encoder!r}",
+            hint=f"it has: {', '.join(self.spec.encoders)}",
+        )
+
+    def files(self) -> list[str]:
+        """Paths of all files, relative and `/`-separated, sorted; hidden files and caches do not belong."""
+        return sorted(
+            path.relative_to(self.root).as_posix()
+            for path in self.root.rglob("*")
+            if path.is_file() and _belongs(path.relative_to(self.root))
+        )
+
+    def file_digests(self) -> Mapping[str, str]:
+        """SHA-256 of every file's contents, in hex, by path; read once."""
+        return self._file_digests
+
+    @cached_property
+    def _file_digests(self) -> Mapping[str, str]:
+        return {name: _sha256(self.path(name)) for name in self.files()}
+
+    def package_digest(self) -> str:
+        """SHA-256 over every file's path and contents, in hex: integrity."""
+        return _digest({"schema": PACKAGE_DIGEST, "files": dict(self.file_digests())})
+
+    def encoder_digest(self, encoder: str = "item", *, epoch: int = 0) -> str:
+        """SHA-256 over what changes this encoder's vectors, and nothing else, in hex.
+
+        That is: the runtime's file and the files that it refers to, tokenizers (by contents, not by name),
+        the inputs' declaration, output, dimension, normalisation, precision, and the numerics epoch.
+        Comments, names, licences and other encoders leave it as it is.
+
+        Raises:
+            ModelError: The package has no such encoder.
+        """
+        inputs = self.inputs(encoder)
+        document = {
+            "schema": ENCODER_DIGEST,
+            "epoch": epoch,
+            "runtime": self._runtime_part(self.spec.runtime_for(encoder)),
+            "inputs": {name: self._input_part(spec) for name, spec in inputs.root.items()},
+            "dimension": self.spec.dimension,
+            "normalize": self.spec.normalize,
+            "precision": self.spec.precision,
+        }
+        return _digest(document)
+
+    def _runtime_part(self, runtime: RuntimeSpec) -> dict[str, Any]:
+        external = external_files(self.path(runtime.file))
+        return {
+            "kind": runtime.kind,
+            "output": runtime.output,
+            "file": self._contents(runtime.file),
+            "external": [self._contents(path.relative_to(self.root).as_posix()) for path in external],
+        }
+
+    def _input_part(self, spec: InputSpec) -> dict[str, Any]:
+        if spec.text is None:
+            return spec.model_dump(mode="json", exclude={"text"})
+        declared = spec.text.model_dump(mode="json")
+        return {"text": {**declared, "tokenizer": self._contents(spec.text.tokenizer)}}
+
+    def _contents(self, name: str) -> str:
+        known = self.file_digests().get(Path(name).as_posix())
+        return known if known is not None else _sha256(self.path(name))
+
+
+def _belongs(path: Path) -> bool:
+    return not any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of canonical JSON: sorted keys, no spaces, ASCII escapes, floats by their shortest form."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,0 +1,136 @@
+"""What is in a pipeline's folder, as documents for people and programs; read only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from embedmill.errors import ReleaseMissing
+from embedmill.release.layout import CONTENT, GATES, MANIFEST, Home
+from embedmill.release.log import live_release, read_history
+from embedmill.release.runs import open_plans, work_state
+from embedmill.spec.documents import Content, Gates, Manifest
+from embedmill.spec.reports import ListedRelease, QuarantinedItem, ReleaseReport, RunState, SegmentReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embedmill.release.log import History
+    from embedmill.spec.documents import ReleaseName
+
+
+def list_releases(home: Home) -> list[ListedRelease]:
+    """Every release that can be opened or rolled back to, oldest first; `created`: when it was published."""
+    history = read_history(home)
+    created = {entry.number: entry.created for entry in history.entries}
+    return [
+        ListedRelease(
+            release=found.release,
+            number=found.number,
+            items=item_count(home.read(Content, home.release_key(found.release, CONTENT))),
+            created=created[found.number],
+            live=found == history.live,
+        )
+        for found in history.published()
+    ]
+
+
+def item_count(content: Content) -> int:
+    """Items in a release, those with an empty input too."""
+    return sum(entry.rows or 0 for entry in content.items)
+
+
+def find_release(home: Home, history: History, name: str | None) -> ReleaseName:
+    """A published release by its name or number; the live one for None.
+
+    Raises:
+        ReleaseMissing: There is none.
+    """
+    return live_release(home, history.entries) if name is None else history.find(name)
+
+
+def pair_to_compare(home: Home, before: str | None, after: str | None) -> tuple[ReleaseName, ReleaseName]:
+    """Two releases by name or number: the live one for an absent `after`, the one before it for `before`.
+
+    Raises:
+        ReleaseMissing: There is none of that name, or none before.
+    """
+    history = read_history(home)
+    newer = find_release(home, history, after)
+    if before is not None:
+        return history.find(before), newer
+    earlier = [found for found in history.published() if found.number < newer.number]
+    if not earlier:
+        raise ReleaseMissing(
+            f"no release comes before {newer.release} (number {newer.number})",
+            hint="the next run publishes one to compare",
+        )
+    return earlier[-1], newer
+
+
+def describe_release(home: Home, name: str | None, *, quarantined: int) -> ReleaseReport:
+    """All that a release's documents say, and the first `quarantined` items of its quarantine.
+
+    Raises:
+        ReleaseMissing: There is none.
+    """
+    history = read_history(home)
+    found = find_release(home, history, name)
+    content = home.read(Content, home.release_key(found.release, CONTENT))
+    reasons, items = _quarantine(home, content, quarantined)
+    copied = ("base", "counts", "embedded", "reused", "computed", "dimension")
+    digests = ("package_digest", "encoder_digest", "content_digest")
+    return ReleaseReport(
+        release=found.release,
+        number=found.number,
+        live=found == history.live,
+        url=f"{home.url}/releases/{found.release}",
+        created=history.entries[found.number - 1].created,
+        items=item_count(content),
+        **{field: getattr(content, field) for field in (*copied, *digests)},
+        manifest_digest=home.read(Manifest, home.release_key(found.release, MANIFEST)).digest,
+        segments=tuple(
+            SegmentReport(
+                name=segment.name,
+                rows=segment.rows,
+                live=segment.live,
+                index="hnsw" if segment.index else "exact",
+            )
+            for segment in content.segments
+        ),
+        gates=home.read(Gates, home.release_key(found.release, GATES)),
+        quarantine=reasons,
+        quarantined=items,
+    )
+
+
+def _quarantine(
+    home: Home, content: Content, most: int
+) -> tuple[dict[str, int], tuple[QuarantinedItem, ...]]:
+    """Counts by reason, most frequent first, and the first items."""
+    key = home.release_key(content.release, content.quarantine.path)
+    reasons: Counter[str] = Counter()
+    items: list[QuarantinedItem] = []
+    with pq.ParquetFile(home.verified(key, content.quarantine)) as file:
+        for batch in file.iter_batches():
+            reasons.update(batch.column("reason").to_pylist())
+            wanted = batch.slice(0, max(0, most - len(items))).to_pylist()
+            items += [QuarantinedItem(**row) for row in wanted]
+    return dict(reasons.most_common()), tuple(items)
+
+
+def run_states(home: Home) -> Iterator[RunState]:
+    """Open runs, newest first, and how far they are."""
+    for plan in open_plans(home):
+        work = work_state(home, plan)
+        yield RunState(
+            run=plan.run,
+            created=plan.created,
+            base=plan.base,
+            shards=work.shards,
+            shards_done=work.committed,
+            vectors=work.rows,
+            vectors_done=work.rows_done,
+        )

@@ -1,0 +1,129 @@
+"""Runtime `onnx`: ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedmill.errors import MissingExtra, ModelError
+from embedmill.runtimes.base import TensorSpec
+from embedmill.runtimes.formats import refuse_pickle
+from embedmill.runtimes.onnx_external import external_files
+from embedmill.types import Vectors
+
+DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+FATAL = 4
+"""Log level: errors reach the user as exceptions, and once."""
+
+
+@dataclass(frozen=True)
+class OnnxRuntime:
+    """An ONNX file in an inference session of ONNX Runtime."""
+
+    version: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    output: TensorSpec
+    file: Path
+    session: Any
+    failures: tuple[type[Exception], ...]
+    name: str = "onnxruntime"
+
+    @classmethod
+    def load(cls, file: Path, *, output: str | None, device: str, threads: int) -> OnnxRuntime:
+        """Load an ONNX file; see `load_runtime`."""
+        library = _library()
+        if device != "cpu":
+            raise ModelError(f"onnx: no device {device!r}", hint="there is: cpu")
+        refuse_pickle(file)
+        external_files(file)
+        failures = _failures(library)
+        try:
+            session = library.InferenceSession(
+                str(file), sess_options=_options(library, threads), providers=["CPUExecutionProvider"]
+            )
+        except failures as error:
+            raise ModelError(f"{file}: ONNX Runtime cannot load it: {_reason(error)}") from error
+        outputs = _specs(session.get_outputs())
+        return cls(
+            version=library.__version__,
+            inputs=_specs(session.get_inputs()),
+            outputs=outputs,
+            output=_choose(outputs, output, file),
+            file=file,
+            session=session,
+            failures=failures,
+        )
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Vectors:
+        """Compute the chosen output, float32[N, D]; see `Runtime.run`."""
+        try:
+            (vectors,) = self.session.run([self.output.name], dict(feeds))
+        except self.failures as error:
+            raise ModelError(f"{self.file}: ONNX Runtime failed: {_reason(error)}") from error
+        if not isinstance(vectors, np.ndarray) or vectors.ndim != 2:
+            shape = list(getattr(vectors, "shape", []))
+            raise ModelError(
+                f"{self.file}: output {self.output.name!r} has the shape {shape}, not [rows, dimension]",
+                hint="pool in the graph, or name another output in model.yaml",
+            )
+        return vectors.astype(np.float32, copy=False)
+
+
+def _library() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtra("ONNX Runtime", extra="onnx") from None
+    module: ModuleType = onnxruntime
+    return module
+
+
+def _failures(library: ModuleType) -> tuple[type[Exception], ...]:
+    """Everything that ONNX Runtime raises: its own classes share no base."""
+    own = vars(library.capi.onnxruntime_pybind11_state).values()
+    classes = [found for found in own if isinstance(found, type) and issubclass(found, Exception)]
+    return (*classes, RuntimeError, ValueError, TypeError)
+
+
+def _options(library: ModuleType, threads: int) -> Any:
+    options = library.SessionOptions()
+    options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # it remembers every shape of a batch, and they are many
+    options.log_severity_level = FATAL
+    return options
+
+
+def _specs(arguments: Sequence[Any]) -> dict[str, TensorSpec]:
+    return {a.name: TensorSpec(a.name, DTYPES.get(a.type, a.type), tuple(a.shape)) for a in arguments}
+
+
+def _choose(outputs: Mapping[str, TensorSpec], name: str | None, file: Path) -> TensorSpec:
+    chosen = next(iter(outputs), None) if name is None else name
+    if chosen is None or chosen not in outputs:
+        raise ModelError(
+            f"{file}: has no output {chosen!r}", hint=f"its outputs: {', '.join(map(str, outputs.values()))}"
+        )
+    return outputs[chosen]
+
+
+def _reason(error: Exception) -> str:
+    """ONNX Runtime's first line, without its code and the file's name over again."""
+    line = (str(error).splitlines() or ["no reason given"])[0]
+    return line.rsplit("failed:", 1)[-1].strip() if line.startswith("[ONNXRuntimeError]") else line

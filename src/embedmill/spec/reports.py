@@ -1,0 +1,323 @@
+"""The JSON documents that commands print with `--json`: versioned like those that are persisted.
+
+Values of a catalog stand in them as `jsonable` writes them: bytes in base64, dates and times in ISO 8601,
+decimals as text, numbers that JSON has no form for as null.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time
+from typing import Any, ClassVar, Literal
+
+from embedmill.spec.documents import Counts, Document, Estimate, Gates, Part, ReleaseName
+from embedmill.spec.model import ModelSpec
+from embedmill.spec.pipeline import PipelineSpec
+
+
+def jsonable(value: Any) -> Any:
+    """A catalog's value as JSON has it; never fails."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case bytes():
+            return base64.b64encode(value).decode()
+        case datetime() | date() | time():
+            return value.isoformat()
+        case Mapping():
+            return {str(key): jsonable(inner) for key, inner in value.items()}
+        case Sequence():
+            return [jsonable(inner) for inner in value]
+    return str(value)
+
+
+class Failure(Part):
+    """What went wrong: a stable `code`, words for people, and the process's exit code."""
+
+    code: str
+    message: str
+    hint: str
+    exit_code: int
+
+
+class ErrorReport(Document):
+    """Printed in place of any other document."""
+
+    SCHEMA: ClassVar[str] = "error/1"
+
+    error: Failure
+
+
+class PlanReport(Document):
+    """`plan`: what a run will do. `compute` and `reused` count vectors."""
+
+    SCHEMA: ClassVar[str] = "plan-report/1"
+
+    run: str
+    base: ReleaseName | None
+    resumed: bool
+    items: Counts
+    excluded: int
+    compute: int
+    reused: int
+    shards: int
+    estimate: Estimate
+    why: str
+
+
+class RunReport(Document):
+    """`run` and `resume`: what was published. `computed` counts vectors, all others items."""
+
+    SCHEMA: ClassVar[str] = "run/1"
+
+    release: str
+    number: int
+    url: str
+    total: int
+    computed: int
+    embedded: int
+    reused: int
+    empty: int
+    quarantined: int
+    compacted: bool
+    resumed: bool
+    seconds: float
+
+
+class WorkReport(Document):
+    """`worker`: what one loop did."""
+
+    SCHEMA: ClassVar[str] = "work/1"
+
+    shards: int
+    vectors: int
+    rejected: int
+
+
+class RunState(Part):
+    """An open run: shards and vectors, done and planned."""
+
+    run: str
+    created: str
+    base: ReleaseName | None
+    shards: int
+    shards_done: int
+    vectors: int
+    vectors_done: int
+
+
+class StatusReport(Document):
+    """`status`: what is live, what is open, and what to do next."""
+
+    SCHEMA: ClassVar[str] = "status/1"
+
+    pipeline: str
+    url: str
+    live: ReleaseName | None
+    hold: int | None
+    open_runs: tuple[RunState, ...]
+    next: str
+
+
+class ListedRelease(Part):
+    """A line of `release ls`."""
+
+    release: str
+    number: int
+    items: int
+    created: str
+    live: bool
+
+
+class SearchReport(Document):
+    """`search`: hits with `id`, `score` and the display columns."""
+
+    SCHEMA: ClassVar[str] = "search/1"
+
+    release: str
+    number: int | None
+    hits: tuple[dict[str, Any], ...]
+
+
+class SegmentReport(Part):
+    """Vectors that one release wrote."""
+
+    name: str
+    rows: int
+    live: int
+    index: str
+
+
+class QuarantinedItem(Part):
+    """An item that could not be embedded; `row` counts through the whole catalog from 0."""
+
+    id: str | None
+    row: int | None
+    source: str | None
+    reason: str
+    detail: str
+
+
+class ReleaseReport(Document):
+    """`release show`. `quarantine` counts items by reason; `quarantined` has the first of them."""
+
+    SCHEMA: ClassVar[str] = "release/1"
+
+    release: str
+    number: int
+    live: bool
+    url: str
+    created: str
+    base: ReleaseName | None
+    items: int
+    counts: Counts
+    embedded: int
+    reused: int
+    computed: int
+    dimension: int
+    package_digest: str
+    encoder_digest: str
+    content_digest: str
+    manifest_digest: str
+    segments: tuple[SegmentReport, ...]
+    gates: Gates
+    quarantine: dict[str, int]
+    quarantined: tuple[QuarantinedItem, ...]
+
+
+class DiffExample(Part):
+    """One item and its display columns in both releases; only those that differ where both have it."""
+
+    id: Any
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class DiffPart(Part):
+    """How many items, and the first of them."""
+
+    count: int
+    examples: tuple[DiffExample, ...]
+
+
+class DiffReport(Document):
+    """`release diff`."""
+
+    SCHEMA: ClassVar[str] = "diff/1"
+
+    before: ReleaseName
+    after: ReleaseName
+    same_encoder: bool
+    columns_added: tuple[str, ...]
+    columns_removed: tuple[str, ...]
+    unchanged: int
+    added: DiffPart
+    removed: DiffPart
+    input_changed: DiffPart
+    display_changed: DiffPart
+
+
+class UnholdReport(Document):
+    """`release unhold`: the log entry that lifted the hold; null where none was set."""
+
+    SCHEMA: ClassVar[str] = "unhold/1"
+
+    number: int | None
+
+
+class VerifyReport(Document):
+    """`release verify`: what was hashed again and found to be right."""
+
+    SCHEMA: ClassVar[str] = "verify/1"
+
+    release: str
+    number: int
+    files: int
+    size_bytes: int
+    seconds: float
+
+
+class ExportReport(Document):
+    """`export`: files written; `without_vector` counts items that were left out, their input being empty."""
+
+    SCHEMA: ClassVar[str] = "export/1"
+
+    release: str
+    files: tuple[str, ...]
+    items: int
+    without_vector: int
+    dimension: int
+    size_bytes: int
+
+
+class InitReport(Document):
+    """`init`: the file that was written."""
+
+    SCHEMA: ClassVar[str] = "init/1"
+
+    file: str
+
+
+class ConfigReport(Document):
+    """`config show`: a spec with its defaults and the environment's overrides."""
+
+    SCHEMA: ClassVar[str] = "config/1"
+
+    pipeline: PipelineSpec
+
+
+class ModelReport(Document):
+    """`model show` and `model import`; `files` are sizes in bytes."""
+
+    SCHEMA: ClassVar[str] = "model/1"
+
+    folder: str
+    model: ModelSpec
+    package_digest: str
+    encoder_digests: dict[str, str]
+    files: dict[str, int]
+
+
+class EncoderCheck(Part):
+    """What one encoder did with its goldens; null where it has none."""
+
+    name: str
+    digest: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dimension: int
+    goldens: int
+    lowest_cosine: float | None
+    rows_per_second: float | None
+
+
+class ModelCheckReport(Document):
+    """`model check`."""
+
+    SCHEMA: ClassVar[str] = "model-check/1"
+
+    model: str
+    package_digest: str
+    encoders: tuple[EncoderCheck, ...]
+
+
+class Finding(Part):
+    """One thing that `doctor` looked at, and what to do where it is not `ok`."""
+
+    check: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    hint: str
+
+
+class DoctorReport(Document):
+    """`doctor`."""
+
+    SCHEMA: ClassVar[str] = "doctor/1"
+
+    ok: bool
+    findings: tuple[Finding, ...]

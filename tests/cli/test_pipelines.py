@@ -1,0 +1,217 @@
+"""`plan`, `run`, `resume`, `status`: what they do, print and return."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.cli.terminal import Terminal, command_line, run_alone, run_on_a_terminal
+from tests.support.mill import Mill, items
+
+PLAN_KEYS = {
+    *("schema", "run", "base", "resumed", "items", "excluded", "compute", "reused", "shards"),
+    *("estimate", "why"),
+}
+ITEM_KEYS = {
+    *("total", "new", "changed", "unchanged", "deleted", "duplicates", "quarantined", "empty"),
+}
+RUN_KEYS = {
+    *("schema", "release", "number", "url", "total", "computed", "embedded", "reused", "empty"),
+    *("quarantined", "compacted", "resumed", "seconds"),
+}
+
+
+def test_plan_says_in_json_what_a_first_run_would_do(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.settings["work"] = {"shard_rows": 16}
+    mill.write(items(40))
+    mill.open()
+    report = embedmill.json("plan", spec)
+    assert set(report) == PLAN_KEYS
+    assert report["schema"] == "plan-report/1"
+    assert report["items"] == dict.fromkeys(ITEM_KEYS, 0) | {"total": 40, "new": 40}
+    assert (report["compute"], report["reused"], report["base"]) == (40, 0, None)
+    assert report["estimate"]["seconds"] > 0
+    assert report["estimate"]["source"].startswith("measured on ")
+    assert report["shards"] > 1
+
+
+def test_plan_ends_with_the_command_that_carries_it_out(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.planned(items(40))
+    said = embedmill("plan", spec)
+    assert said.code == 0
+    assert said.out.splitlines()[-1] == f"Carry it out:  embedmill run {spec}"
+    assert "40 vectors in 1 shard" in said.out
+    assert "nothing was published yet" in said.out
+
+
+def test_plan_counts_what_a_changed_catalog_needs(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    rows = items(40)
+    mill.run(rows)
+    rows[3]["title"] = "something else"
+    mill.write([*rows[:7], *rows[8:], {**rows[0], "sku": "twin"}, {**rows[0], "sku": "new", "title": "new"}])
+    report = embedmill.json("plan", spec)
+    expected = {"total": 41, "new": 2, "changed": 1, "unchanged": 38, "deleted": 1, "duplicates": 1}
+    assert report["items"] == dict.fromkeys(ITEM_KEYS, 0) | expected
+    assert (report["compute"], report["reused"]) == (2, 38)
+    assert report["base"]["number"] == 1
+
+
+def test_run_starts_workers_and_publishes(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    planned = mill.planned(items(40))
+    report = embedmill.json("run", spec)
+    assert set(report) == RUN_KEYS
+    assert report["release"] == planned.plan.run
+    assert report["resumed"] is True
+    assert report["url"] == str(mill.live().folder)
+    assert (report["number"], report["computed"], report["embedded"], report["quarantined"]) == (1, 40, 40, 0)
+
+
+def test_a_second_run_computes_only_what_changed(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    rows = items(40)
+    mill.run(rows)
+    rows[5]["title"] = "a new name"
+    mill.worked(rows)
+    report = embedmill.json("run", spec)
+    assert (report["computed"], report["embedded"], report["reused"]) == (1, 1, 39)
+
+
+def test_run_tells_people_where_the_release_lies(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.worked(items(40))
+    said = embedmill("run", spec)
+    assert said.code == 0
+    assert str(mill.live().folder) in said.out
+    assert "(number 1)" in said.out
+
+
+def test_quarantined_items_make_exit_code_4_and_can_be_listed(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    mill.worked([*items(40), items(1)[0]])
+    said = embedmill("run", spec)
+    assert said.code == 4
+    listing = f"embedmill release show {spec} --quarantine"
+    assert f"2 items are quarantined: {listing}" in said.err
+    assert embedmill(*listing.split()[1:]).out.count("duplicate-id") == 2
+
+
+def test_a_failed_gate_stops_the_run_and_can_be_accepted(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.settings["gates"] = {"churn": 0.1}
+    mill.run(items(40))
+    before = embedmill.json("release", "ls", spec)
+    mill.worked(items(20))
+    said = embedmill("run", spec)
+    assert said.code == 3
+    assert "churn: 20 of 40 of the live items" in said.err
+    assert "--accept churn" in said.err
+    assert embedmill.json("release", "ls", spec) == before
+    assert embedmill.json("run", spec, "--accept", "churn")["number"] == 2
+    gates = embedmill.json("release", "show", spec)["gates"]["verdicts"]
+    assert [gate["gate"] for gate in gates if gate["accepted"]] == ["churn"]
+
+
+def test_a_gate_that_guards_the_vectors_cannot_be_accepted(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    mill.worked(items(8))
+    said = embedmill("run", spec, "--accept", "finite")
+    assert said.code == 2
+    assert "allowed are churn, empty, quarantine" in said.err
+
+
+def test_resume_without_an_open_run_says_what_to_do(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.run(items(8))
+    said = embedmill("resume", spec)
+    assert said.code == 1
+    assert said.err.endswith("no open run (`embedmill run` starts one)\n")
+
+
+def test_resume_finishes_a_run_as_it_was_planned(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    planned = mill.worked(items(40))
+    mill.write(items(3))
+    report = embedmill.json("resume", spec)
+    assert (report["release"], report["total"]) == (planned.plan.run, 40)
+
+
+def test_status_says_what_to_do_next(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.open()
+    fresh = embedmill.json("status", spec)
+    assert (fresh["schema"], fresh["live"], fresh["open_runs"]) == ("status/1", None, [])
+    assert fresh["next"].startswith(f"embedmill plan {spec}")
+    planned = mill.planned(items(40))
+    opened = embedmill.json("status", spec)
+    (run,) = opened["open_runs"]
+    assert (run["run"], run["shards_done"], run["vectors"]) == (planned.plan.run, 0, 40)
+    assert opened["next"].startswith(f"embedmill resume {spec}")
+    mill.run()
+    done = embedmill.json("status", spec)
+    assert (done["live"]["release"], done["open_runs"]) == (planned.plan.run, [])
+    assert done["next"].startswith(f"embedmill run {spec}")
+
+
+def test_status_for_people_shows_open_runs(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    planned = mill.planned(items(40))
+    said = embedmill("status", spec)
+    assert planned.plan.run in said.out
+    assert "0 of 40" in said.out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_keeps_finished_shards_and_says_how_to_go_on(
+    mill: Mill, spec: Path, embedmill: Terminal, number: signal.Signals
+) -> None:
+    mill.settings["work"] = {"shard_rows": 16, "workers": 1}
+    mill.planned(items(960))
+    process = subprocess.Popen(
+        command_line("run", spec), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    commits = wait_for_commits(mill.root, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    hint = f"error: stopped; finished shards are kept (`embedmill resume {spec}` goes on)"
+    assert err.splitlines()[-1] == hint
+    assert "Traceback" not in err
+    kept = {file: file.read_bytes() for file in commits.iterdir()}
+    assert embedmill.json("resume", spec)["embedded"] == 960
+    assert all(file.read_bytes() == content for file, content in kept.items())
+
+
+def wait_for_commits(root: Path, process: subprocess.Popen[str]) -> Path:
+    """The folder of commit records, once there is one."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        for commits in root.glob("mill/*/runs/*/commits"):
+            if any(commits.iterdir()):
+                return commits
+        time.sleep(0.02)
+    pytest.fail(f"the run ended with {process.poll()} before it was stopped")
+
+
+def test_progress_is_plain_lines_on_stderr_where_it_is_no_terminal(mill: Mill, spec: Path) -> None:
+    mill.worked(items(40))
+    said = run_alone("run", spec, "--json")
+    assert said.code == 0
+    assert said.json["embedded"] == 40
+    assert "embed: 40 of 40 vectors, 0 reused, 0 failed" in said.err
+    assert "\x1b" not in said.err
+    assert "\r" not in said.err
+
+
+def test_quiet_says_nothing_on_stderr(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.worked(items(8))
+    assert embedmill("run", spec, "--quiet").err == ""
+
+
+def test_a_terminal_shows_bars_in_colour_unless_no_color_is_set(mill: Mill, spec: Path) -> None:
+    mill.worked(items(40))
+    coloured = run_on_a_terminal("run", spec)
+    plain = run_on_a_terminal("run", spec, NO_COLOR="1")
+    for written in (coloured, plain):
+        assert "✓" in written
+        assert "reused" in written
+        assert "0 failed" in written
+    assert "\x1b[32m" in coloured
+    assert "\x1b[32m" not in plain

@@ -1,0 +1,482 @@
+"""What every store does. A new one is added to STORES, with one line."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed, StoreError
+from embedmill.store import (
+    Copies,
+    LocalPaths,
+    Store,
+    checked_key,
+    copy,
+    download,
+    fetch,
+    join_key,
+    open_store,
+)
+from embedmill.store.local import LocalStore
+from embedmill.store.memory import MemoryStore
+
+STORES: dict[str, Callable[[Path], Store]] = {
+    "memory": lambda folder: open_store(f"memory://{folder.name}"),
+    "local": lambda folder: LocalStore(folder / "store"),
+}
+THREADS = 16
+NOT_KEYS = ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "a/../b", "./a", "a/./b", "a\0b"]
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return STORES[request.param](tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def keys(store: Store, prefix: str = "") -> list[str]:
+    return [info.key for info in store.list(prefix)]
+
+
+def in_threads(work: Callable[[int], object]) -> list[object]:
+    """What `work` gives in each of many threads that start together."""
+    start = threading.Barrier(THREADS)
+
+    def one(number: int) -> object:
+        start.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(one, range(THREADS)))
+
+
+# One object
+
+
+def test_an_object_is_what_was_put(store: Store) -> None:
+    etag = store.put("a/b.bin", b"\0content\xff")
+    assert store.get("a/b.bin") == b"\0content\xff"
+    info = store.head("a/b.bin")
+    assert (info.key, info.size_bytes, info.etag) == ("a/b.bin", 9, etag)
+
+
+def test_an_empty_object_is_an_object(store: Store) -> None:
+    store.put_if_absent("empty", b"")
+    assert store.get("empty") == b""
+    assert store.head("empty").size_bytes == 0
+
+
+def test_the_body_may_be_a_local_file(store: Store, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_bytes(b"x" * 3_000_000)
+    store.put("put", body)
+    store.put_if_absent("created", body)
+    body.write_bytes(b"changed later")
+    assert store.get("put") == store.get("created") == b"x" * 3_000_000
+
+
+def test_a_body_that_does_not_exist_is_an_error_that_names_it_and_not_a_missing_object(
+    store: Store, tmp_path: Path
+) -> None:
+    for write in (store.put, store.put_if_absent):
+        with pytest.raises(StoreError, match="no-such-body") as caught:
+            write("a", tmp_path / "no-such-body")
+        assert not isinstance(caught.value, ObjectMissing)
+    assert keys(store) == []
+
+
+def test_what_is_missing_is_an_error_that_names_the_key(store: Store) -> None:
+    store.put("a/b", b"")
+    for key in ("none", "a", "a/none", "a/b/c"):
+        for read in (store.get, store.head):
+            with pytest.raises(ObjectMissing, match=f"^{key}: "):
+                read(key)
+
+
+def test_put_replaces_and_the_etag_changes(store: Store) -> None:
+    first = store.put("a", b"one")
+    assert store.head("a").etag == first
+    second = store.put("a", b"two")
+    assert store.get("a") == b"two"
+    assert store.head("a").etag == second != first
+
+
+def test_every_version_of_an_object_has_an_etag_of_its_own(store: Store) -> None:
+    assert len({store.put("a", b"same size") for _ in range(300)}) == 300
+
+
+def test_delete_removes_and_what_is_missing_is_no_error(store: Store) -> None:
+    store.put("a/b/c", b"")
+    store.put("a/d", b"")
+    store.delete("a/b/c")
+    store.delete("a/b/c")
+    store.delete("never/was")
+    assert keys(store) == ["a/d"]
+    with pytest.raises(ObjectMissing):
+        store.get("a/b/c")
+
+
+def test_a_deleted_key_can_be_created_again(store: Store) -> None:
+    store.put_if_absent("a/b", b"1")
+    store.delete("a/b")
+    store.put_if_absent("a/b", b"2")
+    assert store.get("a/b") == b"2"
+
+
+# Conditions
+
+
+def test_put_if_absent_creates_once_and_keeps_the_first(store: Store) -> None:
+    etag = store.put_if_absent("a", b"first")
+    assert store.head("a").etag == etag
+    with pytest.raises(ObjectExists, match=r"^a: "):
+        store.put_if_absent("a", b"second")
+    assert store.get("a") == b"first"
+    assert store.head("a").etag == etag
+
+
+def test_put_if_match_replaces_only_what_was_read(store: Store) -> None:
+    first = store.put("a", b"1")
+    second = store.put("a", b"2", if_match=first)
+    with pytest.raises(PreconditionFailed, match=r"^a: "):
+        store.put("a", b"3", if_match=first)
+    assert store.get("a") == b"2"
+    assert store.head("a").etag == second
+
+
+def test_put_if_match_never_creates(store: Store) -> None:
+    etag = store.put("a", b"1")
+    store.delete("a")
+    for key in ("a", "never/was"):
+        with pytest.raises(PreconditionFailed):
+            store.put(key, b"2", if_match=etag)
+    assert keys(store) == []
+
+
+# Lists
+
+
+def test_a_list_is_in_order_of_keys_with_size_and_etag(store: Store) -> None:
+    etags = {key: store.put(key, key.encode()) for key in ("b", "a/c", "a.b", "a/b/d", "ä", "Z")}
+    found = list(store.list(""))
+    assert [info.key for info in found] == sorted(etags)
+    assert {info.key: info.etag for info in found} == etags
+    assert all(info.size_bytes == len(info.key.encode()) for info in found)
+
+
+def test_a_prefix_is_a_folder(store: Store) -> None:
+    for key in ("a/1", "a/b/2", "ab/3", "a.4", "a b"):
+        store.put(key, b"")
+    assert keys(store, "a") == ["a/1", "a/b/2"]
+    assert keys(store, "a/b") == ["a/b/2"]
+    assert keys(store, "nothing/here") == []
+    assert keys(store, "a/1") == []
+
+
+def test_an_empty_store_lists_nothing(store: Store) -> None:
+    assert keys(store) == []
+
+
+def test_a_list_goes_on_while_objects_come_and_go(store: Store) -> None:
+    store.put("keep/a", b"")
+    store.put("keep/z", b"")
+    stop = threading.Event()
+
+    def churn(number: int) -> None:
+        while not stop.is_set():
+            store.put(f"keep/{number}/deep/b", b"")
+            store.delete(f"keep/{number}/deep/b")
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(churn, number) for number in range(4)]
+        try:
+            for _ in range(200):
+                assert {"keep/a", "keep/z"} <= set(keys(store, "keep"))
+        finally:
+            stop.set()
+        for each in running:
+            each.result()
+
+
+# Keys
+
+
+@pytest.mark.parametrize("key", NOT_KEYS)
+def test_what_is_not_a_key_is_refused_everywhere(store: Store, key: str) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: store.get(key),
+        lambda: store.head(key),
+        lambda: store.put(key, b""),
+        lambda: store.put(key, b"", if_match="x"),
+        lambda: store.put_if_absent(key, b""),
+        lambda: store.delete(key),
+        lambda: fetch(store, key),
+        lambda: checked_key(key),
+    ]
+    for call in calls:
+        with pytest.raises(StoreError, match="is not a key"):
+            call()
+    if key:
+        with pytest.raises(StoreError, match="is not a key"):
+            keys(store, key)
+    assert keys(store) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["a b", "ä/ö", "a..b", "...", ".hidden", "-rf", "a:b", "a\\b", "*?[x]", "#&=%20", "x" * 255]
+)
+def test_keys_may_have_any_other_characters(store: Store, key: str) -> None:
+    store.put(key, b"1")
+    assert store.get(key) == b"1"
+    assert keys(store) == [key]
+
+
+def test_parts_join_to_a_key() -> None:
+    assert join_key("a", "", "b/c") == "a/b/c"
+
+
+# Copies and local files
+
+
+def test_a_copy_is_its_own_object(store: Store) -> None:
+    store.put("a", b"content")
+    copy(store, "a", "deep/er/b")
+    store.put("a", b"other")
+    assert store.get("deep/er/b") == b"content"
+    store.delete("a")
+    assert store.get("deep/er/b") == b"content"
+
+
+def test_replacing_a_copy_leaves_the_original(store: Store) -> None:
+    store.put("a", b"content")
+    copy(store, "a", "b")
+    store.put("b", b"other")
+    assert store.get("a") == b"content"
+
+
+def test_a_copy_to_a_taken_key_leaves_it_alone(store: Store) -> None:
+    store.put("a", b"content")
+    store.put("b", b"there before")
+    copy(store, "a", "b")
+    assert store.get("b") == b"there before"
+    if isinstance(store, Copies):
+        with pytest.raises(ObjectExists, match=r"^b: "):
+            store.copy_if_absent("a", "b")
+
+
+def test_a_copy_of_nothing_is_an_error(store: Store) -> None:
+    with pytest.raises(ObjectMissing, match=r"^none: "):
+        copy(store, "none", "b")
+    assert keys(store) == []
+
+
+def test_a_fetched_file_has_the_objects_bytes_and_follows_its_versions(store: Store) -> None:
+    store.put("a/b.bin", b"1")
+    first = fetch(store, "a/b.bin")
+    assert first.read_bytes() == b"1"
+    assert first.name.endswith("b.bin")
+    assert fetch(store, "a/b.bin") == first
+    store.put("a/b.bin", b"2")
+    assert fetch(store, "a/b.bin").read_bytes() == b"2"
+    with pytest.raises(ObjectMissing):
+        fetch(store, "none")
+
+
+def test_threads_that_fetch_one_object_all_see_it_whole(store: Store) -> None:
+    content = b"x" * 2_000_000
+    for round_ in range(5):
+        store.put("a", content + bytes([round_]))
+        seen = in_threads(lambda _: fetch(store, "a").read_bytes())
+        assert all(found == content + bytes([round_]) for found in seen)
+
+
+def test_a_folder_is_downloaded(store: Store, tmp_path: Path) -> None:
+    store.put("m/a", b"1")
+    store.put("m/b/c", b"2")
+    store.put("mm/d", b"3")
+    download(store, "m", tmp_path / "target")
+    found = {path.relative_to(tmp_path / "target").as_posix() for path in (tmp_path / "target").rglob("*")}
+    assert found == {"a", "b", "b/c"}
+    assert (tmp_path / "target/b/c").read_bytes() == b"2"
+
+
+def test_local_paths_are_the_objects_and_not_for_writing(store: Store) -> None:
+    if isinstance(store, LocalPaths):
+        store.put("a", b"1")
+        assert store.path("a").read_bytes() == b"1"
+        assert store.path("a").stat().st_mode & 0o222 == 0
+        with pytest.raises(ObjectMissing):
+            store.path("none")
+    else:
+        assert isinstance(store, MemoryStore)
+
+
+def test_the_url_opens_the_same_store(store: Store) -> None:
+    store.put("a", b"1")
+    assert open_store(store.url).get("a") == b"1"
+    assert open_store(store.url).url == store.url
+
+
+# Races
+
+
+@pytest.mark.parametrize("taken_by", ["bytes", "file"])
+def test_of_many_creators_exactly_one_wins_and_the_object_is_the_winners(
+    store: Store, taken_by: str, tmp_path: Path
+) -> None:
+    bodies: list[bytes | Path] = [str(number).encode() * 10_000 for number in range(THREADS)]
+    if taken_by == "file":
+        for number, body in enumerate(bodies):
+            (tmp_path / f"{number}").write_bytes(bytes(body) if isinstance(body, bytes) else b"")
+        bodies = [tmp_path / f"{number}" for number in range(THREADS)]
+    for round_ in range(10):
+        key = f"runs/{round_}/commits/0.json"
+
+        def create(number: int, key: str = key) -> str | None:
+            try:
+                return store.put_if_absent(key, bodies[number])
+            except ObjectExists:
+                return None
+
+        etags = in_threads(create)
+        ((winner, etag),) = [(number, etag) for number, etag in enumerate(etags) if etag is not None]
+        body = bodies[winner]
+        assert store.get(key) == (body if isinstance(body, bytes) else body.read_bytes())
+        assert store.head(key).etag == etag
+
+
+def test_compare_and_swap_loses_no_update(store: Store) -> None:
+    store.put("counter", b"000000")
+    each = 12
+
+    def add(_: int) -> None:
+        for _round in range(each):
+            while True:
+                seen = store.head("counter").etag
+                value = int(store.get("counter"))
+                try:
+                    store.put("counter", f"{value + 1:06}".encode(), if_match=seen)
+                except PreconditionFailed:
+                    continue
+                break
+
+    in_threads(add)
+    assert int(store.get("counter")) == THREADS * each
+
+
+def test_a_create_returns_its_own_etag_even_if_the_object_is_replaced_or_deleted_at_once(
+    store: Store,
+) -> None:
+    stop = threading.Event()
+    replaced: set[str] = set()
+
+    def disturb() -> None:
+        while not stop.is_set():
+            store.delete("a")
+            try:
+                replaced.add(store.put("a", b"other", if_match=store.head("a").etag))
+            except (ObjectMissing, PreconditionFailed):
+                continue
+
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(disturb) for _ in range(2)]
+        created = set()
+        try:
+            for _ in range(500):
+                try:
+                    created.add(store.put_if_absent("a", b"mine"))
+                except ObjectExists:
+                    continue
+        finally:
+            stop.set()
+        for each in running:
+            each.result()
+    assert created
+    assert created.isdisjoint(replaced)
+
+
+def test_creating_beside_a_delete_that_empties_the_folder_works(store: Store) -> None:
+    def churn(number: int) -> None:
+        for round_ in range(40):
+            key = f"leases/deep/{number}-{round_}"
+            store.put_if_absent(key, b"1")
+            store.put(key, b"2")
+            copy(store, key, f"{key}-copy")
+            store.delete(key)
+            store.delete(f"{key}-copy")
+
+    in_threads(churn)
+    assert keys(store) == []
+
+
+def test_a_reader_sees_a_whole_version_while_it_is_replaced(store: Store) -> None:
+    store.put("a", b"0" * 1_000_000)
+    stop = threading.Event()
+
+    def replace() -> None:
+        for number in itertools.cycle(range(10)):
+            store.put("a", str(number).encode() * 1_000_000)
+            if stop.is_set():
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(replace)
+        for _ in range(100):
+            seen = store.get("a")
+            assert seen == seen[:1] * 1_000_000
+        stop.set()
+        running.result()
+
+
+# Any history
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "c.d"]), min_size=1, max_size=3).map("/".join)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["put", "create", "swap", "delete", "copy"]), PARTS, st.binary(max_size=3)),
+    max_size=12,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(STEPS)
+def test_any_history_leaves_what_a_dictionary_would(
+    store: Store, tmp_path: Path, steps: list[tuple[str, str, bytes]]
+) -> None:
+    for key in keys(store):
+        store.delete(key)
+    expected: dict[str, bytes] = {}
+    for what, name, body in steps:
+        key = f"{name}.object"  # no key is another's folder
+        match what:
+            case "put":
+                store.put(key, body)
+                expected[key] = body
+            case "create" if key in expected:
+                with pytest.raises(ObjectExists):
+                    store.put_if_absent(key, body)
+            case "create":
+                store.put_if_absent(key, body)
+                expected[key] = body
+            case "swap" if key in expected:
+                store.put(key, body, if_match=store.head(key).etag)
+                expected[key] = body
+            case "delete":
+                store.delete(key)
+                expected.pop(key, None)
+            case "copy" if key in expected:
+                copy(store, key, "copy.object")
+                expected.setdefault("copy.object", expected[key])
+    assert {key: store.get(key) for key in keys(store)} == expected

@@ -1,0 +1,115 @@
+"""`import_onnx` makes a package of an ONNX file and its declaration, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import yaml
+from tests.models import tiny_image_package, tiny_text_package
+
+from embedmill.errors import ModelError, SpecError
+from embedmill.model import Encoder, ModelPackage
+from embedmill.model.importing import import_onnx
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return tiny_text_package(tmp_path / "source")
+
+
+def edit(source: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    document = yaml.safe_load((source / "model.yaml").read_text())
+    change(document)
+    (source / "model.yaml").write_text(yaml.safe_dump(document))
+
+
+def imported(source: Path, file: str = "model.onnx") -> ModelPackage:
+    return import_onnx(source / file, source / "model.yaml", source.parent / "package")
+
+
+def test_the_package_has_the_model_what_it_names_and_goldens(source: Path) -> None:
+    (source / "unrelated.txt").write_text("stays")
+    package = imported(source)
+    assert package.files() == [
+        "goldens/item.jsonl",
+        "goldens/query_text.jsonl",
+        "model.onnx",
+        "model.yaml",
+        "tokenizer.json",
+    ]
+    assert package.encoder_digest() == ModelPackage.open(source).encoder_digest()
+
+
+def test_the_file_may_have_another_name_than_the_declaration_gives_it(source: Path) -> None:
+    (source / "model.onnx").rename(source / "export-17.onnx")
+    edit(source, lambda d: d["runtimes"][0].update(file="onnx/net.onnx"))
+    assert "onnx/net.onnx" in imported(source, "export-17.onnx").files()
+
+
+def test_tensors_in_another_file_are_taken_along(source: Path) -> None:
+    model = onnx.load(source / "model.onnx")
+    onnx.save(model, source / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    package = imported(source)
+    assert "w.bin" in package.files()
+    assert Encoder.load(package, "query_text").encode_texts(["red"]).shape == (1, 16)
+
+
+def test_the_other_tower_of_two_lies_beside_the_declaration(source: Path) -> None:
+    shutil.copy(source / "model.onnx", source / "query.onnx")
+    towers = [
+        {"kind": "onnx", "file": "model.onnx", "encoders": ["item"]},
+        {"kind": "onnx", "file": "query.onnx", "encoders": ["query_text"]},
+    ]
+    edit(source, lambda d: d.update(runtimes=towers))
+    assert {"model.onnx", "query.onnx"} <= set(imported(source).files())
+
+
+def test_image_models_are_tried_but_have_no_goldens(tmp_path: Path) -> None:
+    package = imported(tiny_image_package(tmp_path / "source"))
+    assert package.files() == ["model.onnx", "model.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda s: (s / "model.onnx").unlink(), "no such file"),
+        (lambda s: (s / "model.onnx").write_bytes(b"junk"), "no ONNX file"),
+        (lambda s: (s / "model.onnx").write_bytes(b"\x80\x04junk"), "is a pickle"),
+        (lambda s: (s / "tokenizer.json").unlink(), "'tokenizer.json' is no file"),
+        (lambda s: edit(s, lambda d: d.update(dimension=3)), "declares dimension 3"),
+        (lambda s: edit(s, lambda d: d["runtimes"][0].update(file="../x.onnx")), "leads out of the folder"),
+        (
+            lambda s: edit(
+                s, lambda d: d["encoders"]["item"]["input_ids"]["text"].update(tokenizer="../t.json")
+            ),
+            "leads out of the folder",
+        ),
+    ],
+)
+def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
+    source: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    damage(source)
+    with pytest.raises(ModelError) as caught:
+        imported(source)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in source.parent.iterdir()] == ["source"]
+
+
+def test_a_wrong_declaration_is_a_spec_error(source: Path) -> None:
+    edit(source, lambda d: d.pop("dimension"))
+    with pytest.raises(SpecError, match="`dimension` is missing"):
+        imported(source)
+
+
+def test_an_existing_target_is_left_alone(source: Path) -> None:
+    first = imported(source).package_digest()
+    with pytest.raises(ModelError, match="exists already"):
+        imported(source)
+    assert ModelPackage.open(source.parent / "package").package_digest() == first
