@@ -6,8 +6,6 @@ import contextlib
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.models import tiny_text_package
+from tests.support.killing import (
+    a_worker_of,
+    assert_nothing_was_done_twice,
+    commits,
+    home,
+    start,
+    wait_for_a_commit,
+    wait_for_orphans,
+    workers_on,
+)
 
 from embedmill import Pipeline, Release
-from embedmill.release.layout import Home
 from embedmill.release.runs import open_plans
-from embedmill.spec.documents import CommitRecord
-from embedmill.store import open_store
 
 ITEMS = 240
 SHARD_ROWS = 5
@@ -122,66 +127,11 @@ def make_pipeline(root: Path) -> Path:
     return root / "pipeline.yaml"
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "embedmill", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def run_to_the_end(spec: Path, command: str = "run") -> None:
     done = start([command, str(spec), "--json"])
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
     assert json.loads(out)["total"] == ITEMS
-
-
-def a_worker_of(process: subprocess.Popen[str]) -> psutil.Process:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        for child in psutil.Process(process.pid).children():
-            if "worker" in child.cmdline():
-                return child
-        time.sleep(0.01)
-    raise AssertionError("the run started no worker")
-
-
-def workers_on(spec: Path) -> list[psutil.Process]:
-    """Worker processes of this pipeline's store, whoever started them."""
-    store = str(spec.parent / "mill")
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        line = process.info["cmdline"] or []
-        if "worker" in line and any(store in word for word in line):
-            found.append(process)
-    return found
-
-
-def wait_for_orphans(spec: Path) -> None:
-    """Workers end by themselves when the run that started them is gone."""
-    deadline = time.monotonic() + 30
-    while workers_on(spec):
-        assert time.monotonic() < deadline, "a worker outlived its run"
-        time.sleep(0.05)
-
-
-def wait_for_a_commit(spec: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not commits(spec):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def home(spec: Path) -> Home:
-    return Home(open_store(str(spec.parent / "mill")), "kills")
-
-
-def commits(spec: Path) -> dict[str, str]:
-    """Attempt by (run, shard), of all commit records there are."""
-    store, found = home(spec).store, {}
-    for info in store.list("kills/runs"):
-        if "/commits/" in info.key:
-            record = CommitRecord.from_bytes(store.get(info.key), info.key)
-            found[f"{record.run}/{record.shard}"] = record.attempt
-    return found
 
 
 def live(spec: Path) -> Release:
@@ -193,11 +143,6 @@ def live(spec: Path) -> Release:
 def vectors_of(release: Release) -> dict[str, bytes]:
     ids, vectors = release.to_numpy()
     return {str(identifier): vector.tobytes() for identifier, vector in zip(ids, vectors, strict=True)}
-
-
-def assert_nothing_was_done_twice(before: dict[str, str], after: dict[str, str]) -> None:
-    assert before.items() <= after.items(), "a committed shard was computed again"
-    assert len({key.split("/")[0] for key in after}) == 1, "a second run was planned"
 
 
 def assert_same(release: Release, undisturbed: Undisturbed) -> None:

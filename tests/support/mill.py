@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from onnx import numpy_helper
+from tests.models import tiny_text_package
 
 from embedmill import Pipeline, Release
 from embedmill.pipeline import PlannedRun, RunResult
 from embedmill.release.layout import Home
 from embedmill.release.reader import open_live
 from embedmill.work import WorkerOptions, work
-from tests.models import tiny_text_package
 
 Row = Mapping[str, Any]
 SCHEMA = pa.schema(

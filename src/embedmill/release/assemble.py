@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from embedmill.catalog import id_digests
 from embedmill.errors import AccountingError
 from embedmill.release.goldens import make_goldens
+from embedmill.release.integrity import content_files
 from embedmill.release.items import ID, is_embedded, item_fingerprints, read_items
 from embedmill.release.layout import CONTENT, Home, new_attempt
 from embedmill.release.quarantine import QuarantineWriter
@@ -226,12 +227,6 @@ def _content(
         compacted=compacted,
         seconds=sum(commit.seconds for commit in commits),
     )
-
-
-def content_files(content: Content) -> list[FileEntry]:
-    """Every data file of a candidate."""
-    segments = [entry for s in content.segments for entry in (*s.parts, *([s.index] if s.index else []))]
-    return [*content.model, *content.items, *segments, *content.goldens, content.quarantine]
 
 
 def _sweep(home: Home, content: Content) -> None:

@@ -5,7 +5,7 @@ Memory is bounded by two batches of items and the examples that are kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.catalog import id_digests
-from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE, item_fingerprints
+from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, item_fingerprints
 from embedmill.release.values import python_value
 from embedmill.spec.reports import DiffExample, DiffPart, DiffReport, jsonable
 
@@ -89,11 +89,23 @@ def diff_releases(before: Release, after: Release, *, examples: int = 5) -> Rele
         columns_removed=tuple(name for name in old if name not in shared),
         same_encoder=before.content.encoder_digest == after.content.encoder_digest,
     )
-    columns = [ID, FINGERPRINT, STATE, *shared]
-    merge = _Merge(result, shared, examples)
-    for left, right in _windows(_Cursor(before.items(columns)), _Cursor(after.items(columns))):
-        merge.add(left, right)
+    columns = [ID, FINGERPRINT, *shared]
+    compare_items(result, before.items(columns), after.items(columns), shared, examples=examples)
     return result
+
+
+def compare_items(
+    result: ReleaseDiff,
+    before: Iterator[pa.RecordBatch],
+    after: Iterator[pa.RecordBatch],
+    columns: Sequence[str],
+    *,
+    examples: int,
+) -> None:
+    """Merge item rows (`id`, `_fingerprint` and `columns`), in order of id digests, and add to `result`."""
+    merge = _Merge(result, columns, examples)
+    for left, right in _windows(_Cursor(before), _Cursor(after)):
+        merge.add(left, right)
 
 
 def _display_fields(release: Release) -> dict[str, pa.DataType]:
@@ -153,7 +165,7 @@ class _Merge:
     """Adds windows to a result."""
 
     result: ReleaseDiff
-    columns: list[str]
+    columns: Sequence[str]
     most: int
 
     def add(self, left: _Rows | None, right: _Rows | None) -> None:

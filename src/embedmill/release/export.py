@@ -42,7 +42,12 @@ class Exported:
 
 
 def export_release(
-    release: Release, target: Path, *, fixed_size: bool = True, force: bool = False
+    release: Release,
+    target: Path,
+    *,
+    fixed_size: bool = True,
+    part_items: int = PART_ITEMS,
+    force: bool = False,
 ) -> Exported:
     """Write the items that have a vector, in the order of `Release.items`; whole or not at all.
 
@@ -52,6 +57,7 @@ def export_release(
             `FILE.ids.parquet` beside it. A name without a suffix: a folder of Parquet files.
         fixed_size: Whether `vector` is FixedSizeList<float32>[D] in Parquet; else List<float32>, for readers
             that know no other.
+        part_items: Rows of a folder's parts, to the next full batch.
         force: Replace what is there.
 
     Raises:
@@ -67,7 +73,7 @@ def export_release(
             case ".npy":
                 return _export_files(vectors, [target, ids_file(target)], _write_npy, force=force)
             case "":
-                return _export_folder(vectors, target, force=force)
+                return _export_folder(vectors, target, part_items, force=force)
     raise SpecError(
         f"{target}: exports are not written as {target.suffix}",
         hint="name a .parquet file, an .npy file, or a folder",
@@ -175,14 +181,14 @@ def _write_npy(stream: _Stream, file: Path, ids: Path) -> None:
             writer.write_batch(items)
 
 
-def _export_folder(stream: _Stream, target: Path, *, force: bool) -> Exported:
-    """Parts of up to PART_ITEMS rows, in a temporary folder that is then renamed."""
+def _export_folder(stream: _Stream, target: Path, part_items: int, *, force: bool) -> Exported:
+    """Parts in a temporary folder that is then renamed."""
     _check_replaceable(target, force=force)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     partial.mkdir()
     try:
-        names = [file.name for file in _write_parts(stream, partial)]
+        names = _write_parts(stream, partial, part_items)
         if target.exists():
             shutil.rmtree(target)
         partial.rename(target)
@@ -207,21 +213,20 @@ def _check_replaceable(target: Path, *, force: bool) -> None:
         raise SpecError(f"{target}: has an export already", hint="--force replaces it")
 
 
-def _write_parts(stream: _Stream, folder: Path) -> list[Path]:
-    files: list[Path] = []
-    rows = 0
-    with contextlib.ExitStack() as open_file:
-        for batch in stream.batches():
-            if not files or rows >= PART_ITEMS:
-                open_file.close()
-                files.append(folder / f"part-{len(files):05d}.parquet")
-                writer = open_file.enter_context(
-                    pq.ParquetWriter(files[-1], stream.schema, compression="zstd")
-                )
-                rows = 0
-            writer.write_batch(batch)
-            rows += len(batch)
-    return files
+def _write_parts(stream: _Stream, folder: Path, part_items: int) -> list[str]:
+    """Names of the parts; a release without vectors has one empty part, with its schema."""
+    names: list[str] = []
+    batches = stream.batches()
+    batch = next(batches, None)
+    while batch is not None or not names:
+        names.append(f"part-{len(names):05d}.parquet")
+        with pq.ParquetWriter(folder / names[-1], stream.schema, compression="zstd") as writer:
+            rows = 0
+            while batch is not None and rows < part_items:
+                writer.write_batch(batch)
+                rows += len(batch)
+                batch = next(batches, None)
+    return names
 
 
 @contextlib.contextmanager

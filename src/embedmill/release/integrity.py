@@ -6,13 +6,14 @@ only while all of them are unchanged; damage that keeps size and time is found b
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
 from embedmill.errors import ReleaseCorrupt, ReleaseMissing, StoreError
 from embedmill.release.layout import CONTENT, MANIFEST
-from embedmill.spec.documents import Content, Manifest, sha256
-from embedmill.store import cache_folder
+from embedmill.spec.documents import Content, FileEntry, Manifest, sha256
+from embedmill.store import cache_folder, checked_key
 from embedmill.store.hashing import files_sha256
 
 if TYPE_CHECKING:
@@ -37,9 +38,21 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.from_bytes(data, str(file))
     except StoreError as error:
         raise ReleaseCorrupt(error.message) from None
-    if manifest.sealed().to_bytes() != data:
+    if not _is_sealed(manifest, data):
         raise ReleaseCorrupt(f"{file}: its bytes are not those that were sealed")
+    for entry in manifest.files:
+        try:
+            checked_key(entry.path)
+        except StoreError:
+            raise ReleaseCorrupt(f"{file}: names {entry.path!r}, which lies outside the release") from None
     return manifest
+
+
+def _is_sealed(manifest: Manifest, data: bytes) -> bool:
+    try:
+        return manifest.sealed().to_bytes() == data
+    except UnicodeEncodeError:  # half a surrogate pair: nothing that we write
+        return False
 
 
 def read_content(folder: Path) -> Content:
@@ -53,17 +66,47 @@ def read_content(folder: Path) -> Content:
         raise ReleaseCorrupt(error.message) from None
 
 
+def content_files(content: Content) -> list[FileEntry]:
+    """Every data file of a candidate or release."""
+    segments = [entry for s in content.segments for entry in (*s.parts, *([s.index] if s.index else []))]
+    return [*content.model, *content.items, *segments, *content.goldens, content.quarantine]
+
+
+def check_named(folder: Path, content: Content, manifest: Manifest) -> None:
+    """Check that the manifest vouches for all that will be read.
+
+    Raises:
+        ReleaseCorrupt: CONTENT, or a file that it names, is not in the manifest.
+    """
+    known = {entry.path: entry.sha256 for entry in manifest.files}
+    if CONTENT not in known:
+        raise ReleaseCorrupt(f"{folder / MANIFEST}: does not name {CONTENT}")
+    for entry in content_files(content):
+        if known.get(entry.path) != entry.sha256:
+            raise ReleaseCorrupt(f"{folder / MANIFEST}: does not name {entry.path} as {CONTENT} does")
+
+
 def verify_files(folder: Path, manifest: Manifest, *, thorough: bool = False) -> None:
     """Check every file of the manifest: by its stamp where there is a good one, else by its SHA-256.
 
-    `thorough` ignores the stamp.
+    `thorough` ignores the stamp; whoever hashes removes it, until all is found well.
 
     Raises:
         ReleaseCorrupt: A file is absent, or has other bytes; names the first one.
     """
     stamp = _stamp(folder, manifest)
-    if not thorough and _stamped(folder, manifest) == stamp:
+    if not thorough and stamp is not None and _stamped(folder, manifest) == stamp:
         return
+    with contextlib.suppress(OSError):
+        _stamp_file(folder, manifest).unlink(missing_ok=True)
+    try:
+        _verify(folder, manifest)
+    except OSError as error:
+        raise ReleaseCorrupt(f"{error.filename}: cannot be read: {error.strerror}") from error
+    _write_stamp(folder, manifest, stamp)
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
     files = [folder / entry.path for entry in manifest.files]
     for file, entry in zip(files, manifest.files, strict=True):
         if not file.is_file():
@@ -74,7 +117,6 @@ def verify_files(folder: Path, manifest: Manifest, *, thorough: bool = False) ->
     for file, entry, digest in zip(files, manifest.files, files_sha256(files), strict=True):
         if digest != entry.sha256:
             raise ReleaseCorrupt(f"{file}: its bytes are not those that were published")
-    _write_stamp(folder, manifest, stamp)
 
 
 def _stamp(folder: Path, manifest: Manifest) -> dict[str, object] | None:

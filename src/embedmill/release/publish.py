@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedmill.errors import Held, PublishLost, ReleaseCorrupt
-from embedmill.release.assemble import content_files
+from embedmill.release.integrity import content_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
 from embedmill.spec.documents import FileEntry, Manifest, Terminal, now, sha256

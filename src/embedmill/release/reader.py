@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
-from embedmill.release.integrity import read_content, read_manifest, verify_files
+from embedmill.release.integrity import check_named, read_content, read_manifest, verify_files
 from embedmill.release.items import ID, OWN_COLUMNS, is_embedded, item_fingerprints, read_items
 from embedmill.release.layout import Home, split_url
 from embedmill.release.log import live_release, read_history
@@ -60,8 +60,11 @@ class Release:
 
     @classmethod
     def _opened(cls, folder: Path, *, number: int | None) -> Release:
-        verify_files(folder, read_manifest(folder))
-        return cls(folder, read_content(folder), number=number)
+        manifest = read_manifest(folder)
+        verify_files(folder, manifest)
+        content = read_content(folder)
+        check_named(folder, content, manifest)
+        return cls(folder, content, number=number)
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% }
 td, th { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd }
-td.n { text-align: right; font-variant-numeric: tabular-nums }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 code { font-size: .85em; word-break: break-all }
 .pass { color: #0a6b2d } .fail { color: #b00020; font-weight: 600 }
 .accepted { color: #8a5a00; font-weight: 600 }
@@ -80,7 +80,7 @@ def _gate(verdict: Verdict) -> tuple[str, str, str]:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 99) -> str:
     """A table; cells are HTML already, columns from `numbers` on are aligned right."""
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    top = "".join(f"<th{' class=n' if i >= numbers else ''}>{escape(name)}</th>" for i, name in enumerate(head))
     lines = (
         "".join(
             f"<td class='n'>{cell}</td>" if i >= numbers else f"<td>{cell}</td>" for i, cell in enumerate(row)

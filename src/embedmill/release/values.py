@@ -12,12 +12,17 @@ def python_value(scalar: pa.Scalar) -> Any:
     try:
         return scalar.as_py()
     except (ValueError, OverflowError):
-        return _text(scalar)
+        return _beyond_python(scalar)
 
 
-def _text(scalar: pa.Scalar) -> str:
+def _beyond_python(scalar: pa.Scalar) -> Any:
+    match scalar:
+        case pa.ListScalar() | pa.LargeListScalar() | pa.FixedSizeListScalar():  # maps are lists of pairs
+            return [python_value(value) for value in scalar.values]
+        case pa.StructScalar():
+            names = [scalar.type.field(place).name for place in range(scalar.type.num_fields)]
+            return {name: python_value(scalar[place]) for place, name in enumerate(names)}
     try:
-        text: str = scalar.cast(pa.string()).as_py()
+        return scalar.cast(pa.string()).as_py()
     except pa.ArrowException:
-        return str(scalar)
-    return text
+        return f"<a value of type {scalar.type}>"

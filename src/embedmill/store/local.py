@@ -129,8 +129,8 @@ class LocalStore(Store):
     def _link(self, source: Path, target: Path) -> None:
         try:
             _place(lambda place: os.link(source, place), target)
-        except FileExistsError:
-            if not target.is_file():  # a folder of other keys
+        except FileExistsError as error:
+            if error.filename2 is None or target.is_dir():  # an object or a folder is in the way
                 raise
             raise ObjectExists(f"{target.relative_to(self.root)}: exists already") from None
 

@@ -1,0 +1,102 @@
+"""`init`, `schema`, `config`, `doctor`: what helps to begin and to find out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.cli.terminal import Terminal
+from tests.support.mill import Mill, items
+
+from embedmill.cli.schemas import Kind, schema_bytes
+from embedmill.spec import load_pipeline_spec
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+def test_init_writes_a_spec_that_is_valid_and_named_after_its_folder(
+    tmp_path: Path, embedmill: Terminal
+) -> None:
+    said = embedmill("init", tmp_path / "My Shop")
+    file = tmp_path / "My Shop" / "pipeline.yaml"
+    assert (said.code, said.out) == (0, f"{file}\n")
+    assert load_pipeline_spec(file, {}).name == "my-shop"
+    assert "embedmill plan" in said.err
+
+
+def test_every_line_that_init_comments_out_is_valid_too(tmp_path: Path, embedmill: Terminal) -> None:
+    embedmill("init", tmp_path)
+    file = tmp_path / "pipeline.yaml"
+    lines = file.read_text().splitlines()
+    settings = [
+        line.replace("# ", "", 1) if ": " in line.partition("# ")[2].partition("#")[0] else line
+        for line in lines[3:]
+    ]
+    settings = [line.replace("# gates:", "gates:").replace("#   ", "  ") for line in settings]
+    file.write_text("\n".join(settings))
+    spec = load_pipeline_spec(file, {})
+    assert spec.catalog.where == "active = true"
+    assert spec.catalog.images == "pictures"
+    assert (spec.index.kind, spec.work.workers) == ("flat", 4)
+
+
+def test_init_never_overwrites(tmp_path: Path, embedmill: Terminal) -> None:
+    (tmp_path / "pipeline.yaml").write_text("mine")
+    said = embedmill("init", tmp_path)
+    assert said.code == 2
+    assert "exists already" in said.err
+    assert (tmp_path / "pipeline.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_published_json_schemas_are_current(kind: Kind, embedmill: Terminal) -> None:
+    published = (SCHEMAS / f"{kind}.schema.json").read_bytes()
+    assert schema_bytes(kind) == published, f"embedmill schema {kind} > docs/schemas/{kind}.schema.json"
+    assert embedmill("schema", str(kind)).json == json.loads(published)
+
+
+def test_config_shows_defaults_and_the_environment(
+    mill: Mill, spec: Path, embedmill: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mill.open()
+    monkeypatch.setenv("EMBEDMILL_WORK__WORKERS", "3")
+    shown = yaml.safe_load(embedmill("config", "show", spec).out)
+    assert (shown["work"]["workers"], shown["work"]["attempts"]) == (3, 3)
+    assert embedmill.json("config", "show", spec) == {"schema": "config/1", "pipeline": shown}
+
+
+def test_doctor_finds_this_machine_fit(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.write(items(3))
+    mill.open()
+    report = embedmill.json("doctor", spec)
+    assert (report["schema"], report["ok"]) == ("doctor/1", True)
+    states = {finding["check"]: finding["state"] for finding in report["findings"]}
+    needed = {"python", "numpy", "onnxruntime", "faiss-cpu", "cores", "temporary files", "cache"}
+    assert needed | {"spec", "model", "store"} <= set(states)
+    assert "fail" not in states.values()
+    assert not list((mill.root / "mill").rglob(".doctor*"))
+
+
+def test_doctor_fails_where_a_pipeline_cannot_run(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.settings |= {"model": "nope", "store": "/sys/embedmill"}
+    mill.open()
+    report = embedmill.json("doctor", spec, code=1)
+    failed = {
+        finding["check"]: finding["hint"] for finding in report["findings"] if finding["state"] == "fail"
+    }
+    assert set(failed) == {"model", "store"}
+    assert all(failed.values())
+    said = embedmill("doctor", spec)
+    assert said.code == 1
+    assert said.out.count("FAIL") == 2
+
+
+def test_doctor_says_where_temporary_files_cannot_be_written(
+    tmp_path: Path, embedmill: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDMILL_CACHE", "/sys/embedmill")
+    report = embedmill.json("doctor")
+    (cache,) = (finding for finding in report["findings"] if finding["check"] == "cache")
+    assert (cache["state"], cache["hint"]) == ("warn", "point EMBEDMILL_CACHE to a writable folder")

@@ -1,0 +1,116 @@
+"""`model …`: import, show and check packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from tests.cli.terminal import Terminal
+from tests.models import tiny_image_package, tiny_text_package
+
+
+@pytest.fixture
+def onnx_file(tmp_path: Path) -> Path:
+    """An ONNX file with a model.yaml and a tokenizer beside it."""
+    return tiny_text_package(tmp_path / "source") / "model.onnx"
+
+
+def test_an_onnx_file_with_a_spec_becomes_a_package(
+    onnx_file: Path, tmp_path: Path, embedmill: Terminal
+) -> None:
+    spec, out = onnx_file.with_name("model.yaml"), tmp_path / "package"
+    report = embedmill.json("model", "import", onnx_file, "--spec", spec, "--out", out)
+    assert report["schema"] == "model/1"
+    assert report == embedmill.json("model", "show", out)
+    assert set(report["encoder_digests"]) == {"item", "query_text"}
+    assert {"model.onnx", "model.yaml", "tokenizer.json", "goldens/item.jsonl"} <= set(report["files"])
+    again = embedmill("model", "import", onnx_file, "--spec", spec, "--out", out)
+    assert again.code == 1
+    assert "exists already" in again.err
+
+
+def test_import_says_how_to_use_the_package(onnx_file: Path, tmp_path: Path, embedmill: Terminal) -> None:
+    out = tmp_path / "package"
+    said = embedmill("model", "import", onnx_file, "--spec", onnx_file.with_name("model.yaml"), "--out", out)
+    assert said.code == 0
+    assert f"model: {out}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ([], "a file needs --spec"),
+        (
+            ["--spec", "x.yaml", "--max-length", "3", "--query-template", "q"],
+            "--query-template, --max-length",
+        ),
+        (["--spec", "nope.yaml"], "nope.yaml: no such file"),
+    ],
+)
+def test_options_that_do_not_fit_are_usage(
+    onnx_file: Path, tmp_path: Path, embedmill: Terminal, options: list[str], found: str
+) -> None:
+    said = embedmill("model", "import", onnx_file, "--out", tmp_path / "package", *options)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert found in said.err
+    assert not (tmp_path / "package").exists()
+
+
+def test_a_folder_takes_no_spec(tmp_path: Path, embedmill: Terminal) -> None:
+    said = embedmill("model", "import", tmp_path, "--spec", "x.yaml", "--out", tmp_path / "package")
+    assert (said.code, said.err) == (
+        2,
+        "error: --spec: only for ONNX files (a sentence-transformers folder says all by itself)\n",
+    )
+
+
+def test_a_folder_that_is_no_model_is_an_error(tmp_path: Path, embedmill: Terminal) -> None:
+    (tmp_path / "empty").mkdir()
+    said = embedmill("model", "import", tmp_path / "empty", "--out", tmp_path / "package")
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert str(tmp_path / "empty") in said.err
+
+
+def test_show_tells_inputs_and_both_digests(tmp_path: Path, embedmill: Terminal) -> None:
+    package = tiny_text_package(tmp_path / "text")
+    report = embedmill.json("model", "show", package)
+    said = embedmill("model", "show", package).out
+    for found in ("{title}. {category}", "tokenizer.json", report["package_digest"]):
+        assert found in said
+    assert report["encoder_digests"]["item"] in said
+    assert (
+        "image 'image', 16 x 16, nchw" in embedmill("model", "show", tiny_image_package(tmp_path / "i")).out
+    )
+
+
+def test_check_embeds_goldens_and_prints_inputs_and_outputs(
+    onnx_file: Path, tmp_path: Path, embedmill: Terminal
+) -> None:
+    out = tmp_path / "package"
+    embedmill("model", "import", onnx_file, "--spec", onnx_file.with_name("model.yaml"), "--out", out)
+    report = embedmill.json("model", "check", out)
+    assert report["schema"] == "model-check/1"
+    for encoder in report["encoders"]:
+        assert encoder["goldens"] > 0
+        assert encoder["lowest_cosine"] == pytest.approx(1.0)
+    said = embedmill("model", "check", out).out
+    for found in ("input_ids: int64[rows, tokens]", "vectors: float32[rows, 16]", "lowest cosine 1.000000"):
+        assert found in said
+
+
+def test_check_fails_when_weights_compute_something_else(
+    onnx_file: Path, tmp_path: Path, embedmill: Terminal
+) -> None:
+    out = tmp_path / "package"
+    embedmill("model", "import", onnx_file, "--spec", onnx_file.with_name("model.yaml"), "--out", out)
+    model = onnx.load(out / "model.onnx")
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(numpy_helper.from_array(np.roll(values, 1, axis=-1) * -1, tensor.name))
+    onnx.save(model, out / "model.onnx")
+    said = embedmill("model", "check", out)
+    assert said.code == 1
+    assert "goldens moved" in said.err

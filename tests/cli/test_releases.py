@@ -1,0 +1,106 @@
+"""`release …`: what people and programs see."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.terminal import Terminal
+from tests.support.mill import Mill, items
+
+
+def test_ls_is_a_plain_list_of_releases(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    first, second = mill.run(items(8)), mill.run(items(9))
+    listed = embedmill.json("release", "ls", spec)
+    assert [set(each) for each in listed] == [{"release", "number", "items", "created", "live"}] * 2
+    assert [(each["release"], each["number"], each["items"], each["live"]) for each in listed] == [
+        (first.release, 1, 8, False),
+        (second.release, 2, 9, True),
+    ]
+    rows = embedmill("release", "ls", spec).out.splitlines()[2:]
+    assert rows[0].split()[:3] == ["1", first.release, "8"]
+    assert rows[1].endswith("live")
+
+
+def test_ls_of_a_pipeline_without_releases_is_an_empty_list(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    mill.open()
+    assert embedmill.json("release", "ls", spec) == []
+
+
+def test_show_takes_a_name_a_number_or_the_live_release(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    first, second = mill.run(items(8)), mill.run(items(9))
+    for argument, release in (("1", first), (second.release, second), (None, second)):
+        named = [argument] if argument else []
+        report = embedmill.json("release", "show", spec, *named)
+        assert (report["schema"], report["release"]) == ("release/1", release.release)
+    said = embedmill("release", "show", spec).out
+    for found in (second.release, "accounting", "pass", report["content_digest"], "exact"):
+        assert found in said
+
+
+def test_diff_shows_examples_of_each_change(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    rows = items(8)
+    mill.run(rows)
+    rows[1]["title"], rows[2]["price"] = "other", 9.5
+    mill.run([*rows[:7], {**rows[0], "sku": "s9"}])
+    said = embedmill("release", "diff", spec).out
+    assert "title: item 1 → other" in said
+    assert "price: 1.0 → 9.5" in said
+    report = embedmill.json("release", "diff", spec, "1", "2")
+    assert report["schema"] == "diff/1"
+    kinds = ("added", "removed", "input_changed", "display_changed")
+    assert [report[kind]["count"] for kind in kinds] == [1, 1, 1, 1]
+    assert report["input_changed"]["examples"] == [
+        {"id": "s1", "before": {"title": "item 1"}, "after": {"title": "other"}}
+    ]
+    assert embedmill.json("release", "diff", spec, "-n", "0")["added"]["examples"] == []
+
+
+def test_a_rollback_holds_runs_until_it_is_lifted(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.run(items(8))
+    mill.run(items(9))
+    said = embedmill("release", "rollback", spec, "1", "--note", "bad prices")
+    assert said.code == 0
+    assert f"embedmill release unhold {spec}" in said.err
+    status = embedmill.json("status", spec)
+    assert (status["live"]["number"], status["hold"]) == (1, 3)
+    mill.worked(items(10))
+    held = embedmill("run", spec, "--quiet")
+    assert held.code == 3
+    assert "`embedmill release unhold` lifts it" in held.err
+    assert embedmill.json("release", "unhold", spec) == {"schema": "unhold/1", "number": 4}
+    assert embedmill.json("release", "unhold", spec) == {"schema": "unhold/1", "number": None}
+    assert embedmill.json("run", spec)["number"] == 5
+
+
+def test_rollback_prints_its_log_entry(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.run(items(8))
+    mill.run(items(9))
+    entry = embedmill.json("release", "rollback", spec, "1")
+    assert (entry["schema"], entry["kind"], entry["number"]) == ("log/1", "rollback", 3)
+
+
+def test_verify_hashes_every_file(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.run(items(8))
+    report = embedmill.json("release", "verify", spec)
+    manifest = json.loads((mill.live().folder / "MANIFEST.json").read_text())
+    assert report["files"] == len(manifest["files"])
+    assert "every byte is as published" in embedmill("release", "verify", spec, "1").out
+
+
+@pytest.mark.parametrize("command", [["release", "verify"], ["release", "show"], ["search"]])
+def test_a_truncated_file_is_refused_by_name(
+    mill: Mill, spec: Path, embedmill: Terminal, command: list[str]
+) -> None:
+    mill.run([*items(8), items(1)[0]])
+    release = mill.live()
+    file = release.folder / release.content.quarantine.path
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-1])
+    said = embedmill(*command, spec, *(["--text", "x"] if command == ["search"] else []))
+    assert said.code == 1
+    assert file.name in said.err
+    assert said.err.count("\n") == 1

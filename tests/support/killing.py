@@ -1,0 +1,74 @@
+"""Starting commands, finding their workers, and reading what they committed: for tests that kill."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from embedmill import Pipeline
+from embedmill.release.layout import Home
+from embedmill.spec.documents import CommitRecord
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "embedmill", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def a_worker_of(process: subprocess.Popen[str]) -> psutil.Process:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        for child in psutil.Process(process.pid).children():
+            if "worker" in child.cmdline():
+                return child
+        time.sleep(0.01)
+    raise AssertionError("the run started no worker")
+
+
+def workers_on(spec: Path) -> list[psutil.Process]:
+    """Worker processes of this pipeline's store, whoever started them."""
+    store = home(spec).store.url
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        line = process.info["cmdline"] or []
+        if "worker" in line and any(store in word for word in line):
+            found.append(process)
+    return found
+
+
+def wait_for_orphans(spec: Path) -> None:
+    """Workers end by themselves when the run that started them is gone."""
+    deadline = time.monotonic() + 30
+    while workers_on(spec):
+        assert time.monotonic() < deadline, "a worker outlived its run"
+        time.sleep(0.05)
+
+
+def wait_for_a_commit(spec: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not commits(spec):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def home(spec: Path) -> Home:
+    return Pipeline.from_file(spec).home
+
+
+def commits(spec: Path) -> dict[str, str]:
+    """Attempt by (run, shard), of all commit records there are."""
+    store, found = home(spec).store, {}
+    for info in store.list(f"{home(spec).pipeline}/runs"):
+        if "/commits/" in info.key:
+            record = CommitRecord.from_bytes(store.get(info.key), info.key)
+            found[f"{record.run}/{record.shard}"] = record.attempt
+    return found
+
+
+def assert_nothing_was_done_twice(before: dict[str, str], after: dict[str, str]) -> None:
+    assert before.items() <= after.items(), "a committed shard was computed again"
+    assert len({key.split("/")[0] for key in after}) == 1, "a second run was planned"
