@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from tests.models import tiny_text_package
 
 SAMPLE_S = 0.02
@@ -44,14 +43,16 @@ def main() -> int:
     rows = [measure(items) for items in options.items]
     ratios = {stage: rows[-1][stage]["peak_mib"] / rows[0][stage]["peak_mib"] for stage in ("plan", "worker")}
     if options.json:
-        print(json.dumps({"schema": "bench-memory/1", "machine": machine(), "rows": rows, "ratios": ratios}))
+        report = {"schema": "bench-memory/1", "machine": machine(), "rows": rows, "ratios": ratios}
+        print(json.dumps(report))
     else:
         show(rows, ratios)
     return 0 if max(ratios.values()) <= FLAT else 1
 
 
 def machine() -> str:
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    cores, python = os.cpu_count(), platform.python_version()
+    return f"{platform.processor() or platform.machine()}, {cores} cores, Python {python}"
 
 
 def show(rows: list[dict], ratios: dict[str, float]) -> None:
@@ -62,7 +63,7 @@ def show(rows: list[dict], ratios: dict[str, float]) -> None:
             f"{row['items']:>10,} {plan['peak_mib']:>10.1f} {plan['seconds']:>8.1f} "
             f"{worker['peak_mib']:>11.1f} {worker['seconds']:>9.1f}"
         )
-    print(f"\nlargest / smallest: plan {ratios['plan']:.3f}, worker {ratios['worker']:.3f} (flat: at most {FLAT})")
+    print(f"\nlargest / smallest: plan {ratios['plan']:.3f}, worker {ratios['worker']:.3f} (flat: ≤ {FLAT})")
 
 
 def measure(items: int) -> dict:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from embedmill.engines import LocalEngine
 from embedmill.errors import WorkerFailed, Yielded
-from embedmill.release.runs import WorkState, work_state
+from embedmill.release.runs import Rejections, WorkState, work_state
 from embedmill.types import Placement, Progress, WorkerState
 
 if TYPE_CHECKING:
@@ -31,27 +31,30 @@ def drive(home: Home, plan: Plan, run_url: str, on_progress: Callable[[Progress]
         WorkerFailed: Loops cannot work, or were lost too often without getting anything done.
         Yielded: All loops gave their devices back.
     """
+    rejections = Rejections(home, plan)
+
+    def tell(state: WorkState) -> None:
+        on_progress(Progress("embed", state.rows_done, state.rows, "vectors", rejections.count()))
+
     state = work_state(home, plan)
-    on_progress(_progress(state))
+    tell(state)
     if state.complete:
         return
     engine = LocalEngine()
     try:
-        _watch(home, plan, engine, run_url, on_progress)
+        _watch(home, plan, engine, run_url, tell)
     finally:
         engine.stop()
 
 
-def _watch(
-    home: Home, plan: Plan, engine: Engine, run_url: str, on_progress: Callable[[Progress], None]
-) -> None:
+def _watch(home: Home, plan: Plan, engine: Engine, run_url: str, tell: Callable[[WorkState], None]) -> None:
     places = _placements(plan)
     engine.start(run_url, places)
     committed, losses = -1, 0
     while True:
         states = engine.states()  # before the store, so that an ended loop's last commit is seen
         state = work_state(home, plan)
-        on_progress(_progress(state))
+        tell(state)
         if state.complete:
             return
         if state.committed > committed:
@@ -98,7 +101,3 @@ def _placements(plan: Plan) -> list[Placement]:
     cores = len(os.sched_getaffinity(0))
     count = min(plan.pipeline.work.workers or cores, len(plan.shards))
     return [Placement(f"local-{number}") for number in range(count)]
-
-
-def _progress(state: WorkState) -> Progress:
-    return Progress("embed", state.rows_done, state.rows, "vectors")

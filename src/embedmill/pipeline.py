@@ -29,6 +29,7 @@ from embedmill.release.report import render_report
 from embedmill.release.runs import open_plans
 from embedmill.spec import PipelineSpec, load_pipeline_spec
 from embedmill.spec.documents import Content, Gates, LogEntry, Plan
+from embedmill.spec.reports import RunReport
 from embedmill.store import open_store
 from embedmill.types import Progress
 
@@ -37,23 +38,6 @@ OnProgress = Callable[[Progress], None]
 
 def silent(_: Progress) -> None:
     """Tell nobody."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run published. `computed` counts vectors, all others count items."""
-
-    release: str
-    number: int
-    total: int
-    computed: int
-    embedded: int
-    reused: int
-    empty: int
-    quarantined: int
-    compacted: bool
-    resumed: bool
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -127,7 +111,7 @@ class Pipeline:
             hint = "`embedmill status` shows those that are open"
             raise RunMissing(f"{self.home.url}: no run {run!r}", hint=hint) from None
 
-    def run(self, *, accept: Collection[str] = (), on_progress: OnProgress = silent) -> RunResult:
+    def run(self, *, accept: Collection[str] = (), on_progress: OnProgress = silent) -> RunReport:
         """Plan and carry out a run, or finish the open one.
 
         Args:
@@ -159,7 +143,7 @@ class PlannedRun:
         """What `embedmill worker --run` takes."""
         return f"{self.home.url}/runs/{self.plan.run}"
 
-    def run(self, *, accept: Collection[str] = (), on_progress: OnProgress = silent) -> RunResult:
+    def run(self, *, accept: Collection[str] = (), on_progress: OnProgress = silent) -> RunReport:
         """All stages that are left: work, index, check, publish."""
         started = time.monotonic()
         self.work(on_progress)
@@ -168,9 +152,10 @@ class PlannedRun:
         if not gates.passed:
             raise _gate_failure(gates)
         entry = self.publish()
-        return RunResult(
+        return RunReport(
             release=content.release,
             number=entry.number,
+            url=f"{self.home.url}/releases/{content.release}",
             total=content.counts.total,
             computed=content.computed,
             embedded=content.embedded,

@@ -67,23 +67,6 @@ class CanonicalColumn:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """Everything beside package and row order that may move a vector's bits; recorded with every attempt.
-
-    `libraries` has the versions of what decodes and tokenizes, such as {"tokenizers": "0.21.0"}.
-    """
-
-    runtime: str
-    runtime_version: str
-    device: str
-    precision: str
-    threads: int
-    batch_tokens: int
-    batch_images: int
-    libraries: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Encoded:
     """What an encoder made of N rows.
 

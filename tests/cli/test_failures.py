@@ -54,6 +54,7 @@ def damage_items(mill: Mill) -> None:
 
 BAD: dict[str, tuple[Spoil, int, str, str]] = {
     "missing catalog": (catalog(source="nope.csv"), 1, "nope.csv", "catalog.source"),
+    "filter without a match": (catalog(where="price > 999"), 1, "`where` left out all 8", "check the feed"),
     "missing id column": (catalog(id="number"), 1, "no column 'number'", "it has: sku, title"),
     "wrong display column": (catalog(display=["titel"]), 1, "no column 'titel'", "did you mean 'title'?"),
     "column the model reads": (write_csv("sku,title\ns1,lamp\n"), 1, "no column 'category'", "it has: "),
@@ -116,14 +117,17 @@ def test_bad_input_leaves_the_live_release_alone(mill: Mill, spec: Path, embedmi
     assert embedmill.json("release", "ls", spec) == before
 
 
-def test_an_empty_catalog_is_planned_and_stopped_by_no_traceback(
+def test_an_empty_catalog_is_refused_and_the_live_release_stays(
     mill: Mill, spec: Path, embedmill: Terminal
 ) -> None:
+    mill.run(items(8))
+    before = embedmill.json("release", "ls", spec)
     mill.write([])
-    mill.open()
     said = embedmill("run", spec, "--quiet")
-    assert "Traceback" not in said.err
-    assert said.code in {0, 3}
+    assert said.code == 1
+    assert "the catalog has no rows" in said.err
+    assert said.err.count("\n") == 1
+    assert embedmill.json("release", "ls", spec) == before
 
 
 def test_a_missing_spec_says_how_to_make_one(tmp_path: Path, embedmill: Terminal) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 from tests.cli.terminal import Terminal
 from tests.support.mill import Mill, items
 
 from embedmill.cli.schemas import Kind, schema_bytes
-from embedmill.spec import load_pipeline_spec
+from embedmill.spec import PipelineSpec, load_pipeline_spec
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
@@ -26,20 +28,27 @@ def test_init_writes_a_spec_that_is_valid_and_named_after_its_folder(
     assert "embedmill plan" in said.err
 
 
-def test_every_line_that_init_comments_out_is_valid_too(tmp_path: Path, embedmill: Terminal) -> None:
+def test_init_explains_every_key_and_its_default(tmp_path: Path, embedmill: Terminal) -> None:
     embedmill("init", tmp_path)
     file = tmp_path / "pipeline.yaml"
-    lines = file.read_text().splitlines()
-    settings = [
-        line.replace("# ", "", 1) if ": " in line.partition("# ")[2].partition("#")[0] else line
-        for line in lines[3:]
-    ]
-    settings = [line.replace("# gates:", "gates:").replace("#   ", "  ") for line in settings]
-    file.write_text("\n".join(settings))
-    spec = load_pipeline_spec(file, {})
-    assert spec.catalog.where == "active = true"
-    assert spec.catalog.images == "pictures"
-    assert (spec.index.kind, spec.work.workers) == ("flat", 4)
+    defaults = load_pipeline_spec(file, {})
+    file.write_text(re.sub(r"^( *)# ( *[a-z_]+:.*)$", r"\1\2", file.read_text(), flags=re.MULTILINE))
+    written, spec = yaml.safe_load(file.read_text()), load_pipeline_spec(file, {})
+    examples = {"catalog": {"where", "format", "types", "images"}, "work": {"workers"}}
+    for name, field in PipelineSpec.model_fields.items():
+        assert name in written
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            section = getattr(spec, name)
+            assert set(written[name]) == set(field.annotation.model_fields)
+            assert section.model_copy(update=_values(getattr(defaults, name), examples.get(name, set()))) == (
+                getattr(defaults, name)
+            )
+        else:
+            assert getattr(spec, name) == getattr(defaults, name)
+
+
+def _values(section: BaseModel, names: set[str]) -> dict[str, object]:
+    return {name: getattr(section, name) for name in names}
 
 
 def test_init_never_overwrites(tmp_path: Path, embedmill: Terminal) -> None:

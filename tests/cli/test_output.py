@@ -50,11 +50,12 @@ def test_pictures_are_known_by_their_first_bytes(data: bytes, kind: str | None) 
 
 def test_values_for_people() -> None:
     assert [shown(value) for value in (None, True, 1234567, 1.5, b"\0" * 1500, "x")] == [
-        *("", "true", "1,234,567", "1.5", "<bytes, 1.5 KB>", "x")
+        *("", "true", "1234567", "1.5", "<bytes, 1.5 KB>", "x")
     ]
 
 
 def test_cells_are_one_line_of_bounded_length() -> None:
+    assert cell(1234567).plain == "1,234,567"
     assert cell("a\n b\tc").plain == "a b c"
     assert cell("  indented").plain == "  indented"
     assert len(cell("x" * 5000).plain) == 200

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.terminal import Terminal, command_line, run_alone, run_on_a_terminal
-from tests.support.mill import Mill, items
+from tests.support.mill import POISON, Mill, items, poisonable_package
 
 PLAN_KEYS = {
     *("schema", "run", "base", "resumed", "items", "excluded", "compute", "reused", "shards"),
@@ -215,3 +215,15 @@ def test_a_terminal_shows_bars_in_colour_unless_no_color_is_set(mill: Mill, spec
         assert "0 failed" in written
     assert "\x1b[32m" in coloured
     assert "\x1b[32m" not in plain
+
+
+def test_progress_counts_rows_that_failed(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.model = poisonable_package(mill.root / "poisonable")
+    rows = items(40)
+    rows[7]["title"] = rows[9]["title"] = f"bad {POISON}"
+    rows[11]["title"] = f"worse {POISON}"
+    mill.worked(rows)
+    said = embedmill("run", spec)
+    assert said.code == 4
+    assert "embed: 39 of 39 vectors, 0 reused, 2 failed" in said.err
+    assert "3 items are quarantined" in said.err

@@ -69,7 +69,7 @@ def test_every_format_of_the_allow_list_is_read(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["TIFF", "EPS", "PDF", "ICO", "TGA", "JPEG2000", "PPM"])
 def test_other_formats_are_refused_though_pillow_could(kind: str) -> None:
-    assert "cannot identify" in refused(encoded(plain(RED), kind))
+    assert "none of JPEG, " in refused(encoded(plain(RED), kind))
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_cut_file_is_refused(kind: str) -> None:
 
 def test_what_is_no_image_is_refused() -> None:
     assert refused(b"") == "no bytes"
-    assert "cannot identify" in refused(b"<html>not found</html>")
+    assert "none of JPEG, " in refused(b"<html>not found</html>")
 
 
 @settings(max_examples=200)

@@ -16,9 +16,10 @@ from onnx import numpy_helper
 from tests.models import tiny_text_package
 
 from embedmill import Pipeline, Release
-from embedmill.pipeline import PlannedRun, RunResult
+from embedmill.pipeline import PlannedRun
 from embedmill.release.layout import Home
 from embedmill.release.reader import open_live
+from embedmill.spec.reports import RunReport
 from embedmill.work import WorkerOptions, work
 
 Row = Mapping[str, Any]
@@ -86,7 +87,7 @@ class Mill:
         planned.check(accept)
         return planned
 
-    def run(self, rows: Iterable[Row] | None = None, accept: Collection[str] = ()) -> RunResult:
+    def run(self, rows: Iterable[Row] | None = None, accept: Collection[str] = ()) -> RunReport:
         """A published release."""
         return self.worked(rows).run(accept=accept)
 
@@ -103,7 +104,8 @@ def items(count: int, *, start: int = 0) -> list[dict[str, Any]]:
 def quarantined(release: Release) -> list[dict[str, Any]]:
     """The release's quarantine, in order."""
     file = release.folder / release.content.quarantine.path
-    return pq.read_table(file).to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+    return rows
 
 
 def poisonable_package(folder: Path, **options: Any) -> Path:

@@ -30,14 +30,20 @@ class Interrupted(Exception):
         self.hint = hint
 
 
+class ReaderGone(Exception):
+    """The reader of stdout, such as `head`, has had enough."""
+
+
 class Root(TyperGroup):
-    """The root command. Typer makes exit code 130 of Ctrl-C without a word; here it gets words."""
+    """The root command. Typer ends on Ctrl-C and broken pipes by itself; here they reach `report`."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: D102 - typer's signature
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted from None
+        except BrokenPipeError:
+            raise ReaderGone from None
 
 
 def report(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> int:
@@ -46,7 +52,7 @@ def report(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> 
     Raises:
         BaseException: The error itself, where it is a bug and EMBEDMILL_DEBUG is set.
     """
-    if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has had enough
+    if isinstance(error, ReaderGone | BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     message, hint, code, exit_code = _described(error)

@@ -76,25 +76,23 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
 
 
 def cell(value: object) -> Text:
-    """A value as text of one line: without control characters, cut where it is very long."""
+    """A value or count as text of one line: without control characters, cut where it is very long."""
     from rich.text import Text
 
     if isinstance(value, Text):
         return value
-    plain = shown(value)
+    plain = f"{value:,}" if type(value) is int else shown(value)
     text = " " * (len(plain) - len(plain.lstrip(" "))) + one_line(plain)
     return Text(text if len(text) <= CELL else text[: CELL - 1] + "…")
 
 
 def shown(value: Any) -> str:
-    """A value for people: pictures and other bytes by their kind and size."""
+    """A catalog's value for people: pictures and other bytes by their kind and size."""
     match value:
         case None:
             return ""
         case bool():
             return str(value).lower()
-        case int():
-            return f"{value:,}"
         case bytes():
             return f"<{image_kind(value) or 'bytes'}, {size(len(value))}>"
     return str(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from embedmill.cli.progress import Reporter
-    from embedmill.pipeline import PlannedRun, RunResult
+    from embedmill.pipeline import PlannedRun
     from embedmill.release.layout import Home
     from embedmill.spec.documents import Estimate, Plan
-    from embedmill.spec.reports import StatusReport
+    from embedmill.spec.reports import RunReport, StatusReport
 
 PANEL = "Pipelines"
 WITH_QUARANTINE = 4
@@ -121,24 +120,25 @@ def _carry_out(
 ) -> None:
     from embedmill.cli.progress import reporting
 
-    with _stoppable(file), reporting(quiet=quiet) as reporter:
+    with _sigterm_as_ctrl_c(), reporting(quiet=quiet) as reporter:
         planned = find(reporter)
         reporter.planned(planned.plan, resumed=planned.resumed)
-        result = planned.run(accept=accept, on_progress=reporter)
-    url = f"{planned.home.url}/releases/{result.release}"
+        try:
+            result = planned.run(accept=accept, on_progress=reporter)
+        except KeyboardInterrupt:
+            hint = f"`{command('resume', file)}` goes on"
+            raise Interrupted("stopped; finished shards are kept", hint=hint) from None
     if as_json:
-        from embedmill.spec.reports import RunReport
-
-        emit(RunReport(url=url, **asdict(result)))
+        emit(result)
     else:
-        _print_result(result, url)
+        _print_result(result)
     if result.quarantined:
         say = f"{result.quarantined:,} items are quarantined: {command('release show', file, '--quarantine')}"
         talk().print(say, style="yellow", soft_wrap=True)
         raise typer.Exit(WITH_QUARANTINE)
 
 
-def _print_result(result: RunResult, url: str) -> None:
+def _print_result(result: RunReport) -> None:
     rows: list[tuple[str, object]] = [
         ("release", f"{result.release} (number {result.number})"),
         ("items read", result.total),
@@ -147,20 +147,17 @@ def _print_result(result: RunResult, url: str) -> None:
         ("empty", result.empty),
         ("quarantined", result.quarantined),
         ("took", duration(result.seconds)),
-        ("lies in", url),
+        ("lies in", result.url),
     ]
     data().print(facts(rows))
 
 
 @contextlib.contextmanager
-def _stoppable(file: Path) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop workers in order; says how to go on."""
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Either one stops the workers in order."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
-    except KeyboardInterrupt:
-        hint = f"`{command('resume', file)}` goes on"
-        raise Interrupted("stopped; finished shards are kept", hint=hint) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -173,7 +173,7 @@ def _print_diff(found: ReleaseDiff, before: ReleaseName, after: ReleaseName) -> 
     for kind, changes in kinds.items():
         if changes.examples:
             out.print()
-            out.print(table(kind, "", rows=[(example.id, _values(example)) for example in changes.examples]))
+            out.print(table(kind, "", rows=[(shown(one.id), _values(one)) for one in changes.examples]))
         if changes.examples and changes.count > len(changes.examples):
             out.print(f"and {changes.count - len(changes.examples):,} more", style="dim")
 

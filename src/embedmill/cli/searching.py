@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedmill.cli.options import AsJson, Target
-from embedmill.cli.output import data, emit, size, table, talk
+from embedmill.cli.output import data, emit, shown, size, table, talk
 from embedmill.errors import SpecError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _print_hits(hits: Sequence[Hit]) -> None:
         talk().print("no hits: the release has no vectors")
         return
     names = list(hits[0].fields)
-    rows = [(f"{hit.score:.4f}", hit.id, *hit.fields.values()) for hit in hits]
+    rows = [(f"{hit.score:.4f}", *map(shown, (hit.id, *hit.fields.values()))) for hit in hits]
     data().print(table("score", "id", *names, rows=rows, numbers=[0]))
 
 

@@ -16,7 +16,7 @@ PANEL = "Getting started"
 
 TEMPLATE = """\
 # A pipeline: one catalog, one model, one store. Paths start from this file's folder.
-# All keys: embedmill schema pipeline
+# What is commented out has the value that it has anyway, or is an example.
 
 name: {name}
 
@@ -25,20 +25,37 @@ catalog:
   id: id                         # the column that names an item; any scalar type
   display: []                    # columns that searches show, such as [title, price]; they change no vector
   # where: "active = true"       # only these rows
+  # format: csv                  # where the file's name does not tell
+  # types: {{price: float64}}      # columns of CSV and JSONL that are not to be guessed
   # images: pictures             # the folder that image paths start from
 
 model: model                     # a model package: embedmill model import DIR --out model
 
 store: ./mill                    # where runs and releases lie
 
-# What stops a candidate from going live, as shares of the items (these are the defaults):
+# What stops a candidate from going live, as shares of the items:
 # gates:
-#   churn: 0.10                  # deleted or changed since the live release: beyond it the feed is broken
+#   churn: 0.10                  # deleted or changed since the live release; beyond it the feed is broken
 #   quarantine: 0.01             # could not be embedded
 #   empty: 0.20                  # had nothing to embed
 
-# index: {{kind: flat}}            # exact search; the default is hnsw, from 20,000 vectors on
-# work: {{workers: 4}}             # the default is one a core
+# index:
+#   kind: hnsw                   # approximate and fast; flat is exact
+#   exact_below: 20000           # segments with fewer vectors are searched exactly anyway
+#   links: 32                    # HNSW: links per node
+#   build_effort: 128            # HNSW: candidates while building
+#   search_effort: 128           # HNSW: candidates while searching
+
+# engine: local                  # where workers run
+# work:
+#   workers: 4                   # one a core where absent
+#   shard_rows: 2048             # rows in a shard, the unit of work and of retry
+#   batch_tokens: 512            # tokens in a batch of text, padding included
+#   batch_images: 16             # images in a batch
+#   attempts: 3                  # workers lost in a row before a run gives up
+
+# compact_above: 0.20            # the share of dead and delta rows from which segments become one again
+# goldens: 256                   # items whose raw inputs and vectors a release keeps for comparison
 """
 
 

@@ -15,7 +15,8 @@ from embedmill.model.feeds import Binding, Prepared, bind
 from embedmill.model.inputs import check_columns
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Runtime, load_runtime
-from embedmill.types import Encoded, Profile, Reason, Rejection, Rows, Vectors
+from embedmill.spec.documents import Profile
+from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, features
+from PIL import Image, UnidentifiedImageError, features
 
 from embedmill.spec import ImageInput
 from embedmill.types import Reason, Rejection
@@ -56,6 +56,8 @@ def pixels(data: bytes, spec: ImageInput) -> Pixels | Rejection:
             return image if isinstance(image, Rejection) else _normalize(_fit(image, spec), spec)
     except MemoryError:  # the machine's trouble, not the image's
         raise
+    except UnidentifiedImageError:
+        return _invalid(f"none of {', '.join(FORMATS)}: begins with {data[:8]!r}")
     except Exception as error:  # noqa: BLE001 - on hostile bytes, decoders raise anything
         return _invalid(f"{type(error).__name__}: {error}")
 

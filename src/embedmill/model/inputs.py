@@ -147,8 +147,8 @@ def _as_text(column: pa.Array) -> pa.Array:
 
 def _floats(column: pa.Array) -> pa.Array:
     """Numpy writes the shortest digits that read back the same in that precision, as `repr` does."""
-    encoded = column.dictionary_encode()
-    values = encoded.dictionary.to_numpy(zero_copy_only=False)
+    encoded = column.cast(pa.float64()).dictionary_encode()
+    values = encoded.dictionary.to_numpy(zero_copy_only=False).astype(f"f{column.type.bit_width // 8}")
     return pa.array([str(value) for value in values], TEXT).take(encoded.indices)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedmill.catalog import CatalogReader, ImageSource
-from embedmill.errors import SpecError
+from embedmill.errors import CatalogError, SpecError
 from embedmill.index import require_faiss
 from embedmill.planning.estimate import estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
@@ -71,6 +71,7 @@ class Planner:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine:
                 scan = self._scanner(reader, quarantine).run(scratch, on_rows)
+                self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT]) if self.base else ()
                 base = spill_base(scratch / "base", base_items)
                 join = join_ids(scratch, scan.rows, scan.by_id, base, quarantine)
@@ -134,6 +135,15 @@ class Planner:
             raise SpecError(
                 f"`catalog.display`: the names {', '.join(sorted(clash))} are taken by search results",
                 hint="rename the column in the source",
+            )
+
+    def _check_not_empty(self, scan: Scan) -> None:
+        """An empty catalog is a broken feed far more often than a wish to publish nothing."""
+        if scan.total == 0:
+            left_out = f"; `where` left out all {scan.excluded}" if scan.excluded else ""
+            raise CatalogError(
+                f"{self.spec.catalog.source}: the catalog has no rows{left_out}",
+                hint="the live release stays; check the feed that writes it",
             )
 
     def _document(

@@ -76,10 +76,14 @@ class Spill:
         self.size_bytes[bucket] += rows.nbytes
 
     def _write_held(self) -> None:
-        for bucket, held in enumerate(self._held):
-            writer = self._writers[bucket]
-            if held and writer is None:
-                writer = self._writers[bucket] = pa.ipc.new_stream(str(self._files[bucket]), self.schema)
+        for bucket in range(BUCKETS):
+            held, self._held[bucket] = self._held[bucket], []
             for rows in held:
-                writer.write_batch(rows)
-        self._held, self._held_bytes = [[] for _ in range(BUCKETS)], 0
+                self._writer(bucket).write_batch(rows)
+        self._held_bytes = 0
+
+    def _writer(self, bucket: int) -> pa.ipc.RecordBatchStreamWriter:
+        writer = self._writers[bucket]
+        if writer is None:
+            writer = self._writers[bucket] = pa.ipc.new_stream(str(self._files[bucket]), self.schema)
+        return writer

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedmill.catalog import id_digests
-from embedmill.errors import AccountingError
+from embedmill.errors import AccountingError, ReleaseCorrupt
 from embedmill.release.goldens import make_goldens
 from embedmill.release.integrity import content_files
 from embedmill.release.items import ID, is_embedded, item_fingerprints, read_items
 from embedmill.release.layout import CONTENT, Home, new_attempt
+from embedmill.release.publish import abandon
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.release.segments import (
     Candidate,
@@ -60,12 +61,29 @@ def assemble(home: Home, plan: Plan, base: Release | None, on_step: Callable[[st
 
     Raises:
         ShardsMissing: Work is not done.
+        ReleaseCorrupt: A file of the run is gone or damaged; the run is closed, for it can never be finished.
         AccountingError: An item has no vector and no reason.
     """
     key = home.release_key(plan.run, CONTENT)
     if home.exists(key):
         return home.read(Content, key)
     commits = read_commits(home, plan)
+    try:
+        content = _assembled(home, plan, base, commits, on_step)
+    except ReleaseCorrupt as error:
+        abandon(home, plan.run, error.message)
+        raise ReleaseCorrupt(error.message, hint="run again: it plans a new run") from error
+    _sweep(home, content)
+    return content
+
+
+def _assembled(
+    home: Home,
+    plan: Plan,
+    base: Release | None,
+    commits: list[CommitRecord],
+    on_step: Callable[[str], None],
+) -> Content:
     with scratch_folder() as scratch:
         on_step("carry segments")
         candidate = gather(home, plan, base.content if base else None, commits)
@@ -81,9 +99,8 @@ def assemble(home: Home, plan: Plan, base: Release | None, on_step: Callable[[st
         candidate = build_indexes(candidate, plan.pipeline, plan.dimension, scratch)
         on_step("keep goldens")
         goldens = make_goldens(home, plan, candidate, base, scratch)
-        content = home.create(key, _content(plan, candidate, items, commits, goldens, compacted=compacting))
-    _sweep(home, content)
-    return content
+        content = _content(plan, candidate, items, commits, goldens, compacted=compacting)
+        return home.create(home.release_key(plan.run, CONTENT), content)
 
 
 def _rejections(home: Home, commits: Iterable[CommitRecord]) -> dict[bytes, tuple[str, str]]:

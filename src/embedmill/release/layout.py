@@ -105,9 +105,12 @@ class Home:
         """A local file of the object, its bytes checked against the entry.
 
         Raises:
-            ReleaseCorrupt: Its bytes are others.
+            ReleaseCorrupt: It is missing, or its bytes are others.
         """
-        file = fetch(self.store, key)
+        try:
+            file = fetch(self.store, key)
+        except ObjectMissing:
+            raise ReleaseCorrupt(f"{key}: is missing") from None
         if file.stat().st_size != entry.size_bytes or file_sha256(file) != entry.sha256:
             raise ReleaseCorrupt(f"{key}: its bytes are not those that were written")
         return file

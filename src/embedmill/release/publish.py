@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmill.errors import Held, PublishLost, ReleaseCorrupt
+from embedmill.errors import Held, ObjectMissing, PublishLost, ReleaseCorrupt
 from embedmill.release.integrity import content_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
@@ -40,8 +40,9 @@ def publish(home: Home, plan: Plan, content: Content) -> LogEntry:
             run=plan.run, outcome="publish", number=history.next_number, why="gates passed", created=now()
         ),
     )
-    if terminal.outcome == "abandon" or terminal.number != history.next_number:
-        raise PublishLost(f"run {plan.run} was closed: {terminal.why}", hint="run again: it makes a new plan")
+    if terminal.number != history.next_number:
+        why = terminal.why if terminal.outcome == "abandon" else f"log entry {terminal.number} was taken"
+        raise PublishLost(f"run {plan.run} was closed: {why}", hint="run again: it makes a new plan")
     return append(home, history, "publish", manifest.release, transaction=plan.run)
 
 
@@ -51,7 +52,10 @@ def seal(home: Home, content: Content) -> Manifest:
     documents = [_entry(home, prefix, name) for name in (CONTENT, GATES, REPORT)]
     files = sorted([*content_files(content), *documents], key=lambda entry: entry.path)
     for entry in files:
-        size = home.store.head(f"{prefix}/{entry.path}").size_bytes
+        try:
+            size = home.store.head(f"{prefix}/{entry.path}").size_bytes
+        except ObjectMissing:
+            raise ReleaseCorrupt(f"{prefix}/{entry.path}: is missing", hint="start a new run") from None
         if size != entry.size_bytes:
             raise ReleaseCorrupt(f"{prefix}/{entry.path}: has {size} bytes, expected {entry.size_bytes}")
     manifest = Manifest(

@@ -80,7 +80,8 @@ def _gate(verdict: Verdict) -> tuple[str, str, str]:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 99) -> str:
     """A table; cells are HTML already, columns from `numbers` on are aligned right."""
-    top = "".join(f"<th{' class=n' if i >= numbers else ''}>{escape(name)}</th>" for i, name in enumerate(head))
+    sides = ["n" if i >= numbers else "" for i in range(len(head))]
+    top = "".join(f"<th class='{side}'>{escape(name)}</th>" for side, name in zip(sides, head, strict=True))
     lines = (
         "".join(
             f"<td class='n'>{cell}</td>" if i >= numbers else f"<td>{cell}</td>" for i, cell in enumerate(row)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from embedmill.errors import ObjectMissing
 from embedmill.release.layout import PLAN, TERMINAL, Home
-from embedmill.spec.documents import Plan
+from embedmill.release.log import read_history
+from embedmill.spec.documents import CommitRecord, Plan, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,10 +40,20 @@ class WorkState:
 def open_plans(home: Home) -> Iterator[Plan]:
     """Plans of runs that are not closed, newest first."""
     names = {info.key.split("/")[2] for info in home.store.list(f"{home.pipeline}/runs")}
+    entries = len(read_history(home).entries)
     for run in sorted(names, reverse=True):
-        if not home.exists(home.run_key(run, TERMINAL)):
+        if not _is_closed(home, run, entries):
             with suppress(ObjectMissing):  # planning died before its last step: nothing counts
                 yield home.read(Plan, home.run_key(run, PLAN))
+
+
+def _is_closed(home: Home, run: str, entries: int) -> bool:
+    """Whether nothing can come of a run any more; one that was about to take the next number can go on."""
+    try:
+        terminal = home.read(Terminal, home.run_key(run, TERMINAL))
+    except ObjectMissing:
+        return False
+    return terminal.number is None or terminal.number <= entries
 
 
 def work_state(home: Home, plan: Plan) -> WorkState:
@@ -57,6 +68,27 @@ def work_state(home: Home, plan: Plan) -> WorkState:
         rows_committed=sum(shard.rows for shard in done),
         rows_in_work=_rows_in_work(home, plan.run, committed),
     )
+
+
+class Rejections:
+    """Rows of a run that could not be embedded, by its commit records; each record is read once."""
+
+    def __init__(self, home: Home, plan: Plan) -> None:
+        """Count nothing yet."""
+        self._home, self._run = home, plan.run
+        self._rows: dict[str, int] = {}
+
+    def count(self) -> int:
+        """Rows of all shards that are committed by now."""
+        for info in self._home.store.list(self._home.run_key(self._run, "rejected")):
+            shard = info.key.rsplit("/", 1)[1].split(".")[0]
+            if shard not in self._rows:
+                with suppress(ObjectMissing):  # written, but not committed yet
+                    record = self._home.read(
+                        CommitRecord, self._home.run_key(self._run, "commits", f"{shard}.json")
+                    )
+                    self._rows[shard] = record.rejected.rows or 0 if record.rejected else 0
+        return sum(self._rows.values())
 
 
 def _rows_in_work(home: Home, run: str, committed: set[str]) -> int:

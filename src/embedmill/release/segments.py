@@ -72,10 +72,17 @@ def read_commits(home: Home, plan: Plan) -> list[CommitRecord]:
 
 
 def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[CommitRecord]) -> Candidate:
-    """Carry the base's segments over, and make one of the run's own vectors."""
+    """Carry the base's segments over, and make one of the run's own vectors.
+
+    Raises:
+        ReleaseCorrupt: A shard's vectors are not those that its worker wrote.
+    """
     carried: list[Segment] = []
     if base is not None and base.encoder_digest == plan.encoder_digest:
         carried = [_carry(home, base.release, plan.run, segment) for segment in base.segments]
+    for commit in commits:
+        if commit.vectors is not None:
+            home.verified(home.key(commit.vectors.path), commit.vectors)
     prefix = relative(home.release_key(plan.run), home.pipeline)
     parts = [
         commit.vectors.model_copy(update={"path": relative(commit.vectors.path, prefix)})

@@ -120,8 +120,11 @@ class ShardPlan(Part):
     file: FileEntry
 
 
-class ProfileRecord(Part):
-    """`embedmill.types.Profile`, written down."""
+class Profile(Part):
+    """Everything beside package and row order that may move a vector's bits; recorded with every attempt.
+
+    `libraries` has the versions of what decodes and tokenizes, such as {"tokenizers": "0.21.0"}.
+    """
 
     runtime: str
     runtime_version: str
@@ -170,7 +173,7 @@ class CommitRecord(Document):
     worker: str
     vectors: FileEntry | None
     rejected: FileEntry | None
-    profile: ProfileRecord
+    profile: Profile
     rows: int
     seconds: float
     created: str
@@ -218,7 +221,7 @@ class Content(Document):
     model: tuple[FileEntry, ...]
     goldens: tuple[FileEntry, ...]
     quarantine: FileEntry
-    profiles: tuple[ProfileRecord, ...]
+    profiles: tuple[Profile, ...]
     counts: Counts
     embedded: int
     reused: int

@@ -32,10 +32,11 @@ def load_pipeline_spec(path: Path, environment: Mapping[str, str] | None = None)
         SpecError: With file, line and field, what was found and what is allowed.
     """
     document, node = _read(path)
+    variables: dict[tuple[str, ...], str] = {}
     for name, value in sorted((os.environ if environment is None else environment).items()):
         if name.startswith(ENV_PREFIX) and name not in OTHER_SETTINGS:
-            _override(document, name, value)
-    return _validate(PipelineSpec, document, node, path)
+            variables[_override(document, name, value)] = name
+    return _validate(PipelineSpec, document, node, path, variables)
 
 
 def load_model_spec(path: Path) -> ModelSpec:
@@ -45,7 +46,7 @@ def load_model_spec(path: Path) -> ModelSpec:
         SpecError: With file, line and field, what was found and what is allowed.
     """
     document, node = _read(path)
-    return _validate(ModelSpec, document, node, path)
+    return _validate(ModelSpec, document, node, path, {})
 
 
 def _read(path: Path) -> tuple[dict[str, Any], yaml.Node]:
@@ -64,6 +65,7 @@ def _read(path: Path) -> tuple[dict[str, Any], yaml.Node]:
         raise SpecError(f"{where}: not valid YAML: {problem}") from error
     if node is None or not isinstance(document, dict):
         raise SpecError(f"{path}: expected a mapping of keys to values, found {type(document).__name__}")
+    _refuse_doubled(node, path)
     return document, node
 
 
@@ -77,8 +79,27 @@ def _parse(text: str) -> tuple[yaml.Node | None, Any]:
         loader.dispose()
 
 
-def _override(document: dict[str, Any], name: str, value: str) -> None:
-    """Set the key that an environment variable names; its value is read as YAML."""
+def _refuse_doubled(top: yaml.Node, path: Path) -> None:
+    """YAML takes the last of two equal keys, and nobody notices."""
+    waiting, seen = [top], {id(top)}  # anchors may lead in circles
+    while waiting:
+        node = waiting.pop()
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        lines: dict[str, int] = {}
+        for key, _ in pairs:
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise SpecError(f"{path}:{line}: `{key.value}` is in line {lines[key.value]} already")
+            lines[key.value] = line
+        inner = [value for _, value in pairs] if pairs else node.value
+        for value in inner if not isinstance(node, yaml.ScalarNode) else ():
+            if id(value) not in seen:
+                seen.add(id(value))
+                waiting.append(value)
+
+
+def _override(document: dict[str, Any], name: str, value: str) -> tuple[str, ...]:
+    """Set the key that an environment variable names, and return it; the value is read as YAML."""
     keys = name.removeprefix(ENV_PREFIX).lower().split("__")
     if keys[0] not in PipelineSpec.model_fields:
         allowed = ", ".join(f"{ENV_PREFIX}{field.upper()}" for field in PipelineSpec.model_fields)
@@ -93,16 +114,27 @@ def _override(document: dict[str, Any], name: str, value: str) -> None:
         target[keys[-1]] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise SpecError(f"environment: {name}={value!r} is not valid YAML") from error
+    return tuple(keys)
 
 
-def _validate(kind: type[ModelT], document: dict[str, Any], node: yaml.Node, path: Path) -> ModelT:
+def _validate(
+    kind: type[ModelT],
+    document: dict[str, Any],
+    node: yaml.Node,
+    path: Path,
+    variables: Mapping[tuple[str, ...], str],
+) -> ModelT:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        more = error.error_count() - 1
-        message = f"{path}:{_line(node, first['loc'])}: {_explain(kind, first)}"
-        raise SpecError(message + (f" (and {more} more)" if more else "")) from None
+        errors = error.errors(include_url=False)
+        first = min(
+            errors, key=lambda each: each["type"] != "extra_forbidden"
+        )  # a misspelt key is missing too
+        blamed = [name for keys, name in variables.items() if first["loc"][: len(keys)] == keys]
+        where = f"environment: {blamed[0]}" if blamed else f"{path}:{_line(node, first['loc'])}"
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise SpecError(f"{where}: {_explain(kind, first)}{more}") from None
 
 
 def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:

@@ -19,7 +19,11 @@ def template_fields(template: str) -> tuple[str, ...]:
         ValueError: It has a format specification, a conversion, or a part without a name.
     """
     fields: dict[str, None] = {}
-    for _, field, form, conversion in string.Formatter().parse(template):
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"template {template!r}: {error}") from None
+    for _, field, form, conversion in parts:
         if field is None:
             continue
         if not field or form or conversion or any(c in field for c in ".[]"):

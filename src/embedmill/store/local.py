@@ -196,6 +196,9 @@ def _place(put: Callable[[Path], object], target: Path) -> None:
         except FileNotFoundError:
             if attempt == PLACE_ATTEMPTS:
                 raise
+        except FileExistsError as error:  # of the object, or of mkdir: which then looks, and finds it gone
+            if attempt == PLACE_ATTEMPTS or error.filename2 is not None or folder.is_file():
+                raise
     with contextlib.suppress(FileNotFoundError):  # someone deleted the object, and with it the folder
         for changed in (folder, *(each.parent for each in made)):
             _sync_folder(changed)

@@ -6,7 +6,7 @@ Everything comes from the store and goes there: a loop may start late, stop earl
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from embedmill.errors import ModelError, ObjectMissing
 from embedmill.model import Encoder, ModelPackage
 from embedmill.release.layout import PLAN, Home, new_attempt
 from embedmill.release.vectors import write_vectors
-from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ProfileRecord, ShardPlan, now
+from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ShardPlan, now
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Encoded, Rejection
 from embedmill.work.heartbeat import Heartbeat
@@ -150,7 +150,7 @@ class _Loop:
             worker=self.options.worker,
             vectors=self._keep_vectors(shard, attempt, fingerprints[kept], encoded.vectors_ND[kept]),
             rejected=self._keep_rejected(shard, attempt, fingerprints, encoded.rejected),
-            profile=ProfileRecord(**asdict(self.encoder.profile)),
+            profile=self.encoder.profile,
             rows=len(rows),
             seconds=round(time.monotonic() - started, 3),
             created=now(),

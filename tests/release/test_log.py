@@ -1,0 +1,169 @@
+"""The log: what is live follows from entries that are created once and never changed."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedmill.errors import ObjectMissing, PublishLost, ReleaseMissing, StoreError
+from embedmill.release.layout import MANIFEST, Home
+from embedmill.release.log import History, Kind, append, live_release, read_history
+from embedmill.spec.documents import LogEntry, Manifest, ReleaseName, now
+from embedmill.store.memory import MemoryStore
+
+KINDS: list[Kind] = ["publish", "rollback", "unhold", "pin", "unpin", "retire"]
+
+
+@pytest.fixture
+def home() -> Home:
+    """With sealed releases a, b and c, none of them in the log."""
+    home = Home(MemoryStore(), "shop")
+    for name in "abc":
+        manifest = Manifest(release=name, content_digest="", files=(), created=now()).sealed()
+        home.create(home.release_key(name, MANIFEST), manifest)
+    return home
+
+
+def write(home: Home, *steps: tuple[Kind, str]) -> History:
+    for kind, release in steps:
+        append(home, read_history(home), kind, release)
+    return read_history(home)
+
+
+def test_an_empty_log_has_nothing_live_and_says_what_to_do(home: Home) -> None:
+    history = read_history(home)
+    assert (history.head, history.live, history.hold, history.next_number) == (None, None, None, 1)
+    with pytest.raises(ReleaseMissing, match="nothing was published yet"):
+        live_release(home)
+
+
+def test_the_newest_publish_or_rollback_is_live_under_the_number_of_its_first_publish(home: Home) -> None:
+    history = write(home, ("publish", "a"), ("publish", "b"), ("rollback", "a"), ("pin", "b"))
+    assert history.live == ReleaseName(release="a", number=1)
+    assert live_release(home) == history.live
+    assert history.next_number == 5
+    assert [entry.number for entry in history.entries] == [1, 2, 3, 4]
+
+
+def test_a_rollback_holds_until_an_unhold_or_a_publish(home: Home) -> None:
+    history = write(home, ("publish", "a"), ("publish", "b"), ("rollback", "a"), ("pin", "a"))
+    assert history.hold is not None
+    assert history.hold.number == 3
+    assert write(home, ("unhold", "a")).hold is None
+    assert write(home, ("rollback", "b")).hold is not None
+    assert write(home, ("publish", "c")).hold is None
+
+
+def test_releases_are_found_by_name_or_number_unless_retired(home: Home) -> None:
+    history = write(home, ("publish", "a"), ("pin", "a"), ("publish", "b"), ("retire", "a"))
+    assert history.published() == [ReleaseName(release="b", number=3)]
+    assert history.find("b") == history.find("3") == ReleaseName(release="b", number=3)
+    for name in ("a", "1", "2", "c", ""):
+        with pytest.raises(ReleaseMissing, match="no release"):
+            history.find(name)
+    assert history.number_of("a") == 1
+    with pytest.raises(ReleaseMissing, match="never published"):
+        history.number_of("c")
+
+
+def test_an_entry_has_the_manifests_digest_and_its_parents(home: Home) -> None:
+    write(home, ("publish", "a"), ("publish", "b"))
+    entry = home.read(LogEntry, home.log_key(2))
+    assert entry.manifest_digest == home.read(Manifest, home.release_key("b", MANIFEST)).digest
+    one, two = (json.loads(home.store.get(home.log_key(number))) for number in (1, 2))
+    assert one["parent"] == ""
+    assert two["parent"] != ""
+
+
+def test_a_release_without_a_manifest_cannot_enter_the_log(home: Home) -> None:
+    with pytest.raises(ObjectMissing):
+        append(home, read_history(home), "publish", "unsealed")
+    assert read_history(home).head is None
+
+
+@pytest.mark.parametrize("damage", ["another parent", "another number", "not json", "an older entry changed"])
+def test_a_broken_chain_is_refused_and_names_the_entry(home: Home, damage: str) -> None:
+    write(home, ("publish", "a"), ("publish", "b"), ("publish", "c"))
+    key = home.log_key(1 if damage == "an older entry changed" else 2)
+    entry = home.read(LogEntry, key)
+    changes = {
+        "another parent": entry.model_copy(update={"parent": "0" * 64}).to_bytes(),
+        "another number": entry.model_copy(update={"number": 3}).to_bytes(),
+        "an older entry changed": entry.model_copy(update={"release": "b"}).to_bytes(),
+        "not json": b"{",
+    }
+    home.store.put(key, changes[damage])
+    with pytest.raises(StoreError, match=r"log/00000002\.json"):
+        read_history(home)
+
+
+def test_a_writer_that_was_slower_loses_and_says_to_whom(home: Home) -> None:
+    before = read_history(home)
+    append(home, before, "publish", "a")
+    with pytest.raises(PublishLost, match="log entry 1 was taken by release a"):
+        append(home, before, "publish", "b")
+    assert [entry.release for entry in read_history(home).entries] == ["a"]
+
+
+def test_a_writer_finds_its_own_entry_when_the_answer_to_the_first_try_was_lost(home: Home) -> None:
+    before = read_history(home)
+    first = append(home, before, "publish", "a", transaction="run-1")
+    assert append(home, before, "publish", "a", transaction="run-1") == first
+    assert len(read_history(home).entries) == 1
+
+
+def test_two_intents_without_a_name_are_never_one(home: Home) -> None:
+    before = read_history(home)
+    append(home, before, "pin", "a")
+    with pytest.raises(PublishLost):
+        append(home, before, "pin", "a")
+
+
+def test_of_sixteen_writers_at_once_one_gets_the_number(home: Home) -> None:
+    before = read_history(home)
+
+    def attempt(writer: int) -> bool:
+        try:
+            append(home, before, "publish", "abc"[writer % 3], transaction=f"run-{writer}")
+        except PublishLost:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(attempt, range(16)))
+    assert sum(won) == 1
+    assert read_history(home).entries[0].transaction == f"run-{won.index(True)}"
+
+
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from("abc"))))
+def test_what_follows_from_a_log_is_what_a_reader_of_it_would_say(steps: list[tuple[Kind, str]]) -> None:
+    first: dict[str, int] = {}
+    live, held = None, False
+    entries = []
+    for kind, release in steps:
+        if kind == "publish" or release in first:
+            number = len(entries) + 1
+            entries.append(entry(number, kind, release))
+            first.setdefault(release, number) if kind == "publish" else None
+            live = release if kind in {"publish", "rollback"} else live
+            held = kind == "rollback" or (held and kind not in {"publish", "unhold"})
+    history = History(tuple(entries))
+    assert history.live == (ReleaseName(release=live, number=first[live]) if live else None)
+    assert (history.hold is not None) == held
+
+
+def entry(number: int, kind: Kind, release: str) -> LogEntry:
+    return LogEntry(
+        number=number,
+        kind=kind,
+        release=release,
+        manifest_digest="",
+        parent="",
+        transaction="",
+        note="",
+        created=now(),
+    )

@@ -1,0 +1,237 @@
+"""Publishing is one create of a log entry: it can be repeated, and resumed after dying anywhere before."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.support.mill import Mill, items
+
+from embedmill.errors import GateFailed, Held, PublishLost, ReleaseCorrupt, ShardsMissing
+from embedmill.pipeline import PlannedRun
+from embedmill.release import layout
+from embedmill.release.admin import rollback, unhold
+from embedmill.release.integrity import read_manifest
+from embedmill.release.layout import Home
+from embedmill.release.log import append, read_history
+from embedmill.release.publish import abandon, publish, seal
+from embedmill.release.runs import open_plans
+from embedmill.spec.documents import Content, Terminal, now
+
+
+def content_of(run: PlannedRun) -> Content:
+    return run.home.read(Content, run.home.release_key(run.plan.run, layout.CONTENT))
+
+
+def terminal_of(run: PlannedRun) -> Terminal:
+    return run.home.read(Terminal, run.home.run_key(run.plan.run, layout.TERMINAL))
+
+
+def write_terminal(run: PlannedRun, number: int) -> None:
+    """What a publisher does last before the commit."""
+    terminal = Terminal(run=run.plan.run, outcome="publish", number=number, why="gates passed", created=now())
+    run.home.create(run.home.run_key(run.plan.run, layout.TERMINAL), terminal)
+
+
+def files_of(home: Home, run: str) -> dict[str, bytes]:
+    keys = [info.key for info in home.store.list(home.release_key(run))]
+    return {key: home.store.get(key) for key in keys}
+
+
+def test_publishing_twice_finds_the_first_entry(mill: Mill) -> None:
+    run = mill.checked(items(3))
+    first = run.publish()
+    assert run.publish() == first
+    assert publish(run.home, run.plan, content_of(run)) == first
+    assert len(read_history(run.home).entries) == 1
+
+
+def test_all_stages_of_a_published_run_can_be_repeated_and_change_nothing(mill: Mill) -> None:
+    run = mill.checked(items(3))
+    run.publish()
+    before = files_of(run.home, run.plan.run)
+    result = run.run()
+    assert (result.number, result.computed, result.embedded) == (1, 3, 3)
+    assert files_of(run.home, run.plan.run) == before
+    assert len(read_history(run.home).entries) == 1
+
+
+@pytest.mark.parametrize("stage", ["planned", "worked", "indexed", "checked", "sealed", "closed"])
+def test_a_run_that_died_after_any_stage_is_found_and_finished_without_computing_again(
+    mill: Mill, stage: str
+) -> None:
+    run = dead_after(stage, mill)
+    again = mill.planned()
+    assert again.resumed
+    assert again.plan == run.plan
+    commits = {info.key: info.etag for info in run.home.store.list(run.home.run_key(run.plan.run, "commits"))}
+    result = mill.run()
+    assert result.resumed
+    assert (result.release, result.number, result.computed) == (run.plan.run, 1, 3)
+    after = {info.key: info.etag for info in run.home.store.list(run.home.run_key(run.plan.run, "commits"))}
+    assert commits.items() <= after.items()
+    assert [entry.transaction for entry in read_history(run.home).entries] == [run.plan.run]
+    assert mill.live().name == run.plan.run
+
+
+def dead_after(stage: str, mill: Mill) -> PlannedRun:
+    if stage in {"planned", "worked", "indexed"}:
+        started: Callable[..., PlannedRun] = getattr(mill, stage)
+        return started(items(3))
+    run = mill.checked(items(3))
+    if stage in {"sealed", "closed"}:
+        seal(run.home, content_of(run))
+    if stage == "closed":
+        write_terminal(run, 1)
+    return run
+
+
+def test_a_run_that_died_after_its_entry_is_published_and_its_hint_is_only_a_hint(mill: Mill) -> None:
+    run = mill.checked(items(3))
+    run.publish()
+    run.home.store.delete(f"{run.home.pipeline}/HEAD")
+    assert mill.live().name == run.plan.run
+    assert list(open_plans(run.home)) == []
+    run.home.store.put(f"{run.home.pipeline}/HEAD", b"99\n")
+    assert mill.live().name == run.plan.run
+    assert mill.run(items(4)).number == 2
+
+
+def test_planning_that_died_before_its_document_leaves_nothing_that_counts(mill: Mill) -> None:
+    run = mill.planned(items(3))
+    run.home.store.delete(run.home.run_key(run.plan.run, layout.PLAN))
+    again = mill.planned()
+    assert not again.resumed
+    assert again.plan.run != run.plan.run
+
+
+def test_a_manifest_that_is_there_is_never_written_again(mill: Mill) -> None:
+    run = mill.checked(items(3))
+    sealed = seal(run.home, content_of(run))
+    assert seal(run.home, content_of(run)) == sealed
+    run.publish()
+    assert read_manifest(mill.live().folder) == sealed
+
+
+def test_sealing_keeps_the_verdicts_that_were_sealed(mill: Mill) -> None:
+    run = mill.checked(items(3))
+    gates = run.check()
+    seal(run.home, content_of(run))
+    assert run.check(accept=["churn"]) == gates
+
+
+def test_of_two_runs_on_one_base_the_second_loses_and_plans_anew(mill: Mill, tmp_path: Path) -> None:
+    slow = mill.checked(items(3))
+    mill.settings = {"goldens": 8}  # another spec, so that it plans a run of its own
+    abandoned = mill.planned(items(4))
+    assert abandoned.plan.run != slow.plan.run
+    assert terminal_of(slow).outcome == "abandon"
+    mill.run()
+    with pytest.raises(PublishLost, match="planned on release none, but release"):
+        slow.publish()
+    assert [release.number for release in read_history(slow.home).published()] == [1]
+    assert mill.run(items(5)).number == 2
+
+
+def test_a_run_that_another_closed_is_not_published(mill: Mill) -> None:
+    run = mill.checked(items(3))
+    abandon(run.home, run.plan.run, "the catalog changed since")
+    with pytest.raises(PublishLost, match="was closed: the catalog changed since"):
+        run.publish()
+    assert read_history(run.home).live is None
+
+
+def test_a_run_whose_number_was_taken_is_lost(mill: Mill) -> None:
+    mill.run(items(2))
+    mill.run(items(3))
+    run = mill.checked(items(4))
+    write_terminal(run, 3)
+    append(run.home, read_history(run.home), "pin", run.plan.base.release if run.plan.base else "")
+    with pytest.raises(PublishLost, match="closed: log entry 3 was taken"):
+        run.publish()
+    assert list(open_plans(run.home)) == []
+    assert mill.run().number == 4
+
+
+def test_closing_a_run_twice_keeps_the_first_word(mill: Mill) -> None:
+    run = mill.planned(items(3))
+    assert abandon(run.home, run.plan.run, "first").why == "first"
+    assert abandon(run.home, run.plan.run, "second").why == "first"
+
+
+def test_on_hold_a_run_is_built_and_checked_but_not_published_until_the_hold_is_lifted(mill: Mill) -> None:
+    first = mill.run(items(2)).release
+    mill.run(items(3))
+    rollback(mill.home, first)
+    assert mill.live().name == first
+    held = mill.worked(items(4))
+    with pytest.raises(Held, match=f"on hold since the rollback to {first}"):
+        held.run()
+    assert mill.live().name == first
+    unhold(mill.home)
+    result = mill.run()
+    assert (result.release, result.resumed) == (held.plan.run, True)
+    assert result.number == 5
+    assert mill.live().number == 5
+
+
+def test_a_candidate_with_a_file_gone_or_shortened_is_not_sealed(mill: Mill) -> None:
+    run = mill.checked(items(3))
+    folder = Path(run.home.store.url) / run.home.release_key(run.plan.run)
+    vectors = next((folder / "vectors").rglob("*.arrow"))
+    vectors.chmod(0o644)
+    whole = vectors.read_bytes()
+    vectors.write_bytes(whole[:-1])
+    with pytest.raises(ReleaseCorrupt, match=vectors.name):
+        run.publish()
+    vectors.unlink()
+    with pytest.raises(ReleaseCorrupt, match=vectors.name):
+        run.publish()
+    assert read_history(run.home).live is None
+
+
+def test_damage_between_work_and_candidate_closes_the_run_and_the_next_computes_again(mill: Mill) -> None:
+    mill.run(items(2))
+    run = mill.worked(items(3))
+    folder = Path(run.home.store.url) / run.home.release_key(run.plan.run)
+    vectors = next((folder / "vectors").rglob("*.arrow"))
+    vectors.chmod(0o644)
+    data = bytearray(vectors.read_bytes())
+    data[len(data) // 2] ^= 1
+    vectors.write_bytes(data)
+    with pytest.raises(ReleaseCorrupt, match=f"{vectors.name}: its bytes are not those") as caught:
+        run.index()
+    assert caught.value.hint == "run again: it plans a new run"
+    assert mill.live().number == 1
+    result = mill.run()
+    assert (result.resumed, result.computed, result.number) == (False, 1, 2)
+
+
+def test_a_candidate_that_was_not_checked_is_not_published(mill: Mill) -> None:
+    run = mill.indexed(items(3))
+    with pytest.raises(GateFailed, match="check"):
+        run.publish()
+
+
+def test_a_candidate_of_unfinished_work_is_not_made(mill: Mill) -> None:
+    run = mill.planned(items(3))
+    with pytest.raises(ShardsMissing, match="1 of 1 shards are not done"):
+        run.index()
+
+
+def test_a_changed_catalog_closes_the_open_run_and_plans_another(mill: Mill) -> None:
+    run = mill.worked(items(3))
+    again = mill.planned(items(4))
+    assert not again.resumed
+    assert terminal_of(run).why == "the catalog changed since"
+    assert [plan.run for plan in open_plans(run.home)] == [again.plan.run]
+
+
+def test_a_published_release_does_not_need_its_runs_folder(mill: Mill) -> None:
+    mill.run(items(3))
+    mill.run(items(4))
+    shutil.rmtree(Path(mill.home.store.url) / "test" / "runs")
+    assert mill.live().search(item="s3", k=1)[0].id == "s3"
+    assert mill.run(items(5)).computed == 1
