@@ -51,8 +51,9 @@ def main() -> int:
 
 
 def machine() -> str:
-    cores, python = os.cpu_count(), platform.python_version()
-    return f"{platform.processor() or platform.machine()}, {cores} cores, Python {python}"
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    return f"{name or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def show(rows: list[dict], ratios: dict[str, float]) -> None:

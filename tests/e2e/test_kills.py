@@ -60,7 +60,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     return Undisturbed(release.content.content_digest, vectors_of(release), seconds)
 
 
-@pytest.mark.soak(quick=5, large=60)
+@pytest.mark.soak(quick=10, large=60)
 def test_a_killed_run_is_finished_by_the_next(tmp_path: Path, undisturbed: Undisturbed, seed: int) -> None:
     spec = make_pipeline(tmp_path)
     moment = random.Random(seed).uniform(0.1, 1.0) * undisturbed.seconds
@@ -76,7 +76,7 @@ def test_a_killed_run_is_finished_by_the_next(tmp_path: Path, undisturbed: Undis
     assert_same(live(spec), undisturbed)
 
 
-@pytest.mark.soak(quick=5, large=60)
+@pytest.mark.soak(quick=10, large=60)
 def test_a_killed_worker_is_replaced_while_the_run_goes_on(
     tmp_path: Path, undisturbed: Undisturbed, seed: int
 ) -> None:

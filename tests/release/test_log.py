@@ -143,7 +143,7 @@ def test_of_sixteen_writers_at_once_one_gets_the_number(home: Home) -> None:
 def test_what_follows_from_a_log_is_what_a_reader_of_it_would_say(steps: list[tuple[Kind, str]]) -> None:
     first: dict[str, int] = {}
     live, held = None, False
-    entries = []
+    entries: list[LogEntry] = []
     for kind, release in steps:
         if kind == "publish" or release in first:
             number = len(entries) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -177,19 +178,44 @@ def test_on_hold_a_run_is_built_and_checked_but_not_published_until_the_hold_is_
     assert mill.live().number == 5
 
 
-def test_a_candidate_with_a_file_gone_or_shortened_is_not_sealed(mill: Mill) -> None:
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "gone": Path.unlink,
+    "shorter": lambda file: os.truncate(file, file.stat().st_size - 1),
+    "one bit": flip,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", ["vectors", "items", "goldens", "quarantine"])
+def test_a_candidate_with_a_damaged_file_does_not_go_live(mill: Mill, kind: str, damage: str) -> None:
+    mill.run(items(2))
     run = mill.checked(items(3))
     folder = Path(run.home.store.url) / run.home.release_key(run.plan.run)
-    vectors = next((folder / "vectors").rglob("*.arrow"))
-    vectors.chmod(0o644)
-    whole = vectors.read_bytes()
-    vectors.write_bytes(whole[:-1])
-    with pytest.raises(ReleaseCorrupt, match=vectors.name):
+    file = max(
+        (path for path in (folder / kind).rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime
+    )
+    file.chmod(0o644)
+    DAMAGES[damage](file)
+    with pytest.raises(ReleaseCorrupt, match=file.name) as caught:
         run.publish()
-    vectors.unlink()
-    with pytest.raises(ReleaseCorrupt, match=vectors.name):
+    assert caught.value.hint == "run again: it plans a new run"
+    assert mill.live().number == 1
+    assert mill.run().number == 2
+
+
+def test_a_carried_file_that_vanished_from_the_candidate_is_noticed(mill: Mill) -> None:
+    mill.run(items(10))
+    run = mill.checked(items(11))
+    old = next((mill.live().folder / "vectors").rglob("*.arrow")).name
+    next((Path(run.home.store.url) / run.home.release_key(run.plan.run)).rglob(old)).unlink()
+    with pytest.raises(ReleaseCorrupt, match=old):
         run.publish()
-    assert read_history(run.home).live is None
 
 
 def test_damage_between_work_and_candidate_closes_the_run_and_the_next_computes_again(mill: Mill) -> None:
@@ -198,9 +224,7 @@ def test_damage_between_work_and_candidate_closes_the_run_and_the_next_computes_
     folder = Path(run.home.store.url) / run.home.release_key(run.plan.run)
     vectors = next((folder / "vectors").rglob("*.arrow"))
     vectors.chmod(0o644)
-    data = bytearray(vectors.read_bytes())
-    data[len(data) // 2] ^= 1
-    vectors.write_bytes(data)
+    flip(vectors)
     with pytest.raises(ReleaseCorrupt, match=f"{vectors.name}: its bytes are not those") as caught:
         run.index()
     assert caught.value.hint == "run again: it plans a new run"

@@ -16,8 +16,8 @@ from embedmill.spec.documents import Document, Manifest, Terminal, canonical_jso
 
 CHANGED = (
     "a persisted document changed: what older versions wrote must stay readable. "
-    "Bump the version in its SCHEMA, write a note in docs/decisions/, "
-    "then `python -m tests.spec.examples` writes the golden files anew"
+    "Bump the version in its SCHEMA and write a note in docs/decisions/ (not if merely a class got another "
+    "name); then `python -m tests.spec.examples` writes the golden files anew"
 )
 
 

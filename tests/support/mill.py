@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from onnx import numpy_helper
-from tests.models import tiny_text_package
 
 from embedmill import Pipeline, Release
 from embedmill.pipeline import PlannedRun
@@ -110,6 +107,10 @@ def quarantined(release: Release) -> list[dict[str, Any]]:
 
 def poisonable_package(folder: Path, **options: Any) -> Path:
     """A tiny text model that makes NaNs of every text with POISON in it."""
+    import onnx
+    from onnx import numpy_helper
+    from tests.models import tiny_text_package
+
     tiny_text_package(folder, **options)
     model = onnx.load(folder / "model.onnx")
     table = next(tensor for tensor in model.graph.initializer if tensor.name == "table")
@@ -132,6 +133,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterable[Path]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.models import tiny_text_package  # needs onnx, which not every test group has
+
     return tiny_text_package(tmp_path_factory.mktemp("models") / "tiny")
 
 

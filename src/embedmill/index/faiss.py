@@ -61,13 +61,19 @@ class HnswIndex:
     def search(self, queries_QD: Vectors, k: int, live: Mask) -> Nearest:
         """The `k` best live rows, as far as the graph finds them."""
         faiss = _faiss()
-        k = min(k, self._index.ntotal)
-        options = faiss.SearchParametersHNSW(efSearch=max(self._effort, 2 * k))
-        if not live.all():
-            bits = np.packbits(live, bitorder="little")
-            options.sel = faiss.IDSelectorBitmap(bits)
+        k, rows_live = min(k, self._index.ntotal), int(live.sum())
+        if not rows_live:
+            none = np.full((len(queries_QD), k), -1, dtype=np.int64)
+            return Nearest(none, np.full(none.shape, -np.inf, dtype=np.float32))
+        effort = max(self._effort, 2 * k) * len(live) // rows_live  # dead rows fill the beam as well
+        selected = {} if rows_live == len(live) else {"sel": faiss.IDSelectorBitmap(_bits(live))}
+        options = faiss.SearchParametersHNSW(efSearch=min(effort, len(live)), **selected)
         scores, rows = self._index.search(np.ascontiguousarray(queries_QD), k, params=options)
         return Nearest(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
+
+
+def _bits(live: Mask) -> np.ndarray:
+    return np.packbits(live, bitorder="little")
 
 
 def require_faiss() -> None:

@@ -46,7 +46,12 @@ def best_of(rows_QK: np.ndarray, scores_QK: np.ndarray, k: int) -> Nearest:
 
 
 def _largest(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of each row's `k` largest scores, unordered."""
+    """Columns of each row's `k` largest scores; of equal ones the first."""
     if scores.shape[1] <= k:
         return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    return np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
+    best = np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
+    smallest = np.take_along_axis(scores, best, axis=1).min(axis=1)
+    for tied in np.flatnonzero((scores >= smallest[:, None]).sum(axis=1) > k):
+        score, least = scores[tied], smallest[tied]
+        best[tied] = np.concatenate([np.flatnonzero(score > least), np.flatnonzero(score == least)])[:k]
+    return best

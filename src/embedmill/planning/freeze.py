@@ -35,7 +35,9 @@ def count_distinct(prints: Spill) -> int:
     return sum(len(np.unique(_prints(prints.read(bucket)))) for bucket in prints.filled())
 
 
-def freeze(folder: Path, spill: Spill, dropped: Mask, shard_rows: int) -> list[FrozenShard]:
+def freeze(
+    folder: Path, spill: Spill, dropped: Mask, shard_rows: int, *, shard_bytes: int = SHARD_BYTES
+) -> list[FrozenShard]:
     """Write the rows to compute into shards of about equal cost, `shard_rows` rows each on average.
 
     The rows, their order and the cuts depend on the catalog's contents, the base and `shard_rows` alone.
@@ -48,7 +50,7 @@ def freeze(folder: Path, spill: Spill, dropped: Mask, shard_rows: int) -> list[F
     if not rows:
         return []
     target = cost / max(1, round(rows / shard_rows))
-    cutter = _Cutter(folder, target)
+    cutter = _Cutter(folder, target, shard_bytes)
     for bucket in spill.filled():
         chosen = _distinct(spill.read(bucket), dropped)
         if len(chosen):
@@ -60,8 +62,8 @@ def freeze(folder: Path, spill: Spill, dropped: Mask, shard_rows: int) -> list[F
 class _Cutter:
     """Starts a new shard when the summed cost passes the next multiple of the target, or bytes are many."""
 
-    def __init__(self, folder: Path, target: float) -> None:
-        self._folder, self._target = folder, target
+    def __init__(self, folder: Path, target: float, most_bytes: int) -> None:
+        self._folder, self._target, self._most_bytes = folder, target, most_bytes
         self._pending: list[pa.Table] = []
         self._shards: list[FrozenShard] = []
         self._spent = self._current = 0
@@ -80,10 +82,10 @@ class _Cutter:
         return self._shards
 
     def _append(self, rows: pa.Table, shard: int) -> None:
-        pieces = -(-rows.nbytes // SHARD_BYTES)
-        for piece in np.array_split(np.arange(len(rows)), max(1, pieces)):
+        pieces = min(len(rows), max(1, -(-rows.nbytes // self._most_bytes)))
+        for piece in np.array_split(np.arange(len(rows)), pieces):
             size = sum(table.nbytes for table in self._pending)
-            if self._pending and (shard != self._current or size >= SHARD_BYTES):
+            if self._pending and (shard != self._current or size >= self._most_bytes):
                 self._write()
             self._pending.append(rows.slice(int(piece[0]), len(piece)))
             self._current = shard

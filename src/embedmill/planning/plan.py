@@ -18,7 +18,7 @@ from embedmill.planning.estimate import estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids, spill_base
 from embedmill.planning.scan import Scan, Scanner
-from embedmill.release.items import FINGERPRINT, ID
+from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
 from embedmill.release.layout import PLAN, Home, new_run_name
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.spec.documents import (
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from embedmill.spec import PipelineSpec
     from embedmill.types import Digests, Mask
 
-RESERVED = frozenset({"score", "vector", ID})
+SHOWN = frozenset({"score", "vector", *OWN_COLUMNS})
+FROZEN = frozenset({FINGERPRINT, "_row", "_cost", "_vector"})
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Planner:
             CatalogError: The catalog cannot be read.
             SpecError: A column has a name that results need.
         """
-        self._check_display()
+        self._check_names()
         reader, run = self.reader(), new_run_name()
         with scratch_folder() as scratch:
             file = scratch / "quarantine.parquet"
@@ -112,7 +113,7 @@ class Planner:
             images=self._images(),
             inputs=self.package.inputs("item"),
             id_column=self.spec.catalog.id,
-            display=self.spec.catalog.display,
+            display=tuple(dict.fromkeys(self.spec.catalog.display)),
             exists=self._exists,
             quarantine=quarantine,
         )
@@ -129,13 +130,17 @@ class Planner:
             return np.zeros(len(prints), dtype=np.bool_)
         return self.base.table.locate(prints) >= 0
 
-    def _check_display(self) -> None:
-        clash = (RESERVED - {self.spec.catalog.id}) & set(self.spec.catalog.display)
+    def _check_names(self) -> None:
+        """Columns of ours are put beside those of the catalog."""
+        hint = "rename the column in the source"
+        clash = (SHOWN - {self.spec.catalog.id}) & set(self.spec.catalog.display)
         if clash:
-            raise SpecError(
-                f"`catalog.display`: the names {', '.join(sorted(clash))} are taken by search results",
-                hint="rename the column in the source",
-            )
+            names = ", ".join(sorted(clash))
+            raise SpecError(f"`catalog.display`: the names {names} are taken by search results", hint=hint)
+        clash = FROZEN & set(self.package.inputs("item").fields)
+        if clash:
+            names = ", ".join(sorted(clash))
+            raise SpecError(f"{self.package.root}: a model may not read a column {names}", hint=hint)
 
     def _check_not_empty(self, scan: Scan) -> None:
         """An empty catalog is a broken feed far more often than a wish to publish nothing."""

@@ -31,7 +31,7 @@ from embedmill.release.segments import (
     read_commits,
 )
 from embedmill.spec.documents import Content, FileEntry, Plan, now
-from embedmill.store import copy, fetch, join_key
+from embedmill.store import copy, join_key
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Reason
 
@@ -258,4 +258,4 @@ def _sweep(home: Home, content: Content) -> None:
 
 def candidate_folder(home: Home, content: Content) -> Path:
     """A local folder with the candidate's files."""
-    return fetch(home.store, home.release_key(content.release, CONTENT)).parent
+    return home.folder(content.release, cached_as="candidates")

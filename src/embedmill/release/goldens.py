@@ -19,7 +19,7 @@ from embedmill.digest import digests_from_arrow, digests_to_arrow
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.inputs import render
 from embedmill.release.layout import Home, new_attempt
-from embedmill.store import fetch, join_key
+from embedmill.store import join_key
 
 if TYPE_CHECKING:
     from embedmill.release.reader import Release
@@ -37,7 +37,8 @@ def make_goldens(
     home: Home, plan: Plan, candidate: Candidate, base: Release | None, scratch: Path
 ) -> list[FileEntry]:
     """Write `goldens/<encoder>.arrow` for each declared encoder; a catalog without vectors has none."""
-    package = ModelPackage.open(fetch(home.store, home.release_key(plan.run, "model", "model.yaml")).parent)
+    prefix = home.release_key(plan.run)
+    package = ModelPackage.open(home.materialize(plan.model, prefix, scratch / "package") / "model")
     wanted = plan.pipeline.goldens
     table = candidate.table()
     kept = (
@@ -109,8 +110,9 @@ def _stratified(rows: pa.Table, quota: int) -> Rows:
         if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
             lengths += pa.compute.fill_null(pa.compute.binary_length(column), 0).to_numpy()
     order, extreme = np.argsort(lengths, kind="stable"), quota // 4
-    ends = np.concatenate([order[:extreme], order[len(order) - extreme :]])
-    return np.unique(np.concatenate([ends, _spread(len(rows), quota - 2 * extreme)])).astype(np.int64)
+    ends = np.union1d(order[:extreme], order[len(order) - extreme :])
+    others = np.setdiff1d(order, ends)
+    return np.union1d(ends, others[_spread(len(others), quota - len(ends))]).astype(np.int64)
 
 
 def _spread(n: int, wanted: int) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.errors import ObjectExists, ObjectMissing, ReleaseCorrupt
 from embedmill.spec.documents import Document, FileEntry, sha256
-from embedmill.store import LocalPaths, Store, fetch, join_key, open_store
+from embedmill.store import LocalPaths, Store, cache_folder, download, fetch, join_key, open_store
 from embedmill.store.hashing import file_sha256
 
 if TYPE_CHECKING:
@@ -127,6 +128,26 @@ class Home:
         for path, place in places.items():
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(place, target / path)
+        return target
+
+    def folder(self, release: str, *, cached_as: str) -> Path:
+        """A local folder with all of a release: the store's own, or a download that is kept in the cache.
+
+        Candidates and releases are cached apart, since a candidate has no manifest yet.
+        """
+        key = self.release_key(release)
+        if isinstance(self.store, LocalPaths):
+            return Path(self.store.url) / key
+        target = cache_folder() / cached_as / sha256(self.url.encode())[:16] / release
+        if not target.is_dir():
+            partial = target.with_name(f"{release}.{os.getpid()}.part")
+            download(self.store, key, partial)
+            try:
+                partial.rename(target)
+            except OSError:  # another process was faster
+                if not target.is_dir():
+                    raise
+                shutil.rmtree(partial)
         return target
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmill.errors import Held, ObjectMissing, PublishLost, ReleaseCorrupt
+from embedmill.errors import Held, PublishLost, ReleaseCorrupt
 from embedmill.release.integrity import content_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
-from embedmill.spec.documents import FileEntry, Manifest, Terminal, now, sha256
+from embedmill.spec.documents import Content, FileEntry, Manifest, Terminal, now, sha256
 
 if TYPE_CHECKING:
-    from embedmill.spec.documents import Content, LogEntry, Plan
+    from embedmill.spec.documents import LogEntry, Plan
 
 
 def publish(home: Home, plan: Plan, content: Content) -> LogEntry:
@@ -20,7 +20,7 @@ def publish(home: Home, plan: Plan, content: Content) -> LogEntry:
     Raises:
         Held: A rollback set a hold.
         PublishLost: Another release went live since the plan was made.
-        ReleaseCorrupt: A file of the candidate is gone or has another size.
+        ReleaseCorrupt: A file of the candidate is gone or damaged; the run is closed.
     """
     history = read_history(home)
     for entry in history.entries:
@@ -33,7 +33,11 @@ def publish(home: Home, plan: Plan, content: Content) -> LogEntry:
             f"{history.hold.release} (log entry {history.hold.number})",
             hint="`embedmill release unhold` lifts it; then run again",
         )
-    manifest = seal(home, content)
+    try:
+        manifest = seal(home, content)
+    except ReleaseCorrupt as error:
+        abandon(home, plan.run, error.message)
+        raise ReleaseCorrupt(error.message, hint="run again: it plans a new run") from error
     terminal = home.create(
         home.run_key(plan.run, TERMINAL),
         Terminal(
@@ -47,17 +51,24 @@ def publish(home: Home, plan: Plan, content: Content) -> LogEntry:
 
 
 def seal(home: Home, content: Content) -> Manifest:
-    """Create MANIFEST.json over all files of the candidate, or read the one that is there."""
+    """Create MANIFEST.json over all files of the candidate, or read the one that is there.
+
+    Files that the base does not have are hashed: a release that cannot be opened must not go live.
+
+    Raises:
+        ReleaseCorrupt: A file is gone or damaged.
+    """
     prefix = home.release_key(content.release)
     documents = [_entry(home, prefix, name) for name in (CONTENT, GATES, REPORT)]
     files = sorted([*content_files(content), *documents], key=lambda entry: entry.path)
+    base = home.read(Content, home.release_key(content.base.release, CONTENT)) if content.base else None
+    carried = {(entry.path, entry.sha256) for entry in content_files(base)} if base else set()
     for entry in files:
-        try:
-            size = home.store.head(f"{prefix}/{entry.path}").size_bytes
-        except ObjectMissing:
-            raise ReleaseCorrupt(f"{prefix}/{entry.path}: is missing", hint="start a new run") from None
-        if size != entry.size_bytes:
-            raise ReleaseCorrupt(f"{prefix}/{entry.path}: has {size} bytes, expected {entry.size_bytes}")
+        key = f"{prefix}/{entry.path}"
+        if (entry.path, entry.sha256) not in carried:
+            home.verified(key, entry)
+        elif not home.exists(key) or home.store.head(key).size_bytes != entry.size_bytes:
+            raise ReleaseCorrupt(f"{key}: is not the file that was carried over")
     manifest = Manifest(
         release=content.release, content_digest=content.content_digest, files=tuple(files), created=now()
     )

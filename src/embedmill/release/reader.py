@@ -17,7 +17,6 @@ from embedmill.release.layout import Home, split_url
 from embedmill.release.log import live_release, read_history
 from embedmill.release.search import Searcher
 from embedmill.release.vectors import VectorPart, VectorTable
-from embedmill.store import LocalPaths, cache_folder, download
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -176,14 +175,7 @@ class Release:
 def open_release(home: Home, name: str) -> Release:
     """Open a release of a pipeline by its name; a remote one is downloaded to the cache first."""
     number = read_history(home).number_of(name)
-    if isinstance(home.store, LocalPaths):
-        return Release._opened(Path(home.store.url) / home.release_key(name), number=number)
-    folder = cache_folder() / "releases" / name
-    if not folder.is_dir():
-        partial = folder.with_name(f"{name}.part")
-        download(home.store, home.release_key(name), partial)
-        partial.rename(folder)
-    return Release._opened(folder, number=number)
+    return Release._opened(home.folder(name, cached_as="releases"), number=number)
 
 
 def open_live(home: Home) -> Release:

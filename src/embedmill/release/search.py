@@ -83,8 +83,8 @@ class Searcher:
     def _vector_of(self, item: Any) -> Vectors:
         ids = self._shown.column(ID)
         try:
-            at = pc.index(ids, pa.scalar(item).cast(ids.type)).as_py()
-        except (pa.ArrowException, TypeError, ValueError):
+            at = pc.index(ids, _id_scalar(item, ids.type)).as_py()
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
             at = -1
         if at < 0 or self._release.item_rows[at] < 0:
             raise ReleaseMissing(f"item {item!r} is not in release {self._release.name}, or was empty")
@@ -96,3 +96,11 @@ class Searcher:
         if segment.index is not None:
             return HnswIndex.load(self._release.folder / segment.index.path, spec.search_effort)
         return FlatIndex([part.vectors_ND for part in self._release.segment_parts(segment)])
+
+
+def _id_scalar(item: Any, kind: pa.DataType) -> pa.Scalar:
+    """An id as its column has it; digits name a number too."""
+    try:
+        return pa.scalar(item, type=kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.scalar(item).cast(kind)

@@ -135,15 +135,15 @@ def _merged(table: VectorTable, live: Mask) -> Iterator[tuple[Digests, Vectors]]
 
 
 def build_indexes(candidate: Candidate, spec: PipelineSpec, dimension: int, scratch: Path) -> Candidate:
-    """Index the segments that are large enough for it and have no index yet."""
+    """Index the segments that are large enough for it and have no index yet; others are searched exactly."""
     done = []
     for segment in candidate.segments:
-        wanted = spec.index.kind == "hnsw" and segment.rows >= spec.index.exact_below
-        done.append(
-            _indexed(candidate, segment, spec, dimension, scratch)
-            if wanted and not segment.index
-            else segment
-        )
+        if spec.index.kind != "hnsw" or segment.rows < spec.index.exact_below:
+            done.append(segment.model_copy(update={"index": None}))
+        elif segment.index is None:
+            done.append(_indexed(candidate, segment, spec, dimension, scratch))
+        else:
+            done.append(segment)
     return replace(candidate, segments=tuple(done))
 
 

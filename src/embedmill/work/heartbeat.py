@@ -28,9 +28,11 @@ class Heartbeat:
     SIGTERM and the parent's end set a flag that stops work between two batches.
     """
 
-    def __init__(self, home: Home, run: str, worker: str, parent: int | None) -> None:
+    def __init__(
+        self, home: Home, run: str, worker: str, parent: int | None, *, beat_s: float = BEAT_S
+    ) -> None:
         """Prepare; entering starts the thread and takes SIGTERM."""
-        self._home, self._worker, self._parent = home, worker, parent
+        self._home, self._worker, self._parent, self._beat_s = home, worker, parent, beat_s
         self._key = home.run_key(run, "events", f"{worker}.json")
         self._lease: HeldLease | None = None
         self._stop = threading.Event()
@@ -74,10 +76,14 @@ class Heartbeat:
 
     @contextlib.contextmanager
     def beating(self, lease: HeldLease) -> Iterator[None]:
-        """Keep this lease alive inside the block."""
+        """Keep this lease alive inside the block; give it up if the block fails."""
         self._lease = lease
         try:
             yield
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                lease.release()
+            raise
         finally:
             self._lease = None
 
@@ -92,7 +98,7 @@ class Heartbeat:
             lease = self._lease
             with contextlib.suppress(StoreError):  # telling is not worth failing for; work itself will see
                 self._tell(lease)
-                if lease is not None and time.monotonic() - last_beat >= BEAT_S:
+                if lease is not None and time.monotonic() - last_beat >= self._beat_s:
                     lease.beat()
                     last_beat = time.monotonic()
 

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed
+from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed, StoreError
 from embedmill.spec.documents import Lease
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EXPIRY_S = 30.0
 BEAT_S = 5.0
+ENDED = frozenset({"Z", "X"})
+"""States of a process whose parent has not looked yet."""
 
 
 @dataclass
@@ -54,11 +56,20 @@ class Leases:
     def _take_over(self, key: str, mine: Lease) -> HeldLease | None:
         try:
             etag = self.home.store.head(key).etag
-            if not (self._expired(key, etag) or _holder_is_gone(self.home.read(Lease, key))):
+            if not (self._expired(key, etag) or self._holder_is_gone(key)):
                 return None
             return HeldLease(self.home, key, mine, self.home.store.put(key, mine.to_bytes(), if_match=etag))
         except (ObjectMissing, PreconditionFailed):
             return None
+
+    def _holder_is_gone(self, key: str) -> bool:
+        """Whether the holder was a process of this machine that runs no more."""
+        data = self.home.store.get(key)
+        try:
+            lease = Lease.from_bytes(data, key)
+        except StoreError:  # damaged: only silence can tell
+            return False
+        return lease.host == socket.gethostname() and process_start(lease.pid) != lease.process_started
 
     def _expired(self, key: str, etag: str) -> bool:
         now = time.monotonic()
@@ -89,6 +100,12 @@ class HeldLease:
         except (PreconditionFailed, ObjectMissing):
             self.lost = True
 
+    def release(self) -> None:
+        """Leave the shard to whoever comes next, at once."""
+        if not self.lost:
+            self.lost = True
+            self.home.store.delete(self.key)
+
 
 def process_start(pid: int) -> float | None:
     """When a process of this machine started, in clock ticks since boot; None if there is none."""
@@ -96,11 +113,7 @@ def process_start(pid: int) -> float | None:
 
     stat: Path = Path(f"/proc/{pid}/stat")
     try:
-        return float(stat.read_text().rsplit(")", 1)[1].split()[19])
+        fields = stat.read_text().rsplit(")", 1)[1].split()
+        return None if fields[0] in ENDED else float(fields[19])
     except (OSError, IndexError, ValueError):
         return None
-
-
-def _holder_is_gone(lease: Lease) -> bool:
-    """Whether the holder was a process of this machine that runs no more."""
-    return lease.host == socket.gethostname() and process_start(lease.pid) != lease.process_started

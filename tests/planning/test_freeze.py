@@ -1,0 +1,159 @@
+"""Shards: a row for each new content, cut by cost, always in the same way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from embedmill.digest import digests_from_bytes, digests_to_arrow
+from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
+from embedmill.planning.spill import Spill
+
+SCHEMA = pa.schema(
+    [("_fingerprint", pa.binary(16)), ("_row", pa.int64()), ("_cost", pa.int64()), ("title", pa.string())]
+)
+Rows = Sequence[tuple[bytes, int, str]]
+
+
+def spilled(folder: Path, rows: Rows, *, batch: int = 1000) -> Spill:
+    """Rows are (fingerprint, cost, title), numbered as they come."""
+    spill = Spill(folder, SCHEMA)
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        prints = digests_from_bytes(b"".join(fingerprint for fingerprint, _, _ in part))
+        columns = [
+            digests_to_arrow(prints),
+            pa.array(range(start, start + len(part)), pa.int64()),
+            pa.array([cost for _, cost, _ in part], pa.int64()),
+            pa.array([title for _, _, title in part]),
+        ]
+        spill.add(pa.RecordBatch.from_arrays(columns, schema=SCHEMA), prints)
+    return spill
+
+
+def frozen(
+    folder: Path,
+    rows: Rows,
+    shard_rows: int,
+    *,
+    dropped: Sequence[int] = (),
+    batch: int = 1000,
+    **options: Any,
+) -> list[FrozenShard]:
+    folder.mkdir(exist_ok=True)
+    mask = np.zeros(len(rows), dtype=np.bool_)
+    mask[list(dropped)] = True
+    return freeze(
+        folder / "frozen", spilled(folder / "spill", rows, batch=batch), mask, shard_rows, **options
+    )
+
+
+def table_of(shard: FrozenShard) -> pa.Table:
+    with pa.memory_map(str(shard.file)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def titles(shards: Sequence[FrozenShard]) -> list[str]:
+    return [title for shard in shards for title in table_of(shard).column("title").to_pylist()]
+
+
+def random_rows(count: int, seed: int, most_cost: int = 100) -> list[tuple[bytes, int, str]]:
+    chance = random.Random(seed)
+    return [(chance.randbytes(16), chance.randint(1, most_cost), f"row {n}") for n in range(count)]
+
+
+def test_rows_are_ascending_by_fingerprint_over_all_shards(tmp_path: Path) -> None:
+    rows = random_rows(500, seed=1)
+    shards = frozen(tmp_path, rows, shard_rows=40)
+    assert titles(shards) == [title for _, _, title in sorted(rows)]
+    prints = [value for shard in shards for value in table_of(shard).column("_fingerprint").to_pylist()]
+    assert prints == sorted(fingerprint for fingerprint, _, _ in rows)
+    assert [shard.name for shard in shards] == [f"{n:05d}" for n in range(len(shards))]
+    assert [shard.rows for shard in shards] == [len(table_of(shard)) for shard in shards]
+
+
+def test_of_equal_contents_the_first_row_of_the_catalog_is_kept(tmp_path: Path) -> None:
+    same = b"s" * 16
+    rows = [
+        (b"a" * 16, 1, "a"),
+        (same, 1, "first"),
+        (b"z" * 16, 1, "z"),
+        (same, 1, "second"),
+        (same, 1, "third"),
+    ]
+    assert titles(frozen(tmp_path, rows, shard_rows=10, batch=2)) == ["a", "first", "z"]
+
+
+def test_dropped_rows_are_not_computed_and_do_not_stand_for_their_contents(tmp_path: Path) -> None:
+    rows = [(b"a" * 16, 1, "dropped alone"), (b"s" * 16, 1, "dropped"), (b"s" * 16, 1, "kept")]
+    assert titles(frozen(tmp_path, rows, shard_rows=10, dropped=[0, 1])) == ["kept"]
+
+
+def test_nothing_to_compute_makes_no_shard(tmp_path: Path) -> None:
+    assert frozen(tmp_path, [], shard_rows=10) == []
+    assert frozen(tmp_path / "other", [(b"a" * 16, 1, "a")], shard_rows=10, dropped=[0]) == []
+
+
+@pytest.mark.parametrize("shard_rows", [1, 7, 100, 1000])
+def test_shards_have_about_equal_cost_and_on_average_the_rows_that_were_asked_for(
+    tmp_path: Path, shard_rows: int
+) -> None:
+    rows = random_rows(1000, seed=2)
+    shards = frozen(tmp_path, rows, shard_rows)
+    target = sum(cost for _, cost, _ in rows) / (1000 / shard_rows)
+    assert sum(shard.cost for shard in shards) == sum(cost for _, cost, _ in rows)
+    assert all(abs(shard.cost - target) <= 100 for shard in shards)
+    if shard_rows > 1:
+        assert len(shards) == round(1000 / shard_rows)
+
+
+def test_a_row_that_costs_more_than_a_shard_is_one_of_its_own(tmp_path: Path) -> None:
+    rows = [(bytes([n]) * 16, 1000 if n == 5 else 1, f"row {n}") for n in range(10)]
+    shards = frozen(tmp_path, rows, shard_rows=2)
+    dear = next(shard for shard in shards if shard.cost >= 1000)
+    assert "row 5" in titles([dear])
+    assert sorted(titles(shards)) == sorted(title for _, _, title in rows)
+    assert len(shards) <= 5
+
+
+@pytest.mark.parametrize("batch", [1, 3, 50])
+def test_cuts_do_not_depend_on_the_batches_that_rows_came_in(tmp_path: Path, batch: int) -> None:
+    rows = random_rows(200, seed=3)
+    one = frozen(tmp_path / "one", rows, shard_rows=15)
+    other = frozen(tmp_path / "other", rows, shard_rows=15, batch=batch)
+    assert [(shard.name, shard.rows, shard.cost) for shard in one] == [
+        (shard.name, shard.rows, shard.cost) for shard in other
+    ]
+    assert [shard.file.read_bytes() for shard in one] == [shard.file.read_bytes() for shard in other]
+
+
+def test_cuts_do_not_depend_on_the_order_of_the_catalog(tmp_path: Path) -> None:
+    rows = random_rows(200, seed=4)
+    one = frozen(tmp_path / "one", rows, shard_rows=15)
+    other = frozen(tmp_path / "other", rows[::-1], shard_rows=15)
+    assert titles(one) == titles(other)
+    assert [shard.rows for shard in one] == [shard.rows for shard in other]
+
+
+def test_a_shard_is_cut_when_it_has_many_bytes_so_that_a_worker_can_hold_it(tmp_path: Path) -> None:
+    rows = [(bytes([n]) * 16, 1, "x" * 1000) for n in range(100)]
+    shards = frozen(tmp_path, rows, shard_rows=1000, shard_bytes=10_000)
+    assert all(table_of(shard).nbytes <= 2 * 10_000 for shard in shards)
+    assert sum(shard.rows for shard in shards) == 100
+
+
+def test_a_single_row_of_more_bytes_than_a_shard_may_have_is_a_shard(tmp_path: Path) -> None:
+    rows = [(bytes([n]) * 16, 1, "x" * (50_000 if n == 1 else 10)) for n in range(3)]
+    shards = frozen(tmp_path, rows, shard_rows=1000, shard_bytes=10_000)
+    assert titles(shards) == [title for _, _, title in rows]
+
+
+def test_distinct_contents_are_counted_over_all_buckets(tmp_path: Path) -> None:
+    rows = [*random_rows(100, seed=5), *random_rows(100, seed=5), (b"\0" * 16, 1, ""), (b"\0" * 16, 1, "")]
+    assert count_distinct(spilled(tmp_path / "spill", rows)) == 101

@@ -1,0 +1,124 @@
+"""Search over a release: segments are merged, shared vectors expanded, the dead never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.models import tiny_text_package
+from tests.support.mill import Mill, items
+
+from embedmill import Release, embed
+from embedmill.errors import ReleaseIncompatible, ReleaseMissing
+
+
+def row(sku: str, title: str | None, category: str | None = "all") -> dict[str, Any]:
+    return {"sku": sku, "title": title, "category": category, "price": 1.0}
+
+
+def exact(release: Release, query: npt.NDArray[np.float32], k: int) -> list[str]:
+    """Ids by brute force over all of the release's vectors."""
+    ids, vectors = release.to_numpy()
+    return [str(ids[at]) for at in np.argsort(-(vectors @ query), kind="stable")[:k]]
+
+
+@pytest.mark.parametrize("exact_below", [1, 1000])
+def test_results_are_those_of_brute_force_over_all_segments(mill: Mill, exact_below: int) -> None:
+    mill.settings = {"index": {"exact_below": exact_below}, "compact_above": 1.0, "work": {"shard_rows": 9}}
+    mill.run(items(60))
+    mill.run(items(70, start=20))
+    mill.run(items(70, start=25))
+    release = mill.live()
+    assert len(release.content.segments) == 3
+    assert all((segment.index is not None) == (exact_below == 1) for segment in release.content.segments)
+    chance = np.random.default_rng(0)
+    for _ in range(20):
+        query = chance.normal(size=16).astype(np.float32)
+        hits = release.search(vector=query, k=10)
+        assert [hit.id for hit in hits] == exact(release, query, 10)
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_a_text_is_embedded_by_the_releases_own_query_encoder(mill: Mill) -> None:
+    mill.run(items(20))
+    release = mill.live()
+    query = embed({"query": ["item 7. all"]}, release.model_folder, encoder="query_text")
+    vector = np.array(query.column("vector")[0].as_py(), dtype=np.float32)
+    assert [hit.id for hit in release.search("item 7. all", k=3)] == exact(release, vector, 3)
+    assert release.search("item 7. all", k=1)[0].id == "s7"
+
+
+def test_items_that_share_a_vector_are_all_found_with_their_own_fields(mill: Mill) -> None:
+    twins = [{**row(f"t{n}", "twin"), "price": float(n)} for n in range(5)]
+    result = mill.run([*twins, *items(20)])
+    assert result.computed == 21
+    hits = mill.live().search(item="t3", k=6)
+    assert {hit.id for hit in hits[:5]} == {"t0", "t1", "t2", "t3", "t4"}
+    assert all(hit.fields["price"] == float(str(hit.id)[1:]) for hit in hits[:5])
+    assert len({hit.score for hit in hits[:5]}) == 1
+    assert len(mill.live().search(item="t3", k=2)) == 2
+
+
+def test_vectors_of_deleted_items_fill_no_place_among_the_results(mill: Mill) -> None:
+    mill.settings = {"compact_above": 1.0}
+    mill.run([*(row(f"near{n}", f"lamp {n}") for n in range(30)), row("far", "zzz")])
+    mill.run([row("far", "zzz"), row("blank", None, None)])
+    release = mill.live()
+    assert [(segment.rows, segment.live) for segment in release.content.segments] == [(31, 1)]
+    assert [hit.id for hit in release.search("lamp 1. all", k=10)] == ["far"]
+
+
+def test_an_empty_item_is_never_a_result_and_cannot_be_asked_for(mill: Mill) -> None:
+    mill.run([row("blank", " ", None), row("lamp", "lamp")])
+    release = mill.live()
+    assert [hit.id for hit in release.search("lamp", k=5)] == ["lamp"]
+    with pytest.raises(ReleaseMissing, match="'blank' is not in release"):
+        release.search(item="blank")
+
+
+@pytest.mark.parametrize("item", ["nobody", 7, 2**70, 1.5, None, b"\xff", ["lamp"]])
+def test_an_item_that_is_not_there_is_an_error(mill: Mill, item: Any) -> None:
+    mill.run([row("lamp", "lamp")])
+    wrong = ValueError if item is None else ReleaseMissing
+    with pytest.raises(wrong):
+        mill.live().search(item=item)
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"text": "a", "item": "b"}, {"text": "a", "k": 0}, {"text": "a", "k": -1}]
+)
+def test_just_one_query_and_a_positive_k_are_asked_for(mill: Mill, query: dict[str, Any]) -> None:
+    mill.run([row("lamp", "lamp")])
+    with pytest.raises(ValueError, match=r"exactly one|at least 1"):
+        mill.live().search(**query)
+
+
+@pytest.mark.parametrize("shape", [(15,), (17,), (1, 16), ()])
+def test_a_vector_of_another_shape_is_refused(mill: Mill, shape: tuple[int, ...]) -> None:
+    mill.run([row("lamp", "lamp")])
+    with pytest.raises(ReleaseIncompatible, match="vectors have 16 dimensions"):
+        mill.live().search(vector=np.ones(shape, dtype=np.float32))
+
+
+def test_a_model_without_a_text_encoder_says_what_it_has(mill: Mill, tmp_path: Path) -> None:
+    mill.model = tiny_text_package(tmp_path / "own")
+    spec = (mill.model / "model.yaml").read_text()
+    (mill.model / "model.yaml").write_text(spec[: spec.index("  query_text:")])
+    mill.run([row("lamp", "lamp")])
+    release = mill.live()
+    with pytest.raises(ReleaseIncompatible, match="no encoder 'query_text'") as caught:
+        release.search("lamp")
+    assert caught.value.hint == "it has: item"
+    assert release.search(item="lamp", k=1)[0].id == "lamp"
+
+
+def test_opening_by_folder_by_url_and_through_the_pipeline_gives_the_same_release(mill: Mill) -> None:
+    mill.run(items(3))
+    live = mill.live()
+    opened = [Release.open(live.folder), Release.open(str(live.folder)), Release.open(f"{live.folder}/")]
+    opened.append(Release.open(f"file://{live.folder}"))
+    assert {(release.name, release.number) for release in opened} == {(live.name, 1)}
+    assert live.to_arrow().equals(opened[0].to_arrow())

@@ -1,0 +1,27 @@
+"""What tests of stores share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from embedmill.store import Store
+
+THREADS = 16
+
+
+def keys(store: Store, prefix: str = "") -> list[str]:
+    return [info.key for info in store.list(prefix)]
+
+
+def in_threads(work: Callable[[int], object]) -> list[object]:
+    """What `work` gives in each of many threads that start together."""
+    start = threading.Barrier(THREADS)
+
+    def one(number: int) -> object:
+        start.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(one, range(THREADS)))
