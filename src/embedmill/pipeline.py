@@ -90,7 +90,9 @@ class Pipeline:
             rows += count
             on_progress(Progress("plan", rows))
 
-        return PlannedRun(self, planner.plan(on_rows), resumed=False)
+        planned = PlannedRun(self, planner.plan(on_rows), resumed=False)
+        on_progress(Progress("plan", rows, total=rows))
+        return planned
 
     def open_run(self, run: str | None = None) -> PlannedRun:
         """The run with this name, or the newest one that is not closed.
