@@ -87,8 +87,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-@pytest.mark.soak(quick=1, large=1)
-@pytest.mark.timeout(3600)
+@pytest.mark.soak(quick=1, large=10)
+@pytest.mark.timeout(1800)
 @given(start=st.lists(rows, max_size=16), nights=st.lists(nights, min_size=1, max_size=5))
 def test_a_release_equals_a_full_recompute_and_only_new_contents_are_computed(
     seed: int, packages: dict[str, Path], start: list[dict[str, Any]], nights: list[Night]

@@ -61,8 +61,9 @@ def assemble(home: Home, plan: Plan, base: Release | None, on_step: Callable[[st
 
     Raises:
         ShardsMissing: Work is not done.
-        ReleaseCorrupt: A file of the run is gone or damaged; the run is closed, for it can never be finished.
-        AccountingError: An item has no vector and no reason.
+        ReleaseCorrupt: A file of the run is gone or damaged.
+        AccountingError: An item has no vector and no reason. After either, the run is closed: it can never
+            be finished.
     """
     key = home.release_key(plan.run, CONTENT)
     if home.exists(key):
@@ -70,9 +71,9 @@ def assemble(home: Home, plan: Plan, base: Release | None, on_step: Callable[[st
     commits = read_commits(home, plan)
     try:
         content = _assembled(home, plan, base, commits, on_step)
-    except ReleaseCorrupt as error:
+    except (AccountingError, ReleaseCorrupt) as error:
         abandon(home, plan.run, error.message)
-        raise ReleaseCorrupt(error.message, hint="run again: it plans a new run") from error
+        raise type(error)(error.message, hint="run again: it plans a new run") from error
     _sweep(home, content)
     return content
 
@@ -193,8 +194,7 @@ class _Items:
             reason = self.rejected.get(bytes(value).ljust(16, b"\0"))
             if reason is None:
                 raise AccountingError(
-                    f"run {self.plan.run}: item {identifier!r} has neither a vector nor a reason why not",
-                    hint="the run's files were changed; start a new run",
+                    f"run {self.plan.run}: item {identifier!r} has neither a vector nor a reason why not"
                 )
             quarantine.add(Reason(reason[0]), ids=[identifier], rows=[None], details=[reason[1]])
 

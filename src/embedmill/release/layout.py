@@ -94,14 +94,6 @@ class Home:
         self.store.put_if_absent(key, file)
         return FileEntry(path=relative(key, relative_to), size_bytes=size, sha256=digest, rows=rows)
 
-    def keep_bytes(self, key: str, data: bytes, *, relative_to: str) -> FileEntry:
-        """Store bytes under a key, which may have the same bytes already."""
-        try:
-            self.store.put_if_absent(key, data)
-        except ObjectExists:
-            data = self.store.get(key)
-        return FileEntry(path=relative(key, relative_to), size_bytes=len(data), sha256=sha256(data))
-
     def verified(self, key: str, entry: FileEntry) -> Path:
         """A local file of the object, its bytes checked against the entry.
 

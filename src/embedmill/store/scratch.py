@@ -1,9 +1,15 @@
-"""A folder for temporary files, whose errors are ours: full disks are common where spills are large."""
+"""A folder for temporary files, whose errors are ours: full disks are common where spills are large.
+
+Its owner holds a lock on a file in it, which ends with the process however that ends. So folders that a
+killed process left behind are told from those in use, on any host or in any container that shares the disk.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,18 +19,24 @@ from embedmill.errors import StoreDenied, StoreFull
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PREFIX = "embedmill-"
+LOCK = ".lock"
+
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder under $TMPDIR that vanishes at the end, also after an error.
+    """A folder under $TMPDIR that vanishes at the end, also after an error; clears what killed owners left.
 
     Raises:
         StoreFull: What was written in it did not fit.
         StoreDenied: It cannot be made.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="embedmill-", ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            with _owned(folder):
+                _clear_abandoned(folder.parent)
+                yield folder
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             raise StoreFull(
@@ -36,3 +48,21 @@ def scratch_folder() -> Iterator[Path]:
                 f"{error.filename}: {error.strerror}", hint="TMPDIR must be a writable folder"
             ) from error
         raise
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock. It gets its name only once it is held, so that nobody sees it free before."""
+    unnamed = folder / f"{LOCK}-new"
+    with unnamed.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        unnamed.rename(folder / LOCK)
+        yield
+
+
+def _clear_abandoned(temporary: Path) -> None:
+    """Remove folders whose owner is gone. What cannot be removed, such as another user's, is left."""
+    for lock in temporary.glob(f"{PREFIX}*/{LOCK}"):
+        with contextlib.suppress(OSError), lock.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)

@@ -1,0 +1,91 @@
+"""How long work should take: measured on a few rows, or taken over from a release that did much of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.models import tiny_text_package
+from tests.support.mill import Mill, items
+
+from embedmill.errors import ModelError
+from embedmill.planning.estimate import row_costs
+from embedmill.release.layout import TERMINAL
+from embedmill.release.runs import open_plans
+from embedmill.spec import EncoderInputs
+from embedmill.spec.documents import Terminal
+from embedmill.types import CanonicalColumn
+
+SIZES = {"resize": {"shorter": 8}, "crop": {"height": 8, "width": 8}}
+
+
+def test_a_first_estimate_is_measured_on_some_of_the_rows(mill: Mill) -> None:
+    mill.settings = {"work": {"workers": 2, "shard_rows": 20}}
+    estimate = mill.planned(items(60)).plan.estimate
+    assert estimate.seconds is not None
+    assert 0 < estimate.seconds < 10
+    assert estimate.source.startswith("measured on ")
+    assert estimate.source.endswith(" of the rows, for 2 workers")
+
+
+def test_the_rate_of_a_live_release_that_computed_much_is_taken_over(mill: Mill) -> None:
+    mill.settings = {"work": {"workers": 1}}
+    first = mill.run(items(1200)).release
+    content = mill.live().content
+    estimate = mill.planned(items(1300)).plan.estimate
+    assert estimate.source == f"the rate of release {first} on 1 workers"
+    assert estimate.seconds == pytest.approx(content.seconds / 1200 * 100, abs=0.001)
+
+
+def test_the_rate_of_another_model_is_not_taken_over(mill: Mill, tmp_path: Path) -> None:
+    mill.run(items(1200))
+    mill.model = tiny_text_package(tmp_path / "other", seed=1)
+    assert mill.planned().plan.estimate.source.startswith("measured on ")
+
+
+def test_a_model_that_cannot_be_loaded_is_found_out_before_any_work(mill: Mill, tmp_path: Path) -> None:
+    mill.model = tiny_text_package(tmp_path / "own")
+    (mill.model / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelError):
+        mill.planned(items(3))
+    assert list(open_plans(mill.home)) == []
+
+
+def test_longer_texts_cost_more_up_to_the_models_length_and_pictures_cost_alike() -> None:
+    inputs = EncoderInputs.model_validate(
+        {
+            "text": {"text": {"template": "{title}", "max_length": 16}},
+            "pixels": {"image": {"field": "image", **SIZES}},
+        }
+    )
+    texts = [b"", b"x" * 8, b"x" * 40, b"x" * 4000]
+    columns = [CanonicalColumn("text", "text", texts), CanonicalColumn("pixels", "image", [b"b1"] * 4)]
+    costs = row_costs(inputs, columns)
+    assert (np.diff(costs) > 0).tolist() == [True, True, True]
+    assert costs[3] - costs[0] == 14
+    assert costs[0] > 200
+
+
+@pytest.mark.parametrize("change", ["model", "live release", "spec"])
+def test_an_open_run_that_is_overtaken_is_closed_with_the_reason(
+    mill: Mill, tmp_path: Path, change: str
+) -> None:
+    mill.model = tiny_text_package(tmp_path / "own")
+    run = mill.checked(items(3))
+    if change == "model":
+        with (mill.model / "model.yaml").open("a") as spec:
+            spec.write("# reviewed\n")
+    elif change == "live release":
+        run.publish()
+        run.home.store.delete(run.home.run_key(run.plan.run, TERMINAL))
+    else:
+        mill.settings = {"goldens": 3}
+    assert not mill.planned().resumed
+    closed = run.home.read(Terminal, run.home.run_key(run.plan.run, TERMINAL))
+    said = {
+        "model": "the model package changed since",
+        "live release": "another release went live since",
+        "spec": "the pipeline's spec changed since",
+    }
+    assert closed.why == said[change]
