@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+
 pytest_plugins = ["pytester", "tests.support.skips", "tests.support.soak", "tests.support.mill"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts background jobs
+    signal.signal(signal.SIGINT, signal.default_int_handler)
