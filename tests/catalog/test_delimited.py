@@ -138,6 +138,13 @@ def test_declared_types_are_cast_and_misfits_are_unreadable(write: Path, catalog
     ]
 
 
+def test_a_long_value_is_cut_in_the_reason(write: Path, catalog: OpenCatalog) -> None:
+    write.write_text(f"id,price\n1,{'9' * 100_000}x\n")
+    for spec in ({"types": {"price": "float64"}}, {"where": "price > 1"}):
+        ((_, detail),) = problems(catalog("items.csv", ["price"], **spec))
+        assert len(detail) < 200
+
+
 @pytest.mark.parametrize("name", ["int", "decimal(2,5)", "decimal(99,1)", "list<string>", ""])
 def test_a_type_that_is_not_known_is_refused_with_those_that_are(
     name: str, write: Path, catalog: OpenCatalog

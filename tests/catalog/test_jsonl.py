@@ -87,11 +87,11 @@ def test_values_that_do_not_fit_make_their_row_unreadable_and_not_the_file(
         {"id": 10_004, "price": 2.5, "title": "7"},
     ]
     assert problems(reader) == [
-        (10_001, "column 'id': \"x\" is not of type int64"),
-        (10_002, "column 'price': \"cheap\" is not of type double"),
-        (10_003, "column 'title': [\"a\"] is not of type string"),
+        (10_001, "column 'id': 'x' is not of type int64"),
+        (10_002, "column 'price': 'cheap' is not of type double"),
+        (10_003, "column 'title': ['a'] is not of type string"),
         (10_005, "column 'id': 1.5 is not of type int64"),
-        (10_006, "column 'id': true is not of type int64"),
+        (10_006, "column 'id': True is not of type int64"),
         (10_007, "column 'id': 1180591620717411303424 is not of type int64"),
     ]
 

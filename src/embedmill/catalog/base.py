@@ -78,6 +78,12 @@ class TableFile(Protocol):
         ...
 
 
+def shown(value: object, most: int = 60) -> str:
+    """A value of the catalog for a message: quoted, escaped and cut."""
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 @contextlib.contextmanager
 def reading(name: str, kind: str) -> Iterator[None]:
     """Errors of reading the file `name` as a CatalogError that names it."""
@@ -87,7 +93,7 @@ def reading(name: str, kind: str) -> Iterator[None]:
         raise CatalogError(f"{name}: no such file", hint="it was there before; run again") from error
     except PermissionError as error:
         raise CatalogError(f"{name}: permission denied", hint="make it readable for this user") from error
-    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise CatalogError(
             f"{name}: cannot be read as {kind}: {said[0].rstrip('.')}",

@@ -22,6 +22,12 @@ READ_AHEAD_BYTES = 1 << 20
 FEW_ROWS = 256
 """Rows read at once where a large dictionary hides how long the rows are."""
 
+_RAW = {
+    pa.string(): pa.binary(),
+    pa.large_string(): pa.large_binary(),
+    pa.string_view(): pa.binary_view(),
+}
+
 
 class ParquetFile:
     """One Parquet file, read row group by row group through small buffers."""
@@ -90,7 +96,7 @@ class ArrowFile:
         done = 0
         with reading(self.name, "Arrow IPC"), pa.memory_map(str(self._path)) as source:
             for batch in _record_batches(_opened(source)):
-                for piece in _pieces(batch.select(schema.names)):
+                for piece in _pieces(_checked(batch.select(schema.names))):
                     yield _conformed(self.name, piece, schema, done)
                     done += len(piece)
 
@@ -107,6 +113,23 @@ def _record_batches(
     if isinstance(reader, ipc.RecordBatchFileReader):
         return (reader.get_batch(at) for at in range(reader.num_record_batches))
     return iter(reader)
+
+
+def _checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Refuse offsets and indices that lead out of their buffers: Arrow would follow them, and crash."""
+    for column in batch.columns:
+        _as_bytes(column).validate(full=True)
+    return batch
+
+
+def _as_bytes(column: pa.Array) -> pa.Array:
+    """The column with texts as bytes: those that are not UTF-8 cost their row, not the file."""
+    if isinstance(column, pa.ExtensionArray):
+        return _as_bytes(column.storage)
+    if isinstance(column, pa.DictionaryArray):
+        return pa.DictionaryArray.from_arrays(column.indices, _as_bytes(column.dictionary), safe=False)
+    raw = _RAW.get(column.type)
+    return column.view(raw) if raw else column
 
 
 def _shared_values(metadata: pq.FileMetaData, schema: pa.Schema) -> frozenset[str]:

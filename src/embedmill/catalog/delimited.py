@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from embedmill.catalog.base import BATCH_ROWS, Absent, Chunk, UnreadableRow, reading
+from embedmill.catalog.base import BATCH_ROWS, Absent, Chunk, UnreadableRow, reading, shown
 from embedmill.catalog.schema import cast_where_possible, lost
 from embedmill.errors import CatalogError
 
@@ -106,7 +106,7 @@ class CsvFile:
             for row in np.flatnonzero(lost(column, typed)).tolist():
                 problems.setdefault(
                     good[row].line,
-                    f"column {field.name!r}: {good[row].cells[at]!r} is not of type {field.type}",
+                    f"column {field.name!r}: {shown(good[row].cells[at])} is not of type {field.type}",
                 )
                 keep[row] = False
             for row in broken:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from embedmill.catalog.base import BATCH_ROWS, Absent, Chunk, UnreadableRow, reading
+from embedmill.catalog.base import BATCH_ROWS, Absent, Chunk, UnreadableRow, reading, shown
 from embedmill.catalog.delimited import CHUNK_TEXT_BYTES, open_binary, text_column
 from embedmill.catalog.schema import cast_where_possible, is_number
 from embedmill.errors import CatalogError
@@ -82,7 +82,10 @@ class JsonlFile:
             if column.null_count:
                 for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
                     if values[row] is not None:
-                        problems.setdefault(good[row].number, _misfit(field, values[row]))
+                        problems.setdefault(
+                            good[row].number,
+                            f"column {field.name!r}: {shown(values[row])} is not of type {field.type}",
+                        )
                         keep[row] = False
             columns.append(column)
         numbers = np.array([line.number for line in good], dtype=np.int64)
@@ -149,12 +152,6 @@ def _integer_type(values: list[int | None]) -> pa.DataType:
     if min(known) >= -(2**63) and max(known) < 2**63:
         return pa.int64()
     return pa.uint64() if min(known) >= 0 and max(known) < 2**64 else pa.string()
-
-
-def _misfit(field: pa.Field, value: object) -> str:
-    shown = json.dumps(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return f"column {field.name!r}: {shown} is not of type {field.type}"
 
 
 def _lines(stream: IO[bytes]) -> Iterator[_Line]:

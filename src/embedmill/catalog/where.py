@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from embedmill.catalog.base import shown
 from embedmill.catalog.literals import fit_literal, literal_value
 from embedmill.catalog.schema import (
     cast_where_possible,
@@ -291,7 +292,7 @@ def _values(side: _Side, batch: _Batch) -> pa.Array:
     text = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
     cast = cast_where_possible(text, kind)
     for row in np.flatnonzero(lost(text, cast)).tolist():
-        batch.problems.setdefault(row, f"catalog.where: {name} = {text[row].as_py()!r} is not {kind}")
+        batch.problems.setdefault(row, f"catalog.where: {name} = {shown(text[row].as_py())} is not {kind}")
     return cast
 
 
