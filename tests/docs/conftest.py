@@ -1,0 +1,80 @@
+"""The folders that readers of the pages have before they begin."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from tests.docs.pages import Reader
+from tests.models import tiny_bert_folder, tiny_image_package, tiny_text_package
+
+from embedmill.model.sentence_transformers import import_sentence_transformers
+
+GARMENTS = ["warm winter jacket", "light rain coat", "wool socks", "leather boots", "straw hat", "silk scarf"]
+SPEC = """\
+name: similar-items
+catalog:
+  source: items/*.parquet
+  id: sku
+  where: "active = true"
+  display: [title, price]
+model: models/minilm
+store: ./mill
+"""
+PICTURES = """\
+name: pictures
+catalog: {source: pictures.csv, id: name, images: photos}
+model: models/pictures
+store: ./mill
+"""
+
+
+def garments(count: int = 60) -> pa.Table:
+    """One in nine is not active."""
+    numbers = range(count)
+    columns = {
+        "sku": [f"s{n}" for n in numbers],
+        "title": [f"{GARMENTS[n % 6]} {n}" for n in numbers],
+        "category": ["clothes"] * count,
+        "price": [1 + n / 2 for n in numbers],
+        "active": [n % 9 > 0 for n in numbers],
+    }
+    return pa.table(columns)
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence-transformers folder, and the package made of it beside it."""
+    folder = tmp_path_factory.mktemp("minilm")
+    source = tiny_bert_folder(folder / "all-MiniLM-L6-v2")
+    import_sentence_transformers(source, folder / "package", template="{title}. {category}")
+    return folder
+
+
+@pytest.fixture
+def reader(tmp_path: Path, minilm: Path) -> Reader:
+    """Models as they are exported, a package, a catalog in two formats and a pipeline.yaml."""
+    (tmp_path / "all-MiniLM-L6-v2").symlink_to(minilm / "all-MiniLM-L6-v2")
+    shutil.copytree(minilm / "package", tmp_path / "models" / "minilm")
+    tiny_text_package(tmp_path / "export", dimension=384, max_length=256)
+    tiny_image_package(tmp_path / "photos", dimension=512, side=224)
+    tiny_text_package(tmp_path / "towers", dimension=384)
+    (tmp_path / "towers" / "model.onnx").rename(tmp_path / "towers" / "item.onnx")
+    shutil.copy(tmp_path / "towers" / "item.onnx", tmp_path / "towers" / "query.onnx")
+    for export in ("export", "photos", "towers"):
+        (tmp_path / export / "model.yaml").unlink()
+    for name, colour in (("red", (200, 30, 30)), ("green", (30, 200, 30))):
+        Image.new("RGB", (300, 260), colour).save(tmp_path / "photos" / f"{name}.png")
+    tiny_image_package(tmp_path / "models" / "pictures", side=32)
+    (tmp_path / "pictures.csv").write_text("name,image\nred,red.png\ngreen,green.png\n")
+    (tmp_path / "pictures.yaml").write_text(PICTURES)
+    (tmp_path / "items").mkdir()
+    pq.write_table(garments(), tmp_path / "items" / "day.parquet")
+    pyarrow.csv.write_csv(garments(), tmp_path / "items" / "day.csv")
+    (tmp_path / "pipeline.yaml").write_text(SPEC)
+    return Reader.at(tmp_path)

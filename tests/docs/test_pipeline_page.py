@@ -1,0 +1,121 @@
+"""docs/pipeline.md says of every key what the code does, and of every change what it leads to."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.docs.pages import examples, table
+from tests.docs.spec_tables import declared, differences, documented
+from tests.models import tiny_text_package
+from tests.support.mill import Mill, items
+
+from embedmill.errors import PublishLost
+from embedmill.pipeline import Pipeline
+from embedmill.release.admin import rollback
+from embedmill.release.runs import open_plans
+from embedmill.spec import PipelineSpec, load_pipeline_spec
+
+PAGE = "pipeline.md"
+
+
+def test_the_table_has_every_key_with_its_type_and_default() -> None:
+    assert differences(documented(table(PAGE, "Keys")), declared(PipelineSpec)) == {}
+
+
+def test_the_full_example_loads_and_has_every_key(tmp_path: Path) -> None:
+    (block,) = (each for each in examples(PAGE) if each.language == "yaml")
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(block.text)
+    load_pipeline_spec(file, {})
+    written = yaml.safe_load(block.text)
+    keys = set(written) | {f"{key}.{inner}" for key in written for inner in inner_keys(written[key])}
+    assert keys == set(declared(PipelineSpec))
+
+
+def inner_keys(value: object) -> set[str]:
+    return set(value) if isinstance(value, dict) else set()
+
+
+def nothing(mill: Mill) -> None:
+    with (mill.root / "pipeline.yaml").open("a") as out:
+        out.write("# a comment\n")
+
+
+def catalog(mill: Mill) -> None:
+    mill.write(items(9))
+
+
+def key(mill: Mill) -> None:
+    mill.settings["gates"] = {"churn": 0.5}
+    mill.open()
+
+
+def model(mill: Mill) -> None:
+    with (mill.root / "model" / "model.yaml").open("a") as out:
+        out.write("# a comment\n")
+
+
+def folder(mill: Mill) -> None:
+    (mill.root / "elsewhere").mkdir()
+    for name in ("items.parquet", "pipeline.yaml"):
+        shutil.move(mill.root / name, mill.root / "elsewhere" / name)
+    mill.root = mill.root / "elsewhere"
+
+
+def live(mill: Mill) -> None:
+    rollback(mill.home, "1")
+
+
+CHANGES: dict[str, Callable[[Mill], None]] = {
+    "nothing changed, or only comments in pipeline.yaml": nothing,
+    "a catalog file was added, removed or written again": catalog,
+    "a key of pipeline.yaml changed, or an override": key,
+    "any file of the model package changed": model,
+    "pipeline.yaml lies in another folder": folder,
+    "another release went live": live,
+}
+ROWS = table(PAGE, "What resumes what")
+
+
+@pytest.fixture
+def stopped(mill: Mill) -> Mill:
+    """Two releases, and an open run on top of them whose shards are finished."""
+    mill.model = tiny_text_package(mill.root / "model")
+    mill.settings["store"] = str(mill.root / "mill")
+    for count in (4, 5):
+        mill.run(items(count))
+    mill.worked(items(8))
+    return mill
+
+
+def as_a_new_process(mill: Mill) -> Pipeline:
+    return Pipeline.from_file(mill.root / "pipeline.yaml")
+
+
+def test_every_change_of_the_table_is_tried() -> None:
+    assert [change for change, _, _ in ROWS] == list(CHANGES)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_what_run_does_with_an_open_run(stopped: Mill, row: list[str]) -> None:
+    change, run, _ = row
+    CHANGES[change](stopped)
+    assert {True: "go on", False: "close it and plan anew"}[as_a_new_process(stopped).plan().resumed] == run
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_what_resume_does_with_an_open_run(stopped: Mill, row: list[str]) -> None:
+    change, _, resume = row
+    CHANGES[change](stopped)
+    planned = as_a_new_process(stopped).open_run()
+    if resume == "goes on":
+        assert planned.run().release == planned.plan.run
+        return
+    with pytest.raises(PublishLost) as lost:
+        planned.run()
+    assert f"closes it, and ends with {lost.value.exit_code}" == resume
+    assert not list(open_plans(planned.home))
