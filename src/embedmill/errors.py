@@ -9,6 +9,9 @@
     │   ├── ObjectMissing                  no object under that key
     │   ├── ObjectExists                   a create-if-absent found the key taken
     │   ├── PreconditionFailed             the object changed since it was read
+    │   ├── StoreUnavailable           75  no answer, or refused for now; a write may have landed
+    │   │   └── OutcomeUnknown             a create got no answer until its deadline; it may yet land
+    │   ├── StoreUnfit                     the store failed the probe: it does not do what releases rest on
     │   ├── StoreFull                  75  no space left; free some and run again
     │   └── StoreDenied                    the store may not be written (or read)
     ├── RunError                       1
@@ -94,6 +97,23 @@ class ObjectExists(StoreError):
 
 class PreconditionFailed(StoreError):
     """The object is not the one that the caller read."""
+
+
+class StoreUnavailable(StoreError):
+    """The store gave no answer, or refused for now (429, 5xx, reset, timeout).
+
+    A read may be repeated. A write may have landed, may land later, or never.
+    """
+
+    exit_code = 75
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """A create-if-absent got no answer until its deadline: nobody may conclude that it failed."""
+
+
+class StoreUnfit(StoreError):
+    """The store does not do what releases rest on, such as creating an object once."""
 
 
 class StoreFull(StoreError):
