@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from embedmill.engines import LocalEngine
 from embedmill.errors import WorkerFailed, Yielded
-from embedmill.release.runs import Rejections, WorkState, work_state
+from embedmill.release.runs import Rejections, WorkState, check_open, work_state
 from embedmill.types import Placement, Progress, WorkerState
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from embedmill.engines import Engine
     from embedmill.release.layout import Home
+    from embedmill.spec import WorkSpec
     from embedmill.spec.documents import Plan
 
 POLL_S = 0.2
@@ -24,10 +25,13 @@ HOPELESS = frozenset({1, 2})
 YIELDED = 75
 
 
-def drive(home: Home, plan: Plan, run_url: str, on_progress: Callable[[Progress], None]) -> None:
-    """Place loops on the plan's engine and return when every shard is committed.
+def drive(
+    home: Home, plan: Plan, spec: WorkSpec, run_url: str, on_progress: Callable[[Progress], None]
+) -> None:
+    """Place loops on the plan's engine, as many as `spec` says, until every shard is committed.
 
     Raises:
+        RunClosed: Somebody gave the run up.
         WorkerFailed: Loops cannot work, or were lost too often without getting anything done.
         Yielded: All loops gave their devices back.
     """
@@ -42,13 +46,20 @@ def drive(home: Home, plan: Plan, run_url: str, on_progress: Callable[[Progress]
         return
     engine = LocalEngine()
     try:
-        _watch(home, plan, engine, run_url, tell)
+        _watch(home, plan, spec, engine, run_url, tell)
     finally:
         engine.stop()
 
 
-def _watch(home: Home, plan: Plan, engine: Engine, run_url: str, tell: Callable[[WorkState], None]) -> None:
-    places = _placements(plan)
+def _watch(
+    home: Home,
+    plan: Plan,
+    spec: WorkSpec,
+    engine: Engine,
+    run_url: str,
+    tell: Callable[[WorkState], None],
+) -> None:
+    places = _placements(plan, spec)
     engine.start(run_url, places)
     committed, losses = -1, 0
     while True:
@@ -59,9 +70,11 @@ def _watch(home: Home, plan: Plan, engine: Engine, run_url: str, tell: Callable[
             return
         if state.committed > committed:
             committed, losses = state.committed, 0
+        if any(known.exit_code == YIELDED for known in states):
+            check_open(home, plan.run)
         lost = _lost(states)
         losses += len(lost)
-        if losses > plan.pipeline.work.attempts:
+        if losses > spec.attempts:
             raise WorkerFailed(
                 f"run {plan.run}: {losses} workers in a row were lost without finishing a shard; "
                 f"the last one {_ending(lost[-1])}",
@@ -96,8 +109,8 @@ def _ending(state: WorkerState) -> str:
     return f"{how}: {state.said}" if state.said else how
 
 
-def _placements(plan: Plan) -> list[Placement]:
+def _placements(plan: Plan, spec: WorkSpec) -> list[Placement]:
     """A loop a core, one thread each, and no more loops than shards."""
     cores = len(os.sched_getaffinity(0))
-    count = min(plan.pipeline.work.workers or cores, len(plan.shards))
+    count = min(spec.workers or cores, len(plan.shards))
     return [Placement(f"local-{number}") for number in range(count)]

@@ -16,6 +16,7 @@
     │   └── StoreDenied                    the store may not be written (or read)
     ├── RunError                       1
     │   ├── RunMissing                     no such run, or nothing to resume
+    │   ├── RunClosed                  75  somebody closed the run; run again
     │   ├── ShardsMissing              75  shards without a commit record; run `resume`
     │   ├── WorkerFailed                   worker processes kept failing
     │   └── AccountingError                read != embedded + reused + empty + quarantined
@@ -132,6 +133,12 @@ class RunError(EmbedmillError):
 
 class RunMissing(RunError):
     """No such run, or none to resume."""
+
+
+class RunClosed(RunError):
+    """The run was closed meanwhile: nothing can come of it any more."""
+
+    exit_code = 75
 
 
 class ShardsMissing(RunError):

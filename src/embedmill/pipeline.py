@@ -9,13 +9,23 @@ repeat, and finds what earlier tries left: so a run that died anywhere is finish
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from embedmill.driving import drive
-from embedmill.errors import GateFailed, ObjectMissing, RunError, RunMissing, SpecError
+from embedmill.errors import (
+    AccountingError,
+    GateFailed,
+    ObjectMissing,
+    PublishLost,
+    ReleaseCorrupt,
+    RunClosed,
+    RunError,
+    RunMissing,
+    SpecError,
+)
 from embedmill.gates import GATES, OVERRIDABLE, run_gates
 from embedmill.model import ModelPackage
 from embedmill.planning import Planner
@@ -26,14 +36,20 @@ from embedmill.release.log import read_history
 from embedmill.release.publish import abandon, publish
 from embedmill.release.reader import Release, open_release
 from embedmill.release.report import render_report
-from embedmill.release.runs import open_plans
+from embedmill.release.runs import open_plans, read_plan, unpublished_runs
 from embedmill.spec import PipelineSpec, load_pipeline_spec
-from embedmill.spec.documents import Content, Gates, LogEntry, Plan
+from embedmill.spec.documents import Content, Gates, LogEntry, Plan, Terminal
 from embedmill.spec.reports import RunReport
 from embedmill.store import open_store
 from embedmill.types import Progress
 
 OnProgress = Callable[[Progress], None]
+
+PLANS = 4
+"""Plans that one `run` makes before it says that others are always faster."""
+
+SALVAGED_RUNS = 8
+"""Unpublished runs, the newest ones, whose finished vectors a new plan takes over."""
 
 
 def silent(_: Progress) -> None:
@@ -72,17 +88,49 @@ class Pipeline:
         live = read_history(self.home).live
         return open_release(self.home, live.release) if live else None
 
-    def plan(self, on_progress: OnProgress = silent) -> PlannedRun:
+    def plan(
+        self, on_progress: OnProgress = silent, *, given_up: Mapping[str, str] | None = None
+    ) -> PlannedRun:
         """Plan what there is to compute, or find the open run that planned just that.
 
-        Open runs that no longer fit (the catalog, the model or the live release changed) are closed.
+        An open run that no longer fits (the catalog, the spec or the model changed) is outlived: the new run
+        takes over what it has finished, and whichever is first goes live. One whose base is not live any
+        more can never be published, and is closed.
+
+        Args:
+            on_progress: Hears of rows as they are read.
+            given_up: Runs not to go on with, and why.
         """
         planner = Planner(self.home, self.spec, self.root, self.package, self.live())
-        for plan in open_plans(self.home):
-            why = planner.outdated(plan)
-            if not why:
-                return PlannedRun(self, plan, resumed=True)
-            abandon(self.home, plan.run, why)
+        outlived: dict[str, str] = {}
+        salvage: list[Plan] = []
+        for run in unpublished_runs(self.home):
+            wanted = run.open or len(salvage) < SALVAGED_RUNS
+            plan = read_plan(self.home, run.name) if wanted else None
+            if plan is None:
+                continue
+            if run.open:
+                why = (given_up or {}).get(run.name) or planner.outdated(plan)
+                if not why:
+                    return PlannedRun(self, plan, resumed=True)
+                outlived[run.name] = why
+                if plan.base != planner.base_name:
+                    abandon(self.home, run.name, why)
+            if not self._has_bad_vectors(run.name):
+                salvage.append(plan)
+        return self._planned_anew(planner, salvage, outlived, on_progress)
+
+    def _has_bad_vectors(self, run: str) -> bool:
+        """Whether a gate that nobody may override found fault with what the run computed."""
+        try:
+            gates = self.home.read(Gates, self.home.release_key(run, layout.GATES))
+        except ObjectMissing:
+            return False
+        return any(not verdict.passed and verdict.gate not in OVERRIDABLE for verdict in gates.verdicts)
+
+    def _planned_anew(
+        self, planner: Planner, salvage: list[Plan], outlived: dict[str, str], on_progress: OnProgress
+    ) -> PlannedRun:
         rows = 0
 
         def on_rows(count: int) -> None:
@@ -90,7 +138,8 @@ class Pipeline:
             rows += count
             on_progress(Progress("plan", rows))
 
-        planned = PlannedRun(self, planner.plan(on_rows), resumed=False)
+        plan = planner.plan(on_rows, salvage[:SALVAGED_RUNS])
+        planned = PlannedRun(self, plan, resumed=False, outlived=outlived)
         on_progress(Progress("plan", rows, total=rows))
         return planned
 
@@ -113,27 +162,63 @@ class Pipeline:
             hint = "`embedmill status` shows those that are open"
             raise RunMissing(f"{self.home.url}: no run {run!r}", hint=hint) from None
 
-    def run(self, *, accept: Collection[str] = (), on_progress: OnProgress = silent) -> RunReport:
-        """Plan and carry out a run, or finish the open one.
+    def run(
+        self,
+        *,
+        accept: Collection[str] = (),
+        on_progress: OnProgress = silent,
+        on_planned: Callable[[PlannedRun], None] = lambda _: None,
+    ) -> RunReport:
+        """Plan and carry out a run, or finish the open one; plan anew where another was faster.
 
         Args:
             accept: Names of gates whose failure is accepted, and recorded: churn, empty, quarantine.
             on_progress: Hears how far each stage is.
+            on_planned: Hears of each plan before it is carried out.
 
         Raises:
             GateFailed: A gate stopped the candidate; the live release is untouched.
             Held: A rollback set a hold.
+            PublishLost: Others were faster, time and again.
         """
-        return self.plan(on_progress).run(accept=accept, on_progress=on_progress)
+        started = time.monotonic()
+        given_up: dict[str, str] = {}
+        while True:
+            planned = self.plan(on_progress, given_up=given_up)
+            on_planned(planned)
+            try:
+                report = planned.run(accept=accept, on_progress=on_progress)
+            except (PublishLost, RunClosed, ReleaseCorrupt, AccountingError) as error:
+                given_up[planned.plan.run] = error.message
+                if len(given_up) == PLANS:
+                    raise
+                continue
+            return report.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+
+    def cancel(self, run: str | None = None) -> Terminal:
+        """Close the run with this name, or the newest open one; its workers stop after their shard.
+
+        What it has finished is taken over by the next run. Returns how the run was closed, which may have
+        been before.
+
+        Raises:
+            RunMissing: There is none.
+        """
+        plan = self.open_run(run).plan
+        return abandon(self.home, plan.run, "it was cancelled")
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A plan in the store, and the stages that carry it out."""
+    """A plan in the store, and the stages that carry it out.
+
+    `outlived` has the open runs that were not gone on with, and why.
+    """
 
     pipeline: Pipeline
     plan: Plan
     resumed: bool
+    outlived: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def home(self) -> Home:
@@ -171,7 +256,7 @@ class PlannedRun:
 
     def work(self, on_progress: OnProgress = silent) -> None:
         """Start worker loops on the engine and wait until every shard has a commit record."""
-        drive(self.home, self.plan, self.url, on_progress)
+        drive(self.home, self.plan, self.pipeline.spec.work, self.url, on_progress)
 
     def index(self, on_progress: OnProgress = silent) -> Content:
         """Join items and vectors into a candidate, compact and index its segments."""
@@ -180,7 +265,7 @@ class PlannedRun:
         )
 
     def check(self, accept: Collection[str] = ()) -> Gates:
-        """Run the gates on the candidate, and write gates.json and the report beside it.
+        """Run the gates on the candidate, by today's limits, and write gates.json and the report beside it.
 
         Raises:
             SpecError: `accept` names no gate that may be accepted.
@@ -192,7 +277,9 @@ class PlannedRun:
                 f"--accept {', '.join(sorted(unknown))}: allowed are {', '.join(sorted(OVERRIDABLE))}"
             )
         content = self._content()
-        candidate = Release(candidate_folder(self.home, content), content)
+        limits = {"gates": self.pipeline.spec.gates}
+        judged = content.model_copy(update={"pipeline": content.pipeline.model_copy(update=limits)})
+        candidate = Release(candidate_folder(self.home, content), judged)
         gates = run_gates(GATES, candidate, self._base(), accept)
         return self._record(content, gates)
 
@@ -242,6 +329,6 @@ def _gate_failure(gates: Gates) -> GateFailed:
     hint = (
         f"if this is right, run again with {' '.join(f'--accept {gate}' for gate in may)}"
         if may
-        else "fix the cause"
+        else "fix the cause; then `embedmill cancel` it, and run again: that computes its vectors anew"
     )
     return GateFailed(f"release {gates.release} was not published: {said}", hint=hint)

@@ -11,8 +11,11 @@ import pytest
 from tests.cli.terminal import Terminal, command_line, run_alone, run_on_a_terminal
 from tests.support.mill import POISON, Mill, items, poisonable_package
 
+from embedmill.release.layout import TERMINAL
+from embedmill.spec import documents
+
 PLAN_KEYS = {
-    *("schema", "run", "base", "resumed", "items", "excluded", "compute", "reused", "shards"),
+    *("schema", "run", "base", "resumed", "outlived", "items", "excluded", "compute", "reused", "shards"),
     *("estimate", "why"),
 }
 ITEM_KEYS = {
@@ -135,6 +138,54 @@ def test_resume_finishes_a_run_as_it_was_planned(mill: Mill, spec: Path, embedmi
     assert (report["release"], report["total"]) == (planned.plan.run, 40)
 
 
+def test_an_open_run_that_is_not_gone_on_with_is_named_and_its_work_taken_over(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    left = mill.worked(items(40)).plan.run
+    mill.write(items(41))
+    said = embedmill("plan", spec)
+    assert f"run {left} is not gone on with: the catalog changed since" in said.err
+    report = embedmill.json("run", spec)
+    assert (report["computed"], report["reused"]) == (1, 40)
+
+
+def test_gates_and_the_number_of_workers_may_change_while_a_run_is_open(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    mill.run(items(20))
+    mill.settings["gates"] = {"churn": 0.1}
+    stopped = mill.worked(items(10)).plan.run
+    assert embedmill("run", spec).code == 3
+    mill.settings |= {"gates": {"churn": 0.6}, "work": {"workers": 1, "attempts": 9}}
+    mill.open()
+    report = embedmill.json("run", spec)
+    assert (report["release"], report["resumed"]) == (stopped, True)
+
+
+def test_a_cancelled_run_is_closed_and_the_next_takes_over_what_it_has_finished(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    run = mill.worked(items(10)).plan.run
+    closed = embedmill.json("cancel", spec)
+    assert (closed["schema"], closed["run"], closed["outcome"]) == ("terminal/1", run, "abandon")
+    assert embedmill("cancel", spec).err.endswith("no open run (`embedmill run` starts one)\n")
+    report = embedmill.json("run", spec)
+    assert (report["resumed"], report["computed"], report["reused"]) == (False, 0, 10)
+
+
+def test_a_run_that_is_being_published_cannot_be_cancelled(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    run = mill.checked(items(3))
+    closing = documents.Terminal(
+        run=run.plan.run, outcome="publish", number=1, why="gates passed", created=documents.now()
+    )
+    run.home.create(run.home.run_key(run.plan.run, TERMINAL), closing)
+    said = embedmill("cancel", spec)
+    assert said.code == 1
+    assert "too late to cancel" in said.err
+
+
 def test_status_says_what_to_do_next(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     mill.open()
     fresh = embedmill.json("status", spec)
@@ -144,6 +195,7 @@ def test_status_says_what_to_do_next(mill: Mill, spec: Path, embedmill: Terminal
     opened = embedmill.json("status", spec)
     (run,) = opened["open_runs"]
     assert (run["run"], run["shards_done"], run["vectors"]) == (planned.plan.run, 0, 40)
+    assert run["url"] == planned.url
     assert opened["next"].startswith(f"embedmill resume {spec}")
     mill.run()
     done = embedmill.json("status", spec)
@@ -156,6 +208,7 @@ def test_status_for_people_shows_open_runs(mill: Mill, spec: Path, embedmill: Te
     said = embedmill("status", spec)
     assert planned.plan.run in said.out
     assert "0 of 40" in said.out
+    assert f"embedmill worker --run {planned.url} --name" in said.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

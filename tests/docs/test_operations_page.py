@@ -104,9 +104,9 @@ def with_damage(mill: Mill, terminal: Terminal) -> Said:
     return terminal("search", mill.root / "pipeline.yaml", "--text", "item")
 
 
-def after_another_plan(mill: Mill, terminal: Terminal) -> Said:
+def after_it_was_cancelled(mill: Mill, terminal: Terminal) -> Said:
     first = mill.checked(items(8))
-    mill.planned(items(9))
+    mill.open().cancel()
     return terminal("publish", mill.root / "pipeline.yaml", "--run", first.plan.run)
 
 
@@ -120,7 +120,7 @@ CAUSES: list[tuple[str, Command]] = [
     ("publishing is on hold", after_a_rollback),
     ("no space left", without_space),
     ("its bytes are not those", with_damage),
-    ("was closed", after_another_plan),
+    ("was closed", after_it_was_cancelled),
 ]
 ROWS = table(PAGE, "Messages")
 

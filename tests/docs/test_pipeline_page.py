@@ -13,7 +13,7 @@ from tests.docs.spec_tables import declared, differences, documented
 from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
-from embedmill.errors import PublishLost
+from embedmill.errors import PublishLost, RunMissing
 from embedmill.pipeline import Pipeline
 from embedmill.release.admin import rollback
 from embedmill.release.runs import open_plans
@@ -41,6 +41,8 @@ def inner_keys(value: object) -> set[str]:
 
 
 def nothing(mill: Mill) -> None:
+    mill.settings |= {"gates": {"churn": 0.5}, "work": {"workers": 1, "attempts": 7}}
+    mill.open()
     with (mill.root / "pipeline.yaml").open("a") as out:
         out.write("# a comment\n")
 
@@ -50,7 +52,7 @@ def catalog(mill: Mill) -> None:
 
 
 def key(mill: Mill) -> None:
-    mill.settings["gates"] = {"churn": 0.5}
+    mill.settings["goldens"] = 16
     mill.open()
 
 
@@ -70,13 +72,18 @@ def live(mill: Mill) -> None:
     rollback(mill.home, "1")
 
 
+def cancelled(mill: Mill) -> None:
+    mill.open().cancel()
+
+
 CHANGES: dict[str, Callable[[Mill], None]] = {
-    "nothing changed, or only comments in pipeline.yaml": nothing,
+    "nothing changed, or only comments, `gates`, `work.workers` or `work.attempts`": nothing,
     "a catalog file was added, removed or written again": catalog,
-    "a key of pipeline.yaml changed, or an override": key,
+    "another key of pipeline.yaml changed, or an override": key,
     "any file of the model package changed": model,
     "pipeline.yaml lies in another folder": folder,
     "another release went live": live,
+    "`embedmill cancel`": cancelled,
 }
 ROWS = table(PAGE, "What resumes what")
 
@@ -103,14 +110,26 @@ def test_every_change_of_the_table_is_tried() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_what_run_does_with_an_open_run(stopped: Mill, row: list[str]) -> None:
     change, run, _ = row
+    (left,) = (plan.run for plan in open_plans(stopped.home))
     CHANGES[change](stopped)
-    assert {True: "go on", False: "close it and plan anew"}[as_a_new_process(stopped).plan().resumed] == run
+    planned = as_a_new_process(stopped).plan()
+    is_open = left in {plan.run for plan in open_plans(stopped.home)}
+    if planned.resumed:
+        assert run == "go on"
+    elif change == "`embedmill cancel`":
+        assert run == "plan anew"
+    else:
+        assert run == ("plan anew" if is_open else "close it and plan anew")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_what_resume_does_with_an_open_run(stopped: Mill, row: list[str]) -> None:
     change, _, resume = row
     CHANGES[change](stopped)
+    if resume == "says that none is open":
+        with pytest.raises(RunMissing, match="no open run"):
+            as_a_new_process(stopped).open_run()
+        return
     planned = as_a_new_process(stopped).open_run()
     if resume == "goes on":
         assert planned.run().release == planned.plan.run

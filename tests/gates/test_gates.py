@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 from tests.models import tiny_text_package
-from tests.support.mill import POISON, Mill, items, poisonable_package
+from tests.support.mill import POISON, Mill, items, poisonable_package, reweighted
 
 from embedmill import Release
 from embedmill.errors import GateFailed, SpecError
@@ -29,18 +27,6 @@ def verdicts_on(run: PlannedRun, accept: tuple[str, ...] = ()) -> dict[str, Verd
 
 def failed(run: PlannedRun) -> set[str]:
     return {name for name, verdict in verdicts_on(run).items() if not verdict.passed}
-
-
-def reweighted(folder: Path, change: Callable[[Any], Any], **options: Any) -> Path:
-    """A tiny model with other weights: `change` gets the table of token vectors."""
-    tiny_text_package(folder, **options)
-    model = onnx.load(folder / "model.onnx")
-    for tensor in model.graph.initializer:
-        if tensor.name in {"table", "positions"}:
-            values = change(numpy_helper.to_array(tensor).copy())
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
-    onnx.save(model, folder / "model.onnx")
-    return folder
 
 
 def candidate_of(run: PlannedRun) -> Release:

@@ -126,12 +126,12 @@ def test_sealing_keeps_the_verdicts_that_were_sealed(mill: Mill) -> None:
 def test_of_two_runs_on_one_base_the_second_loses_and_plans_anew(mill: Mill, tmp_path: Path) -> None:
     slow = mill.checked(items(3))
     mill.settings = {"goldens": 8}  # another spec, so that it plans a run of its own
-    abandoned = mill.planned(items(4))
-    assert abandoned.plan.run != slow.plan.run
-    assert terminal_of(slow).outcome == "abandon"
+    fast = mill.planned(items(4))
+    assert fast.plan.run != slow.plan.run
     mill.run()
     with pytest.raises(PublishLost, match="planned on release none, but release"):
         slow.publish()
+    assert terminal_of(slow).outcome == "abandon"
     assert [release.number for release in read_history(slow.home).published()] == [1]
     assert mill.run(items(5)).number == 2
 
@@ -245,12 +245,20 @@ def test_a_candidate_of_unfinished_work_is_not_made(mill: Mill) -> None:
         run.index()
 
 
-def test_a_changed_catalog_closes_the_open_run_and_plans_another(mill: Mill) -> None:
+def test_a_changed_catalog_makes_another_run_and_leaves_the_open_one_alone(mill: Mill) -> None:
     run = mill.worked(items(3))
     again = mill.planned(items(4))
     assert not again.resumed
-    assert terminal_of(run).why == "the catalog changed since"
-    assert [plan.run for plan in open_plans(run.home)] == [again.plan.run]
+    assert again.outlived == {run.plan.run: "the catalog changed since"}
+    assert {plan.run for plan in open_plans(run.home)} == {again.plan.run, run.plan.run}
+
+
+def test_what_is_published_first_closes_the_other(mill: Mill) -> None:
+    run = mill.worked(items(3))
+    other = mill.run(items(4))
+    assert mill.planned(items(5)).outlived == {run.plan.run: "another release went live since"}
+    assert terminal_of(run).outcome == "abandon"
+    assert mill.live().name == other.release
 
 
 def test_a_published_release_does_not_need_its_runs_folder(mill: Mill) -> None:

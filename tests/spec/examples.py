@@ -29,6 +29,7 @@ from embedmill.spec.documents import (
     Plan,
     Profile,
     ReleaseName,
+    Salvaged,
     Segment,
     ShardPlan,
     Terminal,
@@ -86,6 +87,11 @@ def counts() -> Counts:
     return Counts(total=100, new=2, changed=3, unchanged=91, deleted=5, duplicates=6, quarantined=4, empty=7)
 
 
+def salvaged() -> Salvaged:
+    part = entry("vectors/20260130T030000-9d2e/part-00003.ba9876543210.arrow", 3)
+    return Salvaged(run="20260130T030000-9d2e", parts=(part,), profiles=(profile(),))
+
+
 def plan() -> Plan:
     return Plan(
         run=RUN,
@@ -102,6 +108,7 @@ def plan() -> Plan:
         excluded=8,
         compute=5,
         reused_vectors=84,
+        salvaged=(salvaged(),),
         why="only inputs that the live release has no vector for are computed",
         shards=(ShardPlan(name="00000", rows=5, cost=65, file=entry(f"runs/{RUN}/frozen/00000.arrow", 5)),),
         item_parts=(entry(f"runs/{RUN}/items/part-00000.parquet", 96),),

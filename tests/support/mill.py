@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,22 @@ def poisonable_package(folder: Path, **options: Any) -> Path:
     values = numpy_helper.to_array(table).copy()
     values[tokens[POISON]] = float("nan")
     table.CopyFrom(numpy_helper.from_array(values, "table"))
+    onnx.save(model, folder / "model.onnx")
+    return folder
+
+
+def reweighted(folder: Path, change: Callable[[Any], Any], **options: Any) -> Path:
+    """A tiny model with other weights: `change` gets the table of token vectors."""
+    import onnx
+    from onnx import numpy_helper
+    from tests.models import tiny_text_package
+
+    tiny_text_package(folder, **options)
+    model = onnx.load(folder / "model.onnx")
+    for tensor in model.graph.initializer:
+        if tensor.name in {"table", "positions"}:
+            values = change(numpy_helper.to_array(tensor).copy())
+            tensor.CopyFrom(numpy_helper.from_array(values.astype("float32"), tensor.name))
     onnx.save(model, folder / "model.onnx")
     return folder
 

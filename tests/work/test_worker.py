@@ -19,9 +19,10 @@ import pytest
 from tests.support.mill import POISON, Mill, items, poisonable_package
 
 from embedmill.digest import digest_list
-from embedmill.errors import ReleaseCorrupt, RunMissing, StoreError, Yielded
+from embedmill.errors import ReleaseCorrupt, RunClosed, RunMissing, StoreError, Yielded
 from embedmill.pipeline import PlannedRun
 from embedmill.release.layout import Home
+from embedmill.release.runs import terminal_of
 from embedmill.release.vectors import VectorPart
 from embedmill.spec.documents import CommitRecord, Lease
 from embedmill.store import LocalPaths
@@ -182,7 +183,16 @@ def test_a_loop_does_not_work_with_damaged_files(mill: Mill, damaged: str) -> No
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ReleaseCorrupt, match=file.name):
+    with pytest.raises((ReleaseCorrupt, RunClosed), match=file.name):
+        work(run.home, run.plan.run, WorkerOptions("w"))
+    assert commits(run) == {}
+    assert (terminal_of(run.home, run.plan.run) is not None) == (damaged == "frozen")
+
+
+def test_a_loop_stops_where_the_run_was_closed(mill: Mill) -> None:
+    run = planned(mill, 3, shard_rows=5)
+    mill.open().cancel()
+    with pytest.raises(RunClosed, match="it was cancelled"):
         work(run.home, run.plan.run, WorkerOptions("w"))
     assert commits(run) == {}
 

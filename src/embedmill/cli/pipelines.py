@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from embedmill.cli.failures import Interrupted
-from embedmill.cli.options import Accept, AsJson, PipelineFile, Quiet, command, open_pipeline
+from embedmill.cli.options import Accept, AsJson, PipelineFile, Quiet, RunName, command, open_pipeline
 from embedmill.cli.output import data, duration, emit, facts, table, talk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
 
     from embedmill.cli.progress import Reporter
     from embedmill.pipeline import PlannedRun
@@ -28,7 +29,7 @@ WITH_QUARANTINE = 4
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for each in (plan, run, resume, status):
+    for each in (plan, run, resume, cancel, status):
         app.command(rich_help_panel=PANEL)(each)
 
 
@@ -38,6 +39,7 @@ def plan(pipeline: PipelineFile, as_json: AsJson = False, quiet: Quiet = False) 
 
     with reporting(quiet=quiet) as reporter:
         planned = open_pipeline(pipeline).plan(reporter)
+    _say_outlived(planned)
     if as_json:
         from embedmill.spec.reports import PlanReport
 
@@ -47,6 +49,7 @@ def plan(pipeline: PipelineFile, as_json: AsJson = False, quiet: Quiet = False) 
                 **{name: getattr(found, name) for name in ("run", "base", "items", "excluded", "compute")},
                 **{name: getattr(found, name) for name in ("estimate", "why")},
                 resumed=planned.resumed,
+                outlived=dict(planned.outlived),
                 reused=found.reused_vectors,
                 shards=len(found.shards),
             )
@@ -99,32 +102,49 @@ def _estimate(estimate: Estimate) -> str:
 
 def run(pipeline: PipelineFile, accept: Accept = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Plan, embed, index, check and publish, or finish the open run."""
-    _carry_out(
-        pipeline, accept or (), lambda reporter: open_pipeline(pipeline).plan(reporter), as_json, quiet
-    )
+
+    def go(reporter: Reporter) -> RunReport:
+        def on_planned(planned: PlannedRun) -> None:
+            _say_outlived(planned)
+            reporter.planned(planned.plan, resumed=planned.resumed)
+
+        return open_pipeline(pipeline).run(accept=accept or (), on_progress=reporter, on_planned=on_planned)
+
+    _carry_out(pipeline, go, as_json, quiet)
 
 
 def resume(
     pipeline: PipelineFile, accept: Accept = None, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
     """Finish the newest open run as it was planned."""
-    _carry_out(pipeline, accept or (), lambda _: open_pipeline(pipeline).open_run(), as_json, quiet)
+
+    def go(reporter: Reporter) -> RunReport:
+        planned = open_pipeline(pipeline).open_run()
+        reporter.planned(planned.plan, resumed=True)
+        return planned.run(accept=accept or (), on_progress=reporter)
+
+    _carry_out(pipeline, go, as_json, quiet)
 
 
-def _carry_out(
-    file: Path,
-    accept: Collection[str],
-    find: Callable[[Reporter], PlannedRun],
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def cancel(pipeline: PipelineFile, run: RunName = None, as_json: AsJson = False) -> None:
+    """Close an open run; the next one takes over what it has finished."""
+    closed = open_pipeline(pipeline).cancel(run)
+    if as_json:
+        emit(closed)
+    elif closed.outcome == "publish":
+        talk().print(f"run {closed.run} is being published as number {closed.number}: too late to cancel")
+    else:
+        data().print(facts([("run", closed.run), ("closed", closed.why), ("next", command("run", pipeline))]))
+    if closed.outcome == "publish":
+        raise typer.Exit(1)
+
+
+def _carry_out(file: Path, go: Callable[[Reporter], RunReport], as_json: bool, quiet: bool) -> None:
     from embedmill.cli.progress import reporting
 
     with _sigterm_as_ctrl_c(), reporting(quiet=quiet) as reporter:
-        planned = find(reporter)
-        reporter.planned(planned.plan, resumed=planned.resumed)
         try:
-            result = planned.run(accept=accept, on_progress=reporter)
+            result = go(reporter)
         except KeyboardInterrupt:
             hint = f"`{command('resume', file)}` goes on"
             raise Interrupted("stopped; finished shards are kept", hint=hint) from None
@@ -136,6 +156,13 @@ def _carry_out(
         say = f"{result.quarantined:,} items are quarantined: {command('release show', file, '--quarantine')}"
         talk().print(say, style="yellow", soft_wrap=True)
         raise typer.Exit(WITH_QUARANTINE)
+
+
+def _say_outlived(planned: PlannedRun) -> None:
+    """An open run that is not gone on with is never left without a word."""
+    for run, why in planned.outlived.items():
+        say = f"run {run} is not gone on with: {why}; what it has finished is taken over where it is needed"
+        talk().print(say, style="yellow", soft_wrap=True)
 
 
 def _print_result(result: RunReport) -> None:
@@ -184,6 +211,8 @@ def status(pipeline: PipelineFile, as_json: AsJson = False) -> None:
             for state in report.open_runs
         ]
         out.print(table("open run", "created", "shards", "vectors", rows=rows, numbers=[2, 3]))
+        url = report.open_runs[0].url
+        out.print(f"\nHelp with it:  embedmill worker --run {shlex.quote(url)} --name NAME", soft_wrap=True)
     out.print(f"\nNext:  {report.next}", soft_wrap=True)
 
 

@@ -17,10 +17,12 @@ from embedmill.index import require_faiss
 from embedmill.planning.estimate import estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids, spill_base
+from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import Scan, Scanner
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
 from embedmill.release.layout import PLAN, Home, new_run_name
 from embedmill.release.quarantine import QuarantineWriter
+from embedmill.spec import GateLimits
 from embedmill.spec.documents import (
     Counts,
     FileEntry,
@@ -35,7 +37,7 @@ from embedmill.store import copy
 from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from embedmill.model import ModelPackage
@@ -57,10 +59,11 @@ class Planner:
     package: ModelPackage
     base: Release | None
 
-    def plan(self, on_rows: Callable[[int], None] = lambda _: None) -> Plan:
+    def plan(self, on_rows: Callable[[int], None] = lambda _: None, others: Iterable[Plan] = ()) -> Plan:
         """Plan a new run and freeze its work in the store; nothing is computed yet.
 
-        `on_rows` hears of rows as they are read.
+        `on_rows` hears of rows as they are read; vectors that `others`, unpublished runs, have committed
+        are taken over.
 
         Raises:
             CatalogError: The catalog cannot be read.
@@ -68,10 +71,12 @@ class Planner:
         """
         self._check_names()
         reader, run = self.reader(), new_run_name()
+        alike = [other for other in others if other.encoder_digest == self.package.encoder_digest()]
+        salvage = Salvage.collect(self.home, run, alike)
         with scratch_folder() as scratch:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine:
-                scan = self._scanner(reader, quarantine).run(scratch, on_rows)
+                scan = self._scanner(reader, quarantine, salvage).run(scratch, on_rows)
                 self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT]) if self.base else ()
                 base = spill_base(scratch / "base", base_items)
@@ -80,16 +85,16 @@ class Planner:
             if self.spec.index.kind == "hnsw" and distinct >= self.spec.index.exact_below:
                 require_faiss()
             shards = freeze(scratch / "frozen", scan.by_fingerprint, join.dropped, self.spec.work.shard_rows)
-            plan = self._document(run, reader, scan, join, quarantine.rows, distinct, shards, file)
+            plan = self._document(run, reader, scan, join, quarantine.rows, distinct, shards, file, salvage)
         return self.home.create(self.home.run_key(run, PLAN), plan)
 
     def outdated(self, plan: Plan) -> str:
         """Why an open run's plan is not what would be planned now; empty if it is."""
-        if plan.base != self._base_name():
+        if plan.base != self.base_name:
             return "another release went live since"
         if plan.package_digest != self.package.package_digest():
             return "the model package changed since"
-        if plan.pipeline != self.spec or plan.root != str(self.root):
+        if _shaping(plan.pipeline) != _shaping(self.spec) or plan.root != str(self.root):
             return "the pipeline's spec changed since"
         return (
             "" if plan.catalog_digest == self.catalog_digest(self.reader()) else "the catalog changed since"
@@ -107,14 +112,14 @@ class Planner:
         inputs = self.package.inputs("item").model_dump(mode="json")
         return sha256(canonical_json({"files": files, "catalog": spec, "inputs": inputs}))
 
-    def _scanner(self, reader: CatalogReader, quarantine: QuarantineWriter) -> Scanner:
+    def _scanner(self, reader: CatalogReader, quarantine: QuarantineWriter, salvage: Salvage) -> Scanner:
         return Scanner(
             reader=reader,
             images=self._images(),
             inputs=self.package.inputs("item"),
             id_column=self.spec.catalog.id,
             display=tuple(dict.fromkeys(self.spec.catalog.display)),
-            exists=self._exists,
+            exists=lambda prints: self._exists(prints, salvage),
             quarantine=quarantine,
         )
 
@@ -124,11 +129,12 @@ class Planner:
     def _reuses(self) -> bool:
         return self.base is not None and self.base.content.encoder_digest == self.package.encoder_digest()
 
-    def _exists(self, prints: Digests) -> Mask:
-        """bool[N]: fingerprints whose vectors the live release has, made by this very encoder."""
-        if self.base is None or not self._reuses():
-            return np.zeros(len(prints), dtype=np.bool_)
-        return self.base.table.locate(prints) >= 0
+    def _exists(self, prints: Digests, salvage: Salvage) -> Mask:
+        """bool[N]: fingerprints whose vectors are there, made by this very encoder."""
+        live: Mask = np.zeros(len(prints), dtype=np.bool_)
+        if self.base is not None and self._reuses():
+            live = self.base.table.locate(prints) >= 0
+        return live | salvage.have(prints, ~live)
 
     def _check_names(self) -> None:
         """Columns of ours are put beside those of the catalog."""
@@ -161,6 +167,7 @@ class Planner:
         distinct: int,
         shards: list[FrozenShard],
         quarantine: Path,
+        salvage: Salvage,
     ) -> Plan:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
@@ -179,7 +186,7 @@ class Planner:
             pipeline=self.spec,
             root=str(self.root),
             created=now(),
-            base=self._base_name(),
+            base=self.base_name,
             catalog_digest=self.catalog_digest(reader),
             model=self._keep_model(run),
             package_digest=self.package.package_digest(),
@@ -189,28 +196,31 @@ class Planner:
             excluded=scan.excluded,
             compute=compute,
             reused_vectors=distinct - compute,
-            why=self._why(compute),
+            salvaged=salvage.used,
+            why=self._why(compute, salvage),
             shards=tuple(self._keep_shard(run, shard) for shard in shards),
             item_parts=tuple(self._keep(run, "items", file, rows) for file, rows in join.parts),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
             estimate=estimate_work(shards, self.package, self.base, self._images(), self.spec.work),
         )
 
-    def _base_name(self) -> ReleaseName | None:
+    @property
+    def base_name(self) -> ReleaseName | None:
+        """The live release, on top of which is planned."""
         if self.base is None or self.base.number is None:
             return None
         return ReleaseName(release=self.base.name, number=self.base.number)
 
-    def _why(self, compute: int) -> str:
+    def _why(self, compute: int, salvage: Salvage) -> str:
+        if not compute:
+            return "every vector is there"
+        saved = ", ".join(source.run for source in salvage.used)
+        but = f"; what run {saved} had finished is taken over" if saved else ""
         if self.base is None:
-            return "nothing was published yet, so every vector is new"
+            return f"nothing was published yet, so every vector is new{but}"
         if not self._reuses():
-            return f"the encoder is not that of release {self.base.name}, so every vector is new"
-        return (
-            "only inputs that the live release has no vector for are computed"
-            if compute
-            else "every vector is there"
-        )
+            return f"the encoder is not that of release {self.base.name}, so every vector is new{but}"
+        return f"only inputs that the live release has no vector for are computed{but}"
 
     def _keep(self, run: str, folder: str, file: Path, rows: int) -> FileEntry:
         key = self.home.run_key(run, folder, file.name)
@@ -233,3 +243,9 @@ class Planner:
             )
             for name in self.package.files()
         )
+
+
+def _shaping(spec: PipelineSpec) -> PipelineSpec:
+    """The spec without what only judges a candidate, or only says how many loops work on it."""
+    neutral = {"workers": None, "attempts": 1}
+    return spec.model_copy(update={"gates": GateLimits(), "work": spec.work.model_copy(update=neutral)})

@@ -22,6 +22,7 @@ from embedmill.release.items import ID, is_embedded, item_fingerprints, read_ite
 from embedmill.release.layout import CONTENT, Home, new_attempt
 from embedmill.release.publish import abandon
 from embedmill.release.quarantine import QuarantineWriter
+from embedmill.release.runs import check_open
 from embedmill.release.segments import (
     Candidate,
     build_indexes,
@@ -61,6 +62,7 @@ def assemble(home: Home, plan: Plan, base: Release | None, on_step: Callable[[st
 
     Raises:
         ShardsMissing: Work is not done.
+        RunClosed: Somebody gave the run up.
         ReleaseCorrupt: A file of the run is gone or damaged.
         AccountingError: An item has no vector and no reason. After either, the run is closed: it can never
             be finished.
@@ -68,6 +70,7 @@ def assemble(home: Home, plan: Plan, base: Release | None, on_step: Callable[[st
     key = home.release_key(plan.run, CONTENT)
     if home.exists(key):
         return home.read(Content, key)
+    check_open(home, plan.run)
     commits = read_commits(home, plan)
     try:
         content = _assembled(home, plan, base, commits, on_step)
@@ -218,7 +221,8 @@ def _content(
     compacted: bool,
 ) -> Content:
     tally = items.tally
-    profiles = {commit.profile.model_dump_json(): commit.profile for commit in commits}
+    made = [commit.profile for commit in commits] + [each for s in plan.salvaged for each in s.profiles]
+    profiles = {profile.model_dump_json(): profile for profile in made}
     return Content(
         release=plan.run,
         pipeline=plan.pipeline,

@@ -127,6 +127,7 @@ def run_states(home: Home) -> Iterator[RunState]:
         work = work_state(home, plan)
         yield RunState(
             run=plan.run,
+            url=f"{home.url}/runs/{plan.run}",
             created=plan.created,
             base=plan.base,
             shards=work.shards,

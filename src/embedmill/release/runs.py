@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ObjectMissing
+from embedmill.errors import ObjectMissing, RunClosed
 from embedmill.release.layout import PLAN, TERMINAL, Home
 from embedmill.release.log import read_history
 from embedmill.spec.documents import CommitRecord, Plan, Terminal
@@ -37,23 +37,68 @@ class WorkState:
         return self.committed == self.shards
 
 
+@dataclass(frozen=True)
+class UnpublishedRun:
+    """A run that is no release, or not yet: `open` if it can still become one."""
+
+    name: str
+    open: bool
+
+
+def unpublished_runs(home: Home) -> Iterator[UnpublishedRun]:
+    """Runs that were not published, newest first."""
+    names = {info.key.split("/")[2] for info in home.store.list(f"{home.pipeline}/runs")}
+    entries = read_history(home).entries
+    published = {entry.transaction for entry in entries if entry.kind == "publish"}
+    for run in sorted(names - published, reverse=True):
+        yield UnpublishedRun(run, open=not _is_closed(home, run, len(entries)))
+
+
+def read_plan(home: Home, run: str) -> Plan | None:
+    """A run's plan; None if planning died before its last step, or the plan was collected."""
+    try:
+        return home.read(Plan, home.run_key(run, PLAN))
+    except ObjectMissing:
+        return None
+
+
 def open_plans(home: Home) -> Iterator[Plan]:
     """Plans of runs that are not closed, newest first."""
-    names = {info.key.split("/")[2] for info in home.store.list(f"{home.pipeline}/runs")}
-    entries = len(read_history(home).entries)
-    for run in sorted(names, reverse=True):
-        if not _is_closed(home, run, entries):
-            with suppress(ObjectMissing):  # planning died before its last step: nothing counts
-                yield home.read(Plan, home.run_key(run, PLAN))
+    found = (read_plan(home, run.name) for run in unpublished_runs(home) if run.open)
+    return (plan for plan in found if plan is not None)
+
+
+def terminal_of(home: Home, run: str) -> Terminal | None:
+    """How a run was closed; None while it was not."""
+    try:
+        return home.read(Terminal, home.run_key(run, TERMINAL))
+    except ObjectMissing:
+        return None
+
+
+def check_open(home: Home, run: str) -> None:
+    """Stop here if somebody gave the run up.
+
+    Raises:
+        RunClosed: They did.
+    """
+    terminal = terminal_of(home, run)
+    if terminal is not None and terminal.outcome == "abandon":
+        raise RunClosed(f"run {run} was closed: {terminal.why}", hint="run again: it makes a new plan")
 
 
 def _is_closed(home: Home, run: str, entries: int) -> bool:
     """Whether nothing can come of a run any more; one that was about to take the next number can go on."""
-    try:
-        terminal = home.read(Terminal, home.run_key(run, TERMINAL))
-    except ObjectMissing:
-        return False
-    return terminal.number is None or terminal.number <= entries
+    terminal = terminal_of(home, run)
+    return terminal is not None and (terminal.number is None or terminal.number <= entries)
+
+
+def commit_records(home: Home, plan: Plan) -> Iterator[CommitRecord]:
+    """The commit records that a run has by now, in order of its shards."""
+    folder = home.run_key(plan.run, "commits")
+    for info in sorted(home.store.list(folder), key=lambda info: info.key):
+        with suppress(ObjectMissing):  # collected since
+            yield home.read(CommitRecord, info.key)
 
 
 def work_state(home: Home, plan: Plan) -> WorkState:

@@ -72,7 +72,7 @@ def read_commits(home: Home, plan: Plan) -> list[CommitRecord]:
 
 
 def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[CommitRecord]) -> Candidate:
-    """Carry the base's segments over, and make one of the run's own vectors.
+    """Carry the base's segments over, add those that were salvaged, and make one of the run's own vectors.
 
     Raises:
         ReleaseCorrupt: A shard's vectors are not those that its worker wrote.
@@ -80,6 +80,7 @@ def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[Commi
     carried: list[Segment] = []
     if base is not None and base.encoder_digest == plan.encoder_digest:
         carried = [_carry(home, base.release, plan.run, segment) for segment in base.segments]
+    carried += [_segment(saved.run, saved.parts) for saved in plan.salvaged]
     for commit in commits:
         if commit.vectors is not None:
             home.verified(home.key(commit.vectors.path), commit.vectors)
@@ -89,10 +90,14 @@ def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[Commi
         for commit in commits
         if commit.vectors is not None
     ]
-    rows = sum(entry.rows or 0 for entry in parts)
     if parts:
-        carried.append(Segment(name=plan.run, parts=tuple(parts), index=None, rows=rows, live=rows))
+        carried.append(_segment(plan.run, parts))
     return Candidate(home, plan.run, tuple(carried))
+
+
+def _segment(run: str, parts: Sequence[FileEntry]) -> Segment:
+    rows = sum(entry.rows or 0 for entry in parts)
+    return Segment(name=run, parts=tuple(parts), index=None, rows=rows, live=rows)
 
 
 def _carry(home: Home, base: str, release: str, segment: Segment) -> Segment:

@@ -136,6 +136,17 @@ class Profile(Part):
     libraries: dict[str, str]
 
 
+class Salvaged(Part):
+    """Vectors that another run computed and never published; copied, so that nothing rests on that run.
+
+    `parts` lie in the release's own folder, ascending in fingerprints.
+    """
+
+    run: str
+    parts: tuple[FileEntry, ...]
+    profiles: tuple[Profile, ...]
+
+
 class Plan(Document):
     """The frozen work of one run. Everything after it is a function of it."""
 
@@ -155,6 +166,7 @@ class Plan(Document):
     excluded: int
     compute: int
     reused_vectors: int
+    salvaged: tuple[Salvaged, ...] = ()
     why: str
     shards: tuple[ShardPlan, ...]
     item_parts: tuple[FileEntry, ...]

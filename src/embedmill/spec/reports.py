@@ -60,6 +60,7 @@ class PlanReport(Document):
     run: str
     base: ReleaseName | None
     resumed: bool
+    outlived: dict[str, str]
     items: Counts
     excluded: int
     compute: int
@@ -99,9 +100,10 @@ class WorkReport(Document):
 
 
 class RunState(Part):
-    """An open run: shards and vectors, done and planned."""
+    """An open run: shards and vectors, done and planned; `url` is what `worker --run` takes."""
 
     run: str
+    url: str
     created: str
     base: ReleaseName | None
     shards: int

@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 from embedmill.catalog import ImageSource
 from embedmill.catalog.frozen import with_images
 from embedmill.digest import digests_from_arrow
-from embedmill.errors import ModelError, ObjectMissing
+from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClosed
 from embedmill.model import Encoder, ModelPackage
 from embedmill.release.layout import PLAN, Home, new_attempt
+from embedmill.release.publish import abandon
+from embedmill.release.runs import check_open
 from embedmill.release.vectors import write_vectors
 from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ShardPlan, now
 from embedmill.store.scratch import scratch_folder
@@ -59,6 +61,7 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
 
     Raises:
         Yielded: The device was wanted back, or the parent ended; finished shards are kept.
+        RunClosed: Somebody gave the run up; or this loop did, since its frozen rows are damaged.
         ModelError: The model cannot be loaded, or is not the planned one.
     """
     plan = home.read(Plan, home.run_key(run, PLAN))
@@ -118,6 +121,7 @@ class _Loop:
             claimed = False
             for shard in open_shards:
                 self.heart.check()
+                check_open(self.home, self.plan.run)
                 lease = leases.claim(shard.name)
                 if lease is not None and not self._is_committed(shard):
                     claimed = True
@@ -165,7 +169,13 @@ class _Loop:
         return None
 
     def _read(self, shard: ShardPlan) -> pa.RecordBatch:
-        file = self.home.verified(self.home.key(shard.file.path), shard.file)
+        """The shard's frozen rows. Where they are damaged nobody can finish the run: then it is closed."""
+        try:
+            file = self.home.verified(self.home.key(shard.file.path), shard.file)
+        except ReleaseCorrupt as error:
+            closed = abandon(self.home, self.plan.run, error.message)
+            hint = "run again: it makes a new plan"
+            raise RunClosed(f"run {self.plan.run} was closed: {closed.why}", hint=hint) from error
         with pa.memory_map(str(file)) as source:
             table = pa.ipc.open_file(source).read_all()
         return table.combine_chunks().to_batches()[0]

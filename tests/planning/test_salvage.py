@@ -1,0 +1,139 @@
+"""A new plan takes over what runs that were never published had finished; nothing is computed twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.models import tiny_text_package
+from tests.support.mill import POISON, Mill, items, poisonable_package, reweighted
+
+from embedmill.errors import GateFailed
+from embedmill.pipeline import PlannedRun
+from embedmill.release.publish import abandon
+from embedmill.release.runs import commit_records
+from embedmill.work import WorkerOptions, work
+
+
+def sharded(mill: Mill, shard_rows: int = 4) -> Mill:
+    mill.settings |= {"work": {"shard_rows": shard_rows}}
+    return mill
+
+
+def vectors(mill: Mill) -> dict[str, bytes]:
+    ids, found = mill.live().to_numpy()
+    return {str(i): np.ascontiguousarray(v).tobytes() for i, v in zip(ids, found, strict=True)}
+
+
+def vector_files(run: PlannedRun) -> list[Path]:
+    folder = Path(run.home.store.url) / run.home.release_key(run.plan.run)
+    return sorted((folder / "vectors").rglob("*.arrow"))
+
+
+def test_a_changed_catalog_costs_only_what_is_new_in_it(mill: Mill) -> None:
+    left = sharded(mill).worked(items(20))
+    plan = mill.planned(items(23)).plan
+    assert (plan.compute, plan.reused_vectors) == (3, 20)
+    assert [saved.run for saved in plan.salvaged] == [left.plan.run]
+    assert plan.why.endswith(f"what run {left.plan.run} had finished is taken over")
+    result = mill.run()
+    assert (result.computed, result.embedded, result.reused) == (3, 3, 20)
+
+
+def test_salvaged_vectors_are_those_that_a_calm_run_computes(mill: Mill, tmp_path: Path) -> None:
+    sharded(mill).worked(items(20))
+    mill.run(items(23))
+    salvaged = vectors(mill)
+    (tmp_path / "calm").mkdir()
+    calm = Mill(tmp_path / "calm", mill.model)
+    calm.run(items(23))
+    expected = vectors(calm)
+    assert salvaged.keys() == expected.keys()
+    for key, bits in expected.items():
+        np.testing.assert_allclose(np.frombuffer(salvaged[key], "f4"), np.frombuffer(bits, "f4"), atol=1e-6)
+
+
+def test_of_a_run_that_died_half_way_its_committed_shards_are_taken_over(mill: Mill) -> None:
+    left = sharded(mill).worked(items(20))
+    first = next(commit_records(left.home, left.plan))
+    for shard in left.plan.shards[1:]:
+        left.home.store.delete(left.home.run_key(left.plan.run, "commits", f"{shard.name}.json"))
+    plan = mill.planned(items(21)).plan
+    assert plan.compute == 21 - first.rows
+    assert mill.run().embedded == 21 - first.rows
+
+
+def test_runs_of_several_nights_are_all_taken_over(mill: Mill) -> None:
+    first = sharded(mill).worked(items(8))
+    second = mill.worked(items(12))
+    assert second.plan.compute == 4
+    plan = mill.planned(items(14)).plan
+    assert plan.compute == 2
+    assert {saved.run for saved in plan.salvaged} == {first.plan.run, second.plan.run}
+    assert mill.run().total == 14
+    assert len(vectors(mill)) == 14
+
+
+def test_only_runs_whose_vectors_are_needed_leave_files_in_the_release(mill: Mill) -> None:
+    sharded(mill).run(items(4))
+    mill.worked([*items(4), *items(3, start=100)])
+    mill.run(items(5))
+    names = {segment.name for segment in mill.live().content.segments}
+    folders = {path.name for path in (mill.live().folder / "vectors").iterdir()}
+    assert names == folders
+    assert len(names) == 2
+
+
+def test_the_other_run_may_vanish_afterwards(mill: Mill) -> None:
+    left = sharded(mill).worked(items(20))
+    run = mill.planned(items(21))
+    abandon(left.home, left.plan.run, "collected")
+    for info in list(left.home.store.list(left.home.release_key(left.plan.run))):
+        left.home.store.delete(info.key)
+    work(run.home, run.plan.run, WorkerOptions("w"))
+    assert run.run().reused == 20
+
+
+@pytest.mark.parametrize("damage", ["gone", "flipped"])
+def test_what_is_damaged_is_computed_again(mill: Mill, damage: str) -> None:
+    left = sharded(mill).worked(items(20))
+    file = vector_files(left)[0]
+    file.chmod(0o644)
+    if damage == "gone":
+        file.unlink()
+    else:
+        data = bytearray(file.read_bytes())
+        data[-200] ^= 1
+        file.write_bytes(data)
+    lost = next(commit_records(left.home, left.plan)).rows
+    plan = mill.planned(items(21)).plan
+    assert plan.compute == 1 + lost
+    assert mill.run().total == 21
+
+
+def test_another_encoder_takes_over_nothing(mill: Mill, tmp_path: Path) -> None:
+    sharded(mill).worked(items(5))
+    mill.model = tiny_text_package(tmp_path / "other", seed=1)
+    plan = mill.planned().plan
+    assert (plan.compute, plan.salvaged) == (5, ())
+
+
+def test_vectors_that_a_gate_found_bad_are_not_taken_over(mill: Mill, tmp_path: Path) -> None:
+    """As of a GPU that computes nonsense: zeros are no reason to quarantine, but a gate sees it."""
+    mill.model = reweighted(tmp_path / "own", lambda values: values * 0)
+    with pytest.raises(GateFailed, match="non-zero") as caught:
+        sharded(mill).run(items(12))
+    assert "embedmill cancel" in caught.value.hint
+    mill.open().cancel()
+    plan = mill.planned().plan
+    assert (plan.compute, plan.salvaged) == (12, ())
+
+
+def test_rows_that_could_not_be_embedded_are_tried_again(mill: Mill, tmp_path: Path) -> None:
+    mill.model = poisonable_package(tmp_path / "own")
+    rows = [*items(6), {"sku": "bad", "title": f"{POISON} x", "category": "all", "price": 1.0}]
+    sharded(mill).worked(rows)
+    plan = mill.planned([*rows, *items(1, start=50)]).plan
+    assert plan.compute == 2
+    assert mill.run().quarantined == 1
