@@ -51,6 +51,16 @@ def test_anything_that_speaks_arrow_will_do(folder: Path) -> None:
     assert embed(TABLE, ModelPackage.open(folder)).equals(expected)
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())], ids=str
+)
+def test_texts_may_be_encoded_as_polars_and_others_do(folder: Path, kind: pa.DataType) -> None:
+    encoded = TABLE.set_column(0, "title", TABLE["title"].cast(kind))
+    found = embed(encoded, folder)
+    assert found["vector"].equals(embed(TABLE, folder)["vector"])
+    assert found.schema.field("title").type == kind
+
+
 def test_another_encoder_and_column_name_may_be_chosen(folder: Path) -> None:
     found = embed(pa.table({"query": ["red"]}), folder, encoder="query_text", column="of_query")
     assert found.column_names == ["query", "of_query"]

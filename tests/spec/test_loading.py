@@ -301,3 +301,9 @@ def test_the_json_schema_refuses_what_the_loader_refuses(tmp_path: Path, name: s
         (pipeline if name == "pipeline" else model)(tmp_path, text)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(yaml.safe_load(text), schema(name))
+
+
+def test_a_tilde_is_the_readers_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    spec = pipeline(tmp_path, PIPELINE.replace("./mill", "~/mill"))
+    assert spec.store == "/home/ada/mill"

@@ -11,8 +11,9 @@ import pyarrow.types as pt
 from pyarrow import ipc
 from pyarrow import parquet as pq
 
+from embedmill.arrow import plain_array, plain_schema
 from embedmill.catalog.base import BATCH_BYTES, BATCH_ROWS, Absent, Chunk, UnreadableRow, reading
-from embedmill.catalog.schema import cast_where_possible, lost, plain_array, plain_schema
+from embedmill.catalog.schema import cast_where_possible, lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

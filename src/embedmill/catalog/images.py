@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.types as pt
 
+from embedmill.arrow import plain_array
 from embedmill.catalog.files import IN_STORE, fixed_part, opened
-from embedmill.catalog.schema import plain_array
 from embedmill.errors import CatalogError, ObjectMissing, StoreError
 from embedmill.store import checked_key, join_key
 from embedmill.types import Reason, Rejection

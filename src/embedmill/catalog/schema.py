@@ -56,39 +56,6 @@ def _declared(column: str, name: str) -> pa.DataType:
     )
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type without its encoding: no dictionaries, run lengths, large or view variants, extensions."""
-    while True:
-        if isinstance(kind, pa.BaseExtensionType):
-            kind = kind.storage_type
-        elif pt.is_dictionary(kind) or pt.is_run_end_encoded(kind):
-            kind = kind.value_type
-        elif pt.is_large_string(kind) or pt.is_string_view(kind):
-            return pa.string()
-        elif pt.is_large_binary(kind) or pt.is_binary_view(kind):
-            return pa.binary()
-        else:
-            return kind
-
-
-def plain_array(column: pa.Array) -> pa.Array:
-    """The values of the column in their plain type."""
-    while True:
-        if isinstance(column, pa.ExtensionArray):
-            column = column.storage
-        elif pt.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        elif pt.is_run_end_encoded(column.type):
-            column = pc.run_end_decode(column)
-        else:
-            return column.cast(plain_type(column.type))
-
-
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema with plain types, all nullable, without metadata."""
-    return pa.schema([pa.field(field.name, plain_type(field.type)) for field in schema])
-
-
 def cast_where_possible(column: pa.Array, kind: pa.DataType) -> pa.Array:
     """The column as `kind`; values that have no exact equal there become null."""
     if column.type == kind:

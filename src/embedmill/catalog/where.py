@@ -13,14 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from embedmill.arrow import plain_array, plain_schema
 from embedmill.catalog.base import shown
 from embedmill.catalog.literals import fit_literal, literal_value
 from embedmill.catalog.schema import (
     cast_where_possible,
     is_number,
     lost,
-    plain_array,
-    plain_schema,
     same_family,
 )
 from embedmill.errors import SpecError

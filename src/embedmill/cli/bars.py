@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from embedmill.spec.documents import Plan
     from embedmill.types import Progress
 
+ROOMY = 100
+"""Columns from which on there is room for a bar beside figures of seven digits."""
+
 STEPS = "index"
 """Stages that count no rows share one bar, which names the current step."""
 
@@ -25,13 +28,15 @@ STEPS = "index"
 @contextlib.contextmanager
 def showing_bars() -> Iterator[Bars]:
     """Bars that stay on screen as they were at the end."""
+    console = talk()
+    roomy = console.width >= ROOMY
     columns = (
         SpinnerColumn(finished_text="[green]✓"),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=10),
-        _Figures(),
+        *([BarColumn(bar_width=10)] if roomy else []),
+        _Figures("  " if roomy else " "),
     )
-    with Display(*columns, console=talk()) as display:
+    with Display(*columns, console=console) as display:
         bars = Bars(display)
         yield bars
         bars.finish()
@@ -77,6 +82,11 @@ class Bars:
 class _Figures(ProgressColumn):
     """`1,024/3,700  512/s  5.2 s left  3,000 reused, 0 failed`; the time taken when done."""
 
+    def __init__(self, gap: str) -> None:
+        """`gap` stands between the figures."""
+        super().__init__()
+        self._gap = gap
+
     def render(self, task: Task) -> Text:
         took = duration(task.elapsed or 0.0)
         if task.fields["step"]:
@@ -90,4 +100,4 @@ class _Figures(ProgressColumn):
             words.append(took)
         elif speed and task.remaining is not None:
             words.append(f"{duration(task.remaining / speed)} left")
-        return Text("  ".join([*words, *filter(None, [task.fields["notes"]])]), no_wrap=True)
+        return Text(self._gap.join([*words, *filter(None, [task.fields["notes"]])]), no_wrap=True)

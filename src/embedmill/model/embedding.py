@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from embedmill.arrow import plain_table
 from embedmill.errors import CatalogError
 from embedmill.model.encoder import Encoder
 from embedmill.model.inputs import check_columns, empty_rows
@@ -58,7 +59,8 @@ def embed(
         package, encoder, device=device, threads=threads, batch_tokens=batch_tokens, batch_images=batch_images
     )
     kind = pa.list_(pa.float32(), loaded.dimension)
-    batches = found.select(list(inputs.fields)).combine_chunks().to_batches(max_chunksize=CHUNK_ROWS)
+    read = plain_table(found.select(list(inputs.fields)))
+    batches = read.combine_chunks().to_batches(max_chunksize=CHUNK_ROWS)
     chunks = [_vectors(loaded, rows, kind) for rows in batches]
     field = pa.field(column, kind, metadata={"encoder_digest": package.encoder_digest(encoder)})
     return found.append_column(field, pa.chunked_array(chunks, kind))

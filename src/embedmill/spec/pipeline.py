@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -14,6 +15,11 @@ class Section(BaseModel):
     """A frozen part of a spec; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def whole_path(path: str | None) -> str | None:
+    """`~` is the home of whoever reads the spec: plans and workers get the whole path."""
+    return os.path.expanduser(path) if path is not None else None  # noqa: PTH111 - URLs too, as they are
 
 
 class CatalogSpec(Section):
@@ -42,6 +48,8 @@ class CatalogSpec(Section):
         default_factory=dict,
         description="Column types for CSV and JSONL where guessing is wrong, such as {price: float64}.",
     )
+
+    _whole_paths = field_validator("source", "images")(whole_path)
 
 
 class IndexSpec(Section):
@@ -100,3 +108,5 @@ class PipelineSpec(Section):
         description="Segments are compacted when more than this share of rows is dead or in deltas.",
     )
     goldens: int = Field(default=256, ge=1, description="Items whose raw inputs and vectors a release keeps.")
+
+    _whole_paths = field_validator("model", "store")(whole_path)
