@@ -12,6 +12,8 @@ from typing import Any
 
 from tests.support.mill import POISON, Row
 
+from embedmill.pipeline import SALVAGED_RUNS
+
 MAX_LENGTH = 64
 Quarantine = tuple[str | None, int | None, str]
 
@@ -59,29 +61,49 @@ class Day:
         return sum(text in self.computed for text in self.texts.values())
 
 
+@dataclass(frozen=True)
+class Left:
+    """A run that was worked and never published: the texts that it has vectors of."""
+
+    run: str
+    model: Model
+    texts: set[str]
+
+
 @dataclass
 class Expected:
-    """The published state: `before` has the text of each item, `segments` the texts that have vectors."""
+    """The published state: `before` has the text of each item, `segments` the texts that have vectors.
+
+    `left` has runs that were not published, whose vectors later ones take over.
+    """
 
     before: dict[str, str] = field(default_factory=dict)
     segments: list[set[str]] = field(default_factory=list)
     model: Model | None = None
+    left: list[Left] = field(default_factory=list)
 
-    def next_day(self, catalog: Sequence[Row], model: Model, compact_above: float) -> Day:
-        if model != self.model:
-            self.segments, self.model = [], model
+    def next_day(
+        self, catalog: Sequence[Row], model: Model, compact_above: float, *, published: bool = True
+    ) -> Day:
+        segments = [*self.segments] if model == self.model else []
         ids = Counter(row["sku"] for row in catalog)
         good = {row["sku"]: row for row in catalog if row["sku"] is not None and ids[row["sku"]] == 1}
         empty = {sku for sku, row in good.items() if model.is_empty(row)}
         texts = {sku: model.text(row) for sku, row in good.items()}
         wanted = {text for sku, text in texts.items() if sku not in empty}
         rejected = {text for text in wanted if is_poison(text)}
-        held = set().union(*self.segments)
+        read = {model.text(row) for row in catalog if row["sku"] is not None and not model.is_empty(row)}
+        segments += self._salvaged(read - set().union(*segments), model)
+        held = set().union(*segments)
         computed = wanted - rejected - held
         lost = {sku for sku, text in texts.items() if sku not in empty and text in rejected}
         embedded = {sku: text for sku, text in texts.items() if sku not in empty and sku not in lost}
-        compacted = self._keep(computed, set(embedded.values()), compact_above)
-        before, self.before = self.before, {sku: texts[sku] for sku in good if sku not in lost}
+        segments += [computed] if computed else []
+        segments, compacted = _compacted(segments, set(embedded.values()), compact_above)
+        before = self.before
+        if published:
+            self.before = {sku: texts[sku] for sku in good if sku not in lost}
+            self.segments, self.model = segments, model
         return Day(
             items={sku: row for sku, row in good.items() if sku not in lost},
             texts=embedded,
@@ -98,14 +120,23 @@ class Expected:
             compacted=compacted,
         )
 
-    def _keep(self, computed: set[str], live: set[str], compact_above: float) -> bool:
-        """Add the day's segment, then compact if dead rows and deltas are too many."""
-        self.segments += [computed] if computed else []
-        rows = sum(map(len, self.segments))
-        compacted = rows > 0 and (rows - len(self.segments[0] & live)) / rows > compact_above
-        if compacted:
-            self.segments = [live] if live else []
-        return compacted
+    def _salvaged(self, wanted: set[str], model: Model) -> list[set[str]]:
+        """What newer and older runs have of the texts that have no vector: all of a run, or nothing."""
+        found = []
+        for left in sorted(self.left, key=lambda left: left.run, reverse=True)[:SALVAGED_RUNS]:
+            if left.model == model and left.texts & wanted:
+                found.append(left.texts)
+                wanted = wanted - left.texts
+        return found
+
+
+def _compacted(segments: list[set[str]], live: set[str], compact_above: float) -> tuple[list[set[str]], bool]:
+    """One segment where too many rows are dead or deltas; of a text in several the last row is live."""
+    rows = sum(map(len, segments))
+    base_live = segments[0] & live - set().union(*segments[1:]) if segments else set()
+    if rows == 0 or (rows - len(base_live)) / rows <= compact_above:
+        return segments, False
+    return [live] if live else [], True
 
 
 def _quarantine(catalog: Sequence[Row], ids: Counter[Any], lost: set[str]) -> Counter[Quarantine]:

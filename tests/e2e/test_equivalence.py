@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.e2e.expected import Day, Expected, Model
+from tests.e2e.expected import Day, Expected, Left, Model
 from tests.support.mill import SCHEMA, Mill, poisonable_package, quarantined
 
 from embedmill import Release, embed
@@ -59,13 +59,14 @@ edits = st.one_of(
 
 @dataclass(frozen=True)
 class Night:
-    """What happens between two runs: the catalog is edited, the spec may change."""
+    """What happens between two runs: the catalog is edited, the spec may change; a run may end early."""
 
     edits: list[tuple[str, int, Any]]
     model: str
     shard_rows: int
     compact_above: float
     exact_below: int
+    dies: bool
 
 
 nights = st.builds(
@@ -75,6 +76,7 @@ nights = st.builds(
     shard_rows=st.integers(1, 50),
     compact_above=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
     exact_below=st.sampled_from([0, 3, 20_000]),
+    dies=st.sampled_from([False, False, True]),
 )
 
 
@@ -103,15 +105,20 @@ def test_a_release_equals_a_full_recompute_and_only_new_contents_are_computed(
             if not catalog:
                 assert_refused(mill)
                 continue
-            day = expected.next_day(catalog, Model(night.model, MODELS[night.model][0]), night.compact_above)
+            model = Model(night.model, MODELS[night.model][0])
+            day = expected.next_day(catalog, model, night.compact_above, published=not night.dies)
             planned = mill.worked(catalog)
+            if night.dies:
+                assert_planned(planned.plan, day, total=len(catalog))
+                expected.left.append(Left(planned.plan.run, model, day.computed))
+                continue
             result = planned.run()
             assert_planned(planned.plan, day, total=len(catalog))
             assert_accounted(result, day, total=len(catalog))
             assert_published(mill.live(), day)
             assert_vectors(mill.live(), day, packages[night.model])
             assert_search_finds_each_item_once(mill.live(), day)
-        if catalog:
+        if catalog and not nights[-1].dies:
             assert_same_content(mill.live(), fresh_run(Path(folder) / "fresh", mill, catalog))
 
 
