@@ -137,3 +137,23 @@ def test_rows_that_could_not_be_embedded_are_tried_again(mill: Mill, tmp_path: P
     plan = mill.planned([*rows, *items(1, start=50)]).plan
     assert plan.compute == 2
     assert mill.run().quarantined == 1
+
+
+def test_a_release_of_nothing_but_salvaged_vectors_has_goldens(mill: Mill) -> None:
+    sharded(mill).worked(items(30))
+    result = mill.run([{**item, "price": 0.0} for item in items(30)])
+    assert (result.computed, result.reused) == (0, 30)
+    names = {entry.path.split(".")[0] for entry in mill.live().content.goldens}
+    assert names == {"goldens/item", "goldens/query_text"}
+    assert all((entry.rows or 0) >= 8 for entry in mill.live().content.goldens)
+
+
+def test_damaged_inputs_of_a_salvaged_run_only_cost_goldens(mill: Mill) -> None:
+    left = sharded(mill).worked(items(30))
+    run = mill.planned([{**item, "price": 0.0} for item in items(30)])
+    (saved,) = run.plan.salvaged
+    for entry in saved.frozen[1:]:
+        run.home.store.delete(run.home.key(entry.path))
+    assert run.run().reused == 30
+    assert left.plan.run != run.plan.run
+    assert 0 < sum(entry.rows or 0 for entry in mill.live().content.goldens) < 60

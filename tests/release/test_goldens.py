@@ -105,3 +105,11 @@ def test_there_are_as_many_as_there_are_contents_and_not_too_many(mill: Mill, co
     mill.settings = {"goldens": 64, "work": {"shard_rows": 20}}
     mill.run(items(count))
     assert min(count, 64) <= len(goldens(mill.live())["item"]) <= min(count, 96)
+
+
+@pytest.mark.parametrize("wanted", [1, 4])
+def test_few_goldens_are_refreshed_too(mill: Mill, wanted: int) -> None:
+    mill.settings = {"goldens": wanted}
+    for count in (10, 12, 14):
+        mill.run(items(count))
+    assert mill.live().content.goldens

@@ -89,7 +89,8 @@ def counts() -> Counts:
 
 def salvaged() -> Salvaged:
     part = entry("vectors/20260130T030000-9d2e/part-00003.ba9876543210.arrow", 3)
-    return Salvaged(run="20260130T030000-9d2e", parts=(part,), profiles=(profile(),))
+    frozen = entry(f"runs/{RUN}/frozen/20260130T030000-9d2e-00003.arrow", 3)
+    return Salvaged(run="20260130T030000-9d2e", parts=(part,), frozen=(frozen,), profiles=(profile(),))
 
 
 def plan() -> Plan:

@@ -7,16 +7,18 @@ folder cannot vanish any more, whatever becomes of the other run. What is gone b
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embedmill.errors import ObjectMissing, ReleaseCorrupt
+from embedmill.release.goldens import SHARDS_SAMPLED, spread
 from embedmill.release.layout import Home, relative
 from embedmill.release.runs import commit_records
 from embedmill.release.vectors import VectorPart, VectorTable
-from embedmill.spec.documents import FileEntry, Salvaged
+from embedmill.spec.documents import FileEntry, Salvaged, distinct_profiles
 from embedmill.store import copy
 
 if TYPE_CHECKING:
@@ -49,10 +51,11 @@ class Salvage:
             saved = [_take(home, run, record) for record in commit_records(home, other)]
             found = [each for each in saved if each is not None]
             if found:
-                parts = tuple(entry for entry, _, _ in found)
-                profiles = {record.profile.model_dump_json(): record.profile for _, _, record in found}
                 salvaged = Salvaged(
-                    run=other.run, parts=parts, profiles=tuple(profiles[key] for key in sorted(profiles))
+                    run=other.run,
+                    parts=tuple(entry for entry, _, _ in found),
+                    frozen=_take_inputs(home, run, other, {record.shard for _, _, record in found}),
+                    profiles=distinct_profiles(record.profile for _, _, record in found),
                 )
                 salvage.sources.append(_Source(salvaged, VectorTable([part for _, part, _ in found])))
         return salvage
@@ -84,3 +87,15 @@ def _take(home: Home, run: str, record: CommitRecord) -> tuple[FileEntry, Vector
         return entry, VectorPart.open(home.verified(key, entry)), record
     except (ObjectMissing, ReleaseCorrupt):
         return None
+
+
+def _take_inputs(home: Home, run: str, other: Plan, shards: set[str]) -> tuple[FileEntry, ...]:
+    """Copy the frozen rows of some of the shards: goldens are raw inputs, and only there are those left."""
+    chosen = [shard for shard in other.shards if shard.name in shards]
+    taken = []
+    for shard in (chosen[place] for place in spread(len(chosen), SHARDS_SAMPLED)):
+        key = home.run_key(run, "frozen", f"{other.run}-{shard.name}.arrow")
+        with contextlib.suppress(ObjectMissing):
+            copy(home.store, home.key(shard.file.path), key)
+            taken.append(shard.file.model_copy(update={"path": relative(key, home.pipeline)}))
+    return tuple(taken)

@@ -31,7 +31,7 @@ from embedmill.release.segments import (
     needs_compaction,
     read_commits,
 )
-from embedmill.spec.documents import Content, FileEntry, Plan, now
+from embedmill.spec.documents import Content, FileEntry, Plan, distinct_profiles, now
 from embedmill.store import copy, join_key
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Reason
@@ -221,8 +221,7 @@ def _content(
     compacted: bool,
 ) -> Content:
     tally = items.tally
-    made = [commit.profile for commit in commits] + [each for s in plan.salvaged for each in s.profiles]
-    profiles = {profile.model_dump_json(): profile for profile in made}
+    profiles = [commit.profile for commit in commits] + [each for s in plan.salvaged for each in s.profiles]
     return Content(
         release=plan.run,
         pipeline=plan.pipeline,
@@ -238,7 +237,7 @@ def _content(
         model=plan.model,
         goldens=tuple(goldens),
         quarantine=items.quarantine,
-        profiles=tuple(profiles[key] for key in sorted(profiles)),
+        profiles=distinct_profiles(profiles),
         counts=plan.items,
         embedded=tally.embedded,
         reused=tally.reused,

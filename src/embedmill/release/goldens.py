@@ -16,6 +16,7 @@ import pyarrow as pa
 from embedmill.catalog import ImageSource
 from embedmill.catalog.frozen import with_images
 from embedmill.digest import digests_from_arrow, digests_to_arrow
+from embedmill.errors import ReleaseCorrupt
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.inputs import render
 from embedmill.release.layout import Home, new_attempt
@@ -44,12 +45,13 @@ def make_goldens(
     kept = (
         _carried(base, table, wanted) if base and base.content.encoder_digest == plan.encoder_digest else []
     )
-    missing = max(wanted - sum(map(len, kept)), wanted // 8)
+    missing = max(wanted - sum(map(len, kept)), -(-wanted // 8))
     new = _sampled(home, plan, package, table, missing)
-    kept = [rows for rows in kept if not new or rows.schema == new[0].schema]  # column types may have changed
-    if not any(map(len, [*kept, *new])):
+    newest = (new or kept)[:1]  # column types may have changed since the base
+    alike = [rows for rows in [*kept, *new] if rows.schema == newest[0].schema]
+    if not any(map(len, alike)):
         return []
-    rows = pa.concat_tables([*kept, *new])
+    rows = pa.concat_tables(alike)
     tables = {"item": rows} | _queries(package, rows.slice(0, wanted))
     return [_keep(candidate, name, golden, scratch) for name, golden in tables.items()]
 
@@ -82,14 +84,13 @@ def _carried(base: Release, table: VectorTable, wanted: int) -> list[pa.Table]:
 def _sampled(
     home: Home, plan: Plan, package: ModelPackage, table: VectorTable, wanted: int
 ) -> list[pa.Table]:
-    """A stratified sample of the run's own rows, from shards spread over the whole plan."""
+    """A stratified sample of the run's own and salvaged rows, from shards spread over the whole plan."""
     inputs = package.inputs("item")
     source = ImageSource(plan.pipeline.catalog, root=Path(plan.root), store=home.store)
-    chosen = [plan.shards[i] for i in _spread(len(plan.shards), SHARDS_SAMPLED)]
-    quota = -(-wanted // max(1, len(chosen)))
+    inputs_of = _frozen(home, plan)
+    quota = -(-wanted // max(1, len(inputs_of)))
     tables = []
-    for shard in chosen:
-        frozen = read_goldens(home.verified(home.key(shard.file.path), shard.file))
+    for frozen in map(read_goldens, inputs_of):
         batch = frozen.take(pa.array(_stratified(frozen, quota))).combine_chunks().to_batches()[0]
         rows, rejected = with_images(batch, inputs.image_fields, source)
         located = table.locate(_prints(rows))
@@ -102,6 +103,20 @@ def _sampled(
     return tables
 
 
+def _frozen(home: Home, plan: Plan) -> list[Path]:
+    """Files of frozen rows, at most SHARDS_SAMPLED; salvaged ones are left out where they are damaged."""
+    own = [(shard.file, False) for shard in plan.shards]
+    both = own + [(entry, True) for salvaged in plan.salvaged for entry in salvaged.frozen]
+    files = []
+    for entry, dispensable in (both[place] for place in spread(len(both), SHARDS_SAMPLED)):
+        try:
+            files.append(home.verified(home.key(entry.path), entry))
+        except ReleaseCorrupt:
+            if not dispensable:
+                raise
+    return files
+
+
 def _stratified(rows: pa.Table, quota: int) -> Rows:
     """A quarter shortest, a quarter longest, the rest evenly spaced; ascending, distinct."""
     lengths = np.zeros(len(rows), dtype=np.int64)
@@ -112,10 +127,10 @@ def _stratified(rows: pa.Table, quota: int) -> Rows:
     order, extreme = np.argsort(lengths, kind="stable"), quota // 4
     ends = np.union1d(order[:extreme], order[len(order) - extreme :])
     others = np.setdiff1d(order, ends)
-    return np.union1d(ends, others[_spread(len(others), quota - len(ends))]).astype(np.int64)
+    return np.union1d(ends, others[spread(len(others), quota - len(ends))]).astype(np.int64)
 
 
-def _spread(n: int, wanted: int) -> Rows:
+def spread(n: int, wanted: int) -> Rows:
     """At most `wanted` of 0..n-1, evenly spaced."""
     return (
         np.unique(np.linspace(0, n - 1, num=min(n, wanted)).astype(np.int64))

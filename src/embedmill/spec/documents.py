@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, Self
 
@@ -136,14 +137,22 @@ class Profile(Part):
     libraries: dict[str, str]
 
 
+def distinct_profiles(profiles: Iterable[Profile]) -> tuple[Profile, ...]:
+    """Each profile once, in an order that does not depend on theirs."""
+    found = {profile.model_dump_json(): profile for profile in profiles}
+    return tuple(found[key] for key in sorted(found))
+
+
 class Salvaged(Part):
     """Vectors that another run computed and never published; copied, so that nothing rests on that run.
 
-    `parts` lie in the release's own folder, ascending in fingerprints.
+    `parts` lie in the release's own folder, ascending in fingerprints; `frozen` has inputs of some of their
+    rows, to make goldens of.
     """
 
     run: str
     parts: tuple[FileEntry, ...]
+    frozen: tuple[FileEntry, ...]
     profiles: tuple[Profile, ...]
 
 
