@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 from embedmill.engines import LocalEngine
@@ -86,7 +85,7 @@ def _watch(
                 f"run {plan.run}: all workers stopped; {_ending(states[-1])}",
                 hint="`embedmill resume` goes on",
             )
-        time.sleep(POLL_S)
+        home.world.sleep(POLL_S)
 
 
 def _lost(states: Sequence[WorkerState]) -> list[WorkerState]:

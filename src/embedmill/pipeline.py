@@ -8,7 +8,6 @@ repeat, and finds what earlier tries left: so a run that died anywhere is finish
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -181,7 +180,7 @@ class Pipeline:
             Held: A rollback set a hold.
             PublishLost: Others were faster, time and again.
         """
-        started = time.monotonic()
+        started = self.home.world.monotonic()
         given_up: dict[str, str] = {}
         while True:
             planned = self.plan(on_progress, given_up=given_up)
@@ -193,7 +192,7 @@ class Pipeline:
                 if len(given_up) == PLANS:
                     raise
                 continue
-            return report.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+            return report.model_copy(update={"seconds": round(self.home.world.monotonic() - started, 3)})
 
     def cancel(self, run: str | None = None) -> Terminal:
         """Close the run with this name, or the newest open one; its workers stop after their shard.
@@ -232,7 +231,7 @@ class PlannedRun:
 
     def run(self, *, accept: Collection[str] = (), on_progress: OnProgress = silent) -> RunReport:
         """All stages that are left: work, index, check, publish."""
-        started = time.monotonic()
+        started = self.home.world.monotonic()
         self.work(on_progress)
         content = self.index(on_progress)
         gates = self.check(accept)
@@ -251,7 +250,7 @@ class PlannedRun:
             quarantined=content.quarantined,
             compacted=content.compacted,
             resumed=self.resumed,
-            seconds=round(time.monotonic() - started, 3),
+            seconds=round(self.home.world.monotonic() - started, 3),
         )
 
     def work(self, on_progress: OnProgress = silent) -> None:

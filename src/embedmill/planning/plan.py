@@ -20,7 +20,7 @@ from embedmill.planning.join import Join, join_ids, spill_base
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import Scan, Scanner
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
-from embedmill.release.layout import PLAN, Home, new_run_name
+from embedmill.release.layout import PLAN, Home
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.spec import GateLimits
 from embedmill.spec.documents import (
@@ -30,7 +30,6 @@ from embedmill.spec.documents import (
     ReleaseName,
     ShardPlan,
     canonical_json,
-    now,
     sha256,
 )
 from embedmill.store import copy
@@ -70,7 +69,7 @@ class Planner:
             SpecError: A column has a name that results need.
         """
         self._check_names()
-        reader, run = self.reader(), new_run_name()
+        reader, run = self.reader(), self.home.new_run()
         alike = [other for other in others if other.encoder_digest == self.package.encoder_digest()]
         salvage = Salvage.collect(self.home, run, alike)
         with scratch_folder() as scratch:
@@ -185,7 +184,7 @@ class Planner:
             run=run,
             pipeline=self.spec,
             root=str(self.root),
-            created=now(),
+            created=self.home.now(),
             base=self.base_name,
             catalog_digest=self.catalog_digest(reader),
             model=self._keep_model(run),

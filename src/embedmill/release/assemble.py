@@ -19,7 +19,7 @@ from embedmill.errors import AccountingError, ReleaseCorrupt
 from embedmill.release.goldens import make_goldens
 from embedmill.release.integrity import content_files
 from embedmill.release.items import ID, is_embedded, item_fingerprints, read_items
-from embedmill.release.layout import CONTENT, Home, new_attempt
+from embedmill.release.layout import CONTENT, Home
 from embedmill.release.publish import abandon
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.release.runs import check_open
@@ -31,7 +31,7 @@ from embedmill.release.segments import (
     needs_compaction,
     read_commits,
 )
-from embedmill.spec.documents import Content, FileEntry, Plan, distinct_profiles, now
+from embedmill.spec.documents import Content, FileEntry, Plan, distinct_profiles
 from embedmill.store import copy, join_key
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Reason
@@ -134,7 +134,7 @@ class _Items:
         self.live: Mask = np.zeros(len(self.table), dtype=np.bool_)
         own = [segment.rows for segment in candidate.segments if segment.name == plan.run]
         self.first_own = len(self.table) - sum(own)
-        self.attempt = new_attempt()
+        self.attempt = home.new_attempt()
         self.tally = Tally()
         self.entries: list[FileEntry] = []
         self.tally.content.update(plan.encoder_digest.encode())
@@ -225,7 +225,7 @@ def _content(
     return Content(
         release=plan.run,
         pipeline=plan.pipeline,
-        created=now(),
+        created=items.home.now(),
         base=plan.base,
         package_digest=plan.package_digest,
         encoder_digest=plan.encoder_digest,

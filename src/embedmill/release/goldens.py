@@ -19,7 +19,7 @@ from embedmill.digest import digests_from_arrow, digests_to_arrow
 from embedmill.errors import ReleaseCorrupt
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.inputs import render
-from embedmill.release.layout import Home, new_attempt
+from embedmill.release.layout import Home
 from embedmill.store import join_key
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _keep(candidate: Candidate, encoder: str, rows: pa.Table, scratch: Path) -> 
     file = scratch / "goldens.arrow"
     with pa.ipc.new_file(str(file), rows.schema) as writer:
         writer.write_table(rows)
-    key = join_key(candidate.prefix, "goldens", f"{encoder}.{new_attempt()}.arrow")
+    key = join_key(candidate.prefix, "goldens", f"{encoder}.{candidate.home.new_attempt()}.arrow")
     return candidate.home.keep(key, file, relative_to=candidate.prefix, rows=len(rows))
 
 

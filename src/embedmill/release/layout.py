@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.errors import ObjectExists, ObjectMissing, ReleaseCorrupt
-from embedmill.spec.documents import Document, FileEntry, sha256
+from embedmill.spec.documents import Document, FileEntry, sha256, written
 from embedmill.store import LocalPaths, Store, cache_folder, download, fetch, join_key, open_store
 from embedmill.store.hashing import file_sha256
+from embedmill.world import WORLD, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,27 +29,30 @@ PLAN, TERMINAL, CONTENT, GATES, MANIFEST, REPORT = (
 )
 
 
-def new_run_name() -> str:
-    """A name that sorts by time and does not collide, such as `20260131T235959-3f9c`."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-
-
-def new_attempt() -> str:
-    """A name that no other attempt has."""
-    return secrets.token_hex(6)
-
-
 @dataclass(frozen=True)
 class Home:
     """One pipeline's folder in a store."""
 
     store: Store
     pipeline: str
+    world: World = WORLD
 
     @property
     def url(self) -> str:
         """The folder's URL."""
         return f"{self.store.url.rstrip('/')}/{self.pipeline}"
+
+    def new_run(self) -> str:
+        """A name that sorts by time and does not collide, such as `20260131T235959-3f9c`."""
+        return f"{self.world.now():%Y%m%dT%H%M%S}-{self.world.token(2)}"
+
+    def new_attempt(self) -> str:
+        """A name that no other attempt has."""
+        return self.world.token(6)
+
+    def now(self) -> str:
+        """The time, as documents write it."""
+        return written(self.world.now())
 
     def run_key(self, run: str, *parts: str) -> str:
         """A key in a run's folder."""

@@ -6,13 +6,21 @@ parent's digest, so that one cannot be exchanged unnoticed.
 
 from __future__ import annotations
 
-import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from embedmill.errors import ObjectExists, ObjectMissing, PublishLost, ReleaseMissing, StoreError
+from embedmill.errors import (
+    ObjectExists,
+    ObjectMissing,
+    PublishLost,
+    PublishUnknown,
+    ReleaseMissing,
+    StoreError,
+    StoreUnavailable,
+)
 from embedmill.release.layout import MANIFEST, Home
-from embedmill.spec.documents import LogEntry, Manifest, ReleaseName, now, sha256
+from embedmill.spec.documents import LogEntry, Manifest, ReleaseName, sha256
 from embedmill.store import join_key
 
 if TYPE_CHECKING:
@@ -119,6 +127,8 @@ def append(
 
     Raises:
         PublishLost: Another writer has taken the number.
+        PublishUnknown: The store gave no answer: the entry may be there, or come yet. Whoever reads the log
+            next sees it, or takes its number.
     """
     manifest = home.read(Manifest, home.release_key(release, MANIFEST))
     entry = LogEntry(
@@ -127,9 +137,9 @@ def append(
         release=release,
         manifest_digest=manifest.digest,
         parent=sha256(history.head.to_bytes()) if history.head else NO_PARENT,
-        transaction=transaction or secrets.token_hex(8),
+        transaction=transaction or home.world.token(8),
         note=note,
-        created=now(),
+        created=home.now(),
     )
     try:
         home.store.put_if_absent(home.log_key(entry.number), entry.to_bytes())
@@ -141,7 +151,14 @@ def append(
                 hint="run again: it plans on top of it",
             ) from None
         entry = there
-    home.store.put(join_key(home.pipeline, "HEAD"), f"{entry.number}\n".encode())
+    except StoreUnavailable as error:
+        raise PublishUnknown(
+            f"log entry {entry.number}: no answer from the store, so release {release} may be live or not: "
+            f"{error.message}",
+            hint="run again: that finds out",
+        ) from error
+    with suppress(StoreError):  # a hint only, and the entry stands
+        home.store.put(join_key(home.pipeline, "HEAD"), f"{entry.number}\n".encode())
     return entry
 
 

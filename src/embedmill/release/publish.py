@@ -8,7 +8,7 @@ from embedmill.errors import Held, PublishLost, ReleaseCorrupt
 from embedmill.release.integrity import content_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
-from embedmill.spec.documents import Content, FileEntry, Manifest, Terminal, now, sha256
+from embedmill.spec.documents import Content, FileEntry, Manifest, Terminal, sha256
 
 if TYPE_CHECKING:
     from embedmill.spec.documents import LogEntry, Plan
@@ -41,7 +41,11 @@ def publish(home: Home, plan: Plan, content: Content) -> LogEntry:
     terminal = home.create(
         home.run_key(plan.run, TERMINAL),
         Terminal(
-            run=plan.run, outcome="publish", number=history.next_number, why="gates passed", created=now()
+            run=plan.run,
+            outcome="publish",
+            number=history.next_number,
+            why="gates passed",
+            created=home.now(),
         ),
     )
     if terminal.number != history.next_number:
@@ -70,14 +74,14 @@ def seal(home: Home, content: Content) -> Manifest:
         elif not home.exists(key) or home.store.head(key).size_bytes != entry.size_bytes:
             raise ReleaseCorrupt(f"{key}: is not the file that was carried over")
     manifest = Manifest(
-        release=content.release, content_digest=content.content_digest, files=tuple(files), created=now()
+        release=content.release, content_digest=content.content_digest, files=tuple(files), created=home.now()
     )
     return home.create(home.release_key(content.release, MANIFEST), manifest.sealed())
 
 
 def abandon(home: Home, run: str, why: str) -> Terminal:
     """Close a run that will not be published; returns how it was closed, which may have been before."""
-    terminal = Terminal(run=run, outcome="abandon", number=None, why=why, created=now())
+    terminal = Terminal(run=run, outcome="abandon", number=None, why=why, created=home.now())
     return home.create(home.run_key(run, TERMINAL), terminal)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from embedmill.errors import ShardsMissing
 from embedmill.index import HnswIndex
-from embedmill.release.layout import Home, new_attempt, relative
+from embedmill.release.layout import Home, relative
 from embedmill.release.vectors import VectorPart, VectorTable, write_vectors
 from embedmill.spec.documents import CommitRecord, Content, FileEntry, Plan, Segment
 from embedmill.store import copy, fetch, join_key
@@ -116,7 +116,7 @@ def needs_compaction(segments: Sequence[Segment], limit: float) -> bool:
 def compact(candidate: Candidate, live: Mask, scratch: Path) -> Candidate:
     """One new segment of all live rows, in fingerprint order; vectors are moved, never computed."""
     name, entries = f"{candidate.release}-compacted", []
-    attempt = new_attempt()
+    attempt = candidate.home.new_attempt()
     for number, (prints, vectors) in enumerate(_merged(candidate.table(), live)):
         file = scratch / f"compact-{number:05d}.arrow"
         write_vectors(file, prints, vectors)
@@ -157,7 +157,7 @@ def _indexed(
 ) -> Segment:
     file = scratch / "index.faiss"
     HnswIndex.build((part.vectors_ND for part in candidate.parts(segment)), dimension, spec.index).save(file)
-    key = join_key(candidate.prefix, "index", f"{segment.name}.{new_attempt()}.faiss")
+    key = join_key(candidate.prefix, "index", f"{segment.name}.{candidate.home.new_attempt()}.faiss")
     entry: FileEntry = candidate.home.keep(key, file, relative_to=candidate.prefix)
     file.unlink()
     return segment.model_copy(update={"index": entry})

@@ -20,9 +20,14 @@ from embedmill.errors import StoreError
 from embedmill.spec.pipeline import PipelineSpec
 
 
+def written(moment: datetime) -> str:
+    """A moment in UTC, as documents write it."""
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def now() -> str:
-    """The time, as documents write it."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    """The present, as documents write it."""
+    return written(datetime.now(UTC))
 
 
 class Part(BaseModel):

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from embedmill.errors import StoreError, Yielded
@@ -25,13 +24,23 @@ TELL_S = 0.5
 class Heartbeat:
     """A thread that beats the held lease and writes `events/<worker>.json`.
 
-    SIGTERM and the parent's end set a flag that stops work between two batches.
+    SIGTERM and the parent's end set a flag that stops work between two batches. Without a thread of its own
+    it beats between two batches only: a simulation has one thread at a time.
     """
 
     def __init__(
-        self, home: Home, run: str, worker: str, parent: int | None, *, beat_s: float = BEAT_S
+        self,
+        home: Home,
+        run: str,
+        worker: str,
+        parent: int | None,
+        *,
+        beat_s: float = BEAT_S,
+        threaded: bool = True,
     ) -> None:
         """Prepare; entering starts the thread and takes SIGTERM."""
+        self._threaded = threaded
+        self._last_beat = home.world.monotonic()
         self._home, self._worker, self._parent, self._beat_s = home, worker, parent, beat_s
         self._key = home.run_key(run, "events", f"{worker}.json")
         self._lease: HeldLease | None = None
@@ -44,14 +53,16 @@ class Heartbeat:
     def __enter__(self) -> Heartbeat:
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGTERM, self._on_signal)
-        self._thread.start()
+        if self._threaded:
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._threaded:
+            self._thread.join()
         if callable(self._previous) or isinstance(self._previous, signal.Handlers):
             signal.signal(signal.SIGTERM, self._previous)
 
@@ -72,6 +83,8 @@ class Heartbeat:
         """Rows were embedded; the place where work can stop between two batches."""
         self._rows_done += rows
         self._shard_done += rows
+        if not self._threaded:
+            self._pulse()
         self.check()
 
     @contextlib.contextmanager
@@ -91,16 +104,19 @@ class Heartbeat:
         self._wanted_back.set()
 
     def _run(self) -> None:
-        last_beat = time.monotonic()
         while not self._stop.wait(TELL_S):
             if self._parent is not None and os.getppid() != self._parent:
                 self._wanted_back.set()
-            lease = self._lease
-            with contextlib.suppress(StoreError):  # telling is not worth failing for; work itself will see
-                self._tell(lease)
-                if lease is not None and time.monotonic() - last_beat >= self._beat_s:
-                    lease.beat()
-                    last_beat = time.monotonic()
+            self._pulse()
+
+    def _pulse(self) -> None:
+        """Tell how far the work is; keep the lease alive where it is time."""
+        lease, monotonic = self._lease, self._home.world.monotonic
+        with contextlib.suppress(StoreError):  # telling is not worth failing for; work itself will see
+            self._tell(lease)
+            if lease is not None and monotonic() - self._last_beat >= self._beat_s:
+                lease.beat()
+                self._last_beat = monotonic()
 
     def _tell(self, lease: HeldLease | None) -> None:
         state = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -72,7 +71,7 @@ class Leases:
         return lease.host == socket.gethostname() and process_start(lease.pid) != lease.process_started
 
     def _expired(self, key: str, etag: str) -> bool:
-        now = time.monotonic()
+        now = self.home.world.monotonic()
         seen, since = self._seen.get(key, ("", now))
         if seen != etag:
             self._seen[key] = (etag, now)

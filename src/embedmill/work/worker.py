@@ -5,7 +5,6 @@ Everything comes from the store and goes there: a loop may start late, stop earl
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,11 +18,11 @@ from embedmill.catalog.frozen import with_images
 from embedmill.digest import digests_from_arrow
 from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClosed
 from embedmill.model import Encoder, ModelPackage
-from embedmill.release.layout import PLAN, Home, new_attempt
+from embedmill.release.layout import PLAN, Home
 from embedmill.release.publish import abandon
 from embedmill.release.runs import check_open
 from embedmill.release.vectors import write_vectors
-from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ShardPlan, now
+from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ShardPlan
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Encoded, Rejection
 from embedmill.work.heartbeat import Heartbeat
@@ -39,12 +38,16 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """How one loop runs. `parent` is the pid whose end ends the loop; None: none."""
+    """How one loop runs. `parent` is the pid whose end ends the loop; None: none.
+
+    Without `heartbeat_thread` leases beat between two batches only.
+    """
 
     worker: str
     device: str = "cpu"
     threads: int = 1
     parent: int | None = None
+    heartbeat_thread: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
     plan = home.read(Plan, home.run_key(run, PLAN))
     if not plan.shards:
         return WorkDone(0, 0, 0)
-    with scratch_folder() as scratch, Heartbeat(home, run, options.worker, options.parent) as heart:
+    heartbeat = Heartbeat(home, run, options.worker, options.parent, threaded=options.heartbeat_thread)
+    with scratch_folder() as scratch, heartbeat as heart:
         loop = _Loop(home, plan, _load_encoder(home, plan, options, scratch), options, heart, scratch)
         return loop.run()
 
@@ -127,7 +131,7 @@ class _Loop:
                     claimed = True
                     yield shard, lease
             if open_shards and not claimed:
-                time.sleep(POLL_S)
+                self.home.world.sleep(POLL_S)
 
     def _committed(self) -> set[str]:
         folder = self.home.run_key(self.plan.run, "commits")
@@ -142,7 +146,7 @@ class _Loop:
 
     def _attempt(self, shard: ShardPlan) -> CommitRecord | None:
         """One try at a shard; None if another attempt was committed first."""
-        started, attempt = time.monotonic(), new_attempt()
+        started, attempt = self.home.world.monotonic(), self.home.new_attempt()
         rows = self._read(shard)
         fingerprints = digests_from_arrow(rows.column("_fingerprint"))
         encoded = self._encode(rows)
@@ -156,8 +160,8 @@ class _Loop:
             rejected=self._keep_rejected(shard, attempt, fingerprints, encoded.rejected),
             profile=self.encoder.profile,
             rows=len(rows),
-            seconds=round(time.monotonic() - started, 3),
-            created=now(),
+            seconds=round(self.home.world.monotonic() - started, 3),
+            created=self.home.now(),
         )
         key = self.home.run_key(self.plan.run, "commits", f"{shard.name}.json")
         winner = self.home.create(key, record)
