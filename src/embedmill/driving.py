@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from embedmill.engines import LocalEngine
 from embedmill.errors import WorkerFailed, Yielded
 from embedmill.release.runs import Rejections, WorkState, check_open, work_state
 from embedmill.types import Placement, Progress, WorkerState
@@ -25,9 +24,14 @@ YIELDED = 75
 
 
 def drive(
-    home: Home, plan: Plan, spec: WorkSpec, run_url: str, on_progress: Callable[[Progress], None]
+    home: Home,
+    plan: Plan,
+    spec: WorkSpec,
+    engine: Engine,
+    run_url: str,
+    on_progress: Callable[[Progress], None],
 ) -> None:
-    """Place loops on the plan's engine, as many as `spec` says, until every shard is committed.
+    """Place loops on an engine, as many as `spec` says, until every shard is committed.
 
     Raises:
         RunClosed: Somebody gave the run up.
@@ -43,7 +47,6 @@ def drive(
     tell(state)
     if state.complete:
         return
-    engine = LocalEngine()
     try:
         _watch(home, plan, spec, engine, run_url, tell)
     finally:

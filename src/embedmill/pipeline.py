@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from embedmill.driving import drive
+from embedmill.engines import Engine, LocalEngine
 from embedmill.errors import (
     AccountingError,
     GateFailed,
@@ -81,6 +82,10 @@ class Pipeline:
     def package(self) -> ModelPackage:
         """The model package that the spec names."""
         return ModelPackage.open(self.root / self.spec.model)
+
+    def engine(self) -> Engine:
+        """A new one of the kind that the spec names."""
+        return LocalEngine()
 
     def live(self) -> Release | None:
         """The live release, or None before the first."""
@@ -255,7 +260,8 @@ class PlannedRun:
 
     def work(self, on_progress: OnProgress = silent) -> None:
         """Start worker loops on the engine and wait until every shard has a commit record."""
-        drive(self.home, self.plan, self.pipeline.spec.work, self.url, on_progress)
+        pipeline = self.pipeline
+        drive(self.home, self.plan, pipeline.spec.work, pipeline.engine(), self.url, on_progress)
 
     def index(self, on_progress: OnProgress = silent) -> Content:
         """Join items and vectors into a candidate, compact and index its segments."""
