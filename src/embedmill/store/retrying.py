@@ -79,17 +79,18 @@ class RetryingStore(Store):
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects below `prefix`, each once: after a failure it starts anew behind the last one."""
-        last = ""
+        last = behind = ""
         tries = _Tries(self, prefix)
         while True:
             try:
                 for info in self.inner.list(prefix):
-                    if info.key > last:
+                    if info.key > behind:
                         last = info.key
                         tries = _Tries(self, prefix)
                         yield info
             except StoreUnavailable as error:
                 tries.wait(error)
+                behind = last
             else:
                 self.budget.earn()
                 return
