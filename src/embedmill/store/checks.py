@@ -25,8 +25,8 @@ from embedmill.store.scratch import scratch_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LARGE_BYTES = 9 << 20
-"""Beyond the size from which clients send a file in parts."""
+LARGE_BYTES = 17 << 20
+"""Beyond the size from which files are sent in parts."""
 LISTED = 24
 COPIERS = 8
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-Verb: TypeAlias = Literal["get", "head", "list", "put", "put_if_absent", "delete", "copy_if_absent", "path"]
+Verb: TypeAlias = Literal[
+    "get", "head", "list", "put", "put_if_absent", "delete", "copy_if_absent", "path", "download"
+]
 
 
 @dataclass(frozen=True)

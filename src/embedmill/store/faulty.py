@@ -17,7 +17,16 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from embedmill.errors import StoreError, StoreFull, StoreUnavailable
-from embedmill.store.base import Body, Copies, LocalPaths, ObjectInfo, Store, checked_key, read_body
+from embedmill.store.base import (
+    Body,
+    Copies,
+    Downloads,
+    LocalPaths,
+    ObjectInfo,
+    Store,
+    checked_key,
+    read_body,
+)
 from embedmill.store.faults import (
     AnswerLost,
     Call,
@@ -121,11 +130,13 @@ class FaultyStore(Store):
         self._sleep = sleep
         self._numbers = itertools.count(1)
         self._dead = False
-        # As attributes, so that isinstance(store, Copies) tells the truth. Further powers go here.
+        # As attributes, so that isinstance(store, Copies) tells the truth.
         if isinstance(inner, Copies):
             self.copy_if_absent = self._copier(inner)
         if isinstance(inner, LocalPaths):
             self.path = self._pather(inner)
+        if isinstance(inner, Downloads):
+            self.download = self._downloader(inner)
 
     def get(self, key: str) -> bytes:
         """Bytes of the object."""
@@ -180,6 +191,13 @@ class FaultyStore(Store):
             return self._do("path", key, lambda: inner.path(key))
 
         return path
+
+    def _downloader(self, inner: Downloads) -> Callable[[str, Path], ObjectInfo]:
+        def download(key: str, file: Path) -> ObjectInfo:
+            """Write the object to a new file; it is there, too, where the answer is lost."""
+            return self._do("download", key, lambda: inner.download(key, file))
+
+        return download
 
     def _do(
         self,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from embedmill.errors import SpecError, StoreDenied, StoreError, StoreFull, StoreUnavailable, StoreUnfit
 from embedmill.spec.documents import now, sha256
 from embedmill.spec.reports import ProbeFinding, ProbeReport
+from embedmill.store import cache_folder
 from embedmill.store.checks import CHECKS, Broken, Ground
-from embedmill.store.opening import cache_folder
 from embedmill.store.retrying import RetryingStore
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from embedmill.errors import (
     StoreError,
     StoreUnavailable,
 )
-from embedmill.store.base import Body, Copies, LocalPaths, ObjectInfo, Store
+from embedmill.store.base import Body, Copies, Downloads, LocalPaths, ObjectInfo, Store
 from embedmill.store.budget import RetryBudget, RetryPolicy
 from embedmill.store.sameness import etag_if_same, same_objects
 
@@ -60,11 +60,13 @@ class RetryingStore(Store):
         self.clock = clock
         self.random = random
         self.budget = RetryBudget(policy, clock)
-        # As attributes, so that isinstance(store, Copies) tells the truth. Further powers go here.
+        # As attributes, so that isinstance(store, Copies) tells the truth.
         if isinstance(inner, Copies):
             self.copy_if_absent = self._copier(inner)
         if isinstance(inner, LocalPaths):
             self.path = self._pather(inner)
+        if isinstance(inner, Downloads):
+            self.download = self._downloader(inner)
 
     def __repr__(self) -> str:
         return f"RetryingStore({self.inner!r})"
@@ -202,6 +204,23 @@ class RetryingStore(Store):
             return self._repeat(key, lambda: inner.path(key))
 
         return path
+
+    def _downloader(self, inner: Downloads) -> Callable[[str, Path], ObjectInfo]:
+        def download(key: str, file: Path) -> ObjectInfo:
+            """Write the object to a new file."""
+            there_before = file.exists()
+
+            def attempt() -> ObjectInfo:
+                try:
+                    return inner.download(key, file)
+                except StoreUnavailable:
+                    if not there_before:
+                        file.unlink(missing_ok=True)
+                    raise
+
+            return self._repeat(key, attempt)
+
+        return download
 
     def _repeat(
         self,

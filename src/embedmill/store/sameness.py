@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from embedmill.errors import StoreUnavailable
-from embedmill.store.base import Body, LocalPaths, Store
+from embedmill.errors import PreconditionFailed, StoreUnavailable
+from embedmill.store.base import Body, Downloads, LocalPaths, Store
 from embedmill.store.hashing import file_sha256
 from embedmill.store.local import translated
+from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,9 +48,16 @@ def same_objects(store: Store, one: str, other: str) -> bool:
 
 
 def object_sha256(store: Store, key: str) -> str:
-    """SHA-256 of an object's bytes, in hex; a file is hashed where it lies."""
+    """SHA-256 of an object's bytes, in hex. A large one is not read into memory, if the store can help it.
+
+    Raises:
+        ObjectMissing: There is no object.
+        StoreUnavailable: It was replaced meanwhile.
+    """
     if isinstance(store, LocalPaths):
-        return _local_sha256(store.path(key), key)
+        return _file_sha256(store.path(key), key)
+    if isinstance(store, Downloads):
+        return _downloaded_sha256(store, key)
     return hashlib.sha256(store.get(key)).hexdigest()
 
 
@@ -61,8 +69,18 @@ def _same(store: Store, key: str, body: Body) -> bool:
     return object_sha256(store, key) == ours
 
 
-def _local_sha256(file: Path, key: str) -> str:
+def _file_sha256(file: Path, key: str) -> str:
     with translated(key):
+        return file_sha256(file)
+
+
+def _downloaded_sha256(store: Downloads, key: str) -> str:
+    with scratch_folder() as folder:
+        file = folder / "object"
+        try:
+            store.download(key, file)
+        except PreconditionFailed as error:
+            raise StoreUnavailable(error.message) from error
         return file_sha256(file)
 
 
