@@ -32,10 +32,7 @@ def check(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Find out whether a store does what releases rest on: creates once, keeps bytes, shows the newest.
-
-    Writes below a random prefix and removes it again. Ends with 1 where the store is not fit.
-    """
+    """Find out whether a store does what releases rest on: creates once, keeps bytes, shows the newest."""
     from embedmill.store import open_store
     from embedmill.store.probe import forget_fit, probe, raise_unfit
 
