@@ -6,13 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.stores import troubled
 
 from embedmill.store import Store, open_store
+from embedmill.store.faulty import FaultyStore
 from embedmill.store.local import LocalStore
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda folder: open_store(f"memory://{folder.name}"),
     "local": lambda folder: LocalStore(folder / "store"),
+    "faulty": lambda folder: FaultyStore(open_store(f"memory://{folder.name}")),
+    "retrying": lambda folder: troubled(open_store(f"memory://{folder.name}")),
 }
 
 

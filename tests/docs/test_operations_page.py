@@ -21,6 +21,7 @@ from embedmill.cli.pipelines import WITH_QUARANTINE
 from embedmill.engines.local import GRACE_S
 from embedmill.errors import EmbedmillError
 from embedmill.release.admin import rollback
+from embedmill.store.checks import CHECKS, LARGE_BYTES
 from embedmill.work.leases import EXPIRY_S
 
 PAGE = "operations.md"
@@ -43,6 +44,13 @@ def test_waiting_times_are_those_of_the_code() -> None:
     words = " ".join(text_of(PAGE).split())
     assert f"killed after {GRACE_S:.0f} s" in words
     assert f"loses its shard after {EXPIRY_S:.0f} seconds" in words
+
+
+def test_every_check_of_a_store_is_explained() -> None:
+    assert [check for check, _ in table(PAGE, "Is the store fit?")] == list(CHECKS)
+    words = " ".join(text_of(PAGE).split())
+    assert f"a file of {LARGE_BYTES >> 20} MiB" in words
+    assert f"sends {2 * LARGE_BYTES >> 20} MiB" in words
 
 
 def with_settings(**settings: object) -> Command:
@@ -110,6 +118,10 @@ def after_it_was_cancelled(mill: Mill, terminal: Terminal) -> Said:
     return terminal("publish", mill.root / "pipeline.yaml", "--run", first.plan.run)
 
 
+def with_two_stores_that_are_not_one(mill: Mill, terminal: Terminal) -> Said:
+    return terminal("store", "check", mill.root / "one", mill.root / "other")
+
+
 CAUSES: list[tuple[str, Command]] = [
     ("unknown key", with_settings(stor="x")),
     ("matches no file", with_settings(catalog={"source": "nope/*.parquet", "id": "sku"})),
@@ -121,12 +133,13 @@ CAUSES: list[tuple[str, Command]] = [
     ("no space left", without_space),
     ("its bytes are not those", with_damage),
     ("was closed", after_it_was_cancelled),
+    ("not fit for releases", with_two_stores_that_are_not_one),
 ]
 ROWS = table(PAGE, "Messages")
 
 
 def test_every_message_of_the_table_is_produced() -> None:
-    assert len(ROWS) == len(CAUSES) == 10
+    assert len(ROWS) == len(CAUSES) == 11
     for (message, *_), (words, _) in zip(ROWS, CAUSES, strict=True):
         assert words in message
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedmill.cli import diagnosis, models, pipelines, releases, schemas, searching, stages, starting
+from embedmill.cli import diagnosis, models, pipelines, releases, schemas, searching, stages, starting, stores
 from embedmill.cli.failures import Root, report
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ for group in (starting, pipelines, searching, stages, schemas, diagnosis):
     group.register(app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)
 app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
+app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)
 
 
 def _version(asked: bool) -> None:

@@ -323,3 +323,22 @@ class DoctorReport(Document):
 
     ok: bool
     findings: tuple[Finding, ...]
+
+
+class ProbeFinding(Part):
+    """One thing that was asked of a store."""
+
+    check: str
+    passed: bool
+    found: str
+
+
+class ProbeReport(Document):
+    """`store check`; `urls` are the doors of one store."""
+
+    SCHEMA: ClassVar[str] = "store-check/1"
+
+    urls: tuple[str, ...]
+    fit: bool
+    findings: tuple[ProbeFinding, ...]
+    seconds: float

@@ -109,6 +109,20 @@ class Copies(Protocol):
         ...
 
 
+@runtime_checkable
+class Downloads(Protocol):
+    """A store that writes objects to local files in bounded memory."""
+
+    def download(self, key: str, file: Path) -> ObjectInfo:
+        """Write the bytes of one version of the object to `file`, which must not exist; what was written.
+
+        Raises:
+            ObjectMissing: There is none.
+            PreconditionFailed: It was replaced meanwhile; `file` is of no use.
+        """
+        ...
+
+
 def checked_key(key: str) -> str:
     """The key, if it is one.
 
