@@ -32,6 +32,8 @@ def list_releases(home: Home) -> list[ListedRelease]:
             items=item_count(home.read(Content, home.release_key(found.release, CONTENT))),
             created=created[found.number],
             live=found == history.live,
+            pinned=found.release in history.pinned,
+            hold=history.hold is not None and found == history.live,
         )
         for found in history.published()
     ]
