@@ -21,6 +21,7 @@ from embedmill.errors import (
     PublishError,
     PublishLost,
     ReleaseCorrupt,
+    StoreError,
 )
 from embedmill.release.integrity import parse_manifest
 from embedmill.release.layout import CONTENT, MANIFEST, PLAN, TERMINAL, Home
@@ -29,6 +30,7 @@ from embedmill.spec.documents import FileEntry, Manifest, sha256
 from embedmill.spec.upkeep import CopyReport
 from embedmill.store import LocalPaths
 from embedmill.store.hashing import file_sha256
+from embedmill.store.local import translated
 from embedmill.types import Progress
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def copy_release(
     copying = _Copying(home, target, manifest, on_progress)
     try:
         copying.all_files()
-    except ReleaseCorrupt:
+    except (ReleaseCorrupt, StoreError):
         read_history(home).find(found.release)  # what is gone because it was retired just now is not damaged
         raise
     _create_manifest(target, found.release, data)
@@ -127,10 +129,11 @@ class _Copying:
 def _verified(home: Home, key: str, entry: FileEntry) -> Body:
     """The object as a body, once its bytes are found to be those of the manifest."""
     try:
-        body: Body = home.store.path(key) if isinstance(home.store, LocalPaths) else home.store.get(key)
+        with translated(key):
+            body: Body = home.store.path(key) if isinstance(home.store, LocalPaths) else home.store.get(key)
+            digest = sha256(body) if isinstance(body, bytes) else file_sha256(body)
     except ObjectMissing:
         raise ReleaseCorrupt(f"{home.store.url}/{key}: is missing") from None
-    digest = sha256(body) if isinstance(body, bytes) else file_sha256(body)
     if digest != entry.sha256:
         raise ReleaseCorrupt(f"{home.store.url}/{key}: its bytes are not those that were published")
     return body
