@@ -27,6 +27,7 @@ from embedmill import Release
 from embedmill.errors import PublishLost, ReleaseCorrupt, ReleaseMissing
 from embedmill.release.admin import rollback, verify
 from embedmill.release.collect import Policy, collect
+from embedmill.release.describe import list_releases
 from embedmill.release.layout import MANIFEST, PLAN, TERMINAL
 from embedmill.release.log import read_history
 from embedmill.release.reader import open_release
@@ -101,6 +102,17 @@ def test_a_run_that_closes_while_the_collector_looks_keeps_its_number(mill: Mill
     assert planned.publish().number == 3
 
 
+def test_a_stale_run_that_closes_for_publishing_first_is_left_to_it(mill: Mill) -> None:
+    planned, home = mill.checked(items(8)), mill.home
+    terminal, ending = home.run_key(planned.plan.run, TERMINAL), publishing(planned.plan.run, 1)
+    faster = at_creation_of(TERMINAL, lambda: home.create(terminal, ending))
+    report = collect(watched(home, before=faster), NEWEST, clock=in_days(8))
+    assert (report.abandoned, report.deleted) == ((), ())
+    assert [each.why for each in report.left] == ["is being published"]
+    assert planned.publish().number == 1
+    verify(home, "1")
+
+
 def test_a_run_that_died_while_publishing_does_not_stop_collecting_for_ever(mill: Mill) -> None:
     publish_many(mill, 2)
     planned, home = mill.checked(items(12)), mill.home
@@ -131,7 +143,7 @@ def test_killed_at_any_call_the_next_one_finishes(mill: Mill, moment: str) -> No
     whole = copy_of(home)
     collect(watched(whole, before=lambda *call: calls.append(call)), NEWEST, clock=in_days(8))
     assert len(calls) > 60
-    for number in range(len(calls)):
+    for number in range(moment == "after", len(calls), 2):  # every second one
         killed = copy_of(home)
         with pytest.raises(Crashed):
             collect(watched(killed, **{moment: at_call(number, crash)}), NEWEST, clock=in_days(8))
@@ -163,7 +175,7 @@ def test_who_opens_a_release_while_it_is_deleted_is_told_so(mill: Mill) -> None:
     publish_many(mill, 2)
     home, folder = mill.home, open_release(mill.home, "1").folder
     with pytest.raises(Crashed):
-        collect(watched(home, before=at_call_of("delete", "", crash, number=3)), NEWEST)
+        collect(watched(home, after=at_call_of("delete", MANIFEST, crash)), NEWEST)
     with pytest.raises(ReleaseMissing, match="was retired"):
         open_release(home, "1")
     if isinstance(home.store, LocalStore):
@@ -178,6 +190,13 @@ def test_who_has_a_release_open_goes_on_searching_it(mill: Mill) -> None:
     before = release.search("item 3", k=3)
     collect(mill.home, NEWEST)
     assert release.search("item 3", k=3) == before
+
+
+def test_the_list_leaves_out_what_is_retired_while_it_is_made(mill: Mill) -> None:
+    publish_many(mill, 2)
+    home = mill.home
+    gone = at_call(3, lambda: collect(home, NEWEST))  # the log is read: three gets
+    assert [each.number for each in list_releases(watched(home, before=gone))] == [2]
 
 
 def test_verifying_what_is_retired_meanwhile_does_not_call_it_damaged(mill: Mill) -> None:

@@ -17,8 +17,8 @@ when this one dies anywhere:
 
 A release goes MANIFEST.json first. From then on the folder is no release for anybody who opens it, rather
 than a damaged one; who had it open keeps the files that it has mapped on a local disk, and on other stores
-its download. By name it is refused as soon as its entry is in the log. A run goes plan.json first, so that a late worker
-finds no plan, rather than shards without commit records. Neither the log nor HEAD is touched.
+its download. By name it is refused as soon as its entry is in the log. A run goes plan.json first, so that a
+late worker finds no plan, rather than shards without commit records. No log entry is deleted or rewritten.
 """
 
 from __future__ import annotations
