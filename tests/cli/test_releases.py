@@ -13,7 +13,8 @@ from tests.support.mill import Mill, items
 def test_ls_is_a_plain_list_of_releases(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     first, second = mill.run(items(8)), mill.run(items(9))
     listed = embedmill.json("release", "ls", spec)
-    assert [set(each) for each in listed] == [{"release", "number", "items", "created", "live"}] * 2
+    fields = {"release", "number", "items", "created", "live", "pinned", "hold"}
+    assert [set(each) for each in listed] == [fields] * 2
     assert [(each["release"], each["number"], each["items"], each["live"]) for each in listed] == [
         (first.release, 1, 8, False),
         (second.release, 2, 9, True),

@@ -14,7 +14,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-import embedmill.spec.reports  # noqa: F401 - defines documents
+import embedmill.spec.reports
+import embedmill.spec.upkeep  # noqa: F401 - defines documents
 from embedmill.spec.documents import (
     CommitRecord,
     Content,

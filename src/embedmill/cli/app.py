@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedmill.cli import diagnosis, models, pipelines, releases, schemas, searching, stages, starting, stores
+from embedmill.cli import (
+    diagnosis,
+    models,
+    pipelines,
+    releases,
+    schemas,
+    searching,
+    stages,
+    starting,
+    stores,
+    upkeep,
+)
 from embedmill.cli.failures import Root, report
 
 if TYPE_CHECKING:
@@ -25,6 +36,7 @@ app = typer.Typer(
 
 for group in (starting, pipelines, searching, stages, schemas, diagnosis):
     group.register(app)
+upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)
 app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
 app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)

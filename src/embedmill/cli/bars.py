@@ -10,7 +10,7 @@ from rich.progress import Progress as Display
 from rich.text import Text
 
 from embedmill.cli.output import duration, talk
-from embedmill.cli.progress import announcement
+from embedmill.cli.progress import amount, announcement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ class Bars:
         if name not in self._tasks:
             self.finish()
             self._tasks[name] = self._display.add_task(
-                name, total=progress.total, completed=progress.done, step=step, notes=""
+                name, total=progress.total, completed=progress.done, step=step, notes="", unit=progress.unit
             )
         notes = f"{self._reused:,} reused, {progress.failed:,} failed" if name == "embed" else ""
         self._display.update(
@@ -91,11 +91,12 @@ class _Figures(ProgressColumn):
         took = duration(task.elapsed or 0.0)
         if task.fields["step"]:
             return Text(took if task.finished else f"{task.fields['step']}, {took}", no_wrap=True)
-        total = "" if task.finished or task.total is None else f"/{task.total:,.0f}"
-        words = [f"{task.completed:,.0f}{total}"]
+        unit = task.fields["unit"]
+        total = "" if task.finished or task.total is None else f"/{amount(round(task.total), unit)}"
+        words = [f"{amount(round(task.completed), unit)}{total}"]
         speed = task.finished_speed or task.speed
         if speed:
-            words.append(f"{speed:,.0f}/s")
+            words.append(f"{amount(round(speed), unit)}/s")
         if task.finished:
             words.append(took)
         elif speed and task.remaining is not None:

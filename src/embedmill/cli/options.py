@@ -26,6 +26,9 @@ RunName: TypeAlias = Annotated[
     str | None,
     typer.Option("--run", metavar="NAME", help="A run by its name; the newest open one if absent."),
 ]
+OneRelease: TypeAlias = Annotated[
+    str, typer.Argument(metavar="RELEASE", help="By name or number.", show_default=False)
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Accept: TypeAlias = Annotated[
     list[str] | None,

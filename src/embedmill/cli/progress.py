@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from embedmill.cli.output import duration
+from embedmill.cli.output import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from embedmill.types import Progress
 
 LINE_EVERY_S = 5.0
+BYTES = "bytes"
 
 
 class Reporter(Protocol):
@@ -94,18 +95,24 @@ class Lines:
     def _line(self, progress: Progress, elapsed: float) -> str:
         if progress.unit == "steps":
             return progress.stage
-        count = f"{progress.done:,} {progress.unit}"
+        done = amount(progress.done, progress.unit)
         if progress.total is not None:
-            count = f"{progress.done:,} of {progress.total:,} {progress.unit}"
-        parts = [f"{progress.stage}: {count}"]
+            done = f"{done} of {amount(progress.total, progress.unit)}"
+        unit = "" if progress.unit == BYTES else f" {progress.unit}"
+        parts = [f"{progress.stage}: {done}{unit}"]
         speed = (progress.done - self._first) / elapsed if elapsed > 0 else 0.0
         if speed > 0:
-            parts.append(f"{speed:,.0f}/s")
+            parts.append(f"{amount(round(speed), progress.unit)}/s")
             if progress.total is not None and progress.done < progress.total:
                 parts.append(f"{duration((progress.total - progress.done) / speed)} left")
         if progress.stage == "embed":
             parts.append(f"{self._reused:,} reused, {progress.failed:,} failed")
         return ", ".join(parts)
+
+
+def amount(count: int, unit: str) -> str:
+    """A count of bytes as people say it; of anything else the plain number."""
+    return size(count) if unit == BYTES else f"{count:,}"
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedmill.cli.options import AsJson, Note, PipelineFile, command, open_pipeline
+from embedmill.cli.options import AsJson, Note, OneRelease, PipelineFile, command, open_pipeline
 from embedmill.cli.output import data, duration, emit, emit_bytes, facts, shown, size, table, talk
 
 if TYPE_CHECKING:
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from embedmill.release.diff import Example, ReleaseDiff
     from embedmill.spec.documents import ReleaseName
-    from embedmill.spec.reports import ReleaseReport
+    from embedmill.spec.reports import ListedRelease, ReleaseReport
 
-app = typer.Typer(help="Published releases: list, show, compare, roll back, verify.", no_args_is_help=True)
+app = typer.Typer(
+    help="Published releases: list, compare, roll back, pin, verify, copy, collect.", no_args_is_help=True
+)
 
 Name = Annotated[
     str | None,
@@ -36,7 +38,6 @@ After = Annotated[
     str | None,
     typer.Argument(metavar="[AFTER]", help="By name or number; the live one if absent.", show_default=False),
 ]
-OneName = Annotated[str, typer.Argument(metavar="RELEASE", help="By name or number.", show_default=False)]
 
 
 @app.command("ls")
@@ -50,10 +51,16 @@ def ls(pipeline: PipelineFile, as_json: AsJson = False) -> None:
         emit_bytes((json.dumps(listed, indent=2) + "\n").encode())
         return
     rows = [
-        (release.number, release.release, release.items, release.created, "live" if release.live else "")
+        (release.number, release.release, release.items, release.created, _state(release))
         for release in found
     ]
     data().print(table("number", "release", "items", "created", "", rows=rows, numbers=[0, 2]))
+
+
+def _state(release: ListedRelease) -> str:
+    """Such as `pinned, live`."""
+    states = {"on hold": release.hold, "pinned": release.pinned, "live": release.live}
+    return ", ".join(state for state, found in states.items() if found)
 
 
 @app.command()
@@ -187,7 +194,7 @@ def _values(example: Example) -> str:
 
 
 @app.command()
-def rollback(pipeline: PipelineFile, release: OneName, note: Note = "", as_json: AsJson = False) -> None:
+def rollback(pipeline: PipelineFile, release: OneRelease, note: Note = "", as_json: AsJson = False) -> None:
     """Make an earlier release live again; runs then do not publish until `release unhold`."""
     from embedmill.release.admin import rollback as roll_back
 

@@ -1,22 +1,27 @@
-"""What an operator does with published releases: roll back to one, lift the hold, verify."""
+"""What an operator does with published releases: roll back to one, lift the hold, pin, verify."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from embedmill.errors import PublishError, ReleaseCorrupt
+from embedmill.errors import ObjectMissing, PublishError, PublishLost, ReleaseCorrupt, ReleaseMissing
 from embedmill.release.integrity import read_manifest, verify_files
 from embedmill.release.layout import MANIFEST, Home
 from embedmill.release.log import append, read_history
+from embedmill.spec.upkeep import PinReport
 from embedmill.store import LocalPaths, download
 from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embedmill.spec.documents import LogEntry, Manifest
+    from embedmill.release.log import History
+    from embedmill.spec.documents import LogEntry, Manifest, ReleaseName
+
+LOST_MOST = 20
+"""So often others may take the log number before a pin gives way."""
 
 
 def rollback(home: Home, name: str, *, note: str = "") -> LogEntry:
@@ -52,6 +57,44 @@ def unhold(home: Home, *, note: str = "") -> LogEntry | None:
     return append(home, history, "unhold", history.hold.release, note=note)
 
 
+def pin(home: Home, name: str, *, note: str = "") -> PinReport:
+    """Keep a release for ever: it is never retired. One that is pinned already stays as it is.
+
+    Args:
+        home: The pipeline.
+        name: The release, by its name or number.
+        note: Why, for the log.
+
+    Raises:
+        ReleaseMissing: There is none, or it is retired.
+        PublishLost: Others kept taking the log's next number.
+    """
+    return _mark(home, name, "pin", note)
+
+
+def unpin(home: Home, name: str, *, note: str = "") -> PinReport:
+    """Let a release be retired when its time comes; arguments and errors as of `pin`."""
+    return _mark(home, name, "unpin", note)
+
+
+def _mark(home: Home, name: str, kind: Literal["pin", "unpin"], note: str) -> PinReport:
+    """Append the entry unless the log says so already; judged anew where another writer was faster."""
+    lost = 0
+    while True:
+        history = read_history(home)
+        found, pinned = history.find(name), kind == "pin"
+        if (found.release in history.pinned) == pinned:
+            return PinReport(release=found.release, pinned=pinned, number=None)
+        try:
+            entry = append(home, history, kind, found.release, note=note)
+        except PublishLost:
+            lost += 1
+            if lost == LOST_MOST:
+                raise
+        else:
+            return PinReport(release=found.release, pinned=pinned, number=entry.number)
+
+
 def verify(home: Home, name: str) -> Manifest:
     """Hash every byte of a published release again, and compare with its manifest and with the log.
 
@@ -60,11 +103,19 @@ def verify(home: Home, name: str) -> Manifest:
         name: The release, by its name or number.
 
     Raises:
-        ReleaseMissing: There is none.
+        ReleaseMissing: There is none, or it was retired, perhaps meanwhile.
         ReleaseCorrupt: A file is not what was published; names it.
     """
     history = read_history(home)
     found = history.find(name)
+    try:
+        return _verified(home, history, found)
+    except (ReleaseCorrupt, ReleaseMissing, ObjectMissing):
+        read_history(home).find(name)  # what is gone because it was retired just now is not damaged
+        raise
+
+
+def _verified(home: Home, history: History, found: ReleaseName) -> Manifest:
     with _local_folder(home, found.release) as folder:
         manifest = read_manifest(folder)
         published = history.entries[found.number - 1].manifest_digest

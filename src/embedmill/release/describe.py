@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from embedmill.errors import ReleaseMissing
+from embedmill.errors import ObjectMissing, ReleaseMissing
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, Home
 from embedmill.release.log import live_release, read_history
 from embedmill.release.runs import open_plans, work_state
@@ -25,16 +25,26 @@ def list_releases(home: Home) -> list[ListedRelease]:
     """Every release that can be opened or rolled back to, oldest first; `created`: when it was published."""
     history = read_history(home)
     created = {entry.number: entry.created for entry in history.entries}
-    return [
-        ListedRelease(
-            release=found.release,
-            number=found.number,
-            items=item_count(home.read(Content, home.release_key(found.release, CONTENT))),
-            created=created[found.number],
-            live=found == history.live,
+    listed = []
+    for found in history.published():
+        try:
+            content = home.read(Content, home.release_key(found.release, CONTENT))
+        except ObjectMissing:
+            if found.release in read_history(home).retired:  # meanwhile
+                continue
+            raise
+        listed.append(
+            ListedRelease(
+                release=found.release,
+                number=found.number,
+                items=item_count(content),
+                created=created[found.number],
+                live=found == history.live,
+                pinned=found.release in history.pinned,
+                hold=history.hold is not None and found == history.live,
+            )
         )
-        for found in history.published()
-    ]
+    return listed
 
 
 def item_count(content: Content) -> int:

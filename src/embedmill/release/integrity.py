@@ -34,17 +34,26 @@ def read_manifest(folder: Path) -> Manifest:
         raise ReleaseMissing(f"{folder}: no published release: it has no {MANIFEST}") from None
     except OSError as error:
         raise ReleaseMissing(f"{file}: cannot be read: {error.strerror}") from error
+    return parse_manifest(data, str(file))
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """A manifest, checked against its own digest; `where` names it in errors.
+
+    Raises:
+        ReleaseCorrupt: Its bytes are not those that were sealed.
+    """
     try:
-        manifest = Manifest.from_bytes(data, str(file))
+        manifest = Manifest.from_bytes(data, where)
     except StoreError as error:
         raise ReleaseCorrupt(error.message) from None
     if not _is_sealed(manifest, data):
-        raise ReleaseCorrupt(f"{file}: its bytes are not those that were sealed")
+        raise ReleaseCorrupt(f"{where}: its bytes are not those that were sealed")
     for entry in manifest.files:
         try:
             checked_key(entry.path)
         except StoreError:
-            raise ReleaseCorrupt(f"{file}: names {entry.path!r}, which lies outside the release") from None
+            raise ReleaseCorrupt(f"{where}: names {entry.path!r}, which lies outside the release") from None
     return manifest
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from embedmill.errors import ObjectExists, ObjectMissing, ReleaseCorrupt
+from embedmill.errors import ObjectExists, ObjectMissing, ReleaseCorrupt, ReleaseMissing
 from embedmill.spec.documents import Document, FileEntry, sha256, written
 from embedmill.store import LocalPaths, Store, cache_folder, download, fetch, join_key, open_store
 from embedmill.store.hashing import file_sha256
@@ -128,6 +128,9 @@ class Home:
         """A local folder with all of a release: the store's own, or a download that is kept in the cache.
 
         Candidates and releases are cached apart, since a candidate has no manifest yet.
+
+        Raises:
+            ReleaseMissing: There is nothing in it.
         """
         key = self.release_key(release)
         if isinstance(self.store, LocalPaths):
@@ -136,6 +139,8 @@ class Home:
         if not target.is_dir():
             partial = target.with_name(f"{release}.{os.getpid()}.part")
             download(self.store, key, partial)
+            if not partial.is_dir():
+                raise ReleaseMissing(f"{self.url}/releases/{release}: no such release")
             try:
                 partial.rename(target)
             except OSError:  # another process was faster

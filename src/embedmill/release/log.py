@@ -24,7 +24,7 @@ from embedmill.spec.documents import LogEntry, Manifest, ReleaseName, sha256
 from embedmill.store import join_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 NO_PARENT = ""
 Kind = Literal["publish", "rollback", "unhold", "pin", "unpin", "retire"]
@@ -64,22 +64,45 @@ class History:
                 return entry
         return None
 
+    @property
+    def pinned(self) -> Mapping[str, LogEntry]:
+        """The releases that are never retired, each with the entry that pinned it."""
+        found: dict[str, LogEntry] = {}
+        for entry in self.entries:
+            if entry.kind == "pin":
+                found[entry.release] = entry
+            elif entry.kind == "unpin":
+                found.pop(entry.release, None)
+        return found
+
+    @property
+    def retired(self) -> Mapping[str, LogEntry]:
+        """The releases whose files are deleted, or soon will be, each with the entry that says so."""
+        return {entry.release: entry for entry in self.entries if entry.kind == "retire"}
+
+    def publication_of(self, release: str) -> LogEntry | None:
+        """The entry that first published a release; None if none did."""
+        for entry in self.entries:
+            if entry.kind == "publish" and entry.release == release:
+                return entry
+        return None
+
     def number_of(self, release: str) -> int:
         """The number of a release: that of the entry that first published it.
 
         Raises:
             ReleaseMissing: It was never published.
         """
-        for entry in self.entries:
-            if entry.kind == "publish" and entry.release == release:
-                return entry.number
+        entry = self.publication_of(release)
+        if entry is not None:
+            return entry.number
         raise ReleaseMissing(
             f"release {release} was never published", hint="`embedmill release ls` shows those that were"
         )
 
     def published(self) -> list[ReleaseName]:
         """Every release that is not retired, oldest first."""
-        retired = {entry.release for entry in self.entries if entry.kind == "retire"}
+        retired = self.retired
         publish = [
             entry for entry in self.entries if entry.kind == "publish" and entry.release not in retired
         ]
@@ -89,11 +112,19 @@ class History:
         """A published release by its name or number.
 
         Raises:
-            ReleaseMissing: There is none.
+            ReleaseMissing: There is none, or it was retired; says by which entry, and when.
         """
         for release in self.published():
             if name in {release.release, str(release.number)}:
                 return release
+        for release_name, entry in self.retired.items():
+            number = self.number_of(release_name)
+            if name in {release_name, str(number)}:
+                raise ReleaseMissing(
+                    f"release {release_name} (number {number}) was retired on {entry.created} by log entry "
+                    f"{entry.number}: its files are deleted",
+                    hint="`embedmill release ls` shows those there are",
+                )
         raise ReleaseMissing(f"no release {name!r}", hint="`embedmill release ls` shows those there are")
 
 
@@ -130,12 +161,11 @@ def append(
         PublishUnknown: The store gave no answer: the entry may be there, or come yet. Whoever reads the log
             next sees it, or takes its number.
     """
-    manifest = home.read(Manifest, home.release_key(release, MANIFEST))
     entry = LogEntry(
         number=history.next_number,
         kind=kind,
         release=release,
-        manifest_digest=manifest.digest,
+        manifest_digest=_manifest_digest(home, history, release),
         parent=sha256(history.head.to_bytes()) if history.head else NO_PARENT,
         transaction=transaction or home.world.token(8),
         note=note,
@@ -160,6 +190,14 @@ def append(
     with suppress(StoreError):  # a hint only, and the entry stands
         home.store.put(join_key(home.pipeline, "HEAD"), f"{entry.number}\n".encode())
     return entry
+
+
+def _manifest_digest(home: Home, history: History, release: str) -> str:
+    """As the release was published with, whatever became of its files; the manifest's own before that."""
+    published = history.publication_of(release)
+    if published is not None:
+        return published.manifest_digest
+    return home.read(Manifest, home.release_key(release, MANIFEST)).digest
 
 
 def live_release(home: Home, entries: Iterable[LogEntry] | None = None) -> ReleaseName:

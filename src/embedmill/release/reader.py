@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from embedmill.errors import ReleaseIncompatible, ReleaseMissing
+from embedmill.errors import ReleaseCorrupt, ReleaseIncompatible, ReleaseMissing
 from embedmill.release.integrity import check_named, read_content, read_manifest, verify_files
 from embedmill.release.items import ID, OWN_COLUMNS, is_embedded, item_fingerprints, read_items
-from embedmill.release.layout import Home, split_url
+from embedmill.release.layout import MANIFEST, Home, split_url
 from embedmill.release.log import live_release, read_history
 from embedmill.release.search import Searcher
 from embedmill.release.vectors import VectorPart, VectorTable
@@ -55,14 +55,22 @@ class Release:
             raise ReleaseMissing(
                 f"{url}: no such release", hint="give its folder, or a pipeline.yaml"
             ) from None
-        return open_release(home, name)
+        return cls._opened(home.folder(name, cached_as="releases"), number=_number_of(str(url)))
 
     @classmethod
     def _opened(cls, folder: Path, *, number: int | None) -> Release:
         manifest = read_manifest(folder)
-        verify_files(folder, manifest)
-        content = read_content(folder)
-        check_named(folder, content, manifest)
+        try:
+            verify_files(folder, manifest)
+            content = read_content(folder)
+            check_named(folder, content, manifest)
+        except (ReleaseCorrupt, ReleaseMissing) as error:
+            if (folder / MANIFEST).exists():
+                raise
+            raise ReleaseMissing(  # deleting a release begins with its manifest
+                f"{folder}: was deleted while it was opened",
+                hint="`embedmill release ls` shows those there are",
+            ) from error
         return cls(folder, content, number=number)
 
     @property
@@ -173,9 +181,13 @@ class Release:
 
 
 def open_release(home: Home, name: str) -> Release:
-    """Open a release of a pipeline by its name; a remote one is downloaded to the cache first."""
-    number = read_history(home).number_of(name)
-    return Release._opened(home.folder(name, cached_as="releases"), number=number)
+    """Open a release of a pipeline by its name; a remote one is downloaded to the cache first.
+
+    Raises:
+        ReleaseMissing: It was never published, or is retired.
+    """
+    found = read_history(home).find(name)
+    return Release._opened(home.folder(found.release, cached_as="releases"), number=found.number)
 
 
 def open_live(home: Home) -> Release:

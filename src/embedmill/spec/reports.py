@@ -126,13 +126,15 @@ class StatusReport(Document):
 
 
 class ListedRelease(Part):
-    """A line of `release ls`."""
+    """A line of `release ls`. `hold`: it is live by a rollback, and runs do not publish over it."""
 
     release: str
     number: int
     items: int
     created: str
     live: bool
+    pinned: bool
+    hold: bool
 
 
 class SearchReport(Document):

@@ -1,14 +1,26 @@
 """Where releases and runs live. `base` is the seam; one file per implementation."""
 
-from embedmill.store.base import Body, Copies, LocalPaths, ObjectInfo, Store, checked_key, join_key
+from embedmill.store.base import (
+    Body,
+    Copies,
+    Leftovers,
+    LocalPaths,
+    ObjectInfo,
+    Store,
+    Unfinished,
+    checked_key,
+    join_key,
+)
 from embedmill.store.opening import cache_folder, copy, download, fetch, open_store
 
 __all__ = [
     "Body",
     "Copies",
+    "Leftovers",
     "LocalPaths",
     "ObjectInfo",
     "Store",
+    "Unfinished",
     "cache_folder",
     "checked_key",
     "copy",

@@ -123,6 +123,30 @@ class Downloads(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Leftovers:
+    """How much unfinished writers left; bytes are 0 where the store does not tell them."""
+
+    objects: int
+    size_bytes: int
+
+
+@runtime_checkable
+class Unfinished(Protocol):
+    """A store where a writer that is killed leaves something that no listing shows.
+
+    Such as a temporary file, or a multipart upload that was neither completed nor aborted.
+    """
+
+    def sweep_unfinished(self, older_than_s: float, *, dry_run: bool = False) -> Leftovers:
+        """Remove what nobody has written to for so long; `dry_run` only counts.
+
+        Sweeping too early does no harm beyond failing that write: the object never appears half.
+        Nothing that is finished, and nothing younger, is touched.
+        """
+        ...
+
+
 def checked_key(key: str) -> str:
     """The key, if it is one.
 

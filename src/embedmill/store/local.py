@@ -27,12 +27,13 @@ from embedmill.errors import (
     StoreError,
     StoreFull,
 )
-from embedmill.store.base import Body, ObjectInfo, Store, body_stream, checked_key
+from embedmill.store.base import Body, Leftovers, ObjectInfo, Store, body_stream, checked_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TEMPORARY = ".tmp"
+LOCK = "lock"
 OBJECT_MODE = 0o444
 PLACE_ATTEMPTS = 100
 
@@ -115,6 +116,21 @@ class LocalStore(Store):
                     raise
                 self.put_if_absent(target, original)
 
+    def sweep_unfinished(self, older_than_s: float, *, dry_run: bool = False) -> Leftovers:
+        """Remove temporary files that nobody has written to for so long, by their modification times."""
+        newest_ns = time.time_ns() - round(older_than_s * 1e9)
+        objects = size_bytes = 0
+        for file in sorted(_files(self._temporary)):
+            if file == self._temporary / LOCK:
+                continue
+            with translated(str(file), writing=True), contextlib.suppress(FileNotFoundError):
+                stat = file.stat()
+                if stat.st_mtime_ns <= newest_ns:
+                    if not dry_run:
+                        file.unlink()
+                    objects, size_bytes = objects + 1, size_bytes + stat.st_size
+        return Leftovers(objects, size_bytes)
+
     def _target(self, key: str) -> Path:
         if checked_key(key).split("/", 1)[0] == TEMPORARY:
             raise StoreError(f"{key!r} is not a key", hint=f"{TEMPORARY} is for unfinished objects")
@@ -158,7 +174,7 @@ class LocalStore(Store):
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self._temporary.mkdir(parents=True, exist_ok=True)
-        with (self._temporary / "lock").open("a") as lock:
+        with (self._temporary / LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
