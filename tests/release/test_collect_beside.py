@@ -31,6 +31,7 @@ from embedmill.release.describe import list_releases
 from embedmill.release.layout import MANIFEST, PLAN, TERMINAL
 from embedmill.release.log import read_history
 from embedmill.release.reader import open_release
+from embedmill.spec.documents import Manifest
 from embedmill.store.local import LocalStore
 
 NEWEST = Policy(keep=1)
@@ -208,11 +209,15 @@ def test_verifying_what_is_retired_meanwhile_does_not_call_it_damaged(mill: Mill
     assert "was retired" in caught.value.message
 
 
-def test_a_damaged_manifest_protects_all_that_lies_beside_it(mill: Mill) -> None:
+@pytest.mark.parametrize("damage", ["not a manifest", "edited", "another one"])
+def test_a_manifest_that_is_not_the_logs_protects_all_that_lies_beside_it(mill: Mill, damage: str) -> None:
     mill.run(items(8))
     home, name = mill.home, mill.live().name
     key = home.release_key(name, MANIFEST)
-    home.store.put(key, home.store.get(key).replace(b'"files"', b'"piles"'))
-    home.store.put(home.release_key(name, "vectors", "stray.arrow"), b"x")
+    manifest = home.read(Manifest, key)
+    fewer = manifest.model_copy(update={"files": manifest.files[:1]})
+    bodies = {"not a manifest": b"{}", "edited": fewer.to_bytes(), "another one": fewer.sealed().to_bytes()}
+    home.store.put(key, bodies[damage])
+    before = {key for key in sizes(home) if key.startswith(home.release_key(name))}
     collect(home)
-    assert home.exists(home.release_key(name, "vectors", "stray.arrow"))
+    assert before <= set(sizes(home))
