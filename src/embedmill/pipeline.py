@@ -36,7 +36,7 @@ from embedmill.release.log import read_history
 from embedmill.release.publish import abandon, publish
 from embedmill.release.reader import Release, open_release
 from embedmill.release.report import render_report
-from embedmill.release.runs import open_plans, read_plan, unpublished_runs
+from embedmill.release.runs import open_plans, read_plan, terminal_of, unpublished_runs
 from embedmill.spec import PipelineSpec, load_pipeline_spec
 from embedmill.spec.documents import Content, Gates, LogEntry, Plan, Terminal
 from embedmill.spec.reports import RunReport
@@ -187,17 +187,24 @@ class Pipeline:
         """
         started = self.home.world.monotonic()
         given_up: dict[str, str] = {}
-        while True:
-            planned = self.plan(on_progress, given_up=given_up)
-            on_planned(planned)
+        for last in (False,) * (PLANS - 1) + (True,):
+            entries, planned = len(read_history(self.home).entries), None
             try:
+                planned = self.plan(on_progress, given_up=given_up)
+                on_planned(planned)
                 report = planned.run(accept=accept, on_progress=on_progress)
-            except (PublishLost, RunClosed, ReleaseCorrupt, AccountingError) as error:
-                given_up[planned.plan.run] = error.message
-                if len(given_up) == PLANS:
+                break
+            except (PublishLost, RunClosed, ReleaseCorrupt, AccountingError, ObjectMissing) as error:
+                if last or not self._has_moved(entries, planned):
                     raise
-                continue
-            return report.model_copy(update={"seconds": round(self.home.world.monotonic() - started, 3)})
+                if planned is not None:
+                    given_up[planned.plan.run] = error.message
+        return report.model_copy(update={"seconds": round(self.home.world.monotonic() - started, 3)})
+
+    def _has_moved(self, entries: int, planned: PlannedRun | None) -> bool:
+        """Whether the log grew or the run was closed meanwhile: then files may go, and a new plan helps."""
+        closed = planned is not None and terminal_of(self.home, planned.plan.run) is not None
+        return closed or len(read_history(self.home).entries) != entries
 
     def cancel(self, run: str | None = None) -> Terminal:
         """Close the run with this name, or the newest open one; its workers stop after their shard.

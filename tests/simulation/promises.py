@@ -22,7 +22,7 @@ class WatchedStore(MemoryStore):
         super().__init__("simulation")
         self.pipeline = pipeline
         self._raw = MemoryStore("raw view")
-        self._raw._objects = self._objects  # noqa: SLF001 - the same objects, unguarded
+        self._raw._objects = self._objects
         self.home = Home(self._raw, pipeline)
         self._log: History = History(())
         self.published: list[str] = []

@@ -74,7 +74,9 @@ class Scheduler:
         """
         self._hand_over(self._next())
         if not self._ended.acquire(timeout=LONGEST_S):
-            raise Stuck(f"no end after {LONGEST_S} s and {len(self.trace)} calls; the last: {self.trace[-5:]}")
+            raise Stuck(
+                f"no end after {LONGEST_S} s and {len(self.trace)} calls; the last: {self.trace[-5:]}"
+            )
         for agent in self._agents:
             if agent.failure is not None:
                 raise agent.failure

@@ -1,7 +1,7 @@
 """The simulated world: virtual time, names from a seed, processes that crash, a store that forgets answers.
 
-    agent ──▶ RetryingStore ──▶ FaultyStore (one a process) ──▶ WatchedStore ──▶ MemoryStore
-                                   └── every call: perhaps another agent's turn, perhaps a fault
+agent ──▶ RetryingStore ──▶ FaultyStore (one a process) ──▶ WatchedStore ──▶ MemoryStore
+                               └── every call: perhaps another agent's turn, perhaps a fault
 """
 
 from __future__ import annotations

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from embedmill.catalog import ImageSource
 from embedmill.catalog.frozen import with_images
 from embedmill.digest import digests_from_arrow
-from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClosed
+from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClosed, RunMissing
 from embedmill.model import Encoder, ModelPackage
-from embedmill.release.layout import PLAN, Home
+from embedmill.release.layout import Home
 from embedmill.release.publish import abandon
-from embedmill.release.runs import check_open
+from embedmill.release.runs import check_open, read_plan
 from embedmill.release.vectors import write_vectors
 from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ShardPlan
 from embedmill.store.scratch import scratch_folder
@@ -63,17 +63,25 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
     """Work on a run until every shard has a commit record.
 
     Raises:
+        RunMissing: There is no such run.
         Yielded: The device was wanted back, or the parent ended; finished shards are kept.
         RunClosed: Somebody gave the run up; or this loop did, since its frozen rows are damaged.
         ModelError: The model cannot be loaded, or is not the planned one.
     """
-    plan = home.read(Plan, home.run_key(run, PLAN))
+    plan = read_plan(home, run)
+    if plan is None:
+        check_open(home, run)  # collected, if it is closed
+        raise RunMissing(f"{home.url}: no run {run!r}", hint="`embedmill status` shows those that are open")
     if not plan.shards:
         return WorkDone(0, 0, 0)
     heartbeat = Heartbeat(home, run, options.worker, options.parent, threaded=options.heartbeat_thread)
-    with scratch_folder() as scratch, heartbeat as heart:
-        loop = _Loop(home, plan, _load_encoder(home, plan, options, scratch), options, heart, scratch)
-        return loop.run()
+    try:
+        with scratch_folder() as scratch, heartbeat as heart:
+            loop = _Loop(home, plan, _load_encoder(home, plan, options, scratch), options, heart, scratch)
+            return loop.run()
+    except (ReleaseCorrupt, ObjectMissing):
+        check_open(home, run)  # files of a closed run are collected, whoever is at work on it
+        raise
 
 
 def _load_encoder(home: Home, plan: Plan, options: WorkerOptions, scratch: Path) -> Encoder:

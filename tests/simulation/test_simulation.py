@@ -1,0 +1,16 @@
+"""The real planner, workers, publisher and collector, under faults, in thousands of seeded histories."""
+
+from __future__ import annotations
+
+import pytest
+from tests.simulation.history import Simulation, Stage
+
+
+@pytest.mark.soak(quick=12, large=2000)
+def test_whatever_happens_nothing_is_lost_and_no_person_is_needed(stage: Stage, seed: int) -> None:
+    Simulation(stage, seed).run()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_seed_replays_the_same_trace(stage: Stage, seed: int) -> None:
+    assert Simulation(stage, seed).run() == Simulation(stage, seed).run()
