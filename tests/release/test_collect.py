@@ -274,8 +274,9 @@ def test_a_run_of_another_version_is_left(mill: Mill) -> None:
 def test_a_release_that_someone_deleted_by_hand_is_retired_like_any_other(mill: Mill) -> None:
     first, _ = publish_many(mill, 2)
     home = mill.home
-    for key in below(home, home.release_key(first)):
-        home.store.delete(home.release_key(first, key))
+    for folder in (home.release_key(first), home.run_key(first)):
+        for key in below(home, folder):
+            home.store.delete(f"{folder}/{key}")
     assert [name.release for name in collect(home, NEWEST).retired] == [first]
     assert numbers(home) == [2]
 

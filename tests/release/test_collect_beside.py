@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+import time
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import pytest
 from tests.support.mill import Mill, items
@@ -28,9 +33,11 @@ from embedmill.errors import PublishLost, ReleaseCorrupt, ReleaseMissing
 from embedmill.release.admin import rollback, verify
 from embedmill.release.collect import Policy, collect
 from embedmill.release.describe import list_releases
-from embedmill.release.layout import MANIFEST, PLAN, TERMINAL
+from embedmill.release.layout import MANIFEST, PLAN, TERMINAL, Home
 from embedmill.release.log import read_history
+from embedmill.release.publish import abandon
 from embedmill.release.reader import open_release
+from embedmill.release.transfer import copy_release
 from embedmill.spec.documents import Manifest
 from embedmill.store.local import LocalStore
 
@@ -182,6 +189,33 @@ def test_who_opens_a_release_while_it_is_deleted_is_told_so(mill: Mill) -> None:
     if isinstance(home.store, LocalStore):
         with pytest.raises(ReleaseMissing, match=r"it has no MANIFEST\.json"):
             Release.open(folder)
+
+
+def test_who_opens_a_release_again_and_again_while_it_is_deleted_never_finds_it_damaged(
+    mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
+    name = mill.run(items(8)).release
+    home, copies = mill.home, Home(LocalStore(tmp_path / "copies"), "test")
+    copy_release(home, name, copies)
+    folder = Path(copies.store.url) / copies.release_key(name)
+    for number in range(30):
+        copy_release(home, name, copies)
+        deleting = threading.Thread(target=delete_after, args=(copies, name, number / 10_000))
+        deleting.start()
+        with suppress(ReleaseMissing):
+            while True:
+                shutil.rmtree(tmp_path / "cache" / "stamps", ignore_errors=True)
+                Release.open(folder)
+        deleting.join()
+
+
+def delete_after(home: Home, name: str, seconds: float) -> None:
+    """What a collector does to a closed run."""
+    time.sleep(seconds)
+    abandon(home, name, "given up")
+    collect(home)
+    home.store.delete(home.run_key(name, TERMINAL))
 
 
 @EVERYWHERE
