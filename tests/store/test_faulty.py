@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -146,6 +147,20 @@ def test_after_a_crash_after_a_write_the_write_is_there() -> None:
 def test_a_crash_after_a_call_that_fails_is_a_crash() -> None:
     with pytest.raises(Crashed):
         FaultyStore(MemoryStore(), Script(At(Crash("after")))).get("none")
+
+
+def test_a_thread_that_is_held_up_while_its_process_dies_does_nothing_more() -> None:
+    class DiesMeanwhile(Script):
+        def before(self, call: Call) -> Fault | None:
+            if call.key == "held up":
+                with contextlib.suppress(Crashed):
+                    store.get("deadly")
+            return super().before(call)
+
+    store = FaultyStore(MemoryStore(), DiesMeanwhile(At(Crash(), key="deadly")))
+    with pytest.raises(Crashed):
+        store.put("held up", b"1")
+    assert keys(store.inner) == []
 
 
 def test_what_a_dead_process_had_sent_may_arrive_while_others_work() -> None:
@@ -382,6 +397,18 @@ def test_a_download_that_breaks_off_is_made_again_and_another_file_is_not_touche
     with pytest.raises(FileExistsError):
         store.download("a", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_a_file_that_was_there_before_survives_a_download_without_an_answer(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    faulty = FaultyStore(Downloading(), Script(At(Refused(), "download")))
+    store = RetryingStore(faulty, clock=clock.now, sleep=clock.sleep)
+    store.put("a", b"content")
+    (tmp_path / "file").write_bytes(b"there before")
+    assert isinstance(store, Downloads)
+    with pytest.raises(FileExistsError):
+        store.download("a", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"there before"
 
 
 def test_a_large_file_is_compared_by_a_download_and_not_read_into_memory(tmp_path: Path) -> None:
