@@ -266,16 +266,6 @@ class CopiesOver(Over):
         self.inner.put(target, self.inner.get(source))
 
 
-class CopiesThenWrites(CopiesOver):
-    """Copies look first and write then."""
-
-    def copy_if_absent(self, source: str, target: str) -> None:
-        if self.is_taken(target):
-            raise ObjectExists(f"{target}: exists already")
-        time.sleep(WINDOW_S)
-        super().copy_if_absent(source, target)
-
-
 class KeepsWhatIsDeleted(Over):
     """A delete is answered and not done: buckets under retention."""
 
@@ -339,8 +329,7 @@ BROKEN: dict[str, BrokenStore] = {
     "has one ETag": one_door(HasOneEtag, "etag"),
     "returns another ETag": one_door(ReturnsAnotherEtag, "etag"),
     "copies over": one_door(CopiesOver, "copy"),
-    "copies, then writes": one_door(CopiesThenWrites, "copy"),
     "keeps what is deleted": one_door(KeepsWhatIsDeleted, "delete"),
     "shows what is deleted": one_door(ShowsWhatIsDeleted, "delete"),
 }
-RACY = ["checks, then writes", "tells two that they won", "arbitrates per door", "copies, then writes"]
+RACY = ["checks, then writes", "tells two that they won", "arbitrates per door"]

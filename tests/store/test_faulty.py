@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -9,12 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.store.broken_stores import Over
 from tests.support.stores import in_threads, keys
 
-from embedmill.errors import ObjectExists, ObjectMissing, StoreFull, StoreUnavailable
-from embedmill.store import Copies, LocalPaths, ObjectInfo, Store
-from embedmill.store.base import Downloads
+from embedmill.errors import StoreFull, StoreUnavailable
+from embedmill.store import Store
 from embedmill.store.faults import (
     AnswerLost,
     At,
@@ -32,9 +31,7 @@ from embedmill.store.faults import (
     Slow,
 )
 from embedmill.store.faulty import Crashed, FaultyStore, InFlight, VirtualClock
-from embedmill.store.local import LocalStore
 from embedmill.store.memory import MemoryStore
-from embedmill.store.retrying import RetryingStore
 
 # Single faults
 
@@ -146,6 +143,20 @@ def test_after_a_crash_after_a_write_the_write_is_there() -> None:
 def test_a_crash_after_a_call_that_fails_is_a_crash() -> None:
     with pytest.raises(Crashed):
         FaultyStore(MemoryStore(), Script(At(Crash("after")))).get("none")
+
+
+def test_a_thread_that_is_held_up_while_its_process_dies_does_nothing_more() -> None:
+    class DiesMeanwhile(Script):
+        def before(self, call: Call) -> Fault | None:
+            if call.key == "held up":
+                with contextlib.suppress(Crashed):
+                    store.get("deadly")
+            return super().before(call)
+
+    store = FaultyStore(MemoryStore(), DiesMeanwhile(At(Crash(), key="deadly")))
+    with pytest.raises(Crashed):
+        store.put("held up", b"1")
+    assert keys(store.inner) == []
 
 
 def test_what_a_dead_process_had_sent_may_arrive_while_others_work() -> None:
@@ -314,82 +325,3 @@ def test_threads_that_sleep_side_by_side_do_not_add_up_and_time_never_goes_back(
     clock.sleep(3)
     clock.sleep(0)
     assert clock.now() == 3
-
-
-# Powers
-
-
-class Downloading(Over):
-    """One that writes to files, half of one before it fails."""
-
-    def __init__(self, fails: int = 0) -> None:
-        super().__init__()
-        self.fails = fails
-
-    def get(self, key: str) -> bytes:
-        raise AssertionError("read into memory")
-
-    def download(self, key: str, file: Path) -> ObjectInfo:
-        data = self.inner.get(key)
-        with file.open("xb") as out:
-            self.fails -= 1
-            if self.fails >= 0:
-                out.write(data[: len(data) // 2])
-                raise StoreUnavailable(f"{key}: broke off")
-            out.write(data)
-        return self.inner.head(key)
-
-
-WRAPPERS: list[Callable[[Store], Store]] = [FaultyStore, RetryingStore]
-
-
-@pytest.mark.parametrize("wrap", WRAPPERS)
-def test_a_wrapped_store_has_the_optional_powers_of_the_one_inside_and_no_others(
-    wrap: Callable[[Store], Store], tmp_path: Path
-) -> None:
-    for inner in (Over(), MemoryStore(), LocalStore(tmp_path), Downloading()):
-        store = wrap(wrap(inner))
-        assert store.url == inner.url
-        assert isinstance(store, Copies) == isinstance(inner, Copies)
-        assert isinstance(store, LocalPaths) == isinstance(inner, LocalPaths)
-        assert isinstance(store, Downloads) == isinstance(inner, Downloads)
-
-
-@pytest.mark.parametrize("wrap", WRAPPERS)
-def test_the_powers_are_those_of_the_store_inside(wrap: Callable[[Store], Store], tmp_path: Path) -> None:
-    inner = LocalStore(tmp_path)
-    store = wrap(inner)
-    inner.put("a", b"1")
-    inner.put("b", b"2")
-    assert isinstance(store, Copies)
-    assert isinstance(store, LocalPaths)
-    assert store.path("a") == inner.path("a")
-    with pytest.raises(ObjectMissing):
-        store.path("none")
-    with pytest.raises(ObjectExists):
-        store.copy_if_absent("a", "b")
-    with pytest.raises(ObjectMissing):
-        store.copy_if_absent("none", "c")
-
-
-def test_a_download_that_breaks_off_is_made_again_and_another_file_is_not_touched(tmp_path: Path) -> None:
-    clock = VirtualClock()
-    store = RetryingStore(FaultyStore(Downloading(fails=2)), clock=clock.now, sleep=clock.sleep)
-    etag = store.put("a", b"content")
-    assert isinstance(store, Downloads)
-    assert store.download("a", tmp_path / "file").etag == etag
-    assert (tmp_path / "file").read_bytes() == b"content"
-    with pytest.raises(FileExistsError):
-        store.download("a", tmp_path / "file")
-    assert (tmp_path / "file").read_bytes() == b"content"
-
-
-def test_a_large_file_is_compared_by_a_download_and_not_read_into_memory(tmp_path: Path) -> None:
-    (tmp_path / "body").write_bytes(b"mine")
-    clock = VirtualClock()
-    faulty = FaultyStore(Downloading(fails=1), Script(At(AnswerLost(), "put_if_absent")))
-    store = RetryingStore(faulty, clock=clock.now, sleep=clock.sleep)
-    assert store.put_if_absent("a", tmp_path / "body") == store.head("a").etag
-    (tmp_path / "body").write_bytes(b"hers")
-    with pytest.raises(ObjectExists):
-        store.put_if_absent("a", tmp_path / "body")

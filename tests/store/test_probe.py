@@ -54,13 +54,16 @@ def test_an_honest_store_is_fit_and_left_as_it_was(
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_store_is_found_by_the_checks_that_are_for_it(name: str) -> None:
-    report = probe(BROKEN[name].open())
+def test_a_broken_store_is_found_by_the_checks_that_are_for_it_and_left_clean(name: str) -> None:
+    doors = BROKEN[name].open()
+    report = probe(doors)
     assert not report.fit
     assert BROKEN[name].found_by <= failed(report), report
     with pytest.raises(StoreUnfit) as caught:
         raise_unfit(report)
     assert all(check in caught.value.message for check in failed(report))
+    assert isinstance(doors[0], Over)
+    assert isinstance(doors[0], KeepsWhatIsDeleted) or keys(doors[0].inner) == []
 
 
 @pytest.mark.soak(quick=1, large=20)
@@ -77,15 +80,6 @@ def test_a_door_that_arbitrates_for_itself_passes_alone() -> None:
 def test_each_check_is_needed() -> None:
     alone = {next(iter(each.found_by)) for each in BROKEN.values() if len(each.found_by) == 1}
     assert alone | {"create-once"} == set(CHECKS)
-
-
-def test_a_broken_store_is_left_clean_as_well() -> None:
-    for name, broken in BROKEN.items():
-        doors = broken.open()
-        probe(doors)
-        if not isinstance(doors[0], KeepsWhatIsDeleted):
-            assert isinstance(doors[0], Over)
-            assert keys(doors[0].inner) == [], name
 
 
 def test_a_probe_that_breaks_off_leaves_nothing_either() -> None:

@@ -31,7 +31,6 @@ QUICK = ("create-once", "create-race", "if-match", "if-match-missing", "read-aft
 QUICK_RACERS = 8
 STAMP = "fit/1"
 """Renewed when the quick checks ask for more: then every store is asked again."""
-ENDPOINT = "AWS_ENDPOINT_URL"
 
 
 def probe(stores: Sequence[Store]) -> ProbeReport:
@@ -53,7 +52,8 @@ def probe(stores: Sequence[Store]) -> ProbeReport:
 def require_fit(store: Store) -> None:
     """Refuse an unfit store: before the first run on it from this machine, by a few dozen requests.
 
-    That it was fit is noted in the cache folder, for this URL and endpoint; `forget_fit` removes the note.
+    That it was fit is noted in the cache folder, for its URL and the environment's endpoints; `forget_fit`
+    removes the note.
 
     Raises:
         StoreUnfit: It failed a check; the message names all that it failed.
@@ -120,8 +120,9 @@ def _finding(ground: Ground, check: str) -> ProbeFinding:
 
 
 def _stamp_file(store: Store) -> Path:
-    place = sha256(f"{store.url}\0{os.environ.get(ENDPOINT, '')}".encode())
-    return cache_folder() / "stores" / f"{place}.json"
+    """A name for the URL and the environment's endpoints: `s3://bucket` may be at any of them."""
+    endpoints = sorted(f"{name}={value}" for name, value in os.environ.items() if "ENDPOINT" in name)
+    return cache_folder() / "stores" / f"{sha256(chr(0).join([store.url, *endpoints]).encode())}.json"
 
 
 def _stamped(stamp: Path) -> bool:
