@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -28,9 +28,9 @@ from embedmill.release.admin import pin, rollback, unhold, unpin, verify
 from embedmill.release.collect import Policy, collect
 from embedmill.release.layout import PLAN, TERMINAL, Home
 from embedmill.release.log import read_history
-from embedmill.release.publish import abandon
 from embedmill.release.reader import open_release
 from embedmill.release.runs import open_plans
+from embedmill.release.survey import HOPELESS
 from embedmill.spec.documents import Terminal
 from embedmill.store.local import LocalStore
 from embedmill.work import WorkerOptions, work
@@ -87,16 +87,29 @@ def test_a_release_goes_once_nothing_keeps_it_any_more(mill: Mill) -> None:
     assert numbers(mill.home) == [3]
 
 
-def test_the_base_of_an_open_run_stays_until_the_run_is_closed(mill: Mill) -> None:
+def test_a_run_whose_base_is_live_no_more_is_closed_and_does_not_keep_its_base(mill: Mill) -> None:
     base = mill.run(items(8)).release
     planned, home = mill.worked(items(9)), mill.home
     publish_beside(mill)
     report = collect(home, NEWEST)
-    assert not report.retired
-    kept = {each.release: each.why for each in report.kept}
-    assert kept[base] == (f"base of the open run {planned.plan.run}",)
-    abandon(home, planned.plan.run, "given up")
-    assert [name.release for name in collect(home, NEWEST).retired] == [base]
+    (closed,) = report.abandoned
+    assert (closed.run, closed.why) == (planned.plan.run, HOPELESS)
+    assert [name.release for name in report.retired] == [base]
+
+
+def test_what_a_closed_run_has_finished_stays_until_the_next_release_had_its_chance(mill: Mill) -> None:
+    mill.run(items(8))
+    planned, home = mill.worked(items(20)), mill.home
+    mill.open().cancel()
+    home.store.delete(home.run_key(planned.plan.run, TERMINAL))
+    later = (home.world.now() + timedelta(seconds=5)).isoformat()
+    terminal = Terminal(run=planned.plan.run, outcome="abandon", number=None, why="cancelled", created=later)
+    home.create(home.run_key(planned.plan.run, TERMINAL), terminal)
+    report = collect(home)
+    assert planned.plan.run not in {each.name for each in report.deleted}
+    assert [each.run for each in report.left] == [planned.plan.run]
+    assert mill.planned(items(21)).plan.compute == 1
+    assert planned.plan.run in {each.name for each in collect(home, clock=in_days(8)).deleted}
 
 
 def publish_beside(mill: Mill) -> None:

@@ -214,7 +214,7 @@ def delete_after(home: Home, name: str, seconds: float) -> None:
     """What a collector does to a closed run."""
     time.sleep(seconds)
     abandon(home, name, "given up")
-    collect(home)
+    collect(home, clock=in_days(8))
     home.store.delete(home.run_key(name, TERMINAL))
 
 

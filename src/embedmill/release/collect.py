@@ -3,9 +3,10 @@
 Three steps, each safe beside live runs, rollbacks, pins and other collectors, and finished by the next call
 when this one dies anywhere:
 
-1. **Abandon** stale runs, by creating their terminal. Only the age decides when that is tried; that it was
-   created, or is there and says `abandon`, decides that the run can never publish. A planner that was merely
-   slow then writes a plan into a closed run: nobody resumes it, and publishing it is refused.
+1. **Abandon** runs that are stale, or whose base is not live any more, by creating their terminal. Age only
+   decides when that is tried; that it was created, or is there and says `abandon`, decides that the run can
+   never publish. A planner that was merely slow then writes a plan into a closed run: nobody resumes it, and
+   publishing it is refused.
 2. **Retire** releases that are not live, not pinned, not among the newest, and no open run's base: one log
    entry each, under the number after the history that was judged. If another writer takes that number, all
    is judged anew, for it may have been a rollback or a pin. A run that was planned on the release meanwhile
@@ -26,14 +27,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from embedmill.errors import ObjectMissing, PublishLost, SpecError, StoreError
 from embedmill.release.layout import CONTENT, MANIFEST, PLAN, TERMINAL, Home
 from embedmill.release.log import History, append
 from embedmill.release.publish import abandon
-from embedmill.release.survey import DAY_S, Folder, State, Survey, survey
+from embedmill.release.survey import DAY_S, HOPELESS, Folder, State, Survey, survey
 from embedmill.spec.documents import Manifest, ReleaseName
 from embedmill.spec.upkeep import CollectReport, Deletion, KeptRelease, NamedRun
 from embedmill.store import Leftovers, Unfinished, join_key
@@ -75,16 +76,11 @@ class Garbage:
     objects: tuple[ObjectInfo, ...]
 
 
-def utc_now() -> datetime:
-    """The time, which only decides how old things are."""
-    return datetime.now(UTC)
-
-
 def collect(
     home: Home,
     policy: Policy | None = None,
     *,
-    clock: Callable[[], datetime] = utc_now,
+    clock: Callable[[], datetime] | None = None,
     dry_run: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> CollectReport:
@@ -93,7 +89,7 @@ def collect(
     Args:
         home: The pipeline's folder.
         policy: What stays.
-        clock: Tells the time in UTC; ages are all that it decides.
+        clock: Tells the time in UTC, the home's if None; ages are all that it decides.
         dry_run: Write and delete nothing.
         on_progress: Hears of objects as they are deleted.
 
@@ -101,7 +97,7 @@ def collect(
         PublishLost: Others kept taking the log's next number.
         StoreError: The store failed. What was done is right; the next call goes on.
     """
-    return _Collector(home, policy or Policy(), clock, dry_run, on_progress).collect()
+    return _Collector(home, policy or Policy(), clock or home.world.now, dry_run, on_progress).collect()
 
 
 def reasons_to_keep(seen: Survey, keep: int) -> dict[str, list[str]]:
@@ -143,10 +139,11 @@ class _Collector:
 
     def _abandon(self, seen: Survey) -> Survey:
         """Close what is stale. Who finds it closed for publishing leaves it."""
-        why = f"nothing has changed in it for {self.policy.abandon_after_s / DAY_S:g} days"
+        long = f"nothing has changed in it for {self.policy.abandon_after_s / DAY_S:g} days"
         for folder in seen.of(State.OPEN, State.PLANNING):
             if not folder.stale:
                 continue
+            why = folder.why if folder.why == HOPELESS else long
             if not self.dry_run and abandon(self.home, folder.name, why).outcome != "abandon":
                 seen = seen.changed(folder.name, State.PUBLISHING, "is being published")
                 continue
@@ -248,7 +245,8 @@ class _Collector:
             KeptRelease(release=name.release, number=name.number, why=tuple(reasons.get(name.release, ())))
             for name in _published(seen)
         )
-        left = seen.of(State.OPEN, State.PUBLISHING, State.PLANNING, State.COPY, State.FOREIGN)
+        gone = {State.PUBLISHED, State.RETIRED, State.CLOSED}
+        left = seen.of(*(state for state in State if state not in gone))
         return CollectReport(
             dry_run=self.dry_run,
             kept=tuple(kept),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from embedmill.store import ObjectInfo
 
 DAY_S = 86_400.0
+HOPELESS = "another release is live than the one that it was planned on"
 
 
 class State(StrEnum):
@@ -35,6 +36,8 @@ class State(StrEnum):
     RETIRED = "retired"
     CLOSED = "closed"
     """Abandoned, or its log number went to another: never published."""
+    SALVAGEABLE = "salvageable"
+    """Closed not long ago: the next plan takes over what it has finished."""
     OPEN = "open"
     PUBLISHING = "publishing"
     """Closed for the next log number, whose entry is not there yet."""
@@ -134,14 +137,24 @@ class _Look:
 
     def _ended(self, name: str, terminal: Terminal) -> Folder:
         if terminal.number is None:
-            return Folder(name, State.CLOSED, terminal.why)
+            return self._abandoned(name, terminal)
         if terminal.number <= len(self.history.entries):
             return Folder(name, State.CLOSED, f"log entry {terminal.number} went to another")
         why = f"is about to take log entry {terminal.number}; `embedmill resume` goes on"
         return Folder(name, State.PUBLISHING, why, stale=self._are_old(iter([terminal.created])))
 
+    def _abandoned(self, name: str, terminal: Terminal) -> Folder:
+        """Its vectors are worth keeping until a release was published since, or nobody came for them."""
+        taken = any(e.kind == "publish" and e.created >= terminal.created for e in self.history.entries)
+        if taken or self._are_old(iter([terminal.created])):
+            return Folder(name, State.CLOSED, terminal.why)
+        why = f"closed: {terminal.why}; the next run takes over what it has finished"
+        return Folder(name, State.SALVAGEABLE, why)
+
     def _open(self, plan: Plan) -> Folder:
         base = plan.base.release if plan.base else None
+        if plan.base != self.history.live:
+            return Folder(plan.run, State.OPEN, HOPELESS, stale=True, base=base)
         key = self.home.release_key(plan.run, CONTENT)
         if self.history.hold is not None and plan.base == self.history.live and self.home.exists(key):
             return Folder(plan.run, State.OPEN, "waits for the hold to be lifted", base=base)
