@@ -36,7 +36,7 @@ from embedmill.release.log import read_history
 from embedmill.release.publish import abandon, publish
 from embedmill.release.reader import Release, open_release
 from embedmill.release.report import render_report
-from embedmill.release.runs import open_plans, read_plan, terminal_of, unpublished_runs
+from embedmill.release.runs import check_open, open_plans, read_plan, terminal_of, unpublished_runs
 from embedmill.spec import PipelineSpec, load_pipeline_spec
 from embedmill.spec.documents import Content, Gates, LogEntry, Plan, Terminal
 from embedmill.spec.reports import RunReport
@@ -305,6 +305,7 @@ class PlannedRun:
         try:
             gates = self.home.read(Gates, self.home.release_key(self.plan.run, layout.GATES))
         except ObjectMissing:
+            check_open(self.home, self.plan.run)
             hint = "`embedmill check` does it"
             raise GateFailed(f"run {self.plan.run}: the candidate is not checked yet", hint=hint) from None
         if not gates.passed:
@@ -315,6 +316,7 @@ class PlannedRun:
         try:
             return self.home.read(Content, self.home.release_key(self.plan.run, layout.CONTENT))
         except ObjectMissing:
+            check_open(self.home, self.plan.run)
             hint = "`embedmill index` makes it"
             raise RunError(f"run {self.plan.run}: there is no candidate yet", hint=hint) from None
 

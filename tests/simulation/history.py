@@ -26,7 +26,7 @@ from tests.simulation.scheduler import Scheduler
 from tests.simulation.world import BEGIN, CALM, STORMY, new_process
 
 from embedmill import Pipeline
-from embedmill.errors import EmbedmillError, Held, PublishError, ReleaseError, RunError
+from embedmill.errors import CatalogError, EmbedmillError, Held, PublishError, ReleaseError, RunError
 from embedmill.release.admin import pin, rollback, unhold, unpin
 from embedmill.release.collect import Policy, collect
 from embedmill.release.layout import Home
@@ -182,7 +182,7 @@ class Simulation:
                 return
             except EmbedmillError as error:
                 self.scheduler.note(f"{error.code}: {error.message}")
-                if error.exit_code != TRY_AGAIN:
+                if error.exit_code != TRY_AGAIN and not isinstance(error, CatalogError):  # the feed is at it
                     raise Broken(f"a run needs a person: {error.code}: {error}") from error
                 process.home.world.sleep(self.random.expovariate(0.1))
 
