@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.protocol.agents import Agent, Step, delete_one_of, deletable, history_of, number_for
+from tests.protocol.agents import Agent, Step, deletable, delete_one_of, history_of, number_for
 from tests.protocol.store import Store
 from tests.protocol.world import Entry, History, Run, Scenario, Terminal, log_key, terminal_key
 
@@ -97,7 +97,7 @@ class Collector(NamedTuple):
             yield Step(f"{self.name} lets go of {self.retires}", idle, store)
         elif self.deletes:
             keys = deletable(store.objects, self.deletes, scenario)
-            yield from delete_one_of(self.name, self, store, keys)
+            yield from delete_one_of(self.name, self, store, keys, scenario)
             yield Step(f"{self.name} lets go of {self.deletes}", idle, store)
         else:
             for run in scenario.runs:
@@ -116,7 +116,9 @@ class Collector(NamedTuple):
             for created in store.create(terminal_key(run), Terminal(None, "old")):
                 yield Step(f"{self.name} abandons {run}: {created.how}", self, created.store)
         elif is_dead(store, run):
-            yield from delete_one_of(self.name, self, store, deletable(store.objects, run, scenario))
+            yield from delete_one_of(
+                self.name, self, store, deletable(store.objects, run, scenario), scenario
+            )
 
     def _retire(self, store: Store, scenario: Scenario) -> Iterator[Step]:
         """DESIGN.md: a release is deleted only after its `retire` entry is in the log."""
@@ -133,7 +135,9 @@ class Collector(NamedTuple):
                     for after in store.delete(key):
                         yield Step(f"{self.name} deletes {key}, to retire {release} then", on, after)
         for release in sorted(history.retired):
-            yield from delete_one_of(self.name, self, store, deletable(store.objects, release, scenario))
+            yield from delete_one_of(
+                self.name, self, store, deletable(store.objects, release, scenario), scenario
+            )
 
     def _retirable(self, history: History, scenario: Scenario) -> list[Run]:
         """Neither live, nor pinned, nor one of the last K."""
@@ -143,10 +147,12 @@ class Collector(NamedTuple):
         return seen.retirable(scenario.retained)
 
     def _tidy(self, run: Run, store: Store, scenario: Scenario) -> Iterator[Step]:
-        """Only in a broken variant: delete the commit records of a published run, which has no use for them."""
+        """Only in a broken variant: delete commit records of a published run, which has no use for them."""
         published = Entry("publish", run) in history_of(store).entries
         if published and not scenario.rules.commits_of_releases_are_kept:
-            yield from delete_one_of(self.name, self, store, store.objects.list(f"runs/{run}/commits/"))
+            yield from delete_one_of(
+                self.name, self, store, store.objects.list(f"runs/{run}/commits/"), scenario
+            )
 
     def _forget_log(self, store: Store, scenario: Scenario) -> Iterator[Step]:
         """Only in a broken variant: delete an entry that is not the newest."""

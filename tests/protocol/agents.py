@@ -62,8 +62,10 @@ def deletable(objects: Objects, run: Run, scenario: Scenario) -> list[Key]:
     return [*objects.list(f"releases/{run}/"), *commits]
 
 
-def delete_one_of(name: str, agent: Agent, store: Store, keys: list[Key]) -> Iterator[Step]:
-    """One of these goes; the order is anybody's guess."""
-    for key in keys:
+def delete_one_of(
+    name: str, agent: Agent, store: Store, keys: list[Key], scenario: Scenario
+) -> Iterator[Step]:
+    """One of these goes: the first one listed, or any."""
+    for key in keys if scenario.any_order else keys[:1]:
         for after in store.delete(key):
             yield Step(f"{name} deletes {key}", agent, after)

@@ -1,4 +1,4 @@
-"""Explores every interleaving of a scenario's agents, breadth first; or walks at random where there are too many."""
+"""Explores every interleaving of a scenario's agents, breadth first; or walks where there are too many."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.protocol.promises import broken_by_change, broken_by_report, broken_in
 from tests.protocol.agents import Agent
+from tests.protocol.promises import broken_by_change, broken_by_report, broken_in
 from tests.protocol.store import Objects, Store
-from tests.protocol.world import Scenario
+from tests.protocol.world import Scenario, read_history
 
 
 class World(NamedTuple):
@@ -19,6 +19,8 @@ class World(NamedTuple):
     store: Store
     agents: tuple[Agent, ...]
 
+
+MEDDLERS = ("operator", "collector")
 
 Sight = Callable[[Objects], bool]
 """Something that should be seen, lest a promise holds because nothing ever happens."""
@@ -36,11 +38,14 @@ class Exploration:
     trace: list[str] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     complete: bool = False
+    published: int = 0
+    """Entries that a walk added to the log."""
 
     def __str__(self) -> str:
         said = f"{self.scenario.name}: {self.states:,} states, {self.transitions:,} transitions"
         if not self.broken:
-            return f"{said}, depth {self.depth}, no promise broken"
+            how = f"depth {self.depth}" if self.depth else f"{self.published} releases published"
+            return f"{said}, {how}, no promise broken"
         steps = "\n".join(f"  {number:2}. {step}" for number, step in enumerate(self.trace, start=1))
         return f"{said}; after {len(self.trace)} steps {self.broken}\n{steps}"
 
@@ -77,7 +82,7 @@ def explore(
                 if after not in came_from:
                     came_from[after] = world
                     following.append(after)
-                    found.broken = found.broken or broken(after)
+                    found.broken = found.broken or broken(after, scenario)
                 if found.broken:
                     found.states = len(came_from)
                     found.trace = [*_trace(world, came_from, scenario), text]
@@ -89,10 +94,10 @@ def explore(
     return found
 
 
-def broken(world: World) -> str:
+def broken(world: World, scenario: Scenario) -> str:
     """The promise that a state breaks, or nothing."""
     objects = world.store.objects
-    return broken_in(objects) or broken_by_report(world.agents, objects)
+    return broken_in(objects, scenario) or broken_by_report(world.agents, objects)
 
 
 def _look(
@@ -116,18 +121,24 @@ def _trace(world: World, came_from: dict[World, World | None], scenario: Scenari
 
 
 def walk(scenario: Scenario, start: World, seed: int, *, steps: int) -> Exploration:
-    """One random walk."""
+    """One random walk; how often operator and collector meddle is drawn for each, lest all runs end early."""
     draw, world, found = random.Random(seed), start, Exploration(scenario)
+    meddling = draw.choice((0.003, 0.03, 0.3))
     for _ in range(steps):
-        possible = list(moves(world, scenario))
+        everything = list(moves(world, scenario))
+        work = [move for move in everything if not move[0].startswith(MEDDLERS)]
+        possible = everything if draw.random() < meddling or not work else work
         if not possible:
             break
         text, after = draw.choice(possible)
         found.trace.append(text)
         found.states += 1
-        found.broken = broken_by_change(world.store.objects, after.store.objects) or broken(after)
+        found.transitions += len(everything)
+        found.broken = broken_by_change(world.store.objects, after.store.objects) or broken(after, scenario)
         if found.broken:
             return found
         world = after
     found.trace.clear()
+    entries = [w.store.objects.derive(read_history).entries for w in (start, world)]
+    found.published = sum(entry.kind == "publish" for entry in entries[1][len(entries[0]) :])
     return found

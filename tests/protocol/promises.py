@@ -15,6 +15,7 @@ from tests.protocol.world import (
     Named,
     Plan,
     Run,
+    Scenario,
     Terminal,
     content_key,
     follow,
@@ -26,14 +27,18 @@ from tests.protocol.world import (
 )
 
 
-def broken_in(objects: Objects) -> str:
+def broken_in(objects: Objects, scenario: Scenario) -> str:
     """The first promise that these contents break, as a sentence; empty if none."""
-    return objects.derive(_broken)
+    said = objects.derive(_broken_for_readers)
+    return said if said or scenario.only_releases else objects.derive(_broken_for_runs)
 
 
-def _broken(objects: Objects) -> str:
-    checks = (_broken_by_log, _broken_release, _broken_candidate, _broken_plan, _wrongly_closed)
-    return next((said for check in checks if (said := check(objects))), "")
+def _broken_for_readers(objects: Objects) -> str:
+    return _broken_by_log(objects) or _broken_release(objects)
+
+
+def _broken_for_runs(objects: Objects) -> str:
+    return _broken_candidate(objects) or _broken_plan(objects) or _wrongly_closed(objects)
 
 
 def _broken_by_log(objects: Objects) -> str:
@@ -69,6 +74,8 @@ def _forbidden(objects: Objects, entry: Entry, before: tuple[Entry, ...]) -> str
 def _broken_release(objects: Objects) -> str:
     """The live release, and every one that may be rolled back to, has all its files."""
     history = objects.derive(read_history)
+    if not history.live:
+        return "a release was live, but the log knows of none"
     for release in (history.live, *history.published):
         manifest = objects.get(manifest_key(release))
         what = "the live release" if release == history.live else "a release that may be rolled back to"
@@ -123,9 +130,9 @@ def _wrongly_closed(objects: Objects) -> str:
     """A run is closed as damaged only if its candidate cannot be published."""
     for key in objects.list("runs/"):
         run = key.split("/")[1]
-        if key == terminal_key(run) and objects.get(key) == Terminal(None, "damaged"):
-            if objects.get(content_key(run)) is not None and not _missing(objects, run):
-                return f"{run} was closed as damaged, but all files of its candidate are there"
+        damaged = key == terminal_key(run) and objects.get(key) == Terminal(None, "damaged")
+        if damaged and objects.get(content_key(run)) is not None and not _missing(objects, run):
+            return f"{run} was closed as damaged, but all files of its candidate are there"
     return ""
 
 
@@ -142,7 +149,7 @@ def broken_by_report(agents: Iterable[Agent], objects: Objects) -> str:
 
 
 def broken_by_change(before: Objects, after: Objects) -> str:
-    """A shard's committed attempt never changes, nor does a log entry; neither vanishes while it counts."""
+    """A shard's committed attempt never changes."""
     for key in before.list("runs/"):
         was, now = before.get(key), after.get(key)
         if "/commits/" in key and now is not None and now != was:

@@ -1,4 +1,4 @@
-"""The store as its callers meet it: atomic creates and deletes, answers that get lost, requests that come late.
+"""The store as its callers meet it: atomic creates and deletes, lost answers, requests that come late.
 
 Contents of the store are hash-consed: equal ones are one object, so that comparing and hashing a state costs
 an identity check, and what follows from them (the history, broken promises) is derived once.
@@ -17,7 +17,7 @@ Value = Hashable
 class Objects:
     """All objects in the store at one moment; equal ones are identical."""
 
-    __slots__ = ("_derived", "_next", "_values", "_pool")
+    __slots__ = ("_derived", "_next", "_pool", "_values")
 
     def __init__(self, values: dict[Key, Value], pool: dict[frozenset[tuple[Key, Value]], Objects]) -> None:
         self._values, self._pool = values, pool
@@ -44,16 +44,14 @@ class Objects:
             values = {other: there for other, there in self._values.items() if other != key}
             if value is not None:
                 values[key] = value
-            self._next[change] = self._pool.setdefault(
-                frozenset(values.items()), Objects(values, self._pool)
-            )
+            self._next[change] = self._pool.setdefault(frozenset(values.items()), Objects(values, self._pool))
         return self._next[change]
 
     def derive(self, function: Callable[[Objects], DerivedT]) -> DerivedT:
         """What follows from these contents alone, computed once."""
         if function not in self._derived:
             self._derived[function] = function(self)
-        return cast(DerivedT, self._derived[function])
+        return cast("DerivedT", self._derived[function])
 
 
 class Late(NamedTuple):
@@ -105,7 +103,7 @@ class Store(NamedTuple):
             yield Created("unknown", None, late, "no answer: it is on its way")
 
     def put(self, key: Key, value: Value) -> Store:
-        """Create or replace. Late creates under a key that is never deleted can only be refused: forget them."""
+        """Create or replace. Late creates of what is never deleted can only be refused: forget them."""
         late = self.late
         if late and is_permanent(key):
             late = frozenset(request for request in late if request.key != key)

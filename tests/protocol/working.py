@@ -1,4 +1,4 @@
-"""Who fills a release's folder: workers, assemblers, and the planner of a run that salvages another's vectors."""
+"""Who fills a release's folder: workers, assemblers, and the planner of a run that salvages vectors."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ class Worker(NamedTuple):
         """facts/commit-protocol.md, step 3: the record is created if absent, and is the arbiter."""
         key = commit_key(self.run, self.shard)
         if not scenario.rules.commits_are_created_once:
-            yield Step(f"{self.name} writes {key} = {self.attempt}", self._idle(), store.put(key, self.attempt))
+            yield Step(
+                f"{self.name} writes {key} = {self.attempt}", self._idle(), store.put(key, self.attempt)
+            )
             return
         for created in store.create(key, self.attempt):
             text = f"{self.name} creates {key} = {self.attempt}: {created.how}"
@@ -89,12 +91,12 @@ class Worker(NamedTuple):
                 yield Step(f"{text} by {created.there}", self._replace(at="discarding"), created.store)
 
     def _discard(self, store: Store, scenario: Scenario) -> Iterator[Step]:
-        """The record is final, so that the loser's file can never be named: it deletes its own, nothing else."""
+        """The record is final, so that the loser's file can never be named: it deletes that, nothing else."""
         attempt = self.attempt
         if not scenario.rules.losers_delete_only_their_own:
             attempt = str(store.get(commit_key(self.run, self.shard)))
         key = vectors_key(self.run, self.shard, attempt)
-        yield from delete_one_of(self.name, self._idle(), store, [key])
+        yield from delete_one_of(self.name, self._idle(), store, [key], scenario)
 
 
 class Assembler(NamedTuple):
@@ -105,7 +107,9 @@ class Assembler(NamedTuple):
 
     name: str
     run: Run
-    at: Literal["starting", "carrying", "writing", "creating", "sweeping", "giving up", "done"] = "starting"
+    at: Literal[
+        "starting", "gathering", "carrying", "writing", "creating", "sweeping", "giving up", "done"
+    ] = "starting"
 
     def moves(self, store: Store, scenario: Scenario) -> Iterator[Step]:
         step = ASSEMBLER_STEPS.get(self.at)
@@ -113,14 +117,18 @@ class Assembler(NamedTuple):
             yield from step(self, store, scenario)
 
     def _start(self, store: Store, scenario: Scenario) -> Iterator[Step]:
-        """With every shard committed, and every committed file there; a missing one closes the run."""
-        vectors = committed_vectors(store.objects, self.run)
-        if vectors is None or store.get(content_key(self.run)) is not None:
-            return
+        """Nothing to do if CONTENT is there; nothing can be done while a commit record is missing."""
+        if committed_vectors(store.objects, self.run) and store.get(content_key(self.run)) is None:
+            on = self._replace(at="gathering")
+            yield Step(f"{self.name} finds {self.run} committed, and no CONTENT", on, store)
+
+    def _gather(self, store: Store, scenario: Scenario) -> Iterator[Step]:
+        """Every committed file must be there; a missing one closes the run."""
+        vectors = committed_vectors(store.objects, self.run) or []
         missing = next((key for key in vectors if store.get(key) is None), None)
         if missing is None:
             on = self._replace(at="carrying" if scenario.carries else "writing")
-            yield Step(f"{self.name} reads the commit records of {self.run}", on, store)
+            yield Step(f"{self.name} finds the vectors of {self.run}", on, store)
         else:
             on = self._replace(at="giving up")
             yield Step(f"{self.name} misses {missing}", on, store)
@@ -171,7 +179,7 @@ class Assembler(NamedTuple):
             named = {key for key, _ in content.files}
             files = store.objects.list(f"releases/{self.run}/")
             swept = [key for key in files if store.get(key) == BYTES and key not in named]
-            yield from delete_one_of(self.name, self, store, swept)
+            yield from delete_one_of(self.name, self, store, swept, scenario)
 
     def _give_up(self, store: Store, scenario: Scenario) -> Iterator[Step]:
         """Close the run as damaged, unless a CONTENT is there by now: then what is missing was swept."""
@@ -185,6 +193,7 @@ class Assembler(NamedTuple):
 
 ASSEMBLER_STEPS = {
     "starting": Assembler._start,
+    "gathering": Assembler._gather,
     "carrying": Assembler._carry,
     "writing": Assembler._write,
     "creating": Assembler._create,

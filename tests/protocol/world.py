@@ -45,9 +45,7 @@ class Plan(NamedTuple):
 
     def to_compute(self) -> list[str]:
         """Shards without salvaged vectors."""
-        return [
-            shard for shard, key in zip(self.shards, self.salvaged, strict=True) if key is None
-        ]
+        return [shard for shard, key in zip(self.shards, self.salvaged, strict=True) if key is None]
 
 
 class Named(NamedTuple):
@@ -203,6 +201,10 @@ class Scenario(NamedTuple):
     """Whether operator and collector decide and append in one step; see `decide`."""
     deletes_documents: bool = False
     """Whether a collector deletes documents, too, and commit records."""
+    any_order: bool = False
+    """Whether files are deleted in any order, and not in that of a listing."""
+    only_releases: bool = False
+    """Whether only the log and published releases are looked at: the way to a loss, not to its cause."""
     sealed: bool = False
     """Whether candidates have their MANIFEST already."""
     verdicts: bool = False
