@@ -118,7 +118,7 @@ class Store(NamedTuple):
 
     def arrivals(self) -> Iterator[tuple[str, Store]]:
         """A late request arrives now, and is obeyed or refused."""
-        for request in self.late:
+        for request in sorted(self.late, key=str) if len(self.late) > 1 else self.late:
             rest = self._replace(late=self.late - {request})
             if request.value is None:
                 objects = rest.objects.with_object(request.key, None)
