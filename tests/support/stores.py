@@ -7,8 +7,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from embedmill.store import Store
+from embedmill.store.local import LocalStore
+from embedmill.store.memory import MemoryStore
 
 THREADS = 16
+
+
+def often(store: Store, count: int) -> int:
+    """How often to do what takes microseconds in a local store, and milliseconds over HTTP."""
+    return count if isinstance(store, LocalStore | MemoryStore) else max(2, count // 5)
 
 
 def keys(store: Store, prefix: str = "") -> list[str]:

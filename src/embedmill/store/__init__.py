@@ -1,11 +1,22 @@
 """Where releases and runs live. `base` is the seam; one file per implementation."""
 
-from embedmill.store.base import Body, Copies, LocalPaths, ObjectInfo, Store, checked_key, join_key
-from embedmill.store.opening import cache_folder, copy, download, fetch, open_store
+from embedmill.store.base import (
+    Body,
+    Copies,
+    Downloads,
+    LocalPaths,
+    ObjectInfo,
+    Store,
+    checked_key,
+    join_key,
+)
+from embedmill.store.cache import cache_folder, copy, download, fetch
+from embedmill.store.opening import open_store
 
 __all__ = [
     "Body",
     "Copies",
+    "Downloads",
     "LocalPaths",
     "ObjectInfo",
     "Store",

@@ -1,7 +1,8 @@
 """The store seam: six methods, and the optional powers as protocols of their own.
 
 Keys are `/`-separated, relative, without `.` or `..` parts. A body is bytes, or the path of a local
-file whose bytes are stored. An ETag changes whenever the object's bytes do.
+file whose bytes are stored. An ETag changes whenever the object's bytes do; equal bytes may have equal ETags,
+as on S3, so that whoever waits for a change must write something new each time.
 
 The protocol rests on `put_if_absent`: of any number of callers, exactly one gets an ETag and all others
 get `ObjectExists`; it is never emulated by a check and then a write.
@@ -105,6 +106,20 @@ class Copies(Protocol):
         Raises:
             ObjectMissing: There is no `source`.
             ObjectExists: `target` is taken.
+        """
+        ...
+
+
+@runtime_checkable
+class Downloads(Protocol):
+    """A store that writes objects to local files in bounded memory."""
+
+    def download(self, key: str, file: Path) -> ObjectInfo:
+        """Write the bytes of one version of the object to `file`, which must not exist; what was written.
+
+        Raises:
+            ObjectMissing: There is none.
+            PreconditionFailed: It was replaced meanwhile; `file` is of no use.
         """
         ...
 
