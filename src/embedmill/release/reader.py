@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from embedmill.errors import ReleaseIncompatible, ReleaseMissing
+from embedmill.errors import ReleaseCorrupt, ReleaseIncompatible, ReleaseMissing
+from embedmill.release.folders import release_folder
 from embedmill.release.integrity import check_named, read_content, read_manifest, verify_files
 from embedmill.release.items import ID, OWN_COLUMNS, is_embedded, item_fingerprints, read_items
 from embedmill.release.layout import Home, split_url
 from embedmill.release.log import live_release, read_history
 from embedmill.release.search import Searcher
 from embedmill.release.vectors import VectorPart, VectorTable
+from embedmill.store import LocalPaths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -173,9 +175,18 @@ class Release:
 
 
 def open_release(home: Home, name: str) -> Release:
-    """Open a release of a pipeline by its name; a remote one is downloaded to the cache first."""
+    """Open a release of a pipeline by its name; of a remote one, the cache gets what it does not have.
+
+    Raises:
+        ReleaseCorrupt: The store has other bytes than were published; names the file.
+    """
     number = read_history(home).number_of(name)
-    return Release._opened(home.folder(name, cached_as="releases"), number=number)
+    try:
+        return Release._opened(release_folder(home, name), number=number)
+    except ReleaseCorrupt:
+        if isinstance(home.store, LocalPaths):
+            raise
+    return Release._opened(release_folder(home, name, anew=True), number=number)  # the cache was damaged
 
 
 def open_live(home: Home) -> Release:

@@ -59,11 +59,32 @@ def fetch(store: Store, key: str) -> Path:
     return target
 
 
-def fetch_content(store: Store, key: str, *, sha256: str, size_bytes: int) -> Path | None:
-    """A local, read-only file with the content that was once checked to have this SHA-256, or None.
+def fetch_checked(store: Store, key: str, *, sha256: str, size_bytes: int) -> Path | None:
+    """A local file with the object's bytes as the store has them now, or None where they are others.
 
-    Says nothing of whether the store's object is still there, and asks no remote store for anything if
-    the cache has the content, under whatever key it came. None where the object's bytes are others.
+    A cached download that is damaged is fetched again: it says nothing of the store.
+
+    Raises:
+        ObjectMissing: There is no such object.
+    """
+    file = fetch(store, key)
+    good = _is(file, sha256, size_bytes)
+    if isinstance(store, LocalPaths):
+        return file if good else None
+    if not good:
+        file.unlink(missing_ok=True)
+        file = fetch(store, key)
+        if not _is(file, sha256, size_bytes):
+            return None
+    _remember(file, _content(sha256))
+    return file
+
+
+def fetch_content(store: Store, key: str, *, sha256: str, size_bytes: int) -> Path | None:
+    """A local file with the content of this SHA-256, or None where the object has other bytes.
+
+    Where the cache has it, under whatever key it came, a remote store is not asked for anything; so this
+    says nothing of what the store has. The files of a local store are not hashed.
 
     Raises:
         ObjectMissing: The cache does not have it, and there is no such object.
@@ -73,21 +94,11 @@ def fetch_content(store: Store, key: str, *, sha256: str, size_bytes: int) -> Pa
     known = _content(sha256)
     if known.is_file() and known.stat().st_size == size_bytes:
         return known
-    return checked(store, key, sha256=sha256, size_bytes=size_bytes)
+    return fetch_checked(store, key, sha256=sha256, size_bytes=size_bytes)
 
 
-def checked(store: Store, key: str, *, sha256: str, size_bytes: int) -> Path | None:
-    """A local file with the object's bytes as the store has them now, or None where they are others.
-
-    Raises:
-        ObjectMissing: There is no such object.
-    """
-    file = fetch(store, key)
-    if file.stat().st_size != size_bytes or file_sha256(file) != sha256:
-        return None
-    if not isinstance(store, LocalPaths):
-        _remember(file, _content(sha256))
-    return file
+def _is(file: Path, sha256: str, size_bytes: int) -> bool:
+    return file.stat().st_size == size_bytes and file_sha256(file) == sha256
 
 
 def link_or_copy(file: Path, target: Path) -> None:
@@ -110,6 +121,11 @@ def copy(store: Store, source: str, target: str) -> None:
             store.put_if_absent(target, store.get(source))
     except ObjectExists:
         return
+
+
+def copy_all(store: Store, pairs: Sequence[tuple[str, str]]) -> None:
+    """Copy each source to its target within the store, some at a time."""
+    in_parallel(lambda pair: copy(store, *pair), pairs)
 
 
 def download(store: Store, prefix: str, target: Path) -> None:
