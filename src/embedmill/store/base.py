@@ -103,6 +103,9 @@ class Copies(Protocol):
     def copy_if_absent(self, source: str, target: str) -> None:
         """Make `target` the same object as `source`.
 
+        No arbiter: of two copies to one target at once, some stores let both succeed. So only what has the
+        same bytes, whoever copies it, may be copied.
+
         Raises:
             ObjectMissing: There is no `source`.
             ObjectExists: `target` is taken.

@@ -4,10 +4,10 @@ Every call is one attempt; who wants retries wraps the store. Conditions are the
 `If-None-Match` and `If-Match` on S3 and Azure, generations on Google. On S3 an ETag is a digest of the bytes
 (and of how they were uploaded): an object that gets earlier bytes back gets its earlier ETag back as well.
 
-Bodies of up to `SINGLE_PUT` bytes are one conditional PUT. obstore reads larger ones into memory too when
-they have a condition, so they are uploaded in parts to a key of their own below `.tmp`, copied by the service
-to their key if that is free, and removed. That bounds memory, and a body to 5 GiB. A killed upload leaves
-parts or an object below `.tmp` behind; `docs/stores.md` says how the bucket clears them.
+A body of any size up to 5 GiB is one PUT: an object is created by one request, or it is not, and there are
+no parts to clear. Multipart uploads can be completed under a condition too, but on SeaweedFS and moto several
+of those won at once (`docs/stores.md`), and obstore makes none. Large files are mapped, not read: obstore
+sends and hashes a mapped buffer as it is.
 
 obstore is not safe to fork: worker processes are started by running a command, never by `os.fork`.
 """
@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import os
-import uuid
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed, StoreError
 from embedmill.store.base import Body, ObjectInfo, Store, body_stream, checked_key
-from embedmill.store.cloud_config import Place, connect
+from embedmill.store.cloud_config import WHOLE_TIMEOUTS, Place, connect
 from embedmill.store.cloud_errors import Failure, missing_bucket, store_error
 from embedmill.store.local import translated
 
@@ -33,16 +34,18 @@ if TYPE_CHECKING:
 
     from obstore import GetOptions, GetResult, PutMode
 
-TEMPORARY = ".tmp"
+    from embedmill.store.cloud_config import Client
+
 MIB = 1 << 20
-SINGLE_PUT = 16 * MIB
-PART = 8 * MIB
-"""Bytes of a part of an upload, and of a range of a download."""
+READ_WHOLE = 16 * MIB
+"""Files of more bytes are mapped."""
+PUT_LIMIT = 5 << 30
+SLOWEST_UPLOAD = MIB
+"""Bytes per second; an upload that is slower gets no answer in time."""
+RANGE = 8 * MIB
+"""Bytes of one request of a download."""
 STREAMED = MIB
 PARALLEL = 4
-COPY_LIMIT = 5 << 30
-"""What S3 copies as one part."""
-LARGEST_UPLOAD_PARTS = 9_000
 LIST_PAGE = 1_000
 TIMEOUT_S = 60.0
 NO_SUCH_RANGE = 416
@@ -62,13 +65,9 @@ class CloudStore(Store):
         """
         self._place = Place.parse(url)
         self.url = self._place.url
+        self._timeout_s = timeout_s
         self._seen = False
-        try:
-            self._client, self._endpoint = connect(self._place, timeout_s)
-        except ValueError as error:  # what pyo3 raises for options that it cannot read
-            raise StoreError(f"{self.url}: an option in the environment cannot be read") from error
-        except self._errors() as error:
-            raise self._error(error, self.url) from None
+        self._client, self._endpoint = connect(self._place, timeout_s)
 
     def __repr__(self) -> str:
         return f"CloudStore({self.url!r})"
@@ -99,34 +98,31 @@ class CloudStore(Store):
                 found += [
                     ObjectInfo(self._key(meta["path"]), meta["size"], meta["e_tag"] or "") for meta in page
                 ]
-        for info in sorted(found, key=lambda each: each.key):
-            if not info.key.startswith(TEMPORARY + "/"):
-                yield info
+        yield from sorted(found, key=lambda each: each.key)
 
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
-        """Create or replace the object; a large body is read in parts, unless there is a condition."""
+        """Create or replace the object."""
         path = self._path(key)
         with body_stream(body) as source, self._translated(key):
-            if if_match is None:
-                return self._upload(path, source)
             try:
-                return self._put(path, source.read(), self._if_unchanged(path, if_match))
+                mode = "overwrite" if if_match is None else self._if_unchanged(path, if_match)
+                return self._put(key, source, mode)
             except FileNotFoundError as error:
+                if if_match is None:
+                    raise
                 self._refuse_missing_bucket(error)
                 raise PreconditionFailed(f"{key}: was deleted since it was read") from None
 
     def put_if_absent(self, key: str, body: Body) -> str:
-        """Create the object: by one PUT, or by a staged upload and a conditional copy if it is large.
+        """Create the object by one conditional PUT.
 
         Raises:
             ObjectExists: The key is taken.
             StoreError: The body has more than 5 GiB.
         """
-        path = self._path(key)
+        self._path(key)
         with body_stream(body) as source, self._translated(key):
-            if _size(source) <= SINGLE_PUT:
-                return self._put(path, source.read(), "create")
-            return self._create_large(key, source)
+            return self._put(key, source, "create")
 
     def delete(self, key: str) -> None:
         """Remove the object."""
@@ -137,13 +133,16 @@ class CloudStore(Store):
             obstore.delete(self._client, path)
 
     def copy_if_absent(self, source: str, target: str) -> None:
-        """Have the service copy; on S3 as a multipart upload of one part, completed if `target` is free."""
+        """Have the service copy; on S3 as a multipart upload of one part, completed if `target` is free.
+
+        Of two at once, SeaweedFS and moto let both: see `Copies`.
+        """
         import obstore
 
         origin, path = self._path(source), self._path(target)
         try:
             with self._translated(target):
-                obstore.copy(self._client, origin, path, overwrite=False)
+                obstore.copy(self._patient, origin, path, overwrite=False)
         except ObjectMissing:
             raise ObjectMissing(f"{source}: no such object in {self.url}") from None
         except PreconditionFailed:
@@ -167,13 +166,13 @@ class CloudStore(Store):
                 done = _write(first, out.fileno(), 0)
 
             def fetch(start: int) -> int:
-                wanted = (start, min(start + PART, info.size_bytes))
+                wanted = (start, min(start + RANGE, info.size_bytes))
                 options: GetOptions = {"range": wanted, "if_match": info.etag}
                 with self._translated(key):
                     return _write(self._get(path, options), out.fileno(), start)
 
             with ThreadPoolExecutor(PARALLEL) as pool:
-                done += sum(pool.map(fetch, range(PART, info.size_bytes, PART)))
+                done += sum(pool.map(fetch, range(RANGE, info.size_bytes, RANGE)))
         if done != info.size_bytes:
             raise StoreError(f"{key}: {done} of its {info.size_bytes} bytes came", hint="try again")
         return info
@@ -187,30 +186,28 @@ class CloudStore(Store):
 
     def _first_range(self, path: str) -> GetResult:
         try:
-            return self._get(path, {"range": (0, PART)})
+            return self._get(path, {"range": (0, RANGE)})
         except self._errors() as error:
             if Failure.of(error).status != NO_SUCH_RANGE:  # which an empty object answers
                 raise
             return self._get(path)
 
-    def _put(self, path: str, data: bytes, mode: PutMode) -> str:
+    def _put(self, key: str, source: BinaryIO, mode: PutMode) -> str:
         import obstore
 
-        result = obstore.put(self._client, path, data, mode=mode, use_multipart=False)
-        return result["e_tag"] or ""
-
-    def _upload(self, path: str, source: BinaryIO) -> str:
-        """Put without a condition, in parts if it is large."""
         size = _size(source)
-        if size <= SINGLE_PUT:
-            return self._put(path, source.read(), "overwrite")
-        import obstore
-
-        part = max(PART, -(-size // LARGEST_UPLOAD_PARTS))
-        result = obstore.put(
-            self._client, path, source, use_multipart=True, chunk_size=part, max_concurrency=PARALLEL
-        )
+        if size > PUT_LIMIT:
+            raise StoreError(f"{key}: is larger than 5 GiB, which no store takes as one object")
+        client, data = self._client, _bytes(source, size)
+        if size > READ_WHOLE:  # a timeout runs from the request's start to its answer
+            client, _ = connect(self._place, self._timeout_s + size / SLOWEST_UPLOAD)
+        result = obstore.put(client, self._path(key), data, mode=mode, use_multipart=False)
         return result["e_tag"] or ""
+
+    @cached_property
+    def _patient(self) -> Client:
+        """For requests that move much within the service before they are answered."""
+        return connect(self._place, self._timeout_s * WHOLE_TIMEOUTS)[0]
 
     def _if_unchanged(self, path: str, etag: str) -> PutMode:
         """The condition that the object has this ETag; Google compares generations, which belong to one."""
@@ -223,37 +220,11 @@ class CloudStore(Store):
             raise PreconditionFailed(f"{path}: changed since it was read")
         return {"e_tag": etag, "version": meta["version"]}
 
-    def _create_large(self, key: str, source: BinaryIO) -> str:
-        if _size(source) > COPY_LIMIT:
-            raise StoreError(f"{key}: is larger than 5 GiB, which is too much for one object here")
-        staged = f"{TEMPORARY}/{uuid.uuid4().hex}"
-        try:
-            etag = self._upload(self._join(staged), source)
-            self._copy_staged(staged, key)
-        finally:
-            with contextlib.suppress(StoreError), self._translated(staged):
-                self._remove(self._join(staged))
-        with contextlib.suppress(ObjectMissing):  # then someone deleted it at once: any ETag is outdated
-            etag = self.head(key).etag
-        return etag
-
-    def _copy_staged(self, staged: str, key: str) -> None:
-        import obstore
-
-        obstore.copy(self._client, self._join(staged), self._join(key), overwrite=False)
-
-    def _remove(self, path: str) -> None:
-        import obstore
-
-        obstore.delete(self._client, path)
-
     # Names and errors
 
     def _path(self, key: str) -> str:
         """The object's full name in the bucket."""
-        if checked_key(key).split("/", 1)[0] == TEMPORARY:
-            raise StoreError(f"{key!r} is not a key", hint=f"{TEMPORARY} is for unfinished objects")
-        if "\\" in key:
+        if "\\" in checked_key(key):
             raise StoreError(f"{key!r}: some object stores take a backslash for a slash", hint="rename it")
         return self._join(key)
 
@@ -298,6 +269,13 @@ class CloudStore(Store):
                 raise missing_bucket(self._place.bucket, self._endpoint) from None
             return  # it may not be listed: nothing is known
         self._seen = True
+
+
+def _bytes(source: BinaryIO, size: int) -> bytes | memoryview:
+    """All bytes: those of a large file mapped, so that they take no memory that others want."""
+    if isinstance(source, io.BytesIO) or size <= READ_WHOLE:
+        return source.read()
+    return memoryview(mmap.mmap(source.fileno(), size, access=mmap.ACCESS_READ))
 
 
 def _size(source: BinaryIO) -> int:

@@ -96,20 +96,39 @@ def connect(place: Place, timeout_s: float) -> tuple[Client, str]:
         MissingExtra: obstore is not installed.
     """
     try:
-        import obstore.store
+        from obstore.exceptions import BaseError
     except ImportError:
         raise MissingExtra("obstore", extra="cloud") from None
-    once: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(0)}
-    if place.scheme == "s3":
-        s3, endpoint = _s3_config()
-        options = _client_options(endpoint, timeout_s)
-        store = obstore.store.S3Store(place.bucket, config=s3, client_options=options, retry_config=once)
-        return store, endpoint or f"S3 in {s3.get('region') or 'us-east-1'}"
-    if place.scheme == "gs":
-        endpoint = _endpoint(GCS_ENDPOINTS)
-        options = _client_options(endpoint, timeout_s)
-        gcs = obstore.store.GCSStore(place.bucket, client_options=options, retry_config=once)
-        return gcs, endpoint or "storage.googleapis.com"
+    try:
+        return {"s3": _s3, "gs": _gcs, "az": _azure}[place.scheme](place, timeout_s)
+    except (BaseError, ValueError):  # it quotes the value, which may be a secret
+        prefix = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}[place.scheme]
+        raise SpecError(
+            f"store {place.url}: an option in the environment cannot be read",
+            hint=f"check the variables that begin with {prefix}",
+        ) from None
+
+
+def _s3(place: Place, timeout_s: float) -> tuple[Client, str]:
+    from obstore.store import S3Store
+
+    config, endpoint = _s3_config()
+    options = _client_options(endpoint, timeout_s)
+    store = S3Store(place.bucket, config=config, client_options=options, retry_config=_once())
+    return store, endpoint or f"S3 in {config.get('region') or 'us-east-1'}"
+
+
+def _gcs(place: Place, timeout_s: float) -> tuple[Client, str]:
+    from obstore.store import GCSStore
+
+    endpoint = _endpoint(GCS_ENDPOINTS)
+    options = _client_options(endpoint, timeout_s)
+    return GCSStore(place.bucket, client_options=options, retry_config=_once()), endpoint or "Google"
+
+
+def _azure(place: Place, timeout_s: float) -> tuple[Client, str]:
+    from obstore.store import AzureStore
+
     account = next((os.environ[name] for name in AZURE_ACCOUNTS if os.environ.get(name)), "")
     endpoint = _endpoint(AZURE_ENDPOINTS)
     options = _client_options(endpoint, timeout_s)
@@ -117,8 +136,13 @@ def connect(place: Place, timeout_s: float) -> tuple[Client, str]:
         options["allow_http"] = True
     elif not account:
         raise SpecError(f"store {place.url}: no storage account", hint=f"set {AZURE_ACCOUNTS[0]}")
-    azure = obstore.store.AzureStore(place.bucket, client_options=options, retry_config=once)
-    return azure, endpoint or f"Azure account {account or 'of the emulator'}"
+    store = AzureStore(place.bucket, client_options=options, retry_config=_once())
+    return store, endpoint or f"Azure account {account or 'of the emulator'}"
+
+
+def _once() -> RetryConfig:
+    """No retries: a request that is repeated unseen turns its own success into a refusal."""
+    return {"max_retries": 0, "retry_timeout": timedelta(0)}
 
 
 def _s3_config() -> tuple[S3Config, str]:
