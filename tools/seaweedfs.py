@@ -19,7 +19,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -216,25 +215,38 @@ def weed() -> str:
 def main() -> int:
     """Run a command beside a server."""
     parser = argparse.ArgumentParser(description="Run a command beside a SeaweedFS server.")
-    parser.add_argument("--data", type=Path, default=None, help="where its data stay (default: nowhere)")
+    parser.add_argument("--data", type=Path, required=True, help="the folder where its data stay")
     parser.add_argument("--bucket", required=True, help="is made if it is not there")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with contextlib.ExitStack() as stack:
-        folder = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weed-")))
-        try:
-            server = stack.enter_context(seaweedfs(folder.absolute()))
+    try:
+        with seaweedfs(options.data.absolute()) as server:
             server.make_bucket(options.bucket)
-            print(f"SeaweedFS is at {server.endpoint}, its data in {folder}", flush=True)
-            environment = os.environ | server.admin.environment(server.endpoint)
-            code = subprocess.run(options.command, env=environment, check=False).returncode
-            print("Stopping SeaweedFS.", flush=True)
-            return code
-        except TimeoutError as error:
-            sys.exit(str(error))
-        except KeyboardInterrupt:  # the command got it too, and has said so
-            return 130
+            print(f"SeaweedFS is at {server.endpoint}, its data in {options.data}.", flush=True)
+            code = run_beside(server, options.command)
+            print("\nSeaweedFS stops; this takes some seconds. A shell beside it:", flush=True)
+            python = os.path.relpath(sys.executable)
+            print(
+                f"    {python} {sys.argv[0]} --data {options.data} --bucket {options.bucket} bash", flush=True
+            )
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except TimeoutError as error:
+        sys.exit(str(error))
+
+
+def run_beside(server: Server, command: Sequence[str]) -> int:
+    """Run a command as the server's admin; Ctrl-C is for the command, which then says how it ended."""
+    child = subprocess.Popen(command, env=os.environ | server.admin.environment(server.endpoint))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return child.wait()
+    finally:
+        child.terminate()  # does nothing to one that has ended
+        child.wait()
+        signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":
