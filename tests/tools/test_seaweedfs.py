@@ -15,6 +15,15 @@ TOOL = [sys.executable, str(Path(__file__).resolve().parents[2] / "tools" / "sea
 PUT = "from embedmill.store import open_store; open_store('s3://bucket/x').put_if_absent('a', b'1')"
 GET = "from embedmill.store import open_store; print(open_store('s3://bucket/x').get('a'))"
 
+INTERRUPTED = """
+import sys, time
+print("here", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+
 
 def beside(data: Path, *command: str) -> list[str]:
     return [*TOOL, "--data", str(data), "--bucket", "bucket", *command]
@@ -38,9 +47,11 @@ def test_a_command_finds_the_server_and_the_next_one_its_data(tmp_path: Path) ->
 
 def test_what_the_command_returned_is_returned_and_ctrl_c_ends_the_server_too(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    script = "import time, sys\nprint('here', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit(7)"
     process = subprocess.Popen(
-        beside(data, sys.executable, "-c", script), stdout=subprocess.PIPE, text=True, start_new_session=True
+        beside(data, sys.executable, "-c", INTERRUPTED),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
