@@ -6,14 +6,19 @@ TEST_GROUPS := $(patsubst tests/%_group,%,$(wildcard tests/*_group))
 SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak bench check clean
+.PHONY: help demo demo-s3 test test-all soak bench check clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z<>-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9<>-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  make test-GROUP     one test group in its own environment: $(TEST_GROUPS)"
 
 demo: environment-demo  ## a real catalog into a published release, a change of 1 %, a search
 	@.venv/demo/bin/python examples/demo/run_demo.py
+
+demo-s3: environment-demo-s3  ## the same on object storage, with an S3 server that it starts and ends
+	@.venv/demo-s3/bin/python tools/seaweedfs.py --data demo-s3/server --bucket demo \
+		.venv/demo-s3/bin/python examples/demo/run_demo.py \
+		--folder demo-s3 --store s3://demo/mill --again "make demo-s3"
 
 test: environment-core  ## the core tests
 	@$(CORE)/python -m pytest --junitxml=build/reports/core.xml
@@ -41,7 +46,7 @@ check: environment-core  ## lint, format, types, layers, lengths: all of them, t
 	[ -z "$$failed" ] || { echo "check failed:$$failed"; exit 1; }
 
 clean:  ## remove all that make has made: environments, reports, caches, the demo's output
-	rm -rf .venv build demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build demo demo-s3 .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 environment-%:

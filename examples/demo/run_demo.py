@@ -2,8 +2,8 @@
 
     python examples/demo/run_demo.py
 
-Everything lies in ./demo afterwards. Another call goes on with another day: only what changed is computed.
-To start over, delete ./demo.
+Everything lies in ./demo afterwards, or the releases in the store that --store names. Another call goes on
+with another day: only what changed is computed. To start over, delete ./demo.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Demo:
 
     folder: Path
     embedmill: str
+    store: str | None
+    again: str
 
     @property
     def spec(self) -> str:
@@ -60,17 +62,19 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, default=Path("demo"), help="where everything goes (%(default)s)"
     )
-    folder: Path = parser.parse_args().folder
+    parser.add_argument("--store", help="URL of a store, instead of a folder beside the catalog")
+    parser.add_argument("--again", default="make demo", help="what to type for another day (%(default)s)")
+    options = parser.parse_args()
     started = time.monotonic()
     try:
-        demo = Demo(folder, find_embedmill())
+        demo = Demo(options.folder, find_embedmill(), options.store, options.again)
         for part in (prepare, first_day, second_day, searches):
             part(demo)
     except StepFailed as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped; `make demo` goes on from here.", file=sys.stderr)
+        print(f"\nStopped; `{options.again}` goes on from here.", file=sys.stderr)
         return 130
     print(ENDING.format(seconds=time.monotonic() - started, mill=demo.embedmill, **_places(demo)))
     return 0
@@ -79,6 +83,7 @@ def main() -> int:
 def _places(demo: Demo) -> dict[str, str]:
     return {
         "demo": str(demo.folder),
+        "again": demo.again,
         "spec": demo.spec,
         "python": relative(Path(sys.executable)),
         "scripts": str(HERE),
@@ -98,6 +103,8 @@ def prepare(demo: Demo) -> None:
     headline("The pipeline: this catalog, this model, a store")
     if not Path(demo.spec).is_file():
         show("copy the pipeline", ["cp", str(HERE / "pipeline.yaml"), demo.spec])
+        if demo.store:
+            show("name the store", ["sed", "-i", f"s|^store: .*|store: {demo.store}|", demo.spec])
     show("show the pipeline", ["cat", demo.spec])
 
 
@@ -202,7 +209,7 @@ Measure the search with twenty queries that were written down before anyone look
     {python} {scripts}/search_quality.py {spec}
 
 Another day, another release; only what changed is computed:
-    make demo
+    {again}
 
 Go back to the first release, and later let runs publish again:
     {mill} release rollback {spec} 1

@@ -30,7 +30,8 @@ from embedmill.gates import GATES, OVERRIDABLE, run_gates
 from embedmill.model import ModelPackage
 from embedmill.planning import Planner
 from embedmill.release import layout
-from embedmill.release.assemble import assemble, candidate_folder
+from embedmill.release.assemble import assemble
+from embedmill.release.folders import candidate_folder
 from embedmill.release.layout import Home
 from embedmill.release.log import read_history
 from embedmill.release.publish import abandon, publish

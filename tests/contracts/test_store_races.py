@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.stores import THREADS, in_threads, keys
+from tests.support.stores import THREADS, in_threads, keys, often
 
 from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed
 from embedmill.store import (
@@ -30,7 +30,7 @@ def test_of_many_creators_exactly_one_wins_and_the_object_is_the_winners(
         for number, body in enumerate(bodies):
             (tmp_path / f"{number}").write_bytes(bytes(body) if isinstance(body, bytes) else b"")
         bodies = [tmp_path / f"{number}" for number in range(THREADS)]
-    for round_ in range(10):
+    for round_ in range(often(store, 10)):
         key = f"runs/{round_}/commits/0.json"
 
         def create(number: int, key: str = key) -> str | None:
@@ -48,7 +48,7 @@ def test_of_many_creators_exactly_one_wins_and_the_object_is_the_winners(
 
 def test_compare_and_swap_loses_no_update(store: Store) -> None:
     store.put("updates", b"")
-    each = 12
+    each = often(store, 12)
 
     def add(number: int) -> None:
         for round_ in range(each):
@@ -87,7 +87,7 @@ def test_a_create_returns_its_own_etag_even_if_the_object_is_replaced_or_deleted
         running = [pool.submit(disturb) for _ in range(2)]
         created = set()
         try:
-            for _ in range(500):
+            for _ in range(often(store, 500)):
                 try:
                     created.add(store.put_if_absent("a", b"mine"))
                 except ObjectExists:
@@ -102,7 +102,7 @@ def test_a_create_returns_its_own_etag_even_if_the_object_is_replaced_or_deleted
 
 def test_creating_beside_a_delete_that_empties_the_folder_works(store: Store) -> None:
     def churn(number: int) -> None:
-        for round_ in range(60):
+        for round_ in range(often(store, 60)):
             key = f"leases/{number // 2}/{number}-{round_}"
             store.put_if_absent(key, b"1")
             store.delete(key)
@@ -125,7 +125,7 @@ def test_a_reader_sees_a_whole_version_while_it_is_replaced(store: Store) -> Non
 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(replace)
-        for _ in range(100):
+        for _ in range(often(store, 100)):
             seen = store.get("a")
             assert seen == seen[:1] * 1_000_000
         stop.set()

@@ -16,7 +16,7 @@ from embedmill.errors import GateFailed, SpecError
 from embedmill.gates import GATES, OVERRIDABLE
 from embedmill.pipeline import PlannedRun
 from embedmill.release import layout
-from embedmill.release.assemble import candidate_folder
+from embedmill.release.folders import candidate_folder
 from embedmill.release.vectors import write_vectors
 from embedmill.spec.documents import Content, Gates, Verdict
 

@@ -363,7 +363,7 @@ def test_a_url_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert open_store("file:///a#b").url == "/a#b"
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/x", "file://mill", "file:mill", "https://example.org"])
+@pytest.mark.parametrize("url", ["ftp://bucket/x", "file://mill", "file:mill", "https://example.org"])
 def test_other_urls_are_refused_with_what_is_allowed(url: str) -> None:
     with pytest.raises(Exception, match=r"not known|not an absolute path"):
         open_store(url)

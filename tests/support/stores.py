@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from embedmill.store import Store
+from embedmill.store.cloud import CloudStore
 from embedmill.store.faults import AnswerLost, FirstOf, Late, Refused, SeededFaults
 from embedmill.store.faulty import FaultyStore, VirtualClock
 from embedmill.store.retrying import RetryingStore
@@ -26,6 +27,11 @@ def troubled(inner: Store, seed: int = 1) -> RetryingStore:
         SeededFaults(~seed, {Refused(): 0.08, AnswerLost(): 0.08, Late(1): 0.04}),
     )
     return RetryingStore(FaultyStore(inner, faults), clock=clock.now, sleep=clock.sleep)
+
+
+def often(store: Store, count: int) -> int:
+    """How often to do what takes microseconds in a local store, and milliseconds over HTTP."""
+    return max(2, count // 5) if isinstance(store, CloudStore) else count
 
 
 def keys(store: Store, prefix: str = "") -> list[str]:

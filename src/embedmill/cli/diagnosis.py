@@ -31,6 +31,7 @@ EXTRAS = {
     "onnx": ("onnxruntime", "embedding and searching by text"),
     "faiss": ("faiss-cpu", "approximate search on large segments"),
     "import": ("onnx safetensors", "`model import`"),
+    "cloud": ("obstore", "stores in buckets"),
 }
 MODULES = {"faiss-cpu": "faiss"}
 LOW_SPACE = 1 << 30

@@ -32,7 +32,7 @@ from embedmill.spec.documents import (
     canonical_json,
     sha256,
 )
-from embedmill.store import copy
+from embedmill.store.cache import copy_all
 from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -231,10 +231,10 @@ class Planner:
 
     def _keep_model(self, run: str) -> tuple[FileEntry, ...]:
         if self.base is not None and self.base.content.package_digest == self.package.package_digest():
-            for entry in self.base.content.model:
-                source = self.home.release_key(self.base.name, entry.path)
-                copy(self.home.store, source, self.home.release_key(run, entry.path))
-            return self.base.content.model
+            model, base = self.base.content.model, self.base.name
+            source, target = self.home.release_key(base), self.home.release_key(run)
+            copy_all(self.home.store, [(f"{source}/{each.path}", f"{target}/{each.path}") for each in model])
+            return model
         prefix = self.home.release_key(run)
         return tuple(
             self.home.keep(

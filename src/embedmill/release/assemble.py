@@ -257,8 +257,3 @@ def _sweep(home: Home, content: Content) -> None:
         name = info.key.removeprefix(prefix + "/")
         if "/" in name and info.key not in kept:
             home.store.delete(info.key)
-
-
-def candidate_folder(home: Home, content: Content) -> Path:
-    """A local folder with the candidate's files."""
-    return home.folder(content.release, cached_as="candidates")

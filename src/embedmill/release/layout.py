@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from embedmill.errors import ObjectExists, ObjectMissing, ReleaseCorrupt, ReleaseMissing
-from embedmill.spec.documents import Document, FileEntry, sha256, written
-from embedmill.store import LocalPaths, Store, cache_folder, download, fetch, join_key, open_store
+from embedmill.errors import ObjectExists, ObjectMissing, ReleaseCorrupt
+from embedmill.spec.documents import Document, FileEntry, written
+from embedmill.store import LocalPaths, Store, join_key, open_store
+from embedmill.store.cache import fetch_checked, fetch_content, in_parallel, link_or_copy
 from embedmill.store.hashing import file_sha256
 from embedmill.world import WORLD, World
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 DocumentT = TypeVar("DocumentT", bound=Document)
 
@@ -97,57 +96,53 @@ class Home:
         return FileEntry(path=relative(key, relative_to), size_bytes=size, sha256=digest, rows=rows)
 
     def verified(self, key: str, entry: FileEntry) -> Path:
-        """A local file of the object, its bytes checked against the entry.
+        """A local file of the object, its bytes in the store now checked against the entry.
 
         Raises:
             ReleaseCorrupt: It is missing, or its bytes are others.
         """
+        return self._found(key, entry, fetch_checked)
+
+    def fetched(self, key: str, entry: FileEntry) -> Path:
+        """A local file with the entry's content: the store's own, or from the cache if that ever checked it.
+
+        Says nothing of the object in the store; `verified` does.
+
+        Raises:
+            ReleaseCorrupt: It is in neither, or the object's bytes are others.
+        """
+        return self._found(key, entry, fetch_content)
+
+    def _found(self, key: str, entry: FileEntry, how: Callable[..., Path | None]) -> Path:
         try:
-            file = fetch(self.store, key)
+            file = how(self.store, key, sha256=entry.sha256, size_bytes=entry.size_bytes)
         except ObjectMissing:
             raise ReleaseCorrupt(f"{key}: is missing") from None
-        if file.stat().st_size != entry.size_bytes or file_sha256(file) != entry.sha256:
+        if file is None:
             raise ReleaseCorrupt(f"{key}: its bytes are not those that were written")
         return file
 
     def materialize(self, files: Sequence[FileEntry], prefix: str, target: Path) -> Path:
-        """A local folder with these verified files: the store's own where it is local, else `target`.
+        """A local folder with these checked files: the store's own where it is local, else `target`.
 
         `prefix` is the key below which the entries' paths lie.
         """
-        places = {entry.path: self.verified(join_key(prefix, entry.path), entry) for entry in files}
         if isinstance(self.store, LocalPaths):
-            path, place = next(iter(places.items()))
-            return place.parents[len(Path(path).parts) - 1]
-        for path, place in places.items():
-            (target / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(place, target / path)
+            for entry in files:
+                place = self.verified(join_key(prefix, entry.path), entry)
+            return place.parents[len(Path(entry.path).parts) - 1]
+        self.place(files, prefix, target, self.fetched)
         return target
 
-    def folder(self, release: str, *, cached_as: str) -> Path:
-        """A local folder with all of a release: the store's own, or a download that is kept in the cache.
+    def place(
+        self, files: Sequence[FileEntry], prefix: str, target: Path, how: Callable[[str, FileEntry], Path]
+    ) -> None:
+        """Put what `fetched` or `verified` gives into a local folder: links, where that is possible."""
 
-        Candidates and releases are cached apart, since a candidate has no manifest yet.
+        def one(entry: FileEntry) -> None:
+            link_or_copy(how(join_key(prefix, entry.path), entry), target / entry.path)
 
-        Raises:
-            ReleaseMissing: There is nothing in it.
-        """
-        key = self.release_key(release)
-        if isinstance(self.store, LocalPaths):
-            return Path(self.store.url) / key
-        target = cache_folder() / cached_as / sha256(self.url.encode())[:16] / release
-        if not target.is_dir():
-            partial = target.with_name(f"{release}.{os.getpid()}.part")
-            download(self.store, key, partial)
-            if not partial.is_dir():
-                raise ReleaseMissing(f"{self.url}/releases/{release}: no such release")
-            try:
-                partial.rename(target)
-            except OSError:  # another process was faster
-                if not target.is_dir():
-                    raise
-                shutil.rmtree(partial)
-        return target
+        in_parallel(self.store, one, files)
 
 
 def relative(key: str, prefix: str) -> str:

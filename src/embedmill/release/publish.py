@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmill.errors import Held, PublishLost, ReleaseCorrupt
+from embedmill.errors import Held, ObjectMissing, PublishLost, ReleaseCorrupt
 from embedmill.release.integrity import content_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
 from embedmill.spec.documents import Content, FileEntry, Manifest, Terminal, sha256
+from embedmill.store.cache import in_parallel
 
 if TYPE_CHECKING:
     from embedmill.spec.documents import LogEntry, Plan
@@ -67,16 +68,27 @@ def seal(home: Home, content: Content) -> Manifest:
     files = sorted([*content_files(content), *documents], key=lambda entry: entry.path)
     base = home.read(Content, home.release_key(content.base.release, CONTENT)) if content.base else None
     carried = {(entry.path, entry.sha256) for entry in content_files(base)} if base else set()
-    for entry in files:
-        key = f"{prefix}/{entry.path}"
-        if (entry.path, entry.sha256) not in carried:
-            home.verified(key, entry)
-        elif not home.exists(key) or home.store.head(key).size_bytes != entry.size_bytes:
-            raise ReleaseCorrupt(f"{key}: is not the file that was carried over")
+
+    def check(entry: FileEntry) -> None:
+        if (entry.path, entry.sha256) in carried:
+            _check_carried(home, f"{prefix}/{entry.path}", entry)
+        else:
+            home.verified(f"{prefix}/{entry.path}", entry)
+
+    in_parallel(home.store, check, files)
     manifest = Manifest(
         release=content.release, content_digest=content.content_digest, files=tuple(files), created=home.now()
     )
     return home.create(home.release_key(content.release, MANIFEST), manifest.sealed())
+
+
+def _check_carried(home: Home, key: str, entry: FileEntry) -> None:
+    try:
+        size_bytes = home.store.head(key).size_bytes
+    except ObjectMissing:
+        size_bytes = -1
+    if size_bytes != entry.size_bytes:
+        raise ReleaseCorrupt(f"{key}: is not the file that was carried over")
 
 
 def abandon(home: Home, run: str, why: str) -> Terminal:

@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.errors import ReleaseCorrupt, ReleaseIncompatible, ReleaseMissing
+from embedmill.release.folders import release_folder
 from embedmill.release.integrity import check_named, read_content, read_manifest, verify_files
 from embedmill.release.items import ID, OWN_COLUMNS, is_embedded, item_fingerprints, read_items
 from embedmill.release.layout import MANIFEST, Home, split_url
 from embedmill.release.log import live_release, read_history
 from embedmill.release.search import Searcher
 from embedmill.release.vectors import VectorPart, VectorTable
+from embedmill.store import LocalPaths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +57,7 @@ class Release:
             raise ReleaseMissing(
                 f"{url}: no such release", hint="give its folder, or a pipeline.yaml"
             ) from None
-        return cls._opened(home.folder(name, cached_as="releases"), number=_number_of(str(url)))
+        return _opened_from(home, name, number=_number_of(str(url)))
 
     @classmethod
     def _opened(cls, folder: Path, *, number: int | None) -> Release:
@@ -181,13 +183,24 @@ class Release:
 
 
 def open_release(home: Home, name: str) -> Release:
-    """Open a release of a pipeline by its name; a remote one is downloaded to the cache first.
+    """Open a release of a pipeline by its name; of a remote one, the cache gets what it does not have.
 
     Raises:
         ReleaseMissing: It was never published, or is retired.
+        ReleaseCorrupt: The store has other bytes than were published; names the file.
     """
     found = read_history(home).find(name)
-    return Release._opened(home.folder(found.release, cached_as="releases"), number=found.number)
+    return _opened_from(home, found.release, number=found.number)
+
+
+def _opened_from(home: Home, name: str, *, number: int | None) -> Release:
+    """Open what the cache has of a remote release; if that is damaged, what the store has."""
+    try:
+        return Release._opened(release_folder(home, name), number=number)
+    except ReleaseCorrupt:
+        if isinstance(home.store, LocalPaths):
+            raise
+    return Release._opened(release_folder(home, name, anew=True), number=number)
 
 
 def open_live(home: Home) -> Release:

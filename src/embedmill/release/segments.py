@@ -12,7 +12,8 @@ from embedmill.index import HnswIndex
 from embedmill.release.layout import Home, relative
 from embedmill.release.vectors import VectorPart, VectorTable, write_vectors
 from embedmill.spec.documents import CommitRecord, Content, FileEntry, Plan, Segment
-from embedmill.store import copy, fetch, join_key
+from embedmill.store import join_key
+from embedmill.store.cache import copy_all, in_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +40,10 @@ class Candidate:
 
     def parts(self, segment: Segment) -> list[VectorPart]:
         """The mapped parts of one segment."""
-        return [VectorPart.open(fetch(self.home.store, join_key(self.prefix, e.path))) for e in segment.parts]
+        return [
+            VectorPart.open(self.home.fetched(join_key(self.prefix, entry.path), entry))
+            for entry in segment.parts
+        ]
 
     def table(self) -> VectorTable:
         """All segments as one table."""
@@ -79,17 +83,13 @@ def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[Commi
     """
     carried: list[Segment] = []
     if base is not None and base.encoder_digest == plan.encoder_digest:
-        carried = [_carry(home, base.release, plan.run, segment) for segment in base.segments]
+        _carry(home, base, plan.run)
+        carried = list(base.segments)
     carried += [_segment(saved.run, saved.parts) for saved in plan.salvaged]
-    for commit in commits:
-        if commit.vectors is not None:
-            home.verified(home.key(commit.vectors.path), commit.vectors)
+    made = [commit.vectors for commit in commits if commit.vectors is not None]
+    in_parallel(home.store, lambda entry: home.verified(home.key(entry.path), entry), made)
     prefix = relative(home.release_key(plan.run), home.pipeline)
-    parts = [
-        commit.vectors.model_copy(update={"path": relative(commit.vectors.path, prefix)})
-        for commit in commits
-        if commit.vectors is not None
-    ]
+    parts = [entry.model_copy(update={"path": relative(entry.path, prefix)}) for entry in made]
     if parts:
         carried.append(_segment(plan.run, parts))
     return Candidate(home, plan.run, tuple(carried))
@@ -100,10 +100,13 @@ def _segment(run: str, parts: Sequence[FileEntry]) -> Segment:
     return Segment(name=run, parts=tuple(parts), index=None, rows=rows, live=rows)
 
 
-def _carry(home: Home, base: str, release: str, segment: Segment) -> Segment:
-    for entry in (*segment.parts, *([segment.index] if segment.index else [])):
-        copy(home.store, home.release_key(base, entry.path), home.release_key(release, entry.path))
-    return segment
+def _carry(home: Home, base: Content, release: str) -> None:
+    """Have the store copy the base's segments; their bytes are not read."""
+    entries = [
+        entry for segment in base.segments for entry in (*segment.parts, segment.index) if entry is not None
+    ]
+    source, target = home.release_key(base.release), home.release_key(release)
+    copy_all(home.store, [(f"{source}/{entry.path}", f"{target}/{entry.path}") for entry in entries])
 
 
 def needs_compaction(segments: Sequence[Segment], limit: float) -> bool:

@@ -3,6 +3,7 @@
 from embedmill.store.base import (
     Body,
     Copies,
+    Downloads,
     Leftovers,
     LocalPaths,
     ObjectInfo,
@@ -11,11 +12,13 @@ from embedmill.store.base import (
     checked_key,
     join_key,
 )
-from embedmill.store.opening import cache_folder, copy, download, fetch, open_store
+from embedmill.store.cache import cache_folder, copy, download, fetch
+from embedmill.store.opening import open_store
 
 __all__ = [
     "Body",
     "Copies",
+    "Downloads",
     "Leftovers",
     "LocalPaths",
     "ObjectInfo",

@@ -1,7 +1,8 @@
 """The store seam: six methods, and the optional powers as protocols of their own.
 
 Keys are `/`-separated, relative, without `.` or `..` parts. A body is bytes, or the path of a local
-file whose bytes are stored. An ETag changes whenever the object's bytes do.
+file whose bytes are stored. An ETag changes whenever the object's bytes do; equal bytes may have equal ETags,
+as on S3, so that whoever waits for a change must write something new each time.
 
 The protocol rests on `put_if_absent`: of any number of callers, exactly one gets an ETag and all others
 get `ObjectExists`; it is never emulated by a check and then a write.
@@ -34,9 +35,13 @@ class ObjectInfo:
 
 
 class Store(ABC):
-    """Objects by key. `url` opens the same store again, in any process."""
+    """Objects by key. `url` opens the same store again, in any process.
+
+    `transfers` is how many calls at a time callers may make of many: where each waits for a network, several.
+    """
 
     url: str
+    transfers: int = 8
 
     @abstractmethod
     def get(self, key: str) -> bytes:
@@ -101,6 +106,9 @@ class Copies(Protocol):
 
     def copy_if_absent(self, source: str, target: str) -> None:
         """Make `target` the same object as `source`.
+
+        No arbiter: of two copies to one target at once, some stores let both succeed. So only what has the
+        same bytes, whoever copies it, may be copied.
 
         Raises:
             ObjectMissing: There is no `source`.

@@ -124,6 +124,7 @@ class FaultyStore(Store):
         """Wrap `inner`."""
         self.inner = inner
         self.url = inner.url
+        self.transfers = inner.transfers
         self.faults = faults or NoFaults()
         self.in_flight = in_flight or InFlight()
         self.trace: list[tuple[Call, Fault | None]] = []

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class MemoryStore(Store):
     """Objects in a dictionary under one lock; stores of one name are the same store."""
 
+    transfers = 1
+
     def __init__(self, name: str = "") -> None:
         """Make an empty store; `memory://name` finds named ones again through `open_store`."""
         self.url = f"memory://{name}"

@@ -55,6 +55,7 @@ class RetryingStore(Store):
         """Wrap `inner`, each call of which should be one attempt; `random` gives numbers from 0 to 1."""
         self.inner = inner
         self.url = inner.url
+        self.transfers = inner.transfers
         self.policy = policy
         self.sleep = sleep
         self.clock = clock
