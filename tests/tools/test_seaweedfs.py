@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 TOOL = [sys.executable, str(Path(__file__).resolve().parents[2] / "tools" / "seaweedfs.py")]
 PUT = "from embedmill.store import open_store; open_store('s3://bucket/x').put_if_absent('a', b'1')"
@@ -34,6 +35,7 @@ def servers_on(data: Path) -> list[int]:
     return [each.pid for each in found if f"-dir={data}" in (each.info["cmdline"] or [])]
 
 
+@pytest.mark.soak
 def test_a_command_finds_the_server_and_the_next_one_its_data(tmp_path: Path) -> None:
     data = tmp_path / "data"
     subprocess.run(beside(data, sys.executable, "-c", PUT), check=True, timeout=120)

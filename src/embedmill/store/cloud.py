@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed, StoreError
+from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed, StoreError, StoreUnavailable
 from embedmill.store.base import Body, ObjectInfo, Store, body_stream, checked_key
 from embedmill.store.cloud_config import WHOLE_TIMEOUTS, Place, connect
 from embedmill.store.cloud_errors import Failure, missing_bucket, store_error
@@ -174,7 +174,7 @@ class CloudStore(Store):
             with ThreadPoolExecutor(PARALLEL) as pool:
                 done += sum(pool.map(fetch, range(RANGE, info.size_bytes, RANGE)))
         if done != info.size_bytes:
-            raise StoreError(f"{key}: {done} of its {info.size_bytes} bytes came", hint="try again")
+            raise StoreUnavailable(f"{key}: {done} of its {info.size_bytes} bytes came", hint="try again")
         return info
 
     # Requests, which raise obstore's errors
