@@ -36,8 +36,8 @@ from embedmill.release.layout import Home
 from embedmill.release.log import read_history
 from embedmill.release.publish import abandon, publish
 from embedmill.release.reader import Release, open_release
-from embedmill.release.report import render_report
 from embedmill.release.runs import check_open, open_plans, read_plan, terminal_of, unpublished_runs
+from embedmill.release.verdicts import record_verdicts, verdicts_on
 from embedmill.spec import PipelineSpec, load_pipeline_spec
 from embedmill.spec.documents import Content, Gates, LogEntry, Plan, Terminal
 from embedmill.spec.reports import RunReport
@@ -127,11 +127,10 @@ class Pipeline:
 
     def _has_bad_vectors(self, run: str) -> bool:
         """Whether a gate that nobody may override found fault with what the run computed."""
-        try:
-            gates = self.home.read(Gates, self.home.release_key(run, layout.GATES))
-        except ObjectMissing:
-            return False
-        return any(not verdict.passed and verdict.gate not in OVERRIDABLE for verdict in gates.verdicts)
+        gates = verdicts_on(self.home, run)
+        return gates is not None and any(
+            not verdict.passed and verdict.gate not in OVERRIDABLE for verdict in gates.verdicts
+        )
 
     def _planned_anew(
         self, planner: Planner, salvage: list[Plan], outlived: dict[str, str], on_progress: OnProgress
@@ -278,7 +277,7 @@ class PlannedRun:
         )
 
     def check(self, accept: Collection[str] = ()) -> Gates:
-        """Run the gates on the candidate, by today's limits, and write gates.json and the report beside it.
+        """Run the gates on the candidate, by today's limits, and write gates.json and the report of the run.
 
         Raises:
             SpecError: `accept` names no gate that may be accepted.
@@ -294,7 +293,7 @@ class PlannedRun:
         judged = content.model_copy(update={"pipeline": content.pipeline.model_copy(update=limits)})
         candidate = Release(candidate_folder(self.home, content), judged)
         gates = run_gates(GATES, candidate, self._base(), accept)
-        return self._record(content, gates)
+        return record_verdicts(self.home, content, gates)
 
     def publish(self) -> LogEntry:
         """Seal the candidate and make it live.
@@ -303,15 +302,14 @@ class PlannedRun:
             GateFailed: It was not checked, or a gate stands against it.
         """
         content = self._content()
-        try:
-            gates = self.home.read(Gates, self.home.release_key(self.plan.run, layout.GATES))
-        except ObjectMissing:
+        gates = verdicts_on(self.home, self.plan.run)
+        if gates is None:
             check_open(self.home, self.plan.run)
             hint = "`embedmill check` does it"
-            raise GateFailed(f"run {self.plan.run}: the candidate is not checked yet", hint=hint) from None
+            raise GateFailed(f"run {self.plan.run}: the candidate is not checked yet", hint=hint)
         if not gates.passed:
             raise _gate_failure(gates)
-        return publish(self.home, self.plan, content)
+        return publish(self.home, self.plan, content, gates)
 
     def _content(self) -> Content:
         try:
@@ -323,18 +321,6 @@ class PlannedRun:
 
     def _base(self) -> Release | None:
         return open_release(self.home, self.plan.base.release) if self.plan.base else None
-
-    def _record(self, content: Content, gates: Gates) -> Gates:
-        """Write the verdicts, unless the release is sealed: then those in it stand."""
-        sealed = self.home.release_key(self.plan.run, layout.MANIFEST)
-        key = self.home.release_key(self.plan.run, layout.GATES)
-        if self.home.exists(sealed):
-            return self.home.read(Gates, key)
-        self.home.store.put(
-            self.home.release_key(self.plan.run, layout.REPORT), render_report(content, gates)
-        )
-        self.home.store.put(key, gates.to_bytes())
-        return gates
 
 
 def _gate_failure(gates: Gates) -> GateFailed:

@@ -10,6 +10,7 @@ from tests.support.s3 import S3, as_identity
 from tests.support.stores import troubled
 
 from embedmill.store import Store, open_store
+from embedmill.store.cloud import CloudStore
 from embedmill.store.faulty import FaultyStore
 from embedmill.store.local import LocalStore
 
@@ -27,7 +28,7 @@ def on_s3(request: pytest.FixtureRequest, server: str) -> Store:
     """A new store on the server of that fixture, with the environment that opens it."""
     found: S3 = request.getfixturevalue(server)
     as_identity(request.getfixturevalue("monkeypatch"), found.admin, found.endpoint)
-    return open_store(found.new_url())
+    return CloudStore(found.new_url())
 
 
 @pytest.fixture(params=STORES)

@@ -52,14 +52,14 @@ def test_a_good_candidate_passes_every_gate_with_figures(mill: Mill) -> None:
     assert verdicts["churn"].message == "nothing was published yet"
 
 
-def test_the_verdicts_are_kept_beside_the_candidate_with_the_baseline(mill: Mill) -> None:
+def test_the_verdicts_are_kept_beside_the_run_with_the_baseline(mill: Mill) -> None:
     first = mill.run(items(3)).release
     run = mill.checked(items(4))
-    kept = run.home.read(Gates, run.home.release_key(run.plan.run, layout.GATES))
+    kept = run.home.read(Gates, run.home.run_key(run.plan.run, layout.GATES))
     assert kept.passed
     assert kept.baseline is not None
     assert (kept.baseline.release, kept.baseline.number) == (first, 1)
-    report = run.home.store.get(run.home.release_key(run.plan.run, layout.REPORT)).decode()
+    report = run.home.store.get(run.home.run_key(run.plan.run, layout.REPORT)).decode()
     assert all(gate in report for gate in GATES)
 
 

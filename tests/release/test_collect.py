@@ -150,11 +150,11 @@ def test_a_policy_keeps_at_least_the_newest() -> None:
 # What goes of a run
 
 
-def test_of_a_published_run_only_its_terminal_stays(mill: Mill) -> None:
+def test_of_a_published_run_its_terminal_and_commit_records_stay(mill: Mill) -> None:
     mill.run(items(8))
     name = mill.live().name
     report = collect(mill.home)
-    assert below(mill.home, mill.home.run_key(name)) == {TERMINAL}
+    assert below(mill.home, mill.home.run_key(name)) == {TERMINAL, "commits/00000.json"}
     assert [(each.what, each.name) for each in report.deleted] == [("run", name)]
     verify(mill.home, name)
     assert not collect(mill.home).deleted

@@ -5,25 +5,42 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tests.support.mill import Mill, items
 
-from embedmill.errors import GateFailed, Held, PublishLost, ReleaseCorrupt, ShardsMissing
+from embedmill.errors import GateFailed, Held, ObjectMissing, PublishLost, ReleaseCorrupt, ShardsMissing
 from embedmill.pipeline import PlannedRun
-from embedmill.release import layout
-from embedmill.release.admin import rollback, unhold
+from embedmill.release import layout, runs
+from embedmill.release.admin import rollback, unhold, verify
+from embedmill.release.assemble import assemble
+from embedmill.release.collect import collect
 from embedmill.release.integrity import read_manifest
 from embedmill.release.layout import Home
 from embedmill.release.log import append, read_history
 from embedmill.release.publish import abandon, publish, seal
 from embedmill.release.runs import open_plans
-from embedmill.spec.documents import Content, Terminal, now
+from embedmill.release.segments import read_commits
+from embedmill.release.verdicts import verdicts_on
+from embedmill.spec.documents import Content, Gates, Manifest, Terminal, now
+from embedmill.store import ObjectInfo
+from embedmill.store.local import LocalStore
 
 
 def content_of(run: PlannedRun) -> Content:
     return run.home.read(Content, run.home.release_key(run.plan.run, layout.CONTENT))
+
+
+def gates_of(run: PlannedRun) -> Gates:
+    gates = verdicts_on(run.home, run.plan.run)
+    assert gates is not None
+    return gates
+
+
+def sealed(run: PlannedRun) -> Manifest:
+    return seal(run.home, content_of(run), gates_of(run))
 
 
 def terminal_of(run: PlannedRun) -> Terminal:
@@ -45,7 +62,7 @@ def test_publishing_twice_finds_the_first_entry(mill: Mill) -> None:
     run = mill.checked(items(3))
     first = run.publish()
     assert run.publish() == first
-    assert publish(run.home, run.plan, content_of(run)) == first
+    assert publish(run.home, run.plan, content_of(run), gates_of(run)) == first
     assert len(read_history(run.home).entries) == 1
 
 
@@ -83,7 +100,7 @@ def dead_after(stage: str, mill: Mill) -> PlannedRun:
         return started(items(3))
     run = mill.checked(items(3))
     if stage in {"sealed", "closed"}:
-        seal(run.home, content_of(run))
+        sealed(run)
     if stage == "closed":
         write_terminal(run, 1)
     return run
@@ -110,16 +127,16 @@ def test_planning_that_died_before_its_document_leaves_nothing_that_counts(mill:
 
 def test_a_manifest_that_is_there_is_never_written_again(mill: Mill) -> None:
     run = mill.checked(items(3))
-    sealed = seal(run.home, content_of(run))
-    assert seal(run.home, content_of(run)) == sealed
+    manifest = sealed(run)
+    assert sealed(run) == manifest
     run.publish()
-    assert read_manifest(mill.live().folder) == sealed
+    assert read_manifest(mill.live().folder) == manifest
 
 
 def test_sealing_keeps_the_verdicts_that_were_sealed(mill: Mill) -> None:
     run = mill.checked(items(3))
     gates = run.check()
-    seal(run.home, content_of(run))
+    sealed(run)
     assert run.check(accept=["churn"]) == gates
 
 
@@ -267,3 +284,52 @@ def test_a_published_release_does_not_need_its_runs_folder(mill: Mill) -> None:
     shutil.rmtree(Path(mill.home.store.url) / "test" / "runs")
     assert mill.live().search(item="s3", k=1)[0].id == "s3"
     assert mill.run(items(5)).computed == 1
+
+
+def test_a_check_that_began_before_the_release_was_sealed_does_not_touch_it(mill: Mill) -> None:
+    """Two processes that finish one run: the slower one's verdicts come after the other's commit."""
+    run = mill.checked(items(3))
+    slower = run.check(accept=["churn"])
+    run.publish()
+    run.home.store.put(run.home.run_key(run.plan.run, layout.GATES), slower.to_bytes())
+    verify(run.home, "1")
+    assert run.check() == gates_of(run)
+    verify(run.home, "1")
+
+
+def test_an_assembler_that_comes_too_late_finds_the_candidate_and_closes_nothing(mill: Mill) -> None:
+    """The faster one has compacted, and swept the vectors that the slower one is about to read."""
+    mill.settings = {"compact_above": 0.0}
+    mill.run(items(6))
+    run = mill.worked(items(9))
+    commits = read_commits(run.home, run.plan)
+    content = run.index()
+    assert content.compacted
+    assert not run.home.exists(run.home.key(getattr(commits[0].vectors, "path", "")))
+    prefix = run.home.release_key(run.plan.run, layout.CONTENT)
+    hidden: dict[str, bool] = {}
+
+    class Late(LocalStore):
+        """Sees CONTENT only at the second look."""
+
+        def head(self, key: str) -> ObjectInfo:
+            if key == prefix and not hidden:
+                hidden[key] = True
+                raise ObjectMissing(key)
+            return super().head(key)
+
+    late = Home(Late(run.home.store.url), run.home.pipeline)
+    assert assemble(late, run.plan, mill.live(), lambda _: None) == content
+    assert runs.terminal_of(run.home, run.plan.run) is None
+    assert run.run().number == 2
+
+
+def test_a_worker_that_asks_again_after_a_collection_does_not_take_its_own_file_for_a_losers(
+    mill: Mill,
+) -> None:
+    run = mill.checked(items(3))
+    run.publish()
+    collect(run.home, clock=lambda: datetime.now(UTC) + timedelta(days=100))
+    (record,) = read_commits(run.home, run.plan)
+    again = record.model_copy(update={"attempt": "another"})
+    assert run.home.create(run.home.run_key(run.plan.run, "commits", "00000.json"), again) == record

@@ -114,6 +114,7 @@ def reachable(store: MemoryStore, home: Home, history: History) -> set[str]:
         manifest = home.read(Manifest, home.release_key(found.release, MANIFEST))
         keys |= {home.release_key(found.release, entry.path) for entry in manifest.files}
         keys.add(home.release_key(found.release, MANIFEST))
+        keys |= {info.key for info in store.list(home.run_key(found.release, "commits"))}
     return keys
 
 

@@ -107,13 +107,15 @@ def sizes(home: Home) -> dict[str, int]:
 
 
 def reachable(home: Home) -> set[str]:
-    """The log, what it keeps alive, all of open runs, and how runs ended."""
+    """The log, what it keeps alive, all of open runs, how runs ended, and who won the shards of releases."""
     there, found = sizes(home), {f"{home.pipeline}/HEAD"}
     found |= {key for key in there if key.startswith(f"{home.pipeline}/log/") or key.endswith(f"/{TERMINAL}")}
     for release in read_history(home).published():
         manifest = home.read(Manifest, home.release_key(release.release, MANIFEST))
         names = [MANIFEST, *(entry.path for entry in manifest.files)]
         found |= {home.release_key(release.release, name) for name in names}
+        commits = home.run_key(release.release, "commits") + "/"
+        found |= {key for key in there if key.startswith(commits)}
     for plan in open_plans(home):
         own = (home.run_key(plan.run) + "/", home.release_key(plan.run) + "/")
         found |= {key for key in there if key.startswith(own)}

@@ -12,9 +12,10 @@ when this one dies anywhere:
    is judged anew, for it may have been a rollback or a pin. A run that was planned on the release meanwhile
    does no harm: it can publish only while its base is live, and a retired release never is again.
 3. **Delete** what cannot be named any more: retired releases; releases of closed runs that were not
-   published; all of a closed run but `terminal.json`; and in published releases what their manifest does not
-   name, such as files of attempts that lost. Every time, so that late writes of processes long given up are
-   found too. Each verdict rests on an object that was created once and is never deleted, so it stays right.
+   published; all of a closed run but `terminal.json`, and of a published one but its commit records too; and
+   in published releases what their manifest does not name, such as files of attempts that lost. Every time,
+   so that late writes of processes long given up are found too. Each verdict rests on an object that was
+   created once and is never deleted, so it stays right.
 
 A release goes MANIFEST.json first. From then on the folder is no release for anybody who opens it, rather
 than a damaged one; who had it open keeps the files that it has mapped on a local disk, and on other stores
@@ -208,8 +209,22 @@ class _Collector:
         if folder.state is State.PUBLISHED:
             yield from _garbage("strays", folder, self._strays(history, folder))
         if folder.state in {State.RETIRED, State.CLOSED, State.PUBLISHED}:
-            terminal = self.home.run_key(folder.name, TERMINAL)
-            yield from _garbage("run", folder, [o for o in folder.run_objects if o.key != terminal])
+            yield from _garbage("run", folder, self._spent(folder))
+
+    def _spent(self, folder: Folder) -> list[ObjectInfo]:
+        """What of a run's folder nobody needs any more.
+
+        The commit records of a published run stay: a worker whose create got no answer may ask again years
+        later, and would take the files that the release names for those of an attempt that lost.
+        """
+        kept = self.home.run_key(folder.name, TERMINAL)
+        commits = self.home.run_key(folder.name, "commits") + "/"
+        settled = folder.state is State.PUBLISHED
+        return [
+            info
+            for info in folder.run_objects
+            if info.key != kept and not (settled and info.key.startswith(commits))
+        ]
 
     def _strays(self, history: History, folder: Folder) -> list[ObjectInfo]:
         """Objects of a published release that its manifest, the one in the log, does not name."""

@@ -8,14 +8,15 @@ from embedmill.errors import Held, ObjectMissing, PublishLost, ReleaseCorrupt
 from embedmill.release.integrity import content_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
+from embedmill.release.verdicts import seal_verdicts
 from embedmill.spec.documents import Content, FileEntry, Manifest, Terminal, sha256
 from embedmill.store.cache import in_parallel
 
 if TYPE_CHECKING:
-    from embedmill.spec.documents import LogEntry, Plan
+    from embedmill.spec.documents import Gates, LogEntry, Plan
 
 
-def publish(home: Home, plan: Plan, content: Content) -> LogEntry:
+def publish(home: Home, plan: Plan, content: Content, gates: Gates) -> LogEntry:
     """Make a checked candidate live; a second call finds what the first one did.
 
     Raises:
@@ -35,7 +36,7 @@ def publish(home: Home, plan: Plan, content: Content) -> LogEntry:
             hint="`embedmill release unhold` lifts it; then run again",
         )
     try:
-        manifest = seal(home, content)
+        manifest = seal(home, content, gates)
     except ReleaseCorrupt as error:
         abandon(home, plan.run, error.message)
         raise ReleaseCorrupt(error.message, hint="run again: it plans a new run") from error
@@ -55,7 +56,7 @@ def publish(home: Home, plan: Plan, content: Content) -> LogEntry:
     return append(home, history, "publish", manifest.release, transaction=plan.run)
 
 
-def seal(home: Home, content: Content) -> Manifest:
+def seal(home: Home, content: Content, gates: Gates) -> Manifest:
     """Create MANIFEST.json over all files of the candidate, or read the one that is there.
 
     Files that the base does not have are hashed: a release that cannot be opened must not go live.
@@ -64,6 +65,7 @@ def seal(home: Home, content: Content) -> Manifest:
         ReleaseCorrupt: A file is gone or damaged.
     """
     prefix = home.release_key(content.release)
+    seal_verdicts(home, content, gates)
     documents = [_entry(home, prefix, name) for name in (CONTENT, GATES, REPORT)]
     files = sorted([*content_files(content), *documents], key=lambda entry: entry.path)
     base = home.read(Content, home.release_key(content.base.release, CONTENT)) if content.base else None

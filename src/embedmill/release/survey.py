@@ -181,7 +181,7 @@ class _Look:
         """When something happened in an open run; what is read last is what costs most."""
         yield plan.created
         with suppress(ObjectMissing):
-            yield self.home.read(Gates, self.home.release_key(plan.run, GATES)).created
+            yield self.home.read(Gates, self.home.run_key(plan.run, GATES)).created
         with suppress(ObjectMissing):
             yield self.home.read(Content, self.home.release_key(plan.run, CONTENT)).created
         for info in self.home.store.list(self.home.run_key(plan.run, "commits")):

@@ -1,0 +1,48 @@
+"""Where the gates' verdicts lie: beside the run while it is checked, in the release once it is sealed.
+
+A candidate may be checked time and again, by several processes at once: what the last one found lies in
+`runs/<run>/` and is replaced. Sealing creates the copy in the release, once; that one is never written again.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from embedmill.errors import ObjectExists, ObjectMissing
+from embedmill.release.layout import GATES, REPORT, Home
+from embedmill.release.report import render_report
+from embedmill.spec.documents import Gates
+
+if TYPE_CHECKING:
+    from embedmill.spec.documents import Content
+
+
+def record_verdicts(home: Home, content: Content, gates: Gates) -> Gates:
+    """Write what a check found, and the report; returns what stands: the sealed verdicts if there are any."""
+    sealed = _read(home, home.release_key(content.release, GATES))
+    if sealed is not None:
+        return sealed
+    home.store.put(home.run_key(content.release, REPORT), render_report(content, gates))
+    home.store.put(home.run_key(content.release, GATES), gates.to_bytes())
+    return gates
+
+
+def verdicts_on(home: Home, run: str) -> Gates | None:
+    """What stands of a run: its sealed verdicts, else those of its last check, else None."""
+    return _read(home, home.release_key(run, GATES)) or _read(home, home.run_key(run, GATES))
+
+
+def seal_verdicts(home: Home, content: Content, gates: Gates) -> Gates:
+    """Create verdicts and report in the release, or read the ones that are there."""
+    sealed = home.create(home.release_key(content.release, GATES), gates)
+    with suppress(ObjectExists):
+        home.store.put_if_absent(home.release_key(content.release, REPORT), render_report(content, sealed))
+    return sealed
+
+
+def _read(home: Home, key: str) -> Gates | None:
+    try:
+        return home.read(Gates, key)
+    except ObjectMissing:
+        return None
