@@ -21,6 +21,7 @@ from embedmill.errors import (
     ObjectMissing,
     PublishLost,
     ReleaseCorrupt,
+    ReleaseMissing,
     RunClosed,
     RunError,
     RunMissing,
@@ -48,6 +49,9 @@ OnProgress = Callable[[Progress], None]
 
 PLANS = 4
 """Plans that one `run` makes before it says that others are always faster."""
+
+OVERTAKEN = (PublishLost, RunClosed, ReleaseCorrupt, ReleaseMissing, AccountingError, ObjectMissing)
+"""How a run ends when others publish, roll back, cancel or collect meanwhile; and when it is damaged."""
 
 SALVAGED_RUNS = 8
 """Unpublished runs, the newest ones, whose finished vectors a new plan takes over."""
@@ -194,7 +198,7 @@ class Pipeline:
                 on_planned(planned)
                 report = planned.run(accept=accept, on_progress=on_progress)
                 break
-            except (PublishLost, RunClosed, ReleaseCorrupt, AccountingError, ObjectMissing) as error:
+            except OVERTAKEN as error:
                 if last or not self._has_moved(entries, planned):
                     raise
                 if planned is not None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from embedmill.errors import ObjectMissing
-from embedmill.release.layout import MANIFEST, Home
+from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, Home
 from embedmill.release.log import History, read_history
-from embedmill.spec.documents import Manifest, sha256
+from embedmill.spec.documents import Content, Manifest, sha256
 from embedmill.store.base import Body, ObjectInfo, read_body
 from embedmill.store.memory import MemoryStore
 
 
 class Broken(AssertionError):
     """A promise was broken."""
+
+
+def is_created_once(key: str) -> bool:
+    """Whether an object decides something, or is named by what decides: all but hints and what is told."""
+    parts = key.split("/")
+    if parts[1] in {"log", "releases"}:
+        return True
+    return parts[1] == "runs" and parts[3] not in {"leases", "events", GATES, REPORT}
 
 
 class WatchedStore(MemoryStore):
@@ -30,7 +38,7 @@ class WatchedStore(MemoryStore):
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
         """Replace, but nothing that is for ever."""
         data = read_body(body)
-        if self._is_for_ever(key) and self._there(key):
+        if is_created_once(key) and self._there(key):
             raise Broken(f"{key} was overwritten")
         return super().put(key, data, if_match=if_match)
 
@@ -72,6 +80,9 @@ class WatchedStore(MemoryStore):
             before = History(self._log.entries[:-1])
             if before.hold is not None:
                 raise Broken(f"{entry.release} was published although a hold stood")
+            content = self.home.read(Content, self.home.release_key(entry.release, CONTENT))
+            if content.base != before.live:
+                raise Broken(f"{entry.release} was published on another base than the live release")
         if entry.kind in {"publish", "rollback"}:
             self.whole(entry.release)
         if entry.kind == "retire":

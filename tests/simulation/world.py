@@ -15,7 +15,7 @@ from tests.simulation.promises import WatchedStore
 from tests.simulation.scheduler import Scheduler
 
 from embedmill.store.budget import RetryPolicy
-from embedmill.store.faults import AnswerLost, Call, Crash, Fault, Faults, Late, Refused
+from embedmill.store.faults import AnswerLost, Call, Crash, Fault, Faults, Late, Refused, Slow
 from embedmill.store.faulty import FaultyStore, InFlight
 from embedmill.store.retrying import RetryingStore
 from embedmill.world import World
@@ -80,6 +80,7 @@ STORMY: Mapping[Fault, float] = {
     AnswerLost(): 0.01,
     Late(3): 0.005,
     Late(200): 0.005,
+    Slow(100.0): 0.003,
     Crash("before"): 0.001,
     Crash("after"): 0.001,
 }
