@@ -253,7 +253,7 @@ class PlannedRun:
         gates = self.check(accept)
         if not gates.passed:
             raise _gate_failure(gates)
-        entry = self.publish()
+        entry = self.publish(gates)
         return RunReport(
             release=content.release,
             number=entry.number,
@@ -299,14 +299,14 @@ class PlannedRun:
         gates = run_gates(GATES, candidate, self._base(), accept)
         return record_verdicts(self.home, content, gates)
 
-    def publish(self) -> LogEntry:
-        """Seal the candidate and make it live.
+    def publish(self, gates: Gates | None = None) -> LogEntry:
+        """Seal the candidate and make it live, by these verdicts, or those of the last check if None.
 
         Raises:
             GateFailed: It was not checked, or a gate stands against it.
         """
         content = self._content()
-        gates = verdicts_on(self.home, self.plan.run)
+        gates = gates or verdicts_on(self.home, self.plan.run)
         if gates is None:
             check_open(self.home, self.plan.run)
             hint = "`embedmill check` does it"
