@@ -1,8 +1,8 @@
 """A storm: an HTTP proxy before an S3 server that fails a share of requests, and counts all of them.
 
-    python -m tests.support.storm --target URL --seed 1 --blackout-s 60 --blackout-after 200 COMMAND...
+    python tests/support/storm.py --seed 1 --blackout-s 60 --blackout-after 200 COMMAND...
 
-runs the command with AWS_ENDPOINT_URL_S3 set to the proxy. Requests and answers are streamed; the header
+runs the command with AWS_ENDPOINT_URL_S3 set to a proxy for what it was. Bodies are streamed; the header
 `Host` goes on as it came, since S3's signatures cover it.
 """
 
@@ -44,8 +44,8 @@ Fate = Literal["passed", "busy", "refused", "lost", "dark"]
 class Weather:
     """Which requests fail; the shares are of all requests, and the blackout starts after so many.
 
-    `busy` ones get 503 and are not passed on, nor are the `refused`, whose connection is reset; the `lost` are
-    passed on, and then the connection is reset in place of the answer.
+    `busy` ones get 503 and are not passed on, nor are the `refused`, whose connection is reset; the `lost`
+    are passed on, and then the connection is reset in place of the answer.
     """
 
     seed: int = 0
@@ -133,9 +133,7 @@ def kind_of(path: str) -> str:
 
 
 @contextmanager
-def storm(
-    target: str, weather: Weather = CALM, *, without_headers: Collection[str] = ()
-) -> Iterator[Storm]:
+def storm(target: str, weather: Weather = CALM, *, without_headers: Collection[str] = ()) -> Iterator[Storm]:
     """A proxy on a free port of 127.0.0.1 for the server at `target`, which never sees `without_headers`."""
     host, port = target.removeprefix("http://").rsplit(":", 1)
 
@@ -257,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = subprocess.run(options.command, env=environment, check=False).returncode
     seconds = round(time.monotonic() - started, 1)
     found = {"exit_code": code, "seconds": seconds, "weather": dataclasses.asdict(weather)} | proxy.summary()
-    print(json.dumps(found, indent=2), file=sys.stderr)
+    sys.stderr.write(json.dumps(found, indent=2) + "\n")
     return code
 
 
