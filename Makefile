@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 CORE := .venv/core/bin
-TEST_GROUPS := $(patsubst tests/%_group,%,$(wildcard tests/*_group))
+TEST_GROUPS := $(subst _,-,$(patsubst tests/%_group,%,$(wildcard tests/*_group)))
 SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
@@ -11,6 +11,7 @@ SOAK_MINUTES ?= 15
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9<>-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  make test-GROUP     one test group in its own environment: $(TEST_GROUPS)"
+	@echo "  make soak-demo-s3   the demo on object storage in five storms, each with a minute of blackout"
 
 demo: environment-demo  ## a real catalog into a published release, a change of 1 %, a search
 	@.venv/demo/bin/python examples/demo/run_demo.py
@@ -24,7 +25,7 @@ test: environment-core  ## the core tests
 	@$(CORE)/python -m pytest --junitxml=build/reports/core.xml
 
 test-%: environment-%
-	@.venv/$*/bin/python -m pytest tests/$*_group --junitxml=build/reports/$*.xml
+	@.venv/$*/bin/python -m pytest tests/$(subst -,_,$*)_group --junitxml=build/reports/$*.xml
 
 test-all: test $(TEST_GROUPS:%=test-%)  ## the tests of every group
 
@@ -32,6 +33,9 @@ soak: environment-core  ## the large counts, part after part; a rerun goes on wh
 	@more=75; while [ $$more -eq 75 ]; do \
 		$(CORE)/python -m pytest --soak --timeout=1200 --soak-minutes=$(SOAK_MINUTES); more=$$?; \
 	done; exit $$more
+
+soak-%: environment-%
+	@.venv/$*/bin/python -m pytest tests/$(subst -,_,$*)_group --soak --timeout=1200
 
 bench: environment-core  ## every benchmark
 	@set -- $(wildcard benchmarks/[a-z]*.py); [ $$# -gt 0 ] || echo "benchmarks/ has none yet"; \

@@ -6,18 +6,18 @@ import os
 from typing import TYPE_CHECKING
 
 from embedmill.errors import WorkerFailed, Yielded
-from embedmill.release.runs import Rejections, WorkState, check_open, work_state
+from embedmill.release.runs import Rejections, Watch, WorkState, check_open
+from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
 from embedmill.types import Placement, Progress, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from embedmill.engines import Engine
     from embedmill.release.layout import Home
     from embedmill.spec import WorkSpec
     from embedmill.spec.documents import Plan
 
-POLL_S = 0.2
 HOPELESS = frozenset({1, 2})
 """Exit codes that another try would not change: the worker said what is wrong."""
 YIELDED = 75
@@ -38,17 +38,18 @@ def drive(
         WorkerFailed: Loops cannot work, or were lost too often without getting anything done.
         Yielded: All loops gave their devices back.
     """
-    rejections = Rejections(home, plan)
+    watch, rejections = Watch(home, plan), Rejections(home, plan)
 
-    def tell(state: WorkState) -> None:
-        on_progress(Progress("embed", state.rows_done, state.rows, "vectors", rejections.count()))
+    def look() -> WorkState:
+        state = watch.look()
+        failed = rejections.count(state.committed)
+        on_progress(Progress("embed", state.rows_done, state.rows, "vectors", failed))
+        return state
 
-    state = work_state(home, plan)
-    tell(state)
-    if state.complete:
+    if look().complete:
         return
     try:
-        _watch(home, plan, spec, engine, run_url, tell)
+        _watch(home, plan, spec, engine, run_url, look)
     finally:
         engine.stop()
 
@@ -59,15 +60,13 @@ def _watch(
     spec: WorkSpec,
     engine: Engine,
     run_url: str,
-    tell: Callable[[WorkState], None],
+    look: Callable[[], WorkState],
 ) -> None:
     places = _placements(plan, spec)
     engine.start(run_url, places)
     committed, losses = -1, 0
-    while True:
-        states = engine.states()  # before the store, so that an ended loop's last commit is seen
-        state = work_state(home, plan)
-        tell(state)
+    for states in _states_worth_a_look(home, engine):
+        state = look()
         if state.complete:
             return
         if state.committed > committed:
@@ -88,7 +87,22 @@ def _watch(
                 f"run {plan.run}: all workers stopped; {_ending(states[-1])}",
                 hint="`embedmill resume` goes on",
             )
-        home.world.sleep(POLL_S)
+
+
+def _states_worth_a_look(home: Home, engine: Engine) -> Iterator[list[WorkerState]]:
+    """What the engine says, each time that the store should be looked at afterwards.
+
+    So an ended loop's last commit is seen. A remote store is looked at every 2 s, and when a loop ends: the
+    engine is asked as often as ever, so that nothing takes longer.
+    """
+    before: list[WorkerState] = []
+    looked_s = home.world.monotonic()
+    while True:
+        states, now_s = engine.states(), home.world.monotonic()
+        if not home.store.remote or states != before or now_s - looked_s >= POLITE_LOOK_S:
+            before, looked_s = states, now_s
+            yield states
+        home.world.sleep(LOOK_S)
 
 
 def _lost(states: Sequence[WorkerState]) -> list[WorkerState]:

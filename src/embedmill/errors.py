@@ -103,10 +103,15 @@ class PreconditionFailed(StoreError):
 class StoreUnavailable(StoreError):
     """The store gave no answer, or refused for now (429, 5xx, reset, timeout).
 
-    A read may be repeated. A write may have landed, may land later, or never.
+    A read may be repeated. A write may have landed, may land later, or never. `unreachable`: there was no
+    connection, so that the address may be wrong.
     """
 
     exit_code = 75
+
+    def __init__(self, message: str, *, hint: str = "", unreachable: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.unreachable = unreachable
 
 
 class OutcomeUnknown(StoreUnavailable):

@@ -109,7 +109,11 @@ class Pipeline:
         Args:
             on_progress: Hears of rows as they are read.
             given_up: Runs not to go on with, and why.
+
+        Raises:
+            StoreUnfit: The store does not do what releases rest on; nothing was written to it.
         """
+        self.home.check_fit()
         planner = Planner(self.home, self.spec, self.root, self.package, self.live())
         outlived: dict[str, str] = {}
         salvage: list[Plan] = []
@@ -157,6 +161,7 @@ class Pipeline:
         Raises:
             RunMissing: There is none.
         """
+        self.home.check_fit()
         if run is not None:
             return PlannedRun(self, self._planned(run), resumed=True)
         for plan in open_plans(self.home):

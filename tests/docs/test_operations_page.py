@@ -22,6 +22,10 @@ from embedmill.engines.local import GRACE_S
 from embedmill.errors import EmbedmillError
 from embedmill.release.admin import rollback
 from embedmill.store.checks import CHECKS, LARGE_BYTES
+from embedmill.store.cloud import TIMEOUT_S
+from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
+from embedmill.store.patience import TELL_AFTER_S, TELL_EVERY_S
+from embedmill.store.retrying import POLICY
 from embedmill.work.leases import EXPIRY_S
 
 PAGE = "operations.md"
@@ -44,6 +48,18 @@ def test_waiting_times_are_those_of_the_code() -> None:
     words = " ".join(text_of(PAGE).split())
     assert f"killed after {GRACE_S:.0f} s" in words
     assert f"loses its shard after {EXPIRY_S:.0f} seconds" in words
+    assert f"try again for {POLICY.deadline_s:.0f} s and say so after {TELL_AFTER_S:.0f} s" in words
+    assert f"nothing ever answered they end after {POLICY.first_contact_s:.0f} s" in words
+
+
+def test_waiting_times_of_the_page_on_stores_are_those_of_the_code() -> None:
+    words = " ".join(text_of("stores.md").split())
+    assert f"waits of up to {POLICY.longest_wait_s:.0f} s, for {POLICY.deadline_s:.0f} s" in words
+    assert f"on stderr after {TELL_AFTER_S:.0f} s, and then every {TELL_EVERY_S:.0f} s at most" in words
+    assert f"give up after {POLICY.first_contact_s:.0f} s" in words
+    assert f"counts as lost after {TIMEOUT_S:.0f} s without a byte" in words
+    assert f"every {LOOK_S:g} s at first and every {POLITE_LOOK_S:g} s at last" in words
+    assert f"is read every {POLITE_LOOK_S:g} s" in words
 
 
 def test_every_check_of_a_store_is_explained() -> None:

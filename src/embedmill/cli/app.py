@@ -20,6 +20,7 @@ from embedmill.cli import (
     upkeep,
 )
 from embedmill.cli.failures import Root, report
+from embedmill.cli.warnings import showing_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
-        code = app(given, prog_name="embedmill", standalone_mode=False)
+        with showing_warnings(quiet=not {"--quiet", "-q"}.isdisjoint(given)):
+            code = app(given, prog_name="embedmill", standalone_mode=False)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary: everything becomes words
         return report(error, given, as_json=as_json)

@@ -98,6 +98,8 @@ def collect(
         PublishLost: Others kept taking the log's next number.
         StoreError: The store failed. What was done is right; the next call goes on.
     """
+    if not dry_run:
+        home.check_fit()
     return _Collector(home, policy or Policy(), clock or home.world.now, dry_run, on_progress).collect()
 
 

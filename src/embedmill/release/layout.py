@@ -11,6 +11,7 @@ from embedmill.spec.documents import Document, FileEntry, written
 from embedmill.store import LocalPaths, Store, join_key, open_store
 from embedmill.store.cache import fetch_checked, fetch_content, in_parallel, link_or_copy
 from embedmill.store.hashing import file_sha256
+from embedmill.store.probe import require_fit
 from embedmill.world import WORLD, World
 
 if TYPE_CHECKING:
@@ -88,6 +89,18 @@ class Home:
         except ObjectExists:
             return self.read(type(document), key)
         return document
+
+    def check_fit(self) -> None:
+        """Refuse a remote store that is not fit; to be called before anything is written.
+
+        Costs requests once for a machine and a store. Workers that a planner starts find its note, and ask
+        nothing; local stores are never asked.
+
+        Raises:
+            StoreUnfit: The store does not do what releases rest on.
+        """
+        if self.store.remote:
+            require_fit(self.store)
 
     def keep(self, key: str, file: Path, *, relative_to: str, rows: int | None = None) -> FileEntry:
         """Store a file under a new key; the entry's path is relative to the key `relative_to`."""

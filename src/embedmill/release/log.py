@@ -161,6 +161,7 @@ def append(
         PublishUnknown: The store gave no answer: the entry may be there, or come yet. Whoever reads the log
             next sees it, or takes its number.
     """
+    home.check_fit()
     entry = LogEntry(
         number=history.next_number,
         kind=kind,

@@ -15,6 +15,8 @@ from embedmill.spec.documents import CommitRecord, Plan, Terminal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from embedmill.store import ObjectInfo
+
 
 @dataclass(frozen=True)
 class WorkState:
@@ -103,16 +105,49 @@ def commit_records(home: Home, plan: Plan) -> Iterator[CommitRecord]:
 
 def work_state(home: Home, plan: Plan) -> WorkState:
     """Read a run's progress from the store."""
-    folder = home.run_key(plan.run, "commits")
-    committed = {info.key.rsplit("/", 1)[1].removesuffix(".json") for info in home.store.list(folder)}
-    done = [shard for shard in plan.shards if shard.name in committed]
-    return WorkState(
-        shards=len(plan.shards),
-        committed=len(done),
-        rows=plan.compute,
-        rows_committed=sum(shard.rows for shard in done),
-        rows_in_work=_rows_in_work(home, plan.run, committed),
-    )
+    return Watch(home, plan).look()
+
+
+class Watch:
+    """Reads a run's progress again and again, each time only what has changed."""
+
+    def __init__(self, home: Home, plan: Plan) -> None:
+        """Read nothing yet."""
+        self._home, self._plan = home, plan
+        self._events: dict[str, tuple[str, str, int]] = {}
+
+    def look(self) -> WorkState:
+        """How far the run is now; two lists, and the events that are new."""
+        home, plan = self._home, self._plan
+        folder = home.run_key(plan.run, "commits")
+        committed = {info.key.rsplit("/", 1)[1].removesuffix(".json") for info in home.store.list(folder)}
+        done = [shard for shard in plan.shards if shard.name in committed]
+        complete = len(done) == len(plan.shards)
+        return WorkState(
+            shards=len(plan.shards),
+            committed=len(done),
+            rows=plan.compute,
+            rows_committed=sum(shard.rows for shard in done),
+            rows_in_work=0 if complete else self._rows_in_work(committed),
+        )
+
+    def _rows_in_work(self, committed: set[str]) -> int:
+        """Rows that workers report of shards that are not committed."""
+        rows = 0
+        for info in self._home.store.list(self._home.run_key(self._plan.run, "events")):
+            with suppress(ObjectMissing, ValueError, KeyError, TypeError):
+                shard, done = self._event(info)
+                rows += done if shard not in committed else 0
+        return rows
+
+    def _event(self, info: ObjectInfo) -> tuple[str, int]:
+        """What a worker tells: its shard, "" for none, and how many of the shard's rows are done."""
+        etag, shard, done = self._events.get(info.key, ("", "", 0))
+        if etag != info.etag:
+            event = json.loads(self._home.store.get(info.key))
+            shard, done = event["shard"] or "", int(event["shard_done"]) if event["shard"] else 0
+            self._events[info.key] = (info.etag, shard, done)
+        return shard, done
 
 
 class Rejections:
@@ -122,9 +157,16 @@ class Rejections:
         """Count nothing yet."""
         self._home, self._run = home, plan.run
         self._rows: dict[str, int] = {}
+        self._committed = 0
 
-    def count(self) -> int:
-        """Rows of all shards that are committed by now."""
+    def count(self, committed: int) -> int:
+        """Rows of all shards that are committed, of which there are so many by now."""
+        if committed != self._committed:
+            self._look()
+            self._committed = committed
+        return sum(self._rows.values())
+
+    def _look(self) -> None:
         for info in self._home.store.list(self._home.run_key(self._run, "rejected")):
             shard = info.key.rsplit("/", 1)[1].split(".")[0]
             if shard not in self._rows:
@@ -133,15 +175,3 @@ class Rejections:
                         CommitRecord, self._home.run_key(self._run, "commits", f"{shard}.json")
                     )
                     self._rows[shard] = record.rejected.rows or 0 if record.rejected else 0
-        return sum(self._rows.values())
-
-
-def _rows_in_work(home: Home, run: str, committed: set[str]) -> int:
-    """Rows that workers report of shards that are not committed."""
-    rows = 0
-    for info in home.store.list(home.run_key(run, "events")):
-        with suppress(ObjectMissing, ValueError, KeyError):
-            event = json.loads(home.store.get(info.key))
-            if event["shard"] is not None and event["shard"] not in committed:
-                rows += int(event["shard_done"])
-    return rows

@@ -72,6 +72,7 @@ def copy_release(
     _check_free(target, there, manifest, data)
     if into_log:
         _check_publishable(target, there, found.release)
+    target.check_fit()
     copying = _Copying(home, target, manifest, on_progress)
     try:
         copying.all_files()

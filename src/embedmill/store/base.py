@@ -38,10 +38,13 @@ class Store(ABC):
     """Objects by key. `url` opens the same store again, in any process.
 
     `transfers` is how many calls at a time callers may make of many: where each waits for a network, several.
+    Calls of a `remote` store are requests to a service: they cost, so that nobody looks more often than
+    needed, and whether the service does what releases rest on has to be asked (`probe`).
     """
 
     url: str
     transfers: int = 8
+    remote: bool = False
 
     @abstractmethod
     def get(self, key: str) -> bytes:

@@ -28,6 +28,8 @@ class RetryPolicy:
 
     deadline_s: float = 180.0
     """From a call's first try to its last; of a list, from the last object that came."""
+    first_contact_s: float = 20.0
+    """The same where nothing can be reached at the address, and never was: it is likelier wrong than down."""
     first_wait_s: float = 0.1
     longest_wait_s: float = 10.0
     burst: float = 20.0

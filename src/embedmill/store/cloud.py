@@ -54,6 +54,8 @@ NO_SUCH_RANGE = 416
 class CloudStore(Store):
     """Objects below a prefix of a bucket: `s3://bucket/prefix`, `gs://…`, `az://container/…`."""
 
+    remote = True
+
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         """Connect, with what the environment says; nothing is sent yet.
 

@@ -158,5 +158,6 @@ def _unavailable(failure: Failure, key: str, endpoint: str) -> StoreUnavailable:
         "Interrupted": "closed the connection",
         "Decode": "gave an answer that broke off",
     }.get(failure.network, f"could not answer ({failure.said})")
-    hint = "check the endpoint in the environment" if failure.network == "Connect" else "try again"
-    return StoreUnavailable(f"{key}: {endpoint} {why}", hint=hint)
+    unreachable = failure.network == "Connect"
+    hint = "check the endpoint in the environment" if unreachable else "try again"
+    return StoreUnavailable(f"{key}: {endpoint} {why}", hint=hint, unreachable=unreachable)

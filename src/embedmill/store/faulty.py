@@ -125,6 +125,7 @@ class FaultyStore(Store):
         self.inner = inner
         self.url = inner.url
         self.transfers = inner.transfers
+        self.remote = inner.remote
         self.faults = faults or NoFaults()
         self.in_flight = in_flight or InFlight()
         self.trace: list[tuple[Call, Fault | None]] = []

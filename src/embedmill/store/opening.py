@@ -45,6 +45,8 @@ def open_store(url: str, *, relative_to: Path | None = None) -> Store:
 def _open_cloud(url: str) -> Store:
     """A store whose calls may fail for a while, made patient."""
     from embedmill.store.cloud import CloudStore
+    from embedmill.store.probe import is_known_fit
     from embedmill.store.retrying import RetryingStore
 
-    return RetryingStore(CloudStore(url))
+    store = CloudStore(url)
+    return RetryingStore(store, known=is_known_fit(store))

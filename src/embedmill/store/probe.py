@@ -59,13 +59,21 @@ def require_fit(store: Store) -> None:
         StoreUnfit: It failed a check; the message names all that it failed.
         StoreUnavailable, StoreDenied, StoreFull: As `probe`.
     """
-    stamp = _stamp_file(store)
-    if _stamped(stamp):
+    if is_known_fit(store):
         return
     raise_unfit(_probe(Ground(_patient([store]), racers=QUICK_RACERS, rounds=1), QUICK))
+    stamp = _stamp_file(store)
     with contextlib.suppress(OSError):  # without a note it is asked again, which does no harm
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.write_text(json.dumps({"schema": STAMP, "url": store.url, "created": now()}))
+
+
+def is_known_fit(store: Store) -> bool:
+    """Whether it was found fit before, from this machine and with these endpoints."""
+    try:
+        return bool(json.loads(_stamp_file(store).read_bytes())["schema"] == STAMP)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def forget_fit(store: Store) -> None:
@@ -123,10 +131,3 @@ def _stamp_file(store: Store) -> Path:
     """A name for the URL and the environment's endpoints: `s3://bucket` may be at any of them."""
     endpoints = sorted(f"{name}={value}" for name, value in os.environ.items() if "ENDPOINT" in name)
     return cache_folder() / "stores" / f"{sha256(chr(0).join([store.url, *endpoints]).encode())}.json"
-
-
-def _stamped(stamp: Path) -> bool:
-    try:
-        return bool(json.loads(stamp.read_bytes())["schema"] == STAMP)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

@@ -27,6 +27,7 @@ from embedmill.errors import (
 )
 from embedmill.store.base import Body, Copies, Downloads, LocalPaths, ObjectInfo, Store
 from embedmill.store.budget import RetryBudget, RetryPolicy
+from embedmill.store.patience import Patience
 from embedmill.store.sameness import etag_if_same, same_objects
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ POLICY = RetryPolicy()
 class RetryingStore(Store):
     """Another store, patient: `StoreUnavailable` reaches callers only after a deadline.
 
-    It has the optional powers that `inner` has, and no others. Threads may share it.
+    It has the optional powers that `inner` has, and no others. Threads may share it. Waits of some seconds
+    are told as warnings of the logger `embedmill.store`.
     """
 
     def __init__(
@@ -48,19 +50,26 @@ class RetryingStore(Store):
         inner: Store,
         policy: RetryPolicy = POLICY,
         *,
+        known: bool = False,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = chance.random,
     ) -> None:
-        """Wrap `inner`, each call of which should be one attempt; `random` gives numbers from 0 to 1."""
+        """Wrap `inner`, each call of which should be one attempt.
+
+        `known`: something answered at this address before, so that an outage is likelier than a wrong
+        address. `random` gives numbers from 0 to 1.
+        """
         self.inner = inner
         self.url = inner.url
         self.transfers = inner.transfers
+        self.remote = inner.remote
         self.policy = policy
         self.sleep = sleep
         self.clock = clock
         self.random = random
         self.budget = RetryBudget(policy, clock)
+        self.patience = Patience(inner.url, policy, clock, known=known)
         # As attributes, so that isinstance(store, Copies) tells the truth.
         if isinstance(inner, Copies):
             self.copy_if_absent = self._copier(inner)
@@ -95,7 +104,7 @@ class RetryingStore(Store):
                 tries.wait(error)
                 behind = last
             else:
-                self.budget.earn()
+                self._note_answer()
                 return
 
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
@@ -237,11 +246,15 @@ class RetryingStore(Store):
             except StoreUnavailable as error:
                 tries.wait(error)
             except StoreError:
-                self.budget.earn()
+                self._note_answer()
                 raise
             else:
-                self.budget.earn()
+                self._note_answer()
                 return answer
+
+    def _note_answer(self) -> None:
+        self.budget.earn()
+        self.patience.answered()
 
 
 class _Tries:
@@ -254,7 +267,8 @@ class _Tries:
         self._key = key
         self._gives_up_with = gives_up_with
         self._made = 0
-        self._deadline_s = store.clock() + store.policy.deadline_s
+        self._started_s = store.clock()
+        self._reached = False
 
     def wait(self, error: StoreUnavailable) -> None:
         """Wait for the next try.
@@ -264,14 +278,21 @@ class _Tries:
         """
         store = self._store
         self._made += 1
-        left_s = self._deadline_s - store.clock()
+        self._reached |= not error.unreachable
+        limit_s = store.patience.limit_s(reached=self._reached)
+        waited_s = store.clock() - self._started_s
+        left_s = limit_s - waited_s
         if left_s <= 0:
-            raise self._given_up(error) from error
+            raise self._given_up(error, limit_s) from error
         jittered_s = store.random() * store.policy.longest_wait(self._made)
-        store.sleep(min(left_s, max(jittered_s, store.budget.reserve(left_s))))
+        wait_s = min(left_s, max(jittered_s, store.budget.reserve(left_s)))
+        store.patience.tell(error.message.removeprefix(f"{self._key}: "), waited_s, wait_s, left_s)
+        store.sleep(wait_s)
 
-    def _given_up(self, error: StoreUnavailable) -> StoreUnavailable:
-        tried = f"{self._made} tries in {self._store.policy.deadline_s:g} s, the last one: {error.message}"
+    def _given_up(self, error: StoreUnavailable, limit_s: float) -> StoreUnavailable:
+        tried = f"{self._made} tries in {limit_s:g} s, the last one: {error.message}"
+        if not self._reached:  # then nothing was sent, and nothing can have landed
+            return StoreUnavailable(f"{self._key}: no answer; {tried}", hint=error.hint)
         if issubclass(self._gives_up_with, OutcomeUnknown):
             return self._gives_up_with(
                 f"{self._key}: whether it was created is unknown; {tried}",

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from embedmill.errors import StoreError, Yielded
+from embedmill.store.pace import POLITE_LOOK_S
 from embedmill.work.leases import BEAT_S, HeldLease
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from embedmill.release.layout import Home
 
-TELL_S = 0.5
+TICK_S = 0.5
+"""How often it looks for the parent, and tells how far it is; a remote store is told less often."""
 
 
 class Heartbeat:
@@ -47,6 +49,8 @@ class Heartbeat:
         self._stop = threading.Event()
         self._wanted_back = threading.Event()
         self._rows_done = self._shard_done = self._shard_rows = 0
+        self._tell_s = POLITE_LOOK_S if home.store.remote else 0.0
+        self._told, self._told_s = b"", home.world.monotonic() - self._tell_s
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._previous: object = None
 
@@ -104,7 +108,7 @@ class Heartbeat:
         self._wanted_back.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(TELL_S):
+        while not self._stop.wait(TICK_S):
             if self._parent is not None and os.getppid() != self._parent:
                 self._wanted_back.set()
             self._pulse()
@@ -127,4 +131,7 @@ class Heartbeat:
             "shard_rows": self._shard_rows,
             "rows_done": self._rows_done,
         }
-        self._home.store.put(self._key, (json.dumps(state, sort_keys=True) + "\n").encode())
+        news, now_s = (json.dumps(state, sort_keys=True) + "\n").encode(), self._home.world.monotonic()
+        if news != self._told and now_s - self._told_s >= self._tell_s:
+            self._told, self._told_s = news, now_s
+            self._home.store.put(self._key, news)

@@ -23,6 +23,7 @@ from embedmill.release.publish import abandon
 from embedmill.release.runs import check_open, read_plan
 from embedmill.release.vectors import write_vectors
 from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ShardPlan
+from embedmill.store.pace import Pace
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Encoded, Rejection
 from embedmill.work.heartbeat import Heartbeat
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from embedmill.types import Digests, Vectors
-
-POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
         RunClosed: Somebody gave the run up; or this loop did, since its frozen rows are damaged.
         ModelError: The model cannot be loaded, or is not the planned one.
     """
+    home.check_fit()
     plan = read_plan(home, run)
     if plan is None:
         check_open(home, run)  # collected, if it is closed
@@ -126,7 +126,7 @@ class _Loop:
     def _claims(self) -> Iterator[tuple[ShardPlan, HeldLease]]:
         """Shards to work on, until all are committed; waits while others hold the last ones."""
         leases = Leases(self.home, self.plan.run, self.options.worker)
-        open_shards = list(self.plan.shards)
+        open_shards, pace = list(self.plan.shards), Pace(self.home.store)
         while open_shards:
             done = self._committed()
             open_shards = [shard for shard in open_shards if shard.name not in done]
@@ -138,8 +138,10 @@ class _Loop:
                 if lease is not None and not self._is_committed(shard):
                     claimed = True
                     yield shard, lease
-            if open_shards and not claimed:
-                self.home.world.sleep(POLL_S)
+            if claimed:
+                pace.restart()
+            elif open_shards:
+                self.home.world.sleep(pace.wait_s())
 
     def _committed(self) -> set[str]:
         folder = self.home.run_key(self.plan.run, "commits")
