@@ -25,6 +25,7 @@ from embedmill.store.checks import CHECKS, LARGE_BYTES
 from embedmill.store.cloud import TIMEOUT_S
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
 from embedmill.store.patience import TELL_AFTER_S, TELL_EVERY_S
+from embedmill.store.probe import QUICK
 from embedmill.store.retrying import POLICY
 from embedmill.work.leases import EXPIRY_S
 
@@ -67,6 +68,7 @@ def test_every_check_of_a_store_is_explained() -> None:
     words = " ".join(text_of(PAGE).split())
     assert f"a file of {LARGE_BYTES >> 20} MiB" in words
     assert f"sends {2 * LARGE_BYTES >> 20} MiB" in words
+    assert f"({', '.join(QUICK)})" in words
 
 
 def with_settings(**settings: object) -> Command:

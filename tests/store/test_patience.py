@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
+from pathlib import Path
 
 import pytest
 from tests.store.broken_stores import Over
+from tests.support.killing import start
+from tests.support.mill import Mill, items
 from tests.support.s3 import ANYBODY, as_identity
 from tools.seaweedfs import free_ports
 
@@ -125,3 +129,24 @@ def test_commands_show_warnings_as_lines_on_stderr_unless_quiet(
     said = capsys.readouterr()
     assert said.err == ("" if quiet else "the store s3://mill waits\n")
     assert said.out == ""
+
+
+def test_a_command_at_a_wrong_endpoint_says_so_within_seconds_unless_quiet(
+    mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = free_ports(1)
+    as_identity(monkeypatch, ANYBODY, f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
+    mill.settings = {"store": "s3://bucket/mill"}
+    mill.write(items(8))
+    mill.open()
+    loud, quiet = (start(["plan", str(mill.root / "pipeline.yaml"), *more]) for more in ([], ["--quiet"]))
+    assert loud.stderr is not None
+    line = loud.stderr.readline()
+    time.sleep(1.0)  # the quiet one began later
+    for process in (loud, quiet):
+        assert process.poll() is None
+        process.kill()
+    assert f"the store s3://bucket/mill gives no answer: http://127.0.0.1:{port} cannot be reached; " in line
+    assert quiet.communicate()[1] == ""
+    loud.communicate()

@@ -118,11 +118,16 @@ def test_a_store_is_asked_once_from_a_machine() -> None:
     assert keys(store.inner) == []
 
 
-def test_it_is_asked_again_under_another_endpoint_or_once_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "elsewhere", ["AWS_ENDPOINT_URL", "GOOGLE_BASE_URL", "AZURE_STORAGE_ACCOUNT_NAME", "AWS_PROFILE"]
+)
+def test_it_is_asked_again_where_the_environment_names_another_place_or_once_forgotten(
+    elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = FaultyStore(MemoryStore("one"))
     require_fit(store)
     asked = len(store.trace)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://other")
+    monkeypatch.setenv(elsewhere, "http://other")
     require_fit(store)
     assert len(store.trace) == 2 * asked
     forget_fit(store)

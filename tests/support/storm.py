@@ -132,105 +132,116 @@ def kind_of(path: str) -> str:
     return parts[-1] if len(parts) < 4 else parts[2][:16]
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Listens on a free port of 127.0.0.1, for the server at the URL `target`."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, target: str, weather: Weather, without_headers: Collection[str]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        host, port = target.removeprefix("http://").rsplit(":", 1)
+        self.target = (host, int(port))
+        self.without_headers = frozenset(without_headers)
+        self.storm = Storm(f"http://127.0.0.1:{self.server_address[1]}", weather)
+
+    def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
+        """Close without the polite end that would come before a reset."""
+        self.close_request(request)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers, passes on, or resets."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def answer(self) -> None:
+        fate = self.server.storm.fate(self.command, self.path)
+        if fate == "passed":
+            self.pass_on()
+        elif fate == "lost":
+            self.pass_on(answering=False)
+            self.reset()
+        elif fate == "busy":
+            self.say_busy()
+        else:
+            self.reset()
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
+
+    def pass_on(self, *, answering: bool = True) -> None:
+        """Send the request to the server, and its answer back."""
+        upstream = http.client.HTTPConnection(*self.server.target, timeout=600)
+        try:
+            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in OF_THIS_HOP | self.server.without_headers:
+                    upstream.putheader(name, value)
+            upstream.endheaders()
+            for piece in self.body():
+                upstream.send(piece)
+            self.pass_back(upstream.getresponse(), answering=answering)
+        except (OSError, http.client.HTTPException):
+            self.reset()
+        finally:
+            upstream.close()
+
+    def body(self) -> Iterator[bytes]:
+        left = int(self.headers.get("Content-Length", 0))
+        while left and (piece := self.rfile.read(min(left, PIECE))):
+            left -= len(piece)
+            yield piece
+
+    def pass_back(self, response: http.client.HTTPResponse, *, answering: bool) -> None:
+        size = response.getheader("Content-Length")
+        silent = self.command == "HEAD" or response.status in WITHOUT_BODY
+        chunked = size is None and not silent
+        if answering:
+            self.send_response_only(response.status, response.reason)
+            for name, value in response.getheaders():
+                if name.lower() not in OF_THIS_HOP:
+                    self.send_header(name, value)
+            if chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+        while piece := response.read(PIECE):
+            if answering:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        if answering and chunked:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def say_busy(self) -> None:
+        for _ in self.body():
+            pass
+        self.send_response_only(503)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(SLOW_DOWN)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(SLOW_DOWN)
+
+    def reset(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):  # the client went away
+            super().handle()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        return
+
+
 @contextmanager
 def storm(target: str, weather: Weather = CALM, *, without_headers: Collection[str] = ()) -> Iterator[Storm]:
-    """A proxy on a free port of 127.0.0.1 for the server at `target`, which never sees `without_headers`."""
-    host, port = target.removeprefix("http://").rsplit(":", 1)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def answer(self) -> None:
-            fate = weatherman.fate(self.command, self.path)
-            if fate == "passed":
-                self.pass_on()
-            elif fate == "lost":
-                self.pass_on(answering=False)
-                self.reset()
-            elif fate == "busy":
-                self.say_busy()
-            else:
-                self.reset()
-
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
-
-        def pass_on(self, *, answering: bool = True) -> None:
-            """Send the request to the server, and its answer back."""
-            upstream = http.client.HTTPConnection(host, int(port), timeout=600)
-            try:
-                upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-                for name, value in self.headers.items():
-                    if name.lower() not in OF_THIS_HOP | set(without_headers):
-                        upstream.putheader(name, value)
-                upstream.endheaders()
-                for piece in self.body():
-                    upstream.send(piece)
-                self.pass_back(upstream.getresponse(), answering=answering)
-            except (OSError, http.client.HTTPException):
-                self.reset()
-            finally:
-                upstream.close()
-
-        def body(self) -> Iterator[bytes]:
-            left = int(self.headers.get("Content-Length", 0))
-            while left and (piece := self.rfile.read(min(left, PIECE))):
-                left -= len(piece)
-                yield piece
-
-        def pass_back(self, response: http.client.HTTPResponse, *, answering: bool) -> None:
-            size = response.getheader("Content-Length")
-            silent = self.command == "HEAD" or response.status in WITHOUT_BODY
-            chunked = size is None and not silent
-            if answering:
-                self.send_response_only(response.status, response.reason)
-                for name, value in response.getheaders():
-                    if name.lower() not in OF_THIS_HOP:
-                        self.send_header(name, value)
-                if chunked:
-                    self.send_header("Transfer-Encoding", "chunked")
-                self.end_headers()
-            while piece := response.read(PIECE):
-                if answering:
-                    self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-            if answering and chunked:
-                self.wfile.write(b"0\r\n\r\n")
-
-        def say_busy(self) -> None:
-            for _ in self.body():
-                pass
-            self.send_response_only(503)
-            self.send_header("Content-Type", "application/xml")
-            self.send_header("Content-Length", str(len(SLOW_DOWN)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(SLOW_DOWN)
-
-        def reset(self) -> None:
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-
-        def handle(self) -> None:
-            with contextlib.suppress(OSError):  # the client went away
-                super().handle()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            return
-
-    class Server(http.server.ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-        def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
-            """Close without the polite end that would come before a reset."""
-            self.close_request(request)
-
-    server = Server(("127.0.0.1", 0), Handler)
-    weatherman = Storm(f"http://127.0.0.1:{server.server_address[1]}", weather)
+    """A proxy for the server at `target`, which never sees `without_headers` (in lower case)."""
+    server = Server(target, weather, without_headers)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        yield weatherman
+        yield server.storm
     finally:
         server.shutdown()
         server.server_close()

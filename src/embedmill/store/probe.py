@@ -19,6 +19,7 @@ from embedmill.spec.documents import now, sha256
 from embedmill.spec.reports import ProbeFinding, ProbeReport
 from embedmill.store import cache_folder
 from embedmill.store.checks import CHECKS, Broken, Ground
+from embedmill.store.cloud_config import AZURE_ACCOUNTS, GCS_ENDPOINTS
 from embedmill.store.retrying import RetryingStore
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 QUICK = ("create-once", "create-race", "if-match", "if-match-missing", "read-after-write")
 QUICK_RACERS = 8
+ELSEWHERE = {*GCS_ENDPOINTS, *AZURE_ACCOUNTS, "AZURE_STORAGE_USE_EMULATOR", "AWS_PROFILE", "AWS_CONFIG_FILE"}
+"""Variables that make another store of a URL, beside those that have ENDPOINT in their names."""
 STAMP = "fit/1"
 """Renewed when the quick checks ask for more: then every store is asked again."""
 
@@ -52,7 +55,7 @@ def probe(stores: Sequence[Store]) -> ProbeReport:
 def require_fit(store: Store) -> None:
     """Refuse an unfit store: before the first run on it from this machine, by a few dozen requests.
 
-    That it was fit is noted in the cache folder, for its URL and the environment's endpoints; `forget_fit`
+    That it was fit is noted in the cache folder, for its URL and the environment's endpoint; `forget_fit`
     removes the note.
 
     Raises:
@@ -128,6 +131,8 @@ def _finding(ground: Ground, check: str) -> ProbeFinding:
 
 
 def _stamp_file(store: Store) -> Path:
-    """A name for the URL and the environment's endpoints: `s3://bucket` may be at any of them."""
-    endpoints = sorted(f"{name}={value}" for name, value in os.environ.items() if "ENDPOINT" in name)
-    return cache_folder() / "stores" / f"{sha256(chr(0).join([store.url, *endpoints]).encode())}.json"
+    """A name for the URL and what in the environment says where it is: `s3://bucket` may be anywhere."""
+    where = sorted(
+        f"{name}={value}" for name, value in os.environ.items() if "ENDPOINT" in name or name in ELSEWHERE
+    )
+    return cache_folder() / "stores" / f"{sha256(chr(0).join([store.url, *where]).encode())}.json"

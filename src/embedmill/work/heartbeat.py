@@ -133,5 +133,6 @@ class Heartbeat:
         }
         news, now_s = (json.dumps(state, sort_keys=True) + "\n").encode(), self._home.world.monotonic()
         if news != self._told and now_s - self._told_s >= self._tell_s:
-            self._told, self._told_s = news, now_s
+            self._told_s = now_s
             self._home.store.put(self._key, news)
+            self._told = news
