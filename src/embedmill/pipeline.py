@@ -109,6 +109,7 @@ class Pipeline:
         planner = Planner(self.home, self.spec, self.root, self.package, self.live())
         outlived: dict[str, str] = {}
         salvage: list[Plan] = []
+        bad: set[str] = set()
         for run in unpublished_runs(self.home):
             wanted = run.open or len(salvage) < SALVAGED_RUNS
             plan = read_plan(self.home, run.name) if wanted else None
@@ -121,7 +122,9 @@ class Pipeline:
                 outlived[run.name] = why
                 if plan.base != planner.base_name:
                     abandon(self.home, run.name, why)
-            if not self._has_bad_vectors(run.name):
+            if self._has_bad_vectors(run.name):  # which it may have taken over itself
+                bad |= {run.name, *(source.run for source in plan.salvaged)}
+            if run.name not in bad:
                 salvage.append(plan)
         return self._planned_anew(planner, salvage, outlived, on_progress)
 
