@@ -116,7 +116,7 @@ class Pipeline:
             if plan is None:
                 continue
             if run.open:
-                why = (given_up or {}).get(run.name) or planner.outdated(plan)
+                why = (given_up or {}).get(run.name) or planner.outdated(plan, planner.base_name)
                 if not why:
                     return PlannedRun(self, plan, resumed=True)
                 outlived[run.name] = why
@@ -149,6 +149,15 @@ class Pipeline:
         planned = PlannedRun(self, plan, resumed=False, outlived=outlived)
         on_progress(Progress("plan", rows, total=rows))
         return planned
+
+    def outdated(self, plan: Plan) -> str:
+        """Why `run` would not go on with this open run; empty if it would. Opens no release, reads no row.
+
+        Raises:
+            EmbedmillError: The model or the catalog is not to be found: `run` would say so, too.
+        """
+        planner = Planner(self.home, self.spec, self.root, self.package, None)
+        return planner.outdated(plan, read_history(self.home).live)
 
     def open_run(self, run: str | None = None) -> PlannedRun:
         """The run with this name, or the newest one that is not closed.
