@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +13,14 @@ from embedmill.cli.options import Accept, AsJson, PipelineFile, Quiet, RunName, 
 from embedmill.cli.output import data, duration, emit, facts, table, talk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from embedmill.cli.progress import Reporter
     from embedmill.pipeline import Pipeline, PlannedRun
     from embedmill.spec.documents import Estimate, Plan
     from embedmill.spec.reports import RunReport, RunState, StatusReport
+
+    OnPlanned = Callable[[PlannedRun], None]
 
 PANEL = "Pipelines"
 WITH_QUARANTINE = 4
@@ -102,11 +102,7 @@ def _estimate(estimate: Estimate) -> str:
 def run(pipeline: PipelineFile, accept: Accept = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Plan, embed, index, check and publish, or finish the open run."""
 
-    def go(reporter: Reporter) -> RunReport:
-        def on_planned(planned: PlannedRun) -> None:
-            _say_outlived(planned)
-            reporter.planned(planned.plan, resumed=planned.resumed)
-
+    def go(reporter: Reporter, on_planned: OnPlanned) -> RunReport:
         return open_pipeline(pipeline).run(accept=accept or (), on_progress=reporter, on_planned=on_planned)
 
     _carry_out(pipeline, go, as_json, quiet)
@@ -117,9 +113,9 @@ def resume(
 ) -> None:
     """Finish the newest open run as it was planned."""
 
-    def go(reporter: Reporter) -> RunReport:
+    def go(reporter: Reporter, on_planned: OnPlanned) -> RunReport:
         planned = open_pipeline(pipeline).open_run()
-        reporter.planned(planned.plan, resumed=True)
+        on_planned(planned)
         return planned.run(accept=accept or (), on_progress=reporter)
 
     _carry_out(pipeline, go, as_json, quiet)
@@ -138,15 +134,24 @@ def cancel(pipeline: PipelineFile, run: RunName = None, as_json: AsJson = False)
         raise typer.Exit(1)
 
 
-def _carry_out(file: Path, go: Callable[[Reporter], RunReport], as_json: bool, quiet: bool) -> None:
+def _carry_out(
+    file: Path, go: Callable[[Reporter, OnPlanned], RunReport], as_json: bool, quiet: bool
+) -> None:
     from embedmill.cli.progress import reporting
 
-    with _sigterm_as_ctrl_c(), reporting(quiet=quiet) as reporter:
+    begun = False
+    with reporting(quiet=quiet) as reporter:
+
+        def on_planned(planned: PlannedRun) -> None:
+            nonlocal begun
+            begun = True
+            _say_outlived(planned)
+            reporter.planned(planned.plan, resumed=planned.resumed)
+
         try:
-            result = go(reporter)
+            result = go(reporter, on_planned)
         except KeyboardInterrupt:
-            hint = f"`{command('resume', file)}` goes on"
-            raise Interrupted("stopped; finished shards are kept", hint=hint) from None
+            raise _stopped(file, begun=begun) from None
     if as_json:
         emit(result)
     else:
@@ -155,6 +160,13 @@ def _carry_out(file: Path, go: Callable[[Reporter], RunReport], as_json: bool, q
         say = f"{result.quarantined:,} items are quarantined: {command('release show', file, '--quarantine')}"
         talk().print(say, style="yellow", soft_wrap=True)
         raise typer.Exit(WITH_QUARANTINE)
+
+
+def _stopped(file: Path, *, begun: bool) -> Interrupted:
+    """What is left of a run that was stopped, before or after it had a plan."""
+    if begun:
+        return Interrupted("stopped; finished shards are kept", hint=f"`{command('resume', file)}` goes on")
+    return Interrupted("stopped before there was a plan", hint=f"`{command('run', file)}` begins again")
 
 
 def _say_outlived(planned: PlannedRun) -> None:
@@ -176,16 +188,6 @@ def _print_result(result: RunReport) -> None:
         ("lies in", result.url),
     ]
     data().print(facts(rows))
-
-
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Either one stops the workers in order."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def status(pipeline: PipelineFile, as_json: AsJson = False) -> None:
