@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ENV_PREFIX = "EMBEDMILL_"
-OTHER_SETTINGS = frozenset({"EMBEDMILL_CACHE", "EMBEDMILL_DEBUG"})
+OTHER_SETTINGS = frozenset({"EMBEDMILL_CACHE", "EMBEDMILL_CACHE_BYTES", "EMBEDMILL_DEBUG"})
 """Environment variables with our prefix that are no part of a spec."""
 
 
