@@ -117,19 +117,22 @@ class Pipeline:
         planner = Planner(self.home, self.spec, self.root, self.package, self.live())
         outlived: dict[str, str] = {}
         salvage: list[Plan] = []
+        bad: set[str] = set()
         for run in unpublished_runs(self.home):
             wanted = run.open or len(salvage) < SALVAGED_RUNS
             plan = read_plan(self.home, run.name) if wanted else None
             if plan is None:
                 continue
             if run.open:
-                why = (given_up or {}).get(run.name) or planner.outdated(plan)
+                why = (given_up or {}).get(run.name) or planner.outdated(plan, planner.base_name)
                 if not why:
                     return PlannedRun(self, plan, resumed=True)
                 outlived[run.name] = why
                 if plan.base != planner.base_name:
                     abandon(self.home, run.name, why)
-            if not self._has_bad_vectors(run.name):
+            if self._has_bad_vectors(run.name):  # which it may have taken over itself
+                bad |= {run.name, *(source.run for source in plan.salvaged)}
+            if run.name not in bad:
                 salvage.append(plan)
         return self._planned_anew(planner, salvage, outlived, on_progress)
 
@@ -154,6 +157,15 @@ class Pipeline:
         planned = PlannedRun(self, plan, resumed=False, outlived=outlived)
         on_progress(Progress("plan", rows, total=rows))
         return planned
+
+    def outdated(self, plan: Plan) -> str:
+        """Why `run` would not go on with this open run; empty if it would. Opens no release, reads no row.
+
+        Raises:
+            EmbedmillError: The model or the catalog is not to be found: `run` would say so, too.
+        """
+        planner = Planner(self.home, self.spec, self.root, self.package, None)
+        return planner.outdated(plan, read_history(self.home).live)
 
     def open_run(self, run: str | None = None) -> PlannedRun:
         """The run with this name, or the newest one that is not closed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
 from embedmill.cli.failures import Interrupted, report
+from embedmill.errors import StoreDenied
+from embedmill.store.local import translated
 
 Spoil = Callable[[Mill], None]
 
@@ -128,6 +131,45 @@ def test_an_empty_catalog_is_refused_and_the_live_release_stays(
     assert "the catalog has no rows" in said.err
     assert said.err.count("\n") == 1
     assert embedmill.json("release", "ls", spec) == before
+
+
+def test_a_folder_in_place_of_a_spec_is_named_once(tmp_path: Path, embedmill: Terminal) -> None:
+    said = embedmill("plan", tmp_path)
+    assert (said.code, said.err) == (2, f"error: {tmp_path}: cannot be read: is a directory\n")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_unwritable() -> None:
+    with pytest.raises(StoreDenied) as reading, translated("key"):
+        raise PermissionError(errno.EACCES, "Permission denied", "log/1")
+    assert (
+        str(reading.value) == "log/1: permission denied (the store's folder must be readable for this user)"
+    )
+
+
+@pytest.mark.parametrize("group", [(), ("release",), ("model",)])
+def test_a_missing_command_is_said(embedmill: Terminal, group: tuple[str, ...]) -> None:
+    said = embedmill(*group)
+    line = " ".join(["embedmill", *group])
+    assert (said.code, said.err) == (2, f"error: a command is missing (see `{line} --help`)\n")
+
+
+def test_a_wrong_choice_is_said_in_our_words(embedmill: Terminal) -> None:
+    assert "error: Invalid value for 'kind': 'nope' is not one of" in embedmill("schema", "nope").err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_before_it_has_a_plan_does_not_send_to_resume(
+    mill: Mill, spec: Path, number: signal.Signals
+) -> None:
+    mill.write(items(100_000))
+    mill.open()
+    process = subprocess.Popen(command_line("run", spec), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("plan: ")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    hint = f"error: stopped before there was a plan (`embedmill run {spec}` begins again)"
+    assert (process.returncode, err.splitlines()[-1]) == (130, hint)
 
 
 def test_a_missing_spec_says_how_to_make_one(tmp_path: Path, embedmill: Terminal) -> None:

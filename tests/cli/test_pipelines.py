@@ -196,11 +196,56 @@ def test_status_says_what_to_do_next(mill: Mill, spec: Path, embedmill: Terminal
     (run,) = opened["open_runs"]
     assert (run["run"], run["shards_done"], run["vectors"]) == (planned.plan.run, 0, 40)
     assert run["url"] == planned.url
-    assert opened["next"].startswith(f"embedmill resume {spec}")
+    assert (run["goes_on"], run["why"]) == (True, "")
+    assert opened["next"] == f"embedmill run {spec}  # finishes the open run"
     mill.run()
     done = embedmill.json("status", spec)
     assert (done["live"]["release"], done["open_runs"]) == (planned.plan.run, [])
     assert done["next"].startswith(f"embedmill run {spec}")
+
+
+def test_status_says_which_open_run_is_gone_on_with_and_why_not_the_others(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    first = mill.planned(items(40)).plan.run
+    mill.write(items(41))
+    assert "the catalog changed since" in embedmill("status", spec).out
+    opened = embedmill.json("status", spec)
+    assert [(run["goes_on"], run["why"]) for run in opened["open_runs"]] == [
+        (False, "the catalog changed since")
+    ]
+    assert opened["next"].startswith(f"embedmill run {spec}  # plans anew")
+    second = mill.planned().plan.run
+    states = {run["run"]: run["goes_on"] for run in embedmill.json("status", spec)["open_runs"]}
+    assert states == {first: False, second: True}
+    said = embedmill("status", spec).out
+    assert f"`run` goes on with {second}" in said
+    assert f"`run` does not go on with {first}: the catalog changed since" in said
+
+
+@pytest.mark.parametrize("gone", ["catalog", "model"])
+def test_status_says_that_it_cannot_tell_where_catalog_or_model_is_gone(
+    mill: Mill, spec: Path, embedmill: Terminal, gone: str
+) -> None:
+    mill.planned(items(40))
+    if gone == "catalog":
+        (mill.root / "items.parquet").unlink()
+    else:
+        mill.model = mill.root / "nowhere"
+        mill.open()
+    (run,) = embedmill.json("status", spec)["open_runs"]
+    assert run["goes_on"] is None
+    assert ("items.parquet" if gone == "catalog" else "nowhere") in run["why"]
+    said = embedmill("status", spec)
+    assert f"whether `run` goes on with {run['run']} cannot be told: {run['why']}" in said.out
+    assert f"Next:  embedmill resume {spec}" in said.out
+
+
+def test_status_asks_for_no_help_where_no_shard_is_left(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.worked(items(40))
+    said = embedmill("status", spec)
+    assert "1 of 1" in said.out
+    assert "embedmill worker" not in said.out
 
 
 def test_status_for_people_shows_open_runs(mill: Mill, spec: Path, embedmill: Terminal) -> None:

@@ -47,8 +47,11 @@ def test_collect_shows_first_and_does_it_on_yes(mill: Mill, spec: Path, embedmil
     assert f"this does it: embedmill release collect {spec} --keep 1 --yes" in said.err
     for words in ("retire", "nothing keeps it", "live; the newest", "base of", planned.plan.run, "leave"):
         assert words in said.out
+    assert "published by log entry 3; its release does not need it" in said.out
+    assert "retired releases are deleted, and cannot be gone back to" in said.err
     done = embedmill("release", "collect", spec, "--keep", "1", "--yes")
     assert "nothing was changed" not in done.err
+    assert "cannot be gone back to" not in done.err
     assert "delete: " in done.err
     assert "objects" in done.err
     assert [release.number for release in read_history(mill.home).published()] == [3]

@@ -130,6 +130,17 @@ def test_vectors_that_a_gate_found_bad_are_not_taken_over(mill: Mill, tmp_path: 
     assert (plan.compute, plan.salvaged) == (12, ())
 
 
+def test_nor_are_those_of_the_runs_that_it_had_taken_them_from(mill: Mill, tmp_path: Path) -> None:
+    """The first run was never checked; what it computed was found bad in the second one."""
+    mill.model = reweighted(tmp_path / "own", lambda values: values * 0)
+    sharded(mill).worked(items(12))
+    with pytest.raises(GateFailed, match="non-zero"):
+        mill.run(items(13))
+    mill.open().cancel()
+    plan = mill.planned().plan
+    assert (plan.compute, plan.salvaged) == (13, ())
+
+
 def test_rows_that_could_not_be_embedded_are_tried_again(mill: Mill, tmp_path: Path) -> None:
     mill.model = poisonable_package(tmp_path / "own")
     rows = [*items(6), {"sku": "bad", "title": f"{POISON} x", "category": "all", "price": 1.0}]

@@ -29,7 +29,7 @@ class Operator(NamedTuple):
             yield from decide(self.name, self, on, history.next_number, intent, store, scenario)
 
     def _wishes(self, history: History, scenario: Scenario) -> Iterator[Entry]:
-        """A rollback refuses what is live or retired (DESIGN.md).
+        """A rollback refuses what is live or retired.
 
         The code also looks whether all files are there; the protocol must hold without.
         """
@@ -79,8 +79,8 @@ def decide(
 class Collector(NamedTuple):
     """Closes runs, retires releases, and deletes their files; when it tries what is anybody's guess.
 
-    facts/commit-protocol.md, "Garbage collection": clocks decide when to try, never safety. It need not
-    remember what it may delete: that a run or a release is dead stays true.
+    Clocks decide when it tries, never what is safe (docs/decisions/0006). It need not remember what it may
+    delete: that a run or a release is dead stays true.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Collector(NamedTuple):
             )
 
     def _retire(self, store: Store, scenario: Scenario) -> Iterator[Step]:
-        """DESIGN.md: a release is deleted only after its `retire` entry is in the log."""
+        """A release is deleted only after its `retire` entry is in the log (docs/decisions/0006)."""
         if not scenario.retires:
             return
         history, rules = history_of(store), scenario.rules

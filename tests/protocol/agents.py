@@ -40,7 +40,7 @@ def history_of(store: Store) -> History:
 def number_for(kind: Kind, decided: int, store: Store, scenario: Scenario) -> int:
     """The number of an entry is the one after the history that its decision was made on.
 
-    facts/commit-protocol.md, step 6: fixed number, strict parent.
+    Whoever appends a step later than it decided must not slip behind what came in between.
     """
     fixed = kind in scenario.rules.number_is_that_of_the_decision
     return decided if fixed else history_of(store).next_number

@@ -115,7 +115,7 @@ class Publisher(NamedTuple):
             yield Step(f"{self.name} creates MANIFEST of {self.run}: {created.how}", on, created.store)
 
     def _close(self, store: Store, scenario: Scenario) -> Iterator[Step]:
-        """facts/commit-protocol.md, step 5: the terminal decides between publishing and abandoning."""
+        """The terminal, created once, decides between publishing and abandoning."""
         if not scenario.rules.terminal_is_won_before_publishing:
             yield self._on("committing", store, "leaves the terminal alone")
             return
@@ -133,7 +133,7 @@ class Publisher(NamedTuple):
         return "publish" in scenario.rules.number_is_that_of_the_decision
 
     def _commit(self, store: Store, scenario: Scenario) -> Iterator[Step]:
-        """facts/commit-protocol.md, step 6: create the entry. This is the commit."""
+        """Create the entry of the log. This is the commit."""
         number = number_for("publish", self.number, store, scenario)
         if number > scenario.entries:
             return

@@ -65,8 +65,8 @@ class Late(NamedTuple):
 class Created(NamedTuple):
     """How a create-if-absent ended, as its caller sees it.
 
-    facts/commit-protocol.md, "Outcome of every conditional create": when the key is taken, the caller reads
-    what is there. That read is part of this step: what matters of it never changes while it counts.
+    When the key is taken, the caller reads what is there. That read is part of this step: what matters of it
+    never changes while it counts.
     """
 
     answer: Literal["won", "taken", "unknown"]

@@ -57,7 +57,7 @@ class Worker(NamedTuple):
         return Worker(self.name, self.runs, self.tries)
 
     def _claim(self, store: Store) -> Iterator[Step]:
-        """facts/commit-protocol.md: a lease saves compute only, so that it forbids nothing here."""
+        """A lease only saves work, so that it forbids nothing here."""
         for run in self.runs:
             plan = store.get(plan_key(run))
             if self.tries and isinstance(plan, Plan):
@@ -67,14 +67,14 @@ class Worker(NamedTuple):
                         yield Step(f"{self.name} starts attempt {on.attempt} at {run}/{shard}", on, store)
 
     def _write(self, store: Store) -> Iterator[Step]:
-        """facts/commit-protocol.md, step 3: under a key that is the attempt's own; re-sent until answered."""
+        """Under a key that is the attempt's own; sent again until it is answered."""
         key = vectors_key(self.run, self.shard, self.attempt)
         for created in store.create(key, BYTES):
             on = self if created.answer == "unknown" else self._replace(at="committing")
             yield Step(f"{self.name} writes {key}: {created.how}", on, created.store)
 
     def _commit(self, store: Store, scenario: Scenario) -> Iterator[Step]:
-        """facts/commit-protocol.md, step 3: the record is created if absent, and is the arbiter."""
+        """The record is created if absent, and is the arbiter."""
         key = commit_key(self.run, self.shard)
         if not scenario.rules.commits_are_created_once:
             yield Step(
@@ -134,7 +134,7 @@ class Assembler(NamedTuple):
             yield Step(f"{self.name} misses {missing}", on, store)
 
     def _carry(self, store: Store, scenario: Scenario) -> Iterator[Step]:
-        """DESIGN.md: a refresh copies old segments; a base that is gone meanwhile cannot be the live one."""
+        """Old segments are copied from the base; one that is gone meanwhile cannot be the live release."""
         plan = store.get(plan_key(self.run))
         if isinstance(plan, Plan) and store.get(f"releases/{plan.base}/items") is not None:
             for created in store.create(carried_key(self.run), BYTES):
@@ -227,8 +227,8 @@ def committed_vectors(objects: Objects, run: Run) -> list[Key] | None:
 class Salvager(NamedTuple):
     """Plans a run that takes over what another has computed.
 
-    facts/commit-protocol.md, "Concurrent publishers": it may copy verified shards into its own folder, and
-    computes what is missing; it must not name them where they are. The plan is created last.
+    It may copy verified shards into its own folder, and computes what is missing; it must not name them where
+    they are (docs/decisions/0007). The plan is created last.
     """
 
     name: str

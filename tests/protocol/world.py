@@ -111,7 +111,7 @@ class History(NamedTuple):
     def retirable(self, retained: int) -> list[Run]:
         """Releases that may be retired: not live, not pinned, not one of the last K.
 
-        facts/commit-protocol.md, "Garbage collection": in no retained (last K, pinned) manifest.
+        As `reasons_to_keep` in release/collect.py says it of the code.
         """
         kept = {self.live, *self.pinned, *self.published[max(0, len(self.published) - retained) :]}
         return [release for release in self.published if release not in kept]

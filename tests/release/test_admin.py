@@ -132,8 +132,8 @@ def test_the_live_release_is_compared_with_the_one_before(mill: Mill) -> None:
 def test_open_runs_tell_how_far_they_are(mill: Mill) -> None:
     mill.settings["work"] = {"shard_rows": 16}
     planned = mill.planned(items(40))
-    (state,) = run_states(mill.home)
+    (state,) = run_states(mill.home, mill.open().outdated)
     assert (state.run, state.shards_done, state.vectors, state.vectors_done) == (planned.plan.run, 0, 40, 0)
     mill.worked()
-    (state,) = run_states(mill.home)
+    (state,) = run_states(mill.home, mill.open().outdated)
     assert (state.shards_done, state.vectors_done) == (state.shards, 40)

@@ -112,6 +112,18 @@ def test_what_a_closed_run_has_finished_stays_until_the_next_release_had_its_cha
     assert planned.plan.run in {each.name for each in collect(home, clock=in_days(8)).deleted}
 
 
+def test_what_a_run_has_finished_whose_base_a_rollback_took_away_is_not_lost(mill: Mill) -> None:
+    mill.run(items(8))
+    mill.run(items(9))
+    planned = mill.worked(items(20))
+    rollback(mill.home, "1")
+    report = collect(mill.home)
+    assert [each.run for each in report.abandoned] == [planned.plan.run]
+    assert planned.plan.run not in {each.name for each in report.deleted}
+    assert not report.left
+    assert mill.planned(items(21)).plan.compute == 2  # the ninth item, and the last
+
+
 def publish_beside(mill: Mill) -> None:
     """A release of another run, which leaves open those that there are."""
     pipeline = mill.open()

@@ -187,6 +187,7 @@ def test_variables_override_keys_and_are_read_as_yaml(tmp_path: Path) -> None:
             "EMBEDMILL_WORK__SHARD_ROWS": "17",
             "EMBEDMILL_GATES__CHURN": "0.5",
             "EMBEDMILL_CACHE": "/tmp/cache",
+            "EMBEDMILL_CACHE_BYTES": "1000",
             "UNRELATED": "x",
         },
     )

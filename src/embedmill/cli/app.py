@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +25,7 @@ from embedmill.cli.failures import Root, report
 from embedmill.cli.warnings import showing_warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 app = typer.Typer(
     cls=Root,
@@ -60,14 +62,24 @@ def _root(
     pass
 
 
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Either one ends a command in order; `worker` then sets handlers of its own."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
-        with showing_warnings(quiet=not {"--quiet", "-q"}.isdisjoint(given)):
+        with _sigterm_as_ctrl_c(), showing_warnings(quiet=not {"--quiet", "-q"}.isdisjoint(given)):
             code = app(given, prog_name="embedmill", standalone_mode=False)
-        sys.stdout.flush()
+            sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary: everything becomes words
         return report(error, given, as_json=as_json)
     return code if isinstance(code, int) else 0

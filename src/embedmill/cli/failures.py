@@ -96,7 +96,8 @@ def _usage(error: Exception) -> tuple[str, str, str, int]:
     said: str = getattr(error, "format_message", lambda: str(error))()
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "embedmill"
-    return said.rstrip("."), f"see `{command} --help`", "UsageError", 2
+    said = said.replace("Value error, ", "").rstrip(".") or "a command is missing"
+    return said, f"see `{command} --help`", "UsageError", 2
 
 
 def _print_json(message: str, hint: str, code: str, exit_code: int) -> None:

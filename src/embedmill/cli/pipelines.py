@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +13,14 @@ from embedmill.cli.options import Accept, AsJson, PipelineFile, Quiet, RunName, 
 from embedmill.cli.output import data, duration, emit, facts, table, talk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
     from embedmill.cli.progress import Reporter
-    from embedmill.pipeline import PlannedRun
-    from embedmill.release.layout import Home
+    from embedmill.pipeline import Pipeline, PlannedRun
     from embedmill.spec.documents import Estimate, Plan
-    from embedmill.spec.reports import RunReport, StatusReport
+    from embedmill.spec.reports import RunReport, RunState, StatusReport
+
+    OnPlanned = Callable[[PlannedRun], None]
 
 PANEL = "Pipelines"
 WITH_QUARANTINE = 4
@@ -103,11 +102,7 @@ def _estimate(estimate: Estimate) -> str:
 def run(pipeline: PipelineFile, accept: Accept = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Plan, embed, index, check and publish, or finish the open run."""
 
-    def go(reporter: Reporter) -> RunReport:
-        def on_planned(planned: PlannedRun) -> None:
-            _say_outlived(planned)
-            reporter.planned(planned.plan, resumed=planned.resumed)
-
+    def go(reporter: Reporter, on_planned: OnPlanned) -> RunReport:
         return open_pipeline(pipeline).run(accept=accept or (), on_progress=reporter, on_planned=on_planned)
 
     _carry_out(pipeline, go, as_json, quiet)
@@ -118,9 +113,9 @@ def resume(
 ) -> None:
     """Finish the newest open run as it was planned."""
 
-    def go(reporter: Reporter) -> RunReport:
+    def go(reporter: Reporter, on_planned: OnPlanned) -> RunReport:
         planned = open_pipeline(pipeline).open_run()
-        reporter.planned(planned.plan, resumed=True)
+        on_planned(planned)
         return planned.run(accept=accept or (), on_progress=reporter)
 
     _carry_out(pipeline, go, as_json, quiet)
@@ -139,15 +134,24 @@ def cancel(pipeline: PipelineFile, run: RunName = None, as_json: AsJson = False)
         raise typer.Exit(1)
 
 
-def _carry_out(file: Path, go: Callable[[Reporter], RunReport], as_json: bool, quiet: bool) -> None:
+def _carry_out(
+    file: Path, go: Callable[[Reporter, OnPlanned], RunReport], as_json: bool, quiet: bool
+) -> None:
     from embedmill.cli.progress import reporting
 
-    with _sigterm_as_ctrl_c(), reporting(quiet=quiet) as reporter:
+    begun = False
+    with reporting(quiet=quiet) as reporter:
+
+        def on_planned(planned: PlannedRun) -> None:
+            nonlocal begun
+            begun = True
+            _say_outlived(planned)
+            reporter.planned(planned.plan, resumed=planned.resumed)
+
         try:
-            result = go(reporter)
+            result = go(reporter, on_planned)
         except KeyboardInterrupt:
-            hint = f"`{command('resume', file)}` goes on"
-            raise Interrupted("stopped; finished shards are kept", hint=hint) from None
+            raise _stopped(file, begun=begun) from None
     if as_json:
         emit(result)
     else:
@@ -156,6 +160,13 @@ def _carry_out(file: Path, go: Callable[[Reporter], RunReport], as_json: bool, q
         say = f"{result.quarantined:,} items are quarantined: {command('release show', file, '--quarantine')}"
         talk().print(say, style="yellow", soft_wrap=True)
         raise typer.Exit(WITH_QUARANTINE)
+
+
+def _stopped(file: Path, *, begun: bool) -> Interrupted:
+    """What is left of a run that was stopped, before or after it had a plan."""
+    if begun:
+        return Interrupted("stopped; finished shards are kept", hint=f"`{command('resume', file)}` goes on")
+    return Interrupted("stopped before there was a plan", hint=f"`{command('run', file)}` begins again")
 
 
 def _say_outlived(planned: PlannedRun) -> None:
@@ -179,19 +190,9 @@ def _print_result(result: RunReport) -> None:
     data().print(facts(rows))
 
 
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Either one stops the workers in order."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 def status(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     """Show what is live, what is open, and what to do next."""
-    report = _status(open_pipeline(pipeline).home, pipeline)
+    report = _status(open_pipeline(pipeline), pipeline)
     if as_json:
         emit(report)
         return
@@ -211,33 +212,58 @@ def status(pipeline: PipelineFile, as_json: AsJson = False) -> None:
             for state in report.open_runs
         ]
         out.print(table("open run", "created", "shards", "vectors", rows=rows, numbers=[2, 3]))
-        url = report.open_runs[0].url
-        out.print(f"\nHelp with it:  embedmill worker --run {shlex.quote(url)} --name NAME", soft_wrap=True)
+        out.print()
+        for state in report.open_runs:
+            out.print(_going_on(state), soft_wrap=True)
+        _say_how_to_help(report.open_runs)
     out.print(f"\nNext:  {report.next}", soft_wrap=True)
 
 
-def _status(home: Home, file: Path) -> StatusReport:
+def _going_on(state: RunState) -> str:
+    """Whether `run` goes on with it, in words."""
+    match state.goes_on:
+        case True:
+            return f"`run` goes on with {state.run}"
+        case False:
+            return f"`run` does not go on with {state.run}: {state.why}"
+    return f"whether `run` goes on with {state.run} cannot be told: {state.why}"
+
+
+def _say_how_to_help(states: Sequence[RunState]) -> None:
+    """Where shards are left, another worker may join."""
+    state = next((each for each in states if each.shards_done < each.shards), None)
+    if state is not None:
+        line = f"embedmill worker --run {shlex.quote(state.url)} --name NAME"
+        data().print(f"\nHelp with it:  {line}", soft_wrap=True)
+
+
+def _status(pipeline: Pipeline, file: Path) -> StatusReport:
     from embedmill.release.describe import run_states
     from embedmill.release.log import read_history
     from embedmill.spec.reports import StatusReport
 
-    history, states = read_history(home), tuple(run_states(home))
+    home = pipeline.home
+    history, states = read_history(home), tuple(run_states(home, pipeline.outdated))
     return StatusReport(
         pipeline=home.pipeline,
         url=home.url,
         live=history.live,
         hold=history.hold.number if history.hold else None,
         open_runs=states,
-        next=_next(file, opened=bool(states), held=history.hold is not None, live=history.live is not None),
+        next=_next(file, states, held=history.hold is not None, live=history.live is not None),
     )
 
 
-def _next(file: Path, *, opened: bool, held: bool, live: bool) -> str:
+def _next(file: Path, states: Sequence[RunState], *, held: bool, live: bool) -> str:
     """A command line, with a comment on what it does."""
     if held:
         return f"{command('release unhold', file)}  # once the cause is mended"
-    if opened:
-        return f"{command('resume', file)}  # finishes the open run"
+    if any(state.goes_on for state in states):
+        return f"{command('run', file)}  # finishes the open run"
+    if any(state.goes_on is None for state in states):
+        return f"{command('resume', file)}  # finishes the newest open run as it was planned"
+    if states:
+        return f"{command('run', file)}  # plans anew, and takes over what open runs have finished"
     if live:
         return f"{command('run', file)}  # brings the release up to date"
     return f"{command('plan', file)}  # shows what a first release takes"

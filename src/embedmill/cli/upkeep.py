@@ -76,6 +76,9 @@ def collect(
             abandon_after != "7d"
         )
         line = command("release collect", pipeline, *options, "--yes")
+        if report.retired:
+            say = "retired releases are deleted, and cannot be gone back to; `release pin` keeps one"
+            talk().print(say, style="yellow", soft_wrap=True)
         talk().print(f"nothing was changed; this does it: {line}", style="yellow", soft_wrap=True)
 
 

@@ -87,9 +87,9 @@ class Planner:
             plan = self._document(run, reader, scan, join, quarantine.rows, distinct, shards, file, salvage)
         return self.home.create(self.home.run_key(run, PLAN), plan)
 
-    def outdated(self, plan: Plan) -> str:
-        """Why an open run's plan is not what would be planned now; empty if it is."""
-        if plan.base != self.base_name:
+    def outdated(self, plan: Plan, live: ReleaseName | None) -> str:
+        """Why an open run's plan is not what would be planned now, on top of `live`; empty if it is."""
+        if plan.base != live:
             return "another release went live since"
         if plan.package_digest != self.package.package_digest():
             return "the model package changed since"

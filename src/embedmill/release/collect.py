@@ -141,17 +141,21 @@ class _Collector:
         return survey(self.home, self.clock(), self.policy.abandon_after_s)
 
     def _abandon(self, seen: Survey) -> Survey:
-        """Close what is stale. Who finds it closed for publishing leaves it."""
+        """Close what is stale. Who finds it closed for publishing leaves it.
+
+        What a run has finished that others were faster than is still worth taking over.
+        """
         long = f"nothing has changed in it for {self.policy.abandon_after_s / DAY_S:g} days"
         for folder in seen.of(State.OPEN, State.PLANNING):
             if not folder.stale:
                 continue
-            why = folder.why if folder.why == HOPELESS else long
+            hopeless = folder.why == HOPELESS
+            why = HOPELESS if hopeless else long
             if not self.dry_run and abandon(self.home, folder.name, why).outcome != "abandon":
                 seen = seen.changed(folder.name, State.PUBLISHING, "is being published")
                 continue
             self.abandoned.append(NamedRun(run=folder.name, why=why))
-            seen = seen.changed(folder.name, State.CLOSED, why)
+            seen = seen.changed(folder.name, State.SALVAGEABLE if hopeless else State.CLOSED, why)
         return seen
 
     def _retire(self, seen: Survey) -> Survey:
@@ -209,9 +213,12 @@ class _Collector:
         if folder.state in {State.RETIRED, State.CLOSED}:
             yield from _garbage("release", folder, folder.release_objects)
         if folder.state is State.PUBLISHED:
-            yield from _garbage("strays", folder, self._strays(history, folder))
+            yield from _garbage(
+                "strays", folder, self._strays(history, folder), "; not named by its manifest"
+            )
         if folder.state in {State.RETIRED, State.CLOSED, State.PUBLISHED}:
-            yield from _garbage("run", folder, self._spent(folder))
+            settled = "; its release does not need it" if folder.state is State.PUBLISHED else ""
+            yield from _garbage("run", folder, self._spent(folder), settled)
 
     def _spent(self, folder: Folder) -> list[ObjectInfo]:
         """What of a run's folder nobody needs any more.
@@ -263,7 +270,8 @@ class _Collector:
             for name in _published(seen)
         )
         gone = {State.PUBLISHED, State.RETIRED, State.CLOSED}
-        left = seen.of(*(state for state in State if state not in gone))
+        closed = {run.run for run in self.abandoned}
+        left = [folder for folder in seen.of(*(set(State) - gone)) if folder.name not in closed]
         return CollectReport(
             dry_run=self.dry_run,
             kept=tuple(kept),
@@ -285,14 +293,16 @@ def _published(seen: Survey) -> list[ReleaseName]:
     return [name for name in seen.history.published() if name.release in names]
 
 
-def _garbage(what: str, folder: Folder, objects: Iterable[ObjectInfo]) -> Iterator[Garbage]:
+def _garbage(
+    what: str, folder: Folder, objects: Iterable[ObjectInfo], because: str = ""
+) -> Iterator[Garbage]:
     ordered = sorted(objects, key=lambda info: (FIRST.get(info.key.split("/", 3)[-1], len(FIRST)), info.key))
     if ordered:
         deletion = Deletion.model_validate(
             {
                 "what": what,
                 "name": folder.name,
-                "why": folder.why,
+                "why": folder.why + because,
                 "objects": len(ordered),
                 "size_bytes": sum(info.size_bytes for info in ordered),
             }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from embedmill.errors import ObjectMissing, ReleaseMissing
+from embedmill.errors import EmbedmillError, ObjectMissing, ReleaseMissing
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, Home
 from embedmill.release.log import live_release, read_history
 from embedmill.release.runs import open_plans, work_state
@@ -15,10 +15,10 @@ from embedmill.spec.documents import Content, Gates, Manifest
 from embedmill.spec.reports import ListedRelease, QuarantinedItem, ReleaseReport, RunState, SegmentReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from embedmill.release.log import History
-    from embedmill.spec.documents import ReleaseName
+    from embedmill.spec.documents import Plan, ReleaseName
 
 
 def list_releases(home: Home) -> list[ListedRelease]:
@@ -131,9 +131,14 @@ def _quarantine(
     return dict(reasons.most_common()), tuple(items)
 
 
-def run_states(home: Home) -> Iterator[RunState]:
-    """Open runs, newest first, and how far they are."""
+def run_states(home: Home, outdated: Callable[[Plan], str]) -> Iterator[RunState]:
+    """Open runs, newest first, and how far they are; `outdated` says why a plan is not gone on with."""
+    newer = False
     for plan in open_plans(home):
+        goes_on, why = _fits(plan, outdated)
+        if goes_on and newer:
+            goes_on, why = False, "a newer one fits, too"
+        newer = newer or goes_on is True
         work = work_state(home, plan)
         yield RunState(
             run=plan.run,
@@ -144,4 +149,15 @@ def run_states(home: Home) -> Iterator[RunState]:
             shards_done=work.committed,
             vectors=work.rows,
             vectors_done=work.rows_done,
+            goes_on=goes_on,
+            why=why,
         )
+
+
+def _fits(plan: Plan, outdated: Callable[[Plan], str]) -> tuple[bool | None, str]:
+    """Whether `run` goes on with it, and why not; None where what that depends on is not to be found."""
+    try:
+        why = outdated(plan)
+    except EmbedmillError as error:
+        return None, error.message
+    return not why, why

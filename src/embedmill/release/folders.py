@@ -7,7 +7,9 @@ it comes into the cache, so that a folder made here is not hashed again: it gets
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +17,11 @@ from typing import TYPE_CHECKING
 from embedmill.errors import ObjectMissing, ReleaseMissing
 from embedmill.release.integrity import content_files, note_verified, read_manifest
 from embedmill.release.layout import CONTENT, MANIFEST, Home
+from embedmill.release.log import read_history
 from embedmill.spec.documents import sha256
 from embedmill.store import LocalPaths, cache_folder, join_key
 from embedmill.store.local import translated
+from embedmill.store.pruning import SPARED_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +53,7 @@ def release_folder(home: Home, release: str, *, anew: bool = False) -> Path:
             manifest = read_manifest(partial)
             home.place(manifest.files, key, partial, home.verified if anew else home.fetched)
         note_verified(target, manifest)
+        _forget(home, release)
     return target
 
 
@@ -66,7 +71,25 @@ def candidate_folder(home: Home, content: Content) -> Path:
         with _made(target) as partial:
             home.place(content_files(content), key, partial, home.fetched)
             (partial / CONTENT).write_bytes(home.store.get(join_key(key, CONTENT)))
+    with contextlib.suppress(OSError):
+        os.utime(target)
     return target
+
+
+def _forget(home: Home, opened: str) -> None:
+    """Remove the cache's folders of retired releases, and of candidates that are published or not asked for.
+
+    Else their links would keep files in the cache for ever. As of a local store, a process that has a retired
+    release open keeps the files that it has opened.
+    """
+    retired, before = read_history(home).retired, time.time() - SPARED_S
+    for folder in _cached(home, "releases", opened).parent.glob("*"):
+        if folder.name in retired:
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in _cached(home, "candidates", opened).parent.glob("*"):
+        with contextlib.suppress(OSError):
+            if folder.name == opened or folder.stat().st_mtime < before:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _cached(home: Home, kind: str, release: str) -> Path:

@@ -46,7 +46,9 @@ def external_files(file: Path) -> tuple[Path, ...]:
     try:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             names = sorted(set(_locations(data)))
-    except (OSError, ValueError) as error:  # an empty file cannot be mapped: ValueError
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {str(error.strerror).lower()}") from error
+    except ValueError as error:  # an empty file cannot be mapped: ValueError
         raise ModelError(f"{file}: is no ONNX file, or a damaged one: {error}") from error
     return tuple(confined(file.parent, name, said_by=str(file)) for name in names)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ENV_PREFIX = "EMBEDMILL_"
-OTHER_SETTINGS = frozenset({"EMBEDMILL_CACHE", "EMBEDMILL_DEBUG"})
+OTHER_SETTINGS = frozenset({"EMBEDMILL_CACHE", "EMBEDMILL_CACHE_BYTES", "EMBEDMILL_DEBUG"})
 """Environment variables with our prefix that are no part of a spec."""
 
 
@@ -55,7 +55,8 @@ def _read(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file", hint="`embedmill init` writes one to start from") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read: {error}") from error
+        said = str(getattr(error, "strerror", None) or error).lower()
+        raise SpecError(f"{path}: cannot be read: {said}") from error
     try:
         node, document = _parse(text)
     except yaml.YAMLError as error:

@@ -100,7 +100,10 @@ class WorkReport(Document):
 
 
 class RunState(Part):
-    """An open run: shards and vectors, done and planned; `url` is what `worker --run` takes."""
+    """An open run: shards and vectors, done and planned; `url` is what `worker --run` takes.
+
+    `goes_on`: whether `run` would go on with it, null where that cannot be told; else `why` says why not.
+    """
 
     run: str
     url: str
@@ -110,6 +113,8 @@ class RunState(Part):
     shards_done: int
     vectors: int
     vectors_done: int
+    goes_on: bool | None
+    why: str
 
 
 class StatusReport(Document):

@@ -20,6 +20,7 @@ from embedmill.errors import ObjectExists, PreconditionFailed, StoreError
 from embedmill.store.base import Copies, Downloads, LocalPaths, ObjectInfo, Store, checked_key
 from embedmill.store.hashing import file_sha256
 from embedmill.store.local import OBJECT_MODE, translated
+from embedmill.store.pruning import note_use, prune
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,12 +49,13 @@ def fetch(store: Store, key: str) -> Path:
         return store.path(key)
     info = store.head(key)
     target = _place(store, info)
-    if not target.exists():
+    if not note_use(target):
         with translated(str(target), writing=True), _partial(target) as partial:
             if _save(store, key, partial).etag != info.etag:
                 raise _changed(key)
             partial.chmod(OBJECT_MODE)
             partial.rename(target)
+        prune(cache_folder())
     return target
 
 
@@ -90,7 +92,7 @@ def fetch_content(store: Store, key: str, *, sha256: str, size_bytes: int) -> Pa
     if isinstance(store, LocalPaths):
         return store.path(key)
     known = _content(sha256)
-    if known.is_file() and known.stat().st_size == size_bytes:
+    if note_use(known) and known.stat().st_size == size_bytes:
         return known
     return fetch_checked(store, key, sha256=sha256, size_bytes=size_bytes)
 

@@ -192,7 +192,7 @@ def _files(top: Path) -> Iterator[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise _as_store_error(str(top), error) from error
+        raise _as_store_error(str(top), error, writing=False) from error
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _files(Path(entry.path))
@@ -236,13 +236,14 @@ def translated(key: str, *, writing: bool = False) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not writing:
             raise ObjectMissing(f"{key}: no such object") from error
-        raise _as_store_error(key, error) from error
+        raise _as_store_error(key, error, writing=writing) from error
 
 
-def _as_store_error(key: str, error: OSError) -> StoreError:
+def _as_store_error(key: str, error: OSError, *, writing: bool) -> StoreError:
     where, said = error.filename or key, (error.strerror or str(error)).lower()
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return StoreFull(f"{where}: no space left ({said})", hint="free some space, then `embedmill resume`")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return StoreDenied(f"{where}: {said}", hint="the store's folder must be writable")
+        may = "writable" if writing else "readable"
+        return StoreDenied(f"{where}: {said}", hint=f"the store's folder must be {may} for this user")
     return StoreError(f"{where}: {said}")
