@@ -132,9 +132,9 @@ class Pipeline:
                     abandon(self.home, run.name, why)
             if self._has_bad_vectors(run.name):  # which it may have taken over itself
                 bad |= {run.name, *(source.run for source in plan.salvaged)}
-            if run.name not in bad:
-                salvage.append(plan)
-        return self._planned_anew(planner, salvage, outlived, on_progress)
+            salvage.append(plan)
+        good = [plan for plan in salvage if plan.run not in bad]
+        return self._planned_anew(planner, good, outlived, on_progress)
 
     def _has_bad_vectors(self, run: str) -> bool:
         """Whether a gate that nobody may override found fault with what the run computed."""
