@@ -7,12 +7,13 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from embedmill.errors import CatalogError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from embedmill.types import Rows
 
@@ -54,6 +55,13 @@ class Chunk:
     rows: pa.RecordBatch
     numbers: Rows
     unreadable: tuple[UnreadableRow, ...]
+
+    @classmethod
+    def of_lines(cls, file: str, rows: pa.RecordBatch, numbers: Rows, problems: Mapping[int, str]) -> Chunk:
+        """The rows whose lines have no problem; what was said of the others, by line."""
+        keep = np.isin(numbers, np.array(list(problems), dtype=np.int64), invert=True)
+        unreadable = tuple(UnreadableRow(file, line, problems[line]) for line in sorted(problems))
+        return cls(rows if keep.all() else rows.filter(pa.array(keep)), numbers[keep], unreadable)
 
 
 Absent: TypeAlias = Literal["error", "null", "unknown"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from embedmill.catalog.base import BATCH_ROWS, Absent, Chunk, UnreadableRow, reading, shown
+from embedmill.catalog.base import BATCH_ROWS, Absent, Chunk, reading, shown
 from embedmill.catalog.schema import cast_where_possible, lost
 from embedmill.errors import CatalogError
 
@@ -97,7 +97,6 @@ class CsvFile:
     def _chunk(self, good: list[_Record], bad: list[_Record], schema: pa.Schema) -> Chunk:
         problems = {record.line: record.problem for record in bad}
         columns = []
-        keep = np.ones(len(good), dtype=np.bool_)
         for field in schema:
             at = self.schema.get_field_index(field.name)
             column, broken = text_column([record.cells[at] or None for record in good])
@@ -108,15 +107,12 @@ class CsvFile:
                     good[row].line,
                     f"column {field.name!r}: {shown(good[row].cells[at])} is not of type {field.type}",
                 )
-                keep[row] = False
             for row in broken:
                 problems[good[row].line] = f"column {field.name!r} is not UTF-8 text"
-                keep[row] = False
             columns.append(typed)
         numbers = np.array([record.line for record in good], dtype=np.int64)
         rows = pa.RecordBatch.from_arrays(columns, schema=schema)
-        unreadable = tuple(UnreadableRow(self.name, line, problems[line]) for line in sorted(problems))
-        return Chunk(rows if keep.all() else rows.filter(pa.array(keep)), numbers[keep], unreadable)
+        return Chunk.of_lines(self.name, rows, numbers, problems)
 
 
 def open_binary(path: Path) -> IO[bytes]:

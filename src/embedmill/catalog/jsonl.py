@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from embedmill.catalog.base import BATCH_ROWS, Absent, Chunk, UnreadableRow, reading, shown
+from embedmill.catalog.base import BATCH_ROWS, Absent, Chunk, reading, shown
 from embedmill.catalog.delimited import CHUNK_TEXT_BYTES, open_binary, text_column
 from embedmill.catalog.schema import cast_where_possible, is_number
 from embedmill.errors import CatalogError
@@ -74,7 +74,6 @@ class JsonlFile:
     def _chunk(self, lines: list[_Line], schema: pa.Schema) -> Chunk:
         good = [line for line in lines if not line.problem]
         problems = {line.number: line.problem for line in lines if line.problem}
-        keep = np.ones(len(good), dtype=np.bool_)
         columns = []
         for field in schema:
             values = [line.value.get(field.name) for line in good]
@@ -86,12 +85,10 @@ class JsonlFile:
                             good[row].number,
                             f"column {field.name!r}: {shown(values[row])} is not of type {field.type}",
                         )
-                        keep[row] = False
             columns.append(column)
         numbers = np.array([line.number for line in good], dtype=np.int64)
         rows = pa.RecordBatch.from_arrays(columns, schema=schema)
-        unreadable = tuple(UnreadableRow(self.name, number, problems[number]) for number in sorted(problems))
-        return Chunk(rows if keep.all() else rows.filter(pa.array(keep)), numbers[keep], unreadable)
+        return Chunk.of_lines(self.name, rows, numbers, problems)
 
 
 def typed_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
