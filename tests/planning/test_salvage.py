@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,12 @@ from tests.support.mill import POISON, Mill, items, poisonable_package, reweight
 
 from embedmill.errors import GateFailed
 from embedmill.pipeline import PlannedRun
+from embedmill.release.collect import collect
+from embedmill.release.layout import TERMINAL
 from embedmill.release.publish import abandon
-from embedmill.release.runs import commit_records
+from embedmill.release.runs import commit_records, unpublished_runs
+from embedmill.store.faults import Script
+from embedmill.store.faulty import FaultyStore
 from embedmill.work import WorkerOptions, work
 
 
@@ -168,3 +174,15 @@ def test_damaged_inputs_of_a_salvaged_run_only_cost_goldens(mill: Mill) -> None:
     assert run.run().reused == 30
     assert left.plan.run != run.plan.run
     assert 0 < sum(entry.rows or 0 for entry in mill.live().content.goldens) < 60
+
+
+def test_runs_that_were_collected_cost_a_plan_no_request_for_ever(mill: Mill) -> None:
+    mill.settings["store"] = f"memory://{mill.root.name}"
+    for count in (5, 6, 7):
+        left = mill.planned(items(count))
+        mill.open().cancel(left.plan.run)
+    mill.run(items(8))
+    collect(mill.home, clock=lambda: left.home.world.now() + timedelta(days=8))
+    counted = FaultyStore(mill.home.store, Script())
+    assert list(unpublished_runs(replace(mill.home, store=counted))) == []
+    assert not [call.key for call, _ in counted.trace if call.key.endswith(TERMINAL)]

@@ -46,8 +46,9 @@ class UnpublishedRun:
 
 
 def unpublished_runs(home: Home) -> Iterator[UnpublishedRun]:
-    """Runs that were not published, newest first."""
-    names = {info.key.split("/")[2] for info in home.store.list(f"{home.pipeline}/runs")}
+    """Runs with a plan that were not published, newest first; of collected ones nothing is read."""
+    found = (info.key.split("/") for info in home.store.list(f"{home.pipeline}/runs"))
+    names = {parts[2] for parts in found if parts[3:] == [PLAN]}
     entries = read_history(home).entries
     published = {entry.transaction for entry in entries if entry.kind == "publish"}
     for run in sorted(names - published, reverse=True):
