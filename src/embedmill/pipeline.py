@@ -37,7 +37,7 @@ from embedmill.release.layout import Home
 from embedmill.release.log import read_history
 from embedmill.release.publish import abandon, publish
 from embedmill.release.reader import Release, open_release
-from embedmill.release.runs import check_open, open_plans, read_plan, terminal_of, unpublished_runs
+from embedmill.release.runs import check_not_over, open_plans, read_plan, terminal_of, unpublished_runs
 from embedmill.release.verdicts import record_verdicts, verdicts_on
 from embedmill.spec import PipelineSpec, load_pipeline_spec
 from embedmill.spec.documents import Content, Gates, LogEntry, Plan, Terminal
@@ -325,7 +325,7 @@ class PlannedRun:
         content = self._content()
         gates = gates or verdicts_on(self.home, self.plan.run)
         if gates is None:
-            check_open(self.home, self.plan.run)
+            check_not_over(self.home, self.plan.run)
             hint = "`embedmill check` does it"
             raise GateFailed(f"run {self.plan.run}: the candidate is not checked yet", hint=hint)
         if not gates.passed:
@@ -336,7 +336,7 @@ class PlannedRun:
         try:
             return self.home.read(Content, self.home.release_key(self.plan.run, layout.CONTENT))
         except ObjectMissing:
-            check_open(self.home, self.plan.run)
+            check_not_over(self.home, self.plan.run)
             hint = "`embedmill index` makes it"
             raise RunError(f"run {self.plan.run}: there is no candidate yet", hint=hint) from None
 

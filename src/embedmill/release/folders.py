@@ -53,8 +53,8 @@ def release_folder(home: Home, release: str, *, anew: bool = False) -> Path:
             manifest = read_manifest(partial)
             home.place(manifest.files, key, partial, home.verified if anew else home.fetched)
         note_verified(target, manifest)
-        _forget(home, release)
-    return target
+        _forget(home)
+    return _asked_for(target)
 
 
 def candidate_folder(home: Home, content: Content) -> Path:
@@ -71,24 +71,28 @@ def candidate_folder(home: Home, content: Content) -> Path:
         with _made(target) as partial:
             home.place(content_files(content), key, partial, home.fetched)
             (partial / CONTENT).write_bytes(home.store.get(join_key(key, CONTENT)))
+    return _asked_for(target)
+
+
+def _asked_for(folder: Path) -> Path:
+    """The folder, dated today: who asks for it is going to open its files."""
     with contextlib.suppress(OSError):
-        os.utime(target)
-    return target
+        os.utime(folder)
+    return folder
 
 
-def _forget(home: Home, opened: str) -> None:
-    """Remove the cache's folders of retired releases, and of candidates that are published or not asked for.
+def _forget(home: Home) -> None:
+    """Remove the cache's folders of retired releases and of candidates that nobody asked for within a day.
 
-    Else their links would keep files in the cache for ever. As of a local store, a process that has a retired
-    release open keeps the files that it has opened.
+    Else their links would keep files in the cache for ever. Who works for longer on a retired release keeps
+    the files that it has opened, as of a local store.
     """
     retired, before = read_history(home).retired, time.time() - SPARED_S
-    for folder in _cached(home, "releases", opened).parent.glob("*"):
-        if folder.name in retired:
-            shutil.rmtree(folder, ignore_errors=True)
-    for folder in _cached(home, "candidates", opened).parent.glob("*"):
+    releases = _cached(home, "releases", "any").parent.glob("*")
+    candidates = _cached(home, "candidates", "any").parent.glob("*")
+    for folder in (*(each for each in releases if each.name in retired), *candidates):
         with contextlib.suppress(OSError):
-            if folder.name == opened or folder.stat().st_mtime < before:
+            if folder.stat().st_mtime < before:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -87,7 +87,23 @@ def check_open(home: Home, run: str) -> None:
     """
     terminal = terminal_of(home, run)
     if terminal is not None and terminal.outcome == "abandon":
-        raise RunClosed(f"run {run} was closed: {terminal.why}", hint="run again: it makes a new plan")
+        raise _closed(terminal)
+
+
+def check_not_over(home: Home, run: str) -> None:
+    """Stop here if the run has ended, however: what is missing of it was collected.
+
+    Raises:
+        RunClosed: It was given up, was published, or lost its number to another.
+    """
+    terminal = terminal_of(home, run)
+    if terminal is not None:
+        raise _closed(terminal)
+
+
+def _closed(terminal: Terminal) -> RunClosed:
+    why = f"run {terminal.run} was closed: {terminal.why}"
+    return RunClosed(why, hint="run again: it makes a new plan")
 
 
 def _is_closed(home: Home, run: str, entries: int) -> bool:

@@ -20,7 +20,7 @@ from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClose
 from embedmill.model import Encoder, ModelPackage
 from embedmill.release.layout import Home
 from embedmill.release.publish import abandon
-from embedmill.release.runs import check_open, read_plan
+from embedmill.release.runs import check_not_over, check_open, read_plan
 from embedmill.release.vectors import write_vectors
 from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ShardPlan
 from embedmill.store.pace import Pace
@@ -70,7 +70,7 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
     home.check_fit()
     plan = read_plan(home, run)
     if plan is None:
-        check_open(home, run)  # collected, if it is closed
+        check_not_over(home, run)
         raise RunMissing(f"{home.url}: no run {run!r}", hint="`embedmill status` shows those that are open")
     if not plan.shards:
         return WorkDone(0, 0, 0)
@@ -80,7 +80,7 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
             loop = _Loop(home, plan, _load_encoder(home, plan, options, scratch), options, heart, scratch)
             return loop.run()
     except (ReleaseCorrupt, ObjectMissing):
-        check_open(home, run)  # files of a closed run are collected, whoever is at work on it
+        check_not_over(home, run)  # files of an ended run are collected, whoever is at work on it
         raise
 
 
