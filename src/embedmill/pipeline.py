@@ -132,7 +132,8 @@ class Pipeline:
                     abandon(self.home, run.name, why)
             if self._has_bad_vectors(run.name):  # which it may have taken over itself
                 bad |= {run.name, *(source.run for source in plan.salvaged)}
-            salvage.append(plan)
+            if not planner.had_its_chance(plan):
+                salvage.append(plan)
         good = [plan for plan in salvage if plan.run not in bad]
         return self._planned_anew(planner, good, outlived, on_progress)
 

@@ -63,11 +63,12 @@ class Day:
 
 @dataclass(frozen=True)
 class Left:
-    """A run that was worked and never published: the texts that it has vectors of."""
+    """A run that was worked and never published: the texts that it has vectors of, the release it was on."""
 
     run: str
     model: Model
     texts: set[str]
+    base: int
 
 
 @dataclass
@@ -81,6 +82,7 @@ class Expected:
     segments: list[set[str]] = field(default_factory=list)
     model: Model | None = None
     left: list[Left] = field(default_factory=list)
+    live: int = 0
 
     def next_day(
         self, catalog: Sequence[Row], model: Model, compact_above: float, *, published: bool = True
@@ -103,7 +105,7 @@ class Expected:
         before = self.before
         if published:
             self.before = {sku: texts[sku] for sku in good if sku not in lost}
-            self.segments, self.model = segments, model
+            self.segments, self.model, self.live = segments, model, self.live + 1
         return Day(
             items={sku: row for sku, row in good.items() if sku not in lost},
             texts=embedded,
@@ -123,7 +125,8 @@ class Expected:
     def _salvaged(self, wanted: set[str], model: Model) -> list[set[str]]:
         """What newer and older runs have of the texts that have no vector: all of a run, or nothing."""
         found = []
-        for left in sorted(self.left, key=lambda left: left.run, reverse=True)[:SALVAGED_RUNS]:
+        recent = [left for left in self.left if left.base >= self.live - 1]
+        for left in sorted(recent, key=lambda left: left.run, reverse=True)[:SALVAGED_RUNS]:
             if left.model == model and left.texts & wanted:
                 found.append(left.texts)
                 wanted = wanted - left.texts

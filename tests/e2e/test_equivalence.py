@@ -110,7 +110,7 @@ def test_a_release_equals_a_full_recompute_and_only_new_contents_are_computed(
             planned = mill.worked(catalog)
             if night.dies:
                 assert_planned(planned.plan, day, total=len(catalog))
-                expected.left.append(Left(planned.plan.run, model, day.computed))
+                expected.left.append(Left(planned.plan.run, model, day.computed, expected.live))
                 continue
             result = planned.run()
             assert_planned(planned.plan, day, total=len(catalog))

@@ -14,9 +14,11 @@ from tests.support.mill import POISON, Mill, items, poisonable_package, reweight
 from embedmill.errors import GateFailed
 from embedmill.pipeline import PlannedRun
 from embedmill.release.collect import collect
+from embedmill.release.goldens import read_goldens
 from embedmill.release.layout import TERMINAL
 from embedmill.release.publish import abandon
 from embedmill.release.runs import commit_records, unpublished_runs
+from embedmill.release.verdicts import verdicts_on
 from embedmill.store.faults import Script
 from embedmill.store.faulty import FaultyStore
 from embedmill.work import WorkerOptions, work
@@ -188,3 +190,42 @@ def test_runs_that_were_collected_cost_a_plan_no_request_for_ever(mill: Mill) ->
     counted = FaultyStore(mill.home.store, Script())
     assert list(unpublished_runs(replace(mill.home, store=counted))) == []
     assert not [call.key for call, _ in counted.trace if call.key.endswith(TERMINAL)]
+
+
+def test_what_a_run_commits_after_it_was_salvaged_is_taken_over_too_and_passes_the_gates(mill: Mill) -> None:
+    """It was still at work when another took over what it had by then, and published that."""
+    left = sharded(mill).worked(items(20))
+    later = left.plan.shards[-1].name
+    key = left.home.run_key(left.plan.run, "commits", f"{later}.json")
+    record = left.home.store.get(key)
+    left.home.store.delete(key)
+    early = [row for row in items(20) if row["sku"] not in skus_of(left, later)]
+    mill.run(early)
+    left.home.store.put(key, record)
+    plan = mill.planned(items(20)).plan
+    assert (plan.compute, [saved.run for saved in plan.salvaged]) == (0, [left.plan.run])
+    mill.run()
+    names = [segment.name for segment in mill.live().content.segments]
+    assert len(names) == len(set(names))
+    assert len(vectors(mill)) == 20
+    gates = verdicts_on(mill.home, mill.live().name)
+    assert gates is not None
+    new = {verdict.gate: verdict.message for verdict in gates.verdicts}["finite"]
+    assert not new.startswith("0 of 0 "), "the gates did not look at what was taken over"
+
+
+def skus_of(run: PlannedRun, shard: str) -> set[str]:
+    """Ids of the items whose texts are in this shard."""
+    (plan,) = (each for each in run.plan.shards if each.name == shard)
+    titles = read_goldens(Path(run.home.store.url) / run.home.key(plan.file.path)).column("title").to_pylist()
+    return {f"s{title.split()[1]}" for title in titles}
+
+
+def test_a_run_that_two_releases_have_passed_by_is_not_copied_any_more(mill: Mill) -> None:
+    left = sharded(mill).worked(items(6))
+    mill.run(items(7))
+    mill.run(items(8))
+    mill.run(items(9))
+    plan = mill.planned([{"sku": "new", "title": "quite new", "category": "all", "price": 1.0}]).plan
+    folder = Path(left.home.store.url) / left.home.release_key(plan.run)
+    assert not list(folder.rglob(f"*{left.plan.run}*"))

@@ -99,6 +99,13 @@ class Planner:
             "" if plan.catalog_digest == self.catalog_digest(self.reader()) else "the catalog changed since"
         )
 
+    def had_its_chance(self, plan: Plan) -> bool:
+        """Whether the live release was planned when this unpublished run was already behind: it took what it
+        wanted. True of runs on releases before the live one's own base; else each would be copied for ever.
+        """
+        before = self.base.content.base if self.base else None
+        return before is not None and (plan.base is None or plan.base.number < before.number)
+
     def reader(self) -> CatalogReader:
         """The catalog, as the spec and the model want it read."""
         columns = [*self.package.inputs("item").fields, *self.spec.catalog.display]

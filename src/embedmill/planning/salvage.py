@@ -17,9 +17,10 @@ from embedmill.errors import ObjectMissing, ReleaseCorrupt
 from embedmill.release.goldens import SHARDS_SAMPLED, spread
 from embedmill.release.layout import Home, relative
 from embedmill.release.runs import commit_records
+from embedmill.release.segments import salvaged_segment
 from embedmill.release.vectors import VectorPart, VectorTable
 from embedmill.spec.documents import FileEntry, Salvaged, distinct_profiles
-from embedmill.store import copy
+from embedmill.store import copy, join_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,7 +80,7 @@ def _take(home: Home, run: str, record: CommitRecord) -> tuple[FileEntry, Vector
     """Copy one shard's vectors and check them; None if there are none, or not any more."""
     if record.vectors is None:
         return None
-    inside = relative(home.key(record.vectors.path), home.release_key(record.run))
+    inside = join_key("vectors", salvaged_segment(run, record.run), record.vectors.path.rsplit("/", 1)[1])
     entry = record.vectors.model_copy(update={"path": inside})
     key = home.release_key(run, inside)
     try:

@@ -85,7 +85,7 @@ def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[Commi
     if base is not None and base.encoder_digest == plan.encoder_digest:
         _carry(home, base, plan.run)
         carried = list(base.segments)
-    carried += [_segment(saved.run, saved.parts) for saved in plan.salvaged]
+    carried += [_segment(salvaged_segment(plan.run, saved.run), saved.parts) for saved in plan.salvaged]
     made = [commit.vectors for commit in commits if commit.vectors is not None]
     in_parallel(home.store, lambda entry: home.verified(home.key(entry.path), entry), made)
     prefix = relative(home.release_key(plan.run), home.pipeline)
@@ -95,9 +95,14 @@ def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[Commi
     return Candidate(home, plan.run, tuple(carried))
 
 
-def _segment(run: str, parts: Sequence[FileEntry]) -> Segment:
+def salvaged_segment(run: str, source: str) -> str:
+    """The name of what a run takes over from another; its own, for a later one may take over more of it."""
+    return f"{run}-from-{source}"
+
+
+def _segment(name: str, parts: Sequence[FileEntry]) -> Segment:
     rows = sum(entry.rows or 0 for entry in parts)
-    return Segment(name=run, parts=tuple(parts), index=None, rows=rows, live=rows)
+    return Segment(name=name, parts=tuple(parts), index=None, rows=rows, live=rows)
 
 
 def _carry(home: Home, base: Content, release: str) -> None:
