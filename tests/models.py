@@ -14,6 +14,7 @@ import safetensors.numpy
 import tokenizers
 import yaml
 from onnx import TensorProto, helper, numpy_helper
+from tests import tiny_text
 
 OPSET = 17
 Weights = Mapping[str, npt.NDArray[Any]]
@@ -33,13 +34,9 @@ def tiny_text_package(
 
     Encoders `item` (the template) and `query_text` (`{query}`), one ONNX file.
     """
-    random = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     byte_tokenizer(folder / "tokenizer.json")
-    weights = {
-        "table": random.normal(size=(258, dimension)).astype(np.float32),
-        "positions": (random.normal(size=(max_length, dimension)) / 2).astype(np.float32),
-    }
+    weights = tiny_text.weights(dimension=dimension, seed=seed, max_length=max_length)
     save_onnx(folder / "model.onnx", *_text_graph(dimension), weights=weights)
     _write_spec(
         folder,

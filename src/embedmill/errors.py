@@ -5,6 +5,7 @@
     ├── MissingExtra                   2   an optional dependency is absent; names the pip extra
     ├── CatalogError                   1   the catalog cannot be read as the spec says
     ├── ModelError                     1   a model package is incomplete, damaged or does not fit
+    │   └── DeviceUnavailable              the runtime does not know the device, or there is none here
     ├── StoreError                     1
     │   ├── ObjectMissing                  no object under that key
     │   ├── ObjectExists                   a create-if-absent found the key taken
@@ -82,6 +83,10 @@ class CatalogError(EmbedmillError):
 
 class ModelError(EmbedmillError):
     """A model package is incomplete, damaged, or does not fit what was asked of it."""
+
+
+class DeviceUnavailable(ModelError):
+    """A runtime cannot compute on the device that was asked for."""
 
 
 class StoreError(EmbedmillError):

@@ -18,16 +18,15 @@ from tests.models import tiny_image_package, tiny_text_package
 from tests.support.mill import Mill, items
 
 from embedmill.model import ModelPackage
-from embedmill.model.check import LOWEST_COSINE
-from embedmill.model.importing import TEXTS
-from embedmill.spec import InputSpec, ModelSpec, RuntimeSpec
+from embedmill.model.goldens import LOWEST_COSINE, TEXTS
+from embedmill.spec import InputSpec, ModelSpec, OnnxSpec
 
 PAGE = "models.md"
 Edit = Callable[[Path], object]
 
 
 def test_the_table_has_every_key_with_its_type_and_default() -> None:
-    code = declared(ModelSpec) | declared(RuntimeSpec, "runtimes[].") | declared(InputSpec)
+    code = declared(ModelSpec) | declared(OnnxSpec, "runtimes[].") | declared(InputSpec)
     assert differences(documented(table(PAGE, "model.yaml")), code) == {}
 
 

@@ -48,7 +48,7 @@ def test_weights_that_moved_are_noticed(package: ModelPackage) -> None:
         tensor.CopyFrom(numpy_helper.from_array(weights + noise, tensor.name))
     onnx.save(model, file)
     with pytest.raises(
-        ModelError, match=r"item.jsonl: \d+ of 12 goldens moved; the worst, line \d+, .*0.9999"
+        ModelError, match=r"item.jsonl: onnxruntime: \d+ of 12 goldens moved; the worst, line \d+, .*0.9999"
     ):
         check_package(ModelPackage.open(package.root))
 
@@ -59,7 +59,9 @@ def test_one_golden_that_moved_is_noticed_and_located(package: ModelPackage) -> 
     golden = json.loads(lines[2])
     golden["vector"][0] += 0.1
     file.write_text("\n".join([*lines[:2], json.dumps(golden), *lines[3:]]), "utf-8")
-    with pytest.raises(ModelError, match=r"query_text.jsonl: 1 of 12 goldens moved; the worst, line 3"):
+    with pytest.raises(
+        ModelError, match=r"query_text.jsonl: onnxruntime: 1 of 12 goldens moved; the worst, line 3"
+    ):
         check_package(package)
 
 

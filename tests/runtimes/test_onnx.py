@@ -14,10 +14,15 @@ from onnx import TensorProto, helper
 from tests.models import save_onnx
 
 from embedmill.errors import ModelError
-from embedmill.runtimes import load_runtime
+from embedmill.runtimes import Runtime, load_runtime
 from embedmill.runtimes.onnx_external import external_files
+from embedmill.spec import OnnxSpec
 
 SQUARE = np.arange(9, dtype=np.float32).reshape(3, 3)
+
+
+def loaded(file: Path) -> Runtime:
+    return load_runtime(OnnxSpec(kind="onnx", file=file.name), file.parent)
 
 
 def product(file: Path, *, external: str | None = None) -> Path:
@@ -41,7 +46,7 @@ def point_to(file: Path, location: str) -> None:
 def test_tensors_in_a_file_beside_it_are_listed_and_loaded(tmp_path: Path) -> None:
     file = product(tmp_path / "model.onnx", external="weights.bin")
     assert external_files(file) == (tmp_path / "weights.bin",)
-    assert (load_runtime("onnx", file).run({"x": np.eye(3, dtype=np.float32)}) == SQUARE).all()
+    assert (loaded(file).run({"x": np.eye(3, dtype=np.float32)}) == SQUARE).all()
 
 
 def test_a_model_in_one_file_has_no_others(tmp_path: Path) -> None:
@@ -74,14 +79,14 @@ def test_tensors_outside_the_folder_are_refused(tmp_path: Path, location: str) -
     (tmp_path / "package" / "links").symlink_to(tmp_path)
     point_to(file, location)
     with pytest.raises(ModelError, match="leads out of the folder"):
-        load_runtime("onnx", file)
+        loaded(file)
 
 
 def test_absent_tensors_are_named(tmp_path: Path) -> None:
     file = product(tmp_path / "model.onnx", external="weights.bin")
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(ModelError, match=r"'weights.bin' is no file"):
-        load_runtime("onnx", file)
+        loaded(file)
 
 
 class Canary:
@@ -106,7 +111,7 @@ def test_a_pickle_called_onnx_is_refused_unread(tmp_path: Path, protocol: int, z
     else:
         file.write_bytes(payload)
     with pytest.raises(ModelError, match="is a pickle"):
-        load_runtime("onnx", file)
+        loaded(file)
     assert not (tmp_path / "canary").exists()
 
 
@@ -114,7 +119,7 @@ def test_an_output_that_is_no_table_is_a_model_error_that_says_what_to_do(tmp_pa
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 2, 3])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 2, 3])
     save_onnx(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], [x], [y], weights={})
-    runtime = load_runtime("onnx", tmp_path / "m.onnx")
+    runtime = loaded(tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=r"output 'y' has the shape \[4, 2, 3\].*pool in the graph"):
         runtime.run({"x": np.zeros((4, 2, 3), np.float32)})
 
@@ -124,13 +129,13 @@ def test_half_precision_outputs_become_float32(tmp_path: Path) -> None:
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT16, ["rows", 3])
     node = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT16)
     save_onnx(tmp_path / "m.onnx", [node], [x], [y], weights={})
-    vectors = load_runtime("onnx", tmp_path / "m.onnx").run({"x": SQUARE})
+    vectors = loaded(tmp_path / "m.onnx").run({"x": SQUARE})
     assert vectors.dtype == np.float32
     assert (vectors == SQUARE).all()
 
 
 def test_errors_are_told_once_and_not_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    runtime = load_runtime("onnx", product(tmp_path / "model.onnx"))
+    runtime = loaded(product(tmp_path / "model.onnx"))
     with pytest.raises(ModelError):
         runtime.run({"x": np.zeros((2, 4), np.float32)})
     assert capfd.readouterr().err == ""

@@ -11,10 +11,13 @@ import pyarrow as pa
 from embedmill.errors import ModelError
 from embedmill.model import images, tokens
 from embedmill.model.batches import pack
+from embedmill.model.choosing import choose_runtime
 from embedmill.model.feeds import Binding, Prepared, bind
+from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.inputs import check_columns
 from embedmill.model.package import ModelPackage
-from embedmill.runtimes import Runtime, load_runtime
+from embedmill.runtimes import Runtime
+from embedmill.spec import RuntimeSpec
 from embedmill.spec.documents import Profile
 from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
 
@@ -39,6 +42,7 @@ class Encoder:
         package: ModelPackage,
         name: str = "item",
         *,
+        using: RuntimeSpec | None = None,
         device: str = "cpu",
         threads: int = 1,
         batch_tokens: int = 512,
@@ -49,20 +53,21 @@ class Encoder:
         Args:
             package: An opened package.
             name: `item`, `query_text` or `query_image`.
+            using: One of the package's runtimes; where absent the first that can compute here.
             device: Where to compute: `cpu`.
             threads: Threads a batch; a process a core is faster than many threads.
             batch_tokens: Rows x longest row of a batch with text.
             batch_images: Rows of a batch with images.
 
         Raises:
-            ModelError: No such encoder, a damaged file, or inputs or outputs that do not fit model.yaml.
-            MissingExtra: The runtime is not installed.
+            ModelError: No such encoder, a damaged file, inputs or outputs that do not fit model.yaml, or a
+                runtime that is not the first and makes other vectors of the goldens.
+            MissingExtra: None of the declared runtimes is installed.
         """
         package.inputs(name)
-        spec = package.spec.runtime_for(name)
-        runtime = load_runtime(
-            spec.kind, package.path(spec.file), output=spec.output, device=device, threads=threads
-        )
+        declared = package.spec.runtimes_for(name)
+        among = declared if using is None else [using]
+        spec, runtime = choose_runtime(package, name, among=among, device=device, threads=threads)
         binding = bind(package, name, runtime)
         _check_output(package, runtime)
         profile = Profile(
@@ -75,7 +80,11 @@ class Encoder:
             batch_images=batch_images,
             libraries=_libraries(binding),
         )
-        return cls(package, name, package.spec.dimension, profile, runtime, binding)
+        encoder = cls(package, name, package.spec.dimension, profile, runtime, binding)
+        goldens = goldens_file(package, name)
+        if spec != declared[0] and goldens.is_file():
+            check_goldens(encoder, goldens)
+        return encoder
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,27 +12,11 @@ import pyarrow as pa
 
 from embedmill.errors import ModelError
 from embedmill.model.encoder import Encoder
+from embedmill.model.goldens import TEXTS, goldens_file, write_goldens
 from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.runtimes.formats import confined, inside, refuse_pickle
 from embedmill.runtimes.onnx_external import external_files
 from embedmill.spec import load_model_spec
-from embedmill.types import Vectors
-
-TEXTS = (
-    "a",
-    "?",
-    "red apple",
-    "Running shoes",
-    "RUNNING SHOES",
-    "Stainless steel water bottle, 750 ml, double wall, keeps drinks cold for 24 hours",
-    "crème brûlée – naïve café",
-    "İstanbul'dan kırmızı ayakkabı",
-    "赤いりんご 🍎",
-    "تفاحة حمراء",
-    "x" * 300,
-    "The quick brown fox jumps over the lazy dog. " * 40,
-)
-"""What imported text encoders are tried on: one token, long beyond truncation, accents, other scripts."""
 
 
 def import_onnx(file: Path, model_yaml: Path, target: Path) -> ModelPackage:
@@ -95,21 +78,6 @@ def write_text_goldens(package: ModelPackage) -> None:
         for row, why in encoded.rejected.items():
             raise ModelError(f"{package.root}: encoder {name!r} fails on {TEXTS[row]!r}: {why.detail}")
         write_goldens(goldens_file(package, name), rows, encoded.vectors_ND)
-
-
-def goldens_file(package: ModelPackage, encoder: str) -> Path:
-    """Where a package keeps the goldens of an encoder."""
-    return package.root / "goldens" / f"{encoder}.jsonl"
-
-
-def write_goldens(file: Path, rows: pa.RecordBatch, vectors: Vectors) -> None:
-    """One JSON object a line: `fields`, the raw inputs, and their `vector`."""
-    file.parent.mkdir(exist_ok=True)
-    lines = (
-        json.dumps({"fields": fields, "vector": vector}, ensure_ascii=False)
-        for fields, vector in zip(rows.to_pylist(), vectors.tolist(), strict=True)
-    )
-    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def copy_file(source: Path, target: Path) -> None:

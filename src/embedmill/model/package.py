@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from embedmill.errors import ModelError
+from embedmill.runtimes.contents import contents
 from embedmill.runtimes.formats import confined
-from embedmill.runtimes.onnx_external import external_files
 from embedmill.spec import EncoderInputs, InputSpec, ModelSpec, RuntimeSpec, load_model_spec
 
 SPEC_FILE = "model.yaml"
@@ -42,10 +42,10 @@ class ModelPackage:
                 hint="`embedmill model import` makes one of a sentence-transformers folder or an ONNX file",
             )
         package = cls(root, load_model_spec(root / SPEC_FILE))
-        for name in package.referenced():
+        for name in package.tokenizers():
             package.path(name)
         for runtime in package.spec.runtimes:
-            external_files(package.path(runtime.file))
+            package.contents(runtime)
         return package
 
     def path(self, name: str) -> Path:
@@ -56,12 +56,18 @@ class ModelPackage:
         """
         return confined(self.root, name, said_by=str(self.root / SPEC_FILE))
 
-    def referenced(self) -> list[str]:
-        """Files that `model.yaml` names, sorted."""
-        names = {runtime.file for runtime in self.spec.runtimes}
-        for inputs in self.spec.encoders.values():
-            names |= {spec.text.tokenizer for spec in inputs.root.values() if spec.text is not None}
-        return sorted(names)
+    def tokenizers(self) -> list[str]:
+        """Tokenizer files that `model.yaml` names, sorted."""
+        inputs = [spec for each in self.spec.encoders.values() for spec in each.root.values()]
+        return sorted({spec.text.tokenizer for spec in inputs if spec.text is not None})
+
+    def contents(self, runtime: RuntimeSpec) -> tuple[Path, ...]:
+        """The files that a runtime reads, the main one first; none where it is remote.
+
+        Raises:
+            ModelError: One is absent or damaged, or lies outside of the folder.
+        """
+        return contents(runtime, self.root, said_by=str(self.root / SPEC_FILE))
 
     def inputs(self, encoder: str) -> EncoderInputs:
         """What an encoder reads.
@@ -100,7 +106,8 @@ class ModelPackage:
     def encoder_digest(self, encoder: str = "item", *, epoch: int = 0) -> str:
         """SHA-256 over what changes this encoder's vectors, and nothing else, in hex.
 
-        That is: the runtime's file and the files that it refers to, tokenizers (by contents, not by name),
+        That is: the first runtime's file and the files that it refers to (other runtimes are other ways to
+        compute the same, within a tolerance that loading them checks), tokenizers (by contents, not by name),
         the inputs' declaration, output, dimension, normalisation, precision, and the numerics epoch.
         Comments, names, licences and other encoders leave it as it is.
 
@@ -111,7 +118,7 @@ class ModelPackage:
         document = {
             "schema": ENCODER_DIGEST,
             "epoch": epoch,
-            "runtime": self._runtime_part(self.spec.runtime_for(encoder)),
+            "runtime": self._runtime_part(self.spec.runtimes_for(encoder)[0]),
             "inputs": {name: self._input_part(spec) for name, spec in inputs.root.items()},
             "dimension": self.spec.dimension,
             "normalize": self.spec.normalize,
@@ -120,13 +127,9 @@ class ModelPackage:
         return _digest(document)
 
     def _runtime_part(self, runtime: RuntimeSpec) -> dict[str, Any]:
-        external = external_files(self.path(runtime.file))
-        return {
-            "kind": runtime.kind,
-            "output": runtime.output,
-            "file": self._contents(runtime.file),
-            "external": [self._contents(path.relative_to(self.root).as_posix()) for path in external],
-        }
+        defining = runtime.model_dump(mode="json", include=set(runtime.DEFINING))
+        read = [self._contents(path.relative_to(self.root).as_posix()) for path in self.contents(runtime)]
+        return defining | {"file": read[0], "external": read[1:]} if read else defining
 
     def _input_part(self, spec: InputSpec) -> dict[str, Any]:
         if spec.text is None:

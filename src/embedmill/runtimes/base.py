@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from embedmill.errors import ModelError
+from embedmill.spec import RuntimeSpec
 from embedmill.types import Vectors
 
 
@@ -17,8 +20,8 @@ from embedmill.types import Vectors
 class TensorSpec:
     """One input or output of a model.
 
-    `dtype` is numpy's name, such as `int64`. A dimension is a number where the model fixes it, and a
-    name or None where it is free.
+    `dtype` is numpy's name, such as `int64`, or `string` for texts and bytes, which are fed as object[N] of
+    `bytes`. A dimension is a number where the model fixes it, and a name or None where it is free.
     """
 
     name: str
@@ -66,33 +69,59 @@ class Runtime(Protocol):
         ...
 
 
-def load_runtime(
-    kind: str, file: Path, *, output: str | None = None, device: str = "cpu", threads: int = 1
-) -> Runtime:
-    """Load `file` with the runtime of that kind.
+class Loader(Protocol):
+    """What each runtime's file has as `load`; see `load_runtime`."""
+
+    def __call__(self, spec: Any, root: Path, *, device: str, threads: int) -> Runtime:
+        """Load what a section declares."""
+        ...
+
+
+_MODULES: Mapping[str, str] = {"onnx": "embedmill.runtimes.onnx"}
+"""Where each kind is; imported when asked for."""
+
+
+def load_runtime(spec: RuntimeSpec, root: Path, *, device: str = "cpu", threads: int = 1) -> Runtime:
+    """Load what a `runtimes:` section of a model package declares.
 
     Args:
-        kind: `onnx`.
-        file: The model; files that it refers to lie in its folder.
-        output: Name of the output with the vectors; the first where None.
-        device: `cpu`.
+        spec: The section.
+        root: The package's folder.
+        device: `cpu`, or what else the runtime knows, such as `cuda` or `cuda:1`.
         threads: Threads that one `run` may use.
 
     Raises:
         ModelError: The file is damaged or unsafe, or it has no such output.
+        DeviceUnavailable: The runtime does not know the device, or this machine has none.
         MissingExtra: The runtime's library is not installed.
     """
-    try:
-        loader = _LOADERS[kind]
-    except KeyError:
-        raise ModelError(f"no runtime of kind {kind!r}", hint=f"there are: {', '.join(_LOADERS)}") from None
-    return loader(file, output, device, threads)
+    load: Loader = importlib.import_module(_MODULES[spec.kind]).load
+    return load(spec, root, device=device, threads=threads)
 
 
-def _onnx(file: Path, output: str | None, device: str, threads: int) -> Runtime:
-    from embedmill.runtimes.onnx import OnnxRuntime
+def choose_output(outputs: Mapping[str, TensorSpec], name: str | None, *, said_by: str) -> TensorSpec:
+    """The output called `name`, or the first.
 
-    return OnnxRuntime.load(file, output=output, device=device, threads=threads)
+    Raises:
+        ModelError: There is none.
+    """
+    chosen = next(iter(outputs), None) if name is None else name
+    if chosen is None or chosen not in outputs:
+        there = ", ".join(map(str, outputs.values()))
+        raise ModelError(f"{said_by}: has no output {chosen!r}", hint=f"its outputs: {there}")
+    return outputs[chosen]
 
 
-_LOADERS: Mapping[str, Callable[[Path, str | None, str, int], Runtime]] = {"onnx": _onnx}
+def checked_vectors(computed: Any, output: TensorSpec, *, said_by: str) -> Vectors:
+    """What a model computed, as float32[N, D].
+
+    Raises:
+        ModelError: It is no table of numbers.
+    """
+    if not isinstance(computed, np.ndarray) or computed.ndim != 2 or computed.dtype.kind not in "fiu":
+        shape = list(getattr(computed, "shape", []))
+        raise ModelError(
+            f"{said_by}: output {output.name!r} has the shape {shape}, not [rows, dimension]",
+            hint="pool in the graph, or name another output in model.yaml",
+        )
+    return computed.astype(np.float32, copy=False)

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from embedmill.errors import MissingExtra, ModelError
-from embedmill.runtimes.base import TensorSpec
+from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
+from embedmill.runtimes.base import TensorSpec, checked_vectors, choose_output
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.onnx_external import external_files
+from embedmill.spec import OnnxSpec
 from embedmill.types import Vectors
 
 DTYPES = {
@@ -43,45 +43,40 @@ class OnnxRuntime:
     failures: tuple[type[Exception], ...]
     name: str = "onnxruntime"
 
-    @classmethod
-    def load(cls, file: Path, *, output: str | None, device: str, threads: int) -> OnnxRuntime:
-        """Load an ONNX file; see `load_runtime`."""
-        library = _library()
-        if device != "cpu":
-            raise ModelError(f"onnx: no device {device!r}", hint="there is: cpu")
-        refuse_pickle(file)
-        external_files(file)
-        failures = _failures(library)
-        try:
-            session = library.InferenceSession(
-                str(file), sess_options=_options(library, threads), providers=["CPUExecutionProvider"]
-            )
-        except failures as error:
-            raise ModelError(f"{file}: ONNX Runtime cannot load it: {_reason(error)}") from error
-        outputs = _specs(session.get_outputs())
-        return cls(
-            version=library.__version__,
-            inputs=_specs(session.get_inputs()),
-            outputs=outputs,
-            output=_choose(outputs, output, file),
-            file=file,
-            session=session,
-            failures=failures,
-        )
-
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Vectors:
         """Compute the chosen output, float32[N, D]; see `Runtime.run`."""
         try:
             (vectors,) = self.session.run([self.output.name], dict(feeds))
         except self.failures as error:
             raise ModelError(f"{self.file}: ONNX Runtime failed: {_reason(error)}") from error
-        if not isinstance(vectors, np.ndarray) or vectors.ndim != 2:
-            shape = list(getattr(vectors, "shape", []))
-            raise ModelError(
-                f"{self.file}: output {self.output.name!r} has the shape {shape}, not [rows, dimension]",
-                hint="pool in the graph, or name another output in model.yaml",
-            )
-        return vectors.astype(np.float32, copy=False)
+        return checked_vectors(vectors, self.output, said_by=str(self.file))
+
+
+def load(spec: OnnxSpec, root: Path, *, device: str, threads: int) -> OnnxRuntime:
+    """Load an ONNX file; see `load_runtime`."""
+    library = _library()
+    if device != "cpu":
+        raise DeviceUnavailable(f"onnx: no device {device!r}", hint="there is: cpu")
+    file = root / spec.file
+    refuse_pickle(file)
+    external_files(file)
+    failures = _failures(library)
+    try:
+        session = library.InferenceSession(
+            str(file), sess_options=_options(library, threads), providers=["CPUExecutionProvider"]
+        )
+    except failures as error:
+        raise ModelError(f"{file}: ONNX Runtime cannot load it: {_reason(error)}") from error
+    outputs = _specs(session.get_outputs())
+    return OnnxRuntime(
+        version=library.__version__,
+        inputs=_specs(session.get_inputs()),
+        outputs=outputs,
+        output=choose_output(outputs, spec.output, said_by=str(file)),
+        file=file,
+        session=session,
+        failures=failures,
+    )
 
 
 def _library() -> ModuleType:
@@ -112,15 +107,6 @@ def _options(library: ModuleType, threads: int) -> Any:
 
 def _specs(arguments: Sequence[Any]) -> dict[str, TensorSpec]:
     return {a.name: TensorSpec(a.name, DTYPES.get(a.type, a.type), tuple(a.shape)) for a in arguments}
-
-
-def _choose(outputs: Mapping[str, TensorSpec], name: str | None, file: Path) -> TensorSpec:
-    chosen = next(iter(outputs), None) if name is None else name
-    if chosen is None or chosen not in outputs:
-        raise ModelError(
-            f"{file}: has no output {chosen!r}", hint=f"its outputs: {', '.join(map(str, outputs.values()))}"
-        )
-    return outputs[chosen]
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,9 @@
 """What users write (`pipeline.yaml`, `model.yaml`) and what Embedmill persists, as pydantic models."""
 
 from embedmill.spec.loading import load_model_spec, load_pipeline_spec
-from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, RuntimeSpec, TextInput
+from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, TextInput
 from embedmill.spec.pipeline import CatalogSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
+from embedmill.spec.runtimes import OnnxSpec, RuntimeSpec
 
 __all__ = [
     "CatalogSpec",
@@ -12,6 +13,7 @@ __all__ = [
     "IndexSpec",
     "InputSpec",
     "ModelSpec",
+    "OnnxSpec",
     "PipelineSpec",
     "RuntimeSpec",
     "TextInput",

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, RootModel, model_validator
 
 from embedmill.spec.pipeline import Name, Section
-
-ENCODERS = ("item", "query_text", "query_image")
+from embedmill.spec.runtimes import EncoderName, RuntimeSpec
 
 
 def template_fields(template: str) -> tuple[str, ...]:
@@ -159,19 +158,6 @@ class EncoderInputs(RootModel[dict[str, InputSpec]]):
         return tuple(dict.fromkeys(spec.image.field for spec in self.root.values() if spec.image is not None))
 
 
-class RuntimeSpec(Section):
-    """One way to compute the model: a file of the package, for some or all encoders."""
-
-    kind: Literal["onnx"]
-    file: str = Field(description="A file in the package.")
-    output: str | None = Field(
-        default=None, description="Name of the vectors' output; the first where absent."
-    )
-    encoders: tuple[Literal["item", "query_text", "query_image"], ...] | None = Field(
-        default=None, description="Encoders that this file computes; all where absent."
-    )
-
-
 class ModelSpec(Section):
     """What a model package declares. Every file named lies in the package's folder."""
 
@@ -179,7 +165,7 @@ class ModelSpec(Section):
     runtimes: Annotated[tuple[RuntimeSpec, ...], Field(min_length=1)]
     dimension: int = Field(ge=1, description="D: length of a vector.")
     normalize: Literal["none", "l2"] = "none"
-    encoders: dict[Literal["item", "query_text", "query_image"], EncoderInputs]
+    encoders: dict[EncoderName, EncoderInputs]
     precision: Literal["float32"] = "float32"
     license: str | None = Field(default=None, description="SPDX expression of the weights' licence.")
     source: str | None = Field(default=None, description="Where the weights came from.")
@@ -198,16 +184,16 @@ class ModelSpec(Section):
     @model_validator(mode="after")
     def _computable(self) -> ModelSpec:
         for encoder in self.encoders:
-            self.runtime_for(encoder)
+            self.runtimes_for(encoder)
         return self
 
-    def runtime_for(self, encoder: str) -> RuntimeSpec:
-        """The first runtime that computes this encoder.
+    def runtimes_for(self, encoder: str) -> tuple[RuntimeSpec, ...]:
+        """The runtimes that compute this encoder, the best first; the first is its reference.
 
         Raises:
             ValueError: None does.
         """
-        for runtime in self.runtimes:
-            if runtime.encoders is None or encoder in runtime.encoders:
-                return runtime
-        raise ValueError(f"no runtime computes the encoder {encoder!r}")
+        found = tuple(r for r in self.runtimes if r.encoders is None or encoder in r.encoders)
+        if not found:
+            raise ValueError(f"no runtime computes the encoder {encoder!r}")
+        return found

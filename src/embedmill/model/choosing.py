@@ -1,0 +1,33 @@
+"""Picks the runtime that an encoder computes with here, of those that its package declares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embedmill.errors import DeviceUnavailable, MissingExtra
+from embedmill.model.package import ModelPackage
+from embedmill.runtimes import Runtime, load_runtime
+from embedmill.spec import RuntimeSpec
+
+
+def choose_runtime(
+    package: ModelPackage, encoder: str, *, among: Sequence[RuntimeSpec], device: str, threads: int
+) -> tuple[RuntimeSpec, Runtime]:
+    """The first of these runtimes whose library is here and that knows the device, and its section.
+
+    Raises:
+        ModelError: A file is damaged or unsafe: what is wrong with the package is never passed over.
+        DeviceUnavailable: No runtime can compute on the device; says of each why not.
+        MissingExtra: None of their libraries is installed; names the first's extra.
+    """
+    refused: list[MissingExtra | DeviceUnavailable] = []
+    for spec in among:
+        try:
+            return spec, load_runtime(spec, package.root, device=device, threads=threads)
+        except (MissingExtra, DeviceUnavailable) as error:
+            refused.append(error)
+    unavailable = [error for error in refused if isinstance(error, DeviceUnavailable)]
+    if len(refused) == 1 or not unavailable:
+        raise refused[0]
+    reasons = "; ".join(str(error) for error in refused)
+    raise DeviceUnavailable(f"{package.root}: no runtime of encoder {encoder!r} computes here: {reasons}")

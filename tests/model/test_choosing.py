@@ -1,0 +1,60 @@
+"""Of several runtimes the first is the reference, and another has to make the same vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.models import tiny_text_package
+
+from embedmill.errors import DeviceUnavailable, ModelError
+from embedmill.model import Encoder, ModelPackage
+from embedmill.model.choosing import choose_runtime
+from embedmill.model.importing import write_text_goldens
+
+
+def two_runtimes(folder: Path, *, second_seed: int) -> ModelPackage:
+    """A package whose second runtime has the weights of `second_seed`; the first has seed 0."""
+    tiny_text_package(folder)
+    write_text_goldens(ModelPackage.open(folder))
+    other = tiny_text_package(folder.parent / "other", seed=second_seed)
+    (other / "model.onnx").rename(folder / "other.onnx")
+    document = yaml.safe_load((folder / "model.yaml").read_text())
+    document["runtimes"].append({"kind": "onnx", "file": "other.onnx"})
+    (folder / "model.yaml").write_text(yaml.safe_dump(document))
+    return ModelPackage.open(folder)
+
+
+def test_the_first_that_computes_here_is_taken(tmp_path: Path) -> None:
+    package = two_runtimes(tmp_path / "package", second_seed=0)
+    spec, runtime = choose_runtime(package, "item", among=package.spec.runtimes, device="cpu", threads=1)
+    assert spec == package.spec.runtimes[0]
+    assert runtime.name == "onnxruntime"
+
+
+def test_the_reference_alone_decides_the_encoder_digest(tmp_path: Path) -> None:
+    package = two_runtimes(tmp_path / "package", second_seed=1)
+    alone = tiny_text_package(tmp_path / "alone")
+    assert package.encoder_digest() == ModelPackage.open(alone).encoder_digest()
+
+
+def test_when_none_computes_on_the_device_each_says_why(tmp_path: Path) -> None:
+    package = two_runtimes(tmp_path / "package", second_seed=0)
+    with pytest.raises(DeviceUnavailable, match=r"encoder 'item' computes here: .*'warp'.*; .*'warp'"):
+        Encoder.load(package, device="warp")
+
+
+@pytest.mark.parametrize(("second_seed", "same"), [(0, True), (1, False)])
+def test_another_runtime_must_make_the_vectors_of_the_goldens(
+    tmp_path: Path, second_seed: int, same: bool
+) -> None:
+    package = two_runtimes(tmp_path / "package", second_seed=second_seed)
+
+    other = package.spec.runtimes[1]
+    if same:
+        loaded = Encoder.load(package, "query_text", using=other)
+        assert (loaded.encode_texts(["a"]) == Encoder.load(package, "query_text").encode_texts(["a"])).all()
+    else:
+        with pytest.raises(ModelError, match="12 of 12 goldens moved"):
+            Encoder.load(package, using=other)
