@@ -9,7 +9,7 @@ import pytest
 from tests.store.broken_stores import Over
 
 from embedmill.errors import ObjectExists, ObjectMissing, StoreUnavailable
-from embedmill.store import Copies, LocalPaths, ObjectInfo, Store
+from embedmill.store import Copies, Leftovers, LocalPaths, ObjectInfo, Store, Unfinished
 from embedmill.store.base import Downloads
 from embedmill.store.faults import AnswerLost, At, Refused, Script
 from embedmill.store.faulty import FaultyStore, VirtualClock
@@ -52,6 +52,7 @@ def test_a_wrapped_store_has_the_optional_powers_of_the_one_inside_and_no_others
         assert isinstance(store, Copies) == isinstance(inner, Copies)
         assert isinstance(store, LocalPaths) == isinstance(inner, LocalPaths)
         assert isinstance(store, Downloads) == isinstance(inner, Downloads)
+        assert isinstance(store, Unfinished) == isinstance(inner, Unfinished)
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS)
@@ -69,6 +70,22 @@ def test_the_powers_are_those_of_the_store_inside(wrap: Callable[[Store], Store]
         store.copy_if_absent("a", "b")
     with pytest.raises(ObjectMissing):
         store.copy_if_absent("none", "c")
+
+
+def test_what_nobody_finished_is_swept_through_wrappers_and_again_where_there_was_no_answer(
+    tmp_path: Path,
+) -> None:
+    clock = VirtualClock()
+    left = tmp_path / ".tmp" / "left"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    faulty = FaultyStore(LocalStore(tmp_path), Script(At(Refused(), "sweep_unfinished")))
+    store = RetryingStore(faulty, clock=clock.now, sleep=clock.sleep)
+    assert isinstance(store, Unfinished)
+    assert store.sweep_unfinished(0.0, dry_run=True) == Leftovers(1, 4)
+    assert left.exists()
+    assert store.sweep_unfinished(0.0) == Leftovers(1, 4)
+    assert not left.exists()
 
 
 def test_a_download_that_breaks_off_is_made_again_and_another_file_is_not_touched(tmp_path: Path) -> None:

@@ -23,10 +23,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed, StoreError, StoreUnavailable
-from embedmill.store.base import Body, ObjectInfo, Store, body_stream, checked_key
+from embedmill.store.base import Body, Leftovers, ObjectInfo, Store, body_stream, checked_key
 from embedmill.store.cloud_config import WHOLE_TIMEOUTS, Place, connect
 from embedmill.store.cloud_errors import Failure, missing_bucket, store_error
 from embedmill.store.local import translated
+from embedmill.store.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,10 @@ class CloudStore(Store):
         self._timeout_s = timeout_s
         self._seen = False
         self._client, self._endpoint = connect(self._place, timeout_s)
+        if (
+            self._place.service == "S3"
+        ):  # as an attribute, so that isinstance(store, Unfinished) tells the truth
+            self.sweep_unfinished = self._sweep_uploads
 
     def __repr__(self) -> str:
         return f"CloudStore({self.url!r})"
@@ -178,6 +183,10 @@ class CloudStore(Store):
         if done != info.size_bytes:
             raise StoreUnavailable(f"{key}: {done} of its {info.size_bytes} bytes came", hint="try again")
         return info
+
+    def _sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> Leftovers:
+        """Abort multipart uploads that nobody has written to for so long, by the service's clock."""
+        return Uploads(self._place, self._timeout_s).sweep(older_than_s, dry_run=dry_run)
 
     # Requests, which raise obstore's errors
 

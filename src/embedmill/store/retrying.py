@@ -25,7 +25,7 @@ from embedmill.errors import (
     StoreError,
     StoreUnavailable,
 )
-from embedmill.store.base import Body, Copies, Downloads, LocalPaths, ObjectInfo, Store
+from embedmill.store.base import Body, Copies, Downloads, Leftovers, LocalPaths, ObjectInfo, Store, Unfinished
 from embedmill.store.budget import RetryBudget, RetryPolicy
 from embedmill.store.patience import Patience
 from embedmill.store.sameness import etag_if_same, same_objects
@@ -77,6 +77,8 @@ class RetryingStore(Store):
             self.path = self._pather(inner)
         if isinstance(inner, Downloads):
             self.download = self._downloader(inner)
+        if isinstance(inner, Unfinished):
+            self.sweep_unfinished = self._sweeper(inner)
 
     def __repr__(self) -> str:
         return f"RetryingStore({self.inner!r})"
@@ -231,6 +233,15 @@ class RetryingStore(Store):
             return self._repeat(key, attempt)
 
         return download
+
+    def _sweeper(self, inner: Unfinished) -> Callable[..., Leftovers]:
+        def sweep_unfinished(older_than_s: float, *, dry_run: bool = False) -> Leftovers:
+            """Remove what nobody finished; told is what the last try found."""
+            return self._repeat(
+                "unfinished writes", lambda: inner.sweep_unfinished(older_than_s, dry_run=dry_run)
+            )
+
+        return sweep_unfinished
 
     def _repeat(
         self,

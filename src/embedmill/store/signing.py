@@ -1,8 +1,8 @@
 """AWS's Signature Version 4, for requests without a body.
 
-https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html has the rules. S3's is the simple
-variant: a path is encoded once and never normalized. What is sent is written as it is signed, so that the two
-cannot differ.
+https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html has the rules. S3's is the
+simple variant: a path is encoded once and never normalized. What is sent is written as it is signed, so that
+the two cannot differ.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Request:
-    """A request to `host` (with its port, unless that is the scheme's own); path and query are not encoded."""
+    """A request to `host` (with its port where it has one); path and query are not encoded."""
 
     method: str
     host: str
