@@ -30,7 +30,7 @@ from embedmill.store.local import translated
 from embedmill.store.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from obstore import GetOptions, GetResult, PutMode
@@ -106,6 +106,15 @@ class CloudStore(Store):
                     ObjectInfo(self._key(meta["path"]), meta["size"], meta["e_tag"] or "") for meta in page
                 ]
         yield from sorted(found, key=lambda each: each.key)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Names of the folders directly in `prefix`; a page of an answer has 1,000 of them."""
+        import obstore
+
+        top = self._path(prefix) if prefix else self._place.prefix
+        with self._translated(prefix or self.url):
+            found = obstore.list_with_delimiter(self._client, top or None)
+        return sorted(path.rsplit("/", 1)[-1] for path in found["common_prefixes"])
 
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
         """Create or replace the object."""

@@ -21,6 +21,7 @@ from embedmill.store.base import (
     Body,
     Copies,
     Downloads,
+    Folders,
     Leftovers,
     LocalPaths,
     ObjectInfo,
@@ -44,11 +45,11 @@ from embedmill.store.faults import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
-WHOLE = {"list", "sweep_unfinished"}
+WHOLE = {"list", "folders", "sweep_unfinished"}
 """What may be done to the whole store, without a key."""
 
 
@@ -143,6 +144,8 @@ class FaultyStore(Store):
             self.path = self._pather(inner)
         if isinstance(inner, Downloads):
             self.download = self._downloader(inner)
+        if isinstance(inner, Folders):
+            self.folders = self._namer(inner)
         if isinstance(inner, Unfinished):
             self.sweep_unfinished = self._sweeper(inner)
 
@@ -206,6 +209,13 @@ class FaultyStore(Store):
             return self._do("download", key, lambda: inner.download(key, file))
 
         return download
+
+    def _namer(self, inner: Folders) -> Callable[[str], Sequence[str]]:
+        def folders(prefix: str) -> Sequence[str]:
+            """Names of the folders directly in `prefix`."""
+            return self._do("folders", prefix, lambda: inner.folders(prefix))
+
+        return folders
 
     def _sweeper(self, inner: Unfinished) -> Callable[..., Leftovers]:
         def sweep_unfinished(older_than_s: float, *, dry_run: bool = False) -> Leftovers:
