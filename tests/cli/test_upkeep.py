@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from tests.cli.terminal import Terminal
+from tests.store.scripted import scripted
 from tests.support.mill import Mill, items
+from tests.support.s3 import S3, as_identity
 from tests.support.upkeep import publish_many, sizes
 
 from embedmill import Release
@@ -58,6 +61,34 @@ def test_collect_shows_first_and_does_it_on_yes(mill: Mill, spec: Path, embedmil
     again = embedmill("release", "collect", spec, "--keep", "1")
     assert "nothing" in again.out
     assert again.err == ""
+
+
+def test_collect_says_what_it_could_not_look_for(
+    mill: Mill, spec: Path, embedmill: Terminal, moto: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine whose credentials come from a service, which nobody but obstore asks."""
+    as_identity(monkeypatch, moto.admin, moto.endpoint)
+    mill.settings["store"] = moto.new_url()
+    mill.run(items(8))
+    with scripted() as service:
+        keys = {
+            "AccessKeyId": "a",
+            "SecretAccessKey": "b",
+            "Token": "c",
+            "Expiration": "2100-01-01T00:00:00Z",
+        }
+        service.body = json.dumps(keys).encode()
+        token = mill.root / "token"
+        token.write_text("token")
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", service.endpoint)
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(token))
+        said = embedmill("release", "collect", spec)
+        assert said.code == 0
+        assert "left of unfinished writes" in said.out
+        assert "only static keys can sign" in said.out
+        assert "lifecycle" in embedmill.json("release", "collect", spec)["unfinished_left"]
 
 
 def test_collect_prints_one_document(mill: Mill, spec: Path, embedmill: Terminal) -> None:

@@ -21,6 +21,7 @@ from embedmill.store import (
     copy,
     download,
     fetch,
+    folder_names,
     join_key,
     open_store,
 )
@@ -151,6 +152,15 @@ def test_a_prefix_is_a_folder(store: Store) -> None:
     assert keys(store, "a/b") == ["a/b/2"]
     assert keys(store, "nothing/here") == []
     assert keys(store, "a/1") == []
+
+
+def test_the_folders_of_a_folder_are_named_and_nothing_else(store: Store) -> None:
+    for key in ("a/1", "a/b/2", "a/b/c/3", "a/z/4", "a/b.c/5", "ab/3", "a.4"):
+        store.put(key, b"")
+    assert folder_names(store, "a") == ["b", "b.c", "z"]
+    assert folder_names(store, "a/b") == ["c"]
+    assert folder_names(store, "a/1") == folder_names(store, "none") == folder_names(store, "a/b/c") == []
+    assert folder_names(store, "") == ["a", "ab"]
 
 
 def test_an_empty_store_lists_nothing(store: Store) -> None:

@@ -246,9 +246,10 @@ def test_a_commit_of_today_keeps_an_old_plan_open(mill: Mill) -> None:
     assert not collect(home).abandoned
 
 
-def test_what_a_planner_left_is_closed_before_it_is_deleted(mill: Mill) -> None:
+@pytest.mark.parametrize("stamp", ["%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S000"])
+def test_what_a_planner_left_is_closed_before_it_is_deleted(mill: Mill, stamp: str) -> None:
     mill.run(items(8))
-    home, run = mill.home, f"{datetime.now(UTC):%Y%m%dT%H%M%S}-dead"
+    home, run = mill.home, f"{datetime.now(UTC):{stamp}}-dead"
     keys = [home.run_key(run, "frozen", "00000.arrow"), home.release_key(run, "model", "model.yaml")]
     for key in keys:
         home.store.put(key, b"x")

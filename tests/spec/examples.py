@@ -40,7 +40,7 @@ from embedmill.spec.pipeline import CatalogSpec, GateLimits, IndexSpec, Pipeline
 
 GOLDEN = Path(__file__).parent / "golden"
 SHAPES = GOLDEN / "shapes.json"
-RUN, BASE = "20260131T235959-3f9c", ReleaseName(release="20260130T235959-00ff", number=7)
+RUN, BASE = "20260131T235959123-3f9c", ReleaseName(release="20260130T235959-00ff", number=7)
 CREATED = "2026-01-31T23:59:59Z"
 
 

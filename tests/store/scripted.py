@@ -34,8 +34,8 @@ def scripted() -> Iterator[Script]:
             if script.broken_off:
                 self.close_connection = True
                 return
-            self.send_response(script.status)
-            for name, value in script.headers.items():
+            self.send_response_only(script.status)
+            for name, value in {"Date": self.date_time_string(), **script.headers}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(script.body)))
             self.end_headers()

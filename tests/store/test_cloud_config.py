@@ -6,16 +6,21 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
+import obstore
 import pytest
 from tests.support.s3 import S3, as_identity
 
-from embedmill.errors import SpecError
+from embedmill.errors import SpecError, StoreDenied
 from embedmill.store import open_store
 from embedmill.store.cloud import CloudStore
+from embedmill.store.cloud_config import Place, s3_access
 
 SECRET = "s3cr3t-canary"  # noqa: S105 - a canary
+STATIC = {"AWS_ACCESS_KEY_ID": "env-key", "AWS_SECRET_ACCESS_KEY": SECRET}
+VIRTUAL = "AWS_VIRTUAL_HOSTED_STYLE_REQUEST"
 
 
 @pytest.fixture(autouse=True)
@@ -191,3 +196,60 @@ def test_a_store_does_not_show_its_credentials(seaweed: S3, monkeypatch: pytest.
     as_identity(monkeypatch, seaweed.admin, seaweed.endpoint)
     store = CloudStore(seaweed.new_url())
     assert seaweed.admin.secret_key not in f"{store!r} {store} {vars(store)!r}"
+
+
+# How requests of our own reach S3
+
+
+@pytest.mark.parametrize(
+    ("environment", "base", "region"),
+    [
+        ({}, "https://s3.us-east-1.amazonaws.com/bucket", "us-east-1"),
+        ({"AWS_REGION": "eu-west-1"}, "https://s3.eu-west-1.amazonaws.com/bucket", "eu-west-1"),
+        ({"AWS_DEFAULT_REGION": "eu-west-1"}, "https://s3.eu-west-1.amazonaws.com/bucket", "eu-west-1"),
+        ({"AWS_ENDPOINT_URL": "http://h:1/below/"}, "http://h:1/below/bucket", "us-east-1"),
+        ({VIRTUAL: "true"}, "https://bucket.s3.us-east-1.amazonaws.com", "us-east-1"),
+        ({VIRTUAL: "true", "AWS_ENDPOINT_URL": "https://bucket.h"}, "https://bucket.h", "us-east-1"),
+    ],
+)
+def test_our_own_requests_go_where_obstores_go(
+    environment: dict[str, str], base: str, region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that obstore signs shows where it goes."""
+    for name, value in {**STATIC, **environment}.items():
+        monkeypatch.setenv(name, value)
+    access = s3_access(Place.parse("s3://bucket/x"))
+    assert (access.base, access.region) == (base, region)
+    link = obstore.sign(CloudStore("s3://bucket/x")._client, "GET", "x/y", timedelta(seconds=60))
+    assert link.startswith(f"{base}/x/y?")
+    assert f"%2F{region}%2Fs3%2F" in link
+
+
+def test_our_own_requests_are_signed_by_the_keys_that_obstore_signs_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert_signs_as_obstore("file-key", tmp_path, "[default]\naws_access_key_id = file-key\n", monkeypatch)
+    for name, value in {**STATIC, "AWS_SESSION_TOKEN": "token"}.items():
+        monkeypatch.setenv(name, value)
+    assert_signs_as_obstore("env-key", tmp_path, "[default]\naws_access_key_id = file-key\n", monkeypatch)
+    keys = s3_access(Place.parse("s3://bucket/x")).keys
+    assert keys is not None
+    assert keys.session_token == "token"  # noqa: S105 - a canary
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    assert s3_access(Place.parse("s3://bucket/x")).keys is None
+
+
+def assert_signs_as_obstore(key: str, home: Path, profile: str, patch: pytest.MonkeyPatch) -> None:
+    (home / ".aws").mkdir(exist_ok=True)
+    (home / ".aws" / "credentials").write_text(profile + f"aws_secret_access_key = {SECRET}\n")
+    access = s3_access(Place.parse("s3://bucket/x"))
+    assert access.keys is not None
+    assert access.keys.access_key_id == key
+    link = obstore.sign(CloudStore("s3://bucket/x")._client, "GET", "y", timedelta(seconds=60))
+    assert f"X-Amz-Credential={key}%2F" in link
+
+
+def test_without_keys_of_ones_own_nothing_is_signed_and_it_is_said_what_to_do() -> None:
+    with pytest.raises(StoreDenied, match="only static keys") as caught:
+        s3_access(Place.parse("s3://bucket/x"))
+    assert "lifecycle rule" in caught.value.hint

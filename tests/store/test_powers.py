@@ -9,7 +9,16 @@ import pytest
 from tests.store.broken_stores import Over
 
 from embedmill.errors import ObjectExists, ObjectMissing, StoreUnavailable
-from embedmill.store import Copies, LocalPaths, ObjectInfo, Store
+from embedmill.store import (
+    Copies,
+    Folders,
+    Leftovers,
+    LocalPaths,
+    ObjectInfo,
+    Store,
+    Unfinished,
+    folder_names,
+)
 from embedmill.store.base import Downloads
 from embedmill.store.faults import AnswerLost, At, Refused, Script
 from embedmill.store.faulty import FaultyStore, VirtualClock
@@ -52,6 +61,8 @@ def test_a_wrapped_store_has_the_optional_powers_of_the_one_inside_and_no_others
         assert isinstance(store, Copies) == isinstance(inner, Copies)
         assert isinstance(store, LocalPaths) == isinstance(inner, LocalPaths)
         assert isinstance(store, Downloads) == isinstance(inner, Downloads)
+        assert isinstance(store, Folders) == isinstance(inner, Folders)
+        assert isinstance(store, Unfinished) == isinstance(inner, Unfinished)
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS)
@@ -69,6 +80,31 @@ def test_the_powers_are_those_of_the_store_inside(wrap: Callable[[Store], Store]
         store.copy_if_absent("a", "b")
     with pytest.raises(ObjectMissing):
         store.copy_if_absent("none", "c")
+
+
+def test_what_nobody_finished_is_swept_through_wrappers_and_again_where_there_was_no_answer(
+    tmp_path: Path,
+) -> None:
+    clock = VirtualClock()
+    left = tmp_path / ".tmp" / "left"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    faulty = FaultyStore(LocalStore(tmp_path), Script(At(Refused(), "sweep_unfinished")))
+    store = RetryingStore(faulty, clock=clock.now, sleep=clock.sleep)
+    assert isinstance(store, Unfinished)
+    assert store.sweep_unfinished(0.0, dry_run=True) == Leftovers(1, 4)
+    assert left.exists()
+    assert store.sweep_unfinished(0.0) == Leftovers(1, 4)
+    assert not left.exists()
+
+
+def test_a_store_that_cannot_name_folders_is_listed_for_them() -> None:
+    store = Over()
+    for key in ("a/1", "a/b/2", "a/c/3", "ab/3", "d"):
+        store.put(key, b"")
+    assert not isinstance(store, Folders)
+    assert folder_names(store, "a") == ["b", "c"]
+    assert folder_names(store, "") == ["a", "ab"]
 
 
 def test_a_download_that_breaks_off_is_made_again_and_another_file_is_not_touched(tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ def _print_collected(report: CollectReport) -> None:
     if report.unfinished_objects:
         left = _amount(report.unfinished_objects, report.unfinished_bytes)
         sums.append((f"{delete} of unfinished writes", left))
+    if report.unfinished_left:
+        sums.append(("left of unfinished writes", report.unfinished_left))
     if report.postponed:
         sums.append(("retired later", report.postponed))
     out.print(facts(sums))

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ObjectMissing, PublishLost, SpecError, StoreError
+from embedmill.errors import ObjectMissing, PublishLost, SpecError, StoreDenied, StoreError
 from embedmill.release.layout import CONTENT, MANIFEST, PLAN, TERMINAL, Home
 from embedmill.release.log import History, append
 from embedmill.release.publish import abandon
@@ -257,14 +257,21 @@ class _Collector:
         if keys:
             self.on_progress(Progress("delete", len(keys), len(keys), "objects"))
 
-    def _sweep_unfinished(self) -> Leftovers:
+    def _sweep_unfinished(self) -> tuple[Leftovers, str]:
+        """What was found, or why nobody looked: a collector may lack a right that only this needs."""
         store = self.home.store
         if not isinstance(store, Unfinished):
-            return Leftovers(0, 0)
-        return store.sweep_unfinished(self.policy.unfinished_after_s, dry_run=self.dry_run)
+            return Leftovers(0, 0), ""
+        try:
+            return store.sweep_unfinished(self.policy.unfinished_after_s, dry_run=self.dry_run), ""
+        except StoreError as error:
+            if type(error) not in {StoreDenied, StoreError}:
+                raise
+            return Leftovers(0, 0), str(error)
 
-    def _report(self, seen: Survey, deleted: list[Deletion], unfinished: Leftovers) -> CollectReport:
+    def _report(self, seen: Survey, deleted: list[Deletion], swept: tuple[Leftovers, str]) -> CollectReport:
         reasons = reasons_to_keep(seen, self.policy.keep)
+        unfinished, unfinished_left = swept
         kept = (
             KeptRelease(release=name.release, number=name.number, why=tuple(reasons.get(name.release, ())))
             for name in _published(seen)
@@ -284,6 +291,7 @@ class _Collector:
             size_bytes=sum(each.size_bytes for each in deleted),
             unfinished_objects=unfinished.objects,
             unfinished_bytes=unfinished.size_bytes,
+            unfinished_left=unfinished_left,
         )
 
 

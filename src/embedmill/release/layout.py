@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,6 +29,11 @@ PLAN, TERMINAL, CONTENT, GATES, MANIFEST, REPORT = (
     "report.html",
 )
 
+SECONDS = "%Y%m%dT%H%M%S"
+"""How the names of runs begin, for `strftime`."""
+WHOLE_SECONDS = len("20260131T235959")
+"""Characters of that; milliseconds come after them."""
+
 
 @dataclass(frozen=True)
 class Home:
@@ -43,8 +49,12 @@ class Home:
         return f"{self.store.url.rstrip('/')}/{self.pipeline}"
 
     def new_run(self) -> str:
-        """A name that sorts by time and does not collide, such as `20260131T235959-3f9c`."""
-        return f"{self.world.now():%Y%m%dT%H%M%S}-{self.world.token(2)}"
+        """A name that sorts by time, to the millisecond, such as `20260131T235959123-3f9c`.
+
+        Names of whole seconds, which older versions gave, sort before those of the same second.
+        """
+        now = self.world.now()
+        return f"{now:{SECONDS}}{now.microsecond // 1000:03d}-{self.world.token(2)}"
 
     def new_attempt(self) -> str:
         """A name that no other attempt has."""
@@ -156,6 +166,15 @@ class Home:
             link_or_copy(how(join_key(prefix, entry.path), entry), target / entry.path)
 
         in_parallel(self.store, one, files)
+
+
+def named_at(run: str) -> datetime | None:
+    """When the run of this name began, in UTC, as its planner's clock had it; None if no run is named so."""
+    stamp = run.split("-", 1)[0]
+    try:
+        return datetime.strptime(stamp, SECONDS + "%f" * (len(stamp) > WHOLE_SECONDS)).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def relative(key: str, prefix: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from embedmill.errors import ObjectMissing, RunClosed
 from embedmill.release.layout import PLAN, TERMINAL, Home
 from embedmill.release.log import read_history
 from embedmill.spec.documents import CommitRecord, Plan, Terminal
+from embedmill.store import folder_names
+from embedmill.store.cache import in_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,12 +51,16 @@ class UnpublishedRun:
 
 
 def unpublished_runs(home: Home) -> Iterator[UnpublishedRun]:
-    """Runs with a plan that were not published, newest first; of collected ones nothing is read."""
-    found = (info.key.split("/") for info in home.store.list(f"{home.pipeline}/runs"))
-    names = {parts[2] for parts in found if parts[3:] == [PLAN]}
+    """Runs with a plan that were not published, newest first; of collected ones nothing is read.
+
+    What lies below runs/ is not listed, only the runs' names: the commit records of published ones stay.
+    """
+    names = set(folder_names(home.store, f"{home.pipeline}/runs"))
     entries = read_history(home).entries
     published = {entry.transaction for entry in entries if entry.kind == "publish"}
-    for run in sorted(names - published, reverse=True):
+    found = sorted(names - published, reverse=True)
+    planned = in_parallel(home.store, lambda run: home.exists(home.run_key(run, PLAN)), found)
+    for run in itertools.compress(found, planned):
         yield UnpublishedRun(run, open=not _is_closed(home, run, len(entries)))
 
 

@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from embedmill.errors import ObjectMissing, StoreError
-from embedmill.release.layout import CONTENT, GATES, MANIFEST, PLAN, TERMINAL, Home, relative
+from embedmill.release.layout import CONTENT, GATES, MANIFEST, PLAN, TERMINAL, Home, named_at, relative
 from embedmill.release.log import History, read_history
 from embedmill.spec.documents import CommitRecord, Content, Gates, Plan, Terminal
 from embedmill.store import join_key
@@ -165,9 +165,8 @@ class _Look:
         """No planner writes a candidate or a manifest before its plan, and a copy begins with the former."""
         if any(self.home.exists(self.home.release_key(name, file)) for file in (CONTENT, MANIFEST)):
             return Folder(name, State.COPY, "copied here, not in the log")
-        try:
-            started = datetime.strptime(name.split("-", 1)[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        except ValueError:
+        started = named_at(name)
+        if started is None:
             return Folder(name, State.FOREIGN, "is not the name of a run")
         stale = self._are_old(iter([started.isoformat()]))
         return Folder(name, State.PLANNING, f"planning since {started:%Y-%m-%dT%H:%M:%SZ}", stale=stale)

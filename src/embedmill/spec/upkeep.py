@@ -47,7 +47,8 @@ class CollectReport(Document):
 
     `postponed` says why no release was retired although some could be; empty if that is not so. `left` has
     what was not touched: open runs, copies, names that are no run's. `objects` and `size_bytes` are the sums
-    of `deleted`; unfinished objects are beside them.
+    of `deleted`; unfinished objects are beside them, and `unfinished_left` says why they were not looked for,
+    if they were not.
     """
 
     SCHEMA: ClassVar[str] = "collect/1"
@@ -63,6 +64,7 @@ class CollectReport(Document):
     size_bytes: int
     unfinished_objects: int
     unfinished_bytes: int
+    unfinished_left: str = ""
 
 
 class CopyReport(Document):

@@ -4,12 +4,14 @@ from embedmill.store.base import (
     Body,
     Copies,
     Downloads,
+    Folders,
     Leftovers,
     LocalPaths,
     ObjectInfo,
     Store,
     Unfinished,
     checked_key,
+    folder_names,
     join_key,
 )
 from embedmill.store.cache import cache_folder, copy, download, fetch
@@ -19,6 +21,7 @@ __all__ = [
     "Body",
     "Copies",
     "Downloads",
+    "Folders",
     "Leftovers",
     "LocalPaths",
     "ObjectInfo",
@@ -29,6 +32,7 @@ __all__ = [
     "copy",
     "download",
     "fetch",
+    "folder_names",
     "join_key",
     "open_store",
 ]

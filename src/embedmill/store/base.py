@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, runtime_checkab
 from embedmill.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Body: TypeAlias = bytes | Path
 
@@ -134,6 +134,18 @@ class Downloads(Protocol):
         ...
 
 
+@runtime_checkable
+class Folders(Protocol):
+    """A store that names the folders in a folder without listing all that lies below them.
+
+    One that has become empty may be named for a while: SeaweedFS does so, and local folders are made first.
+    """
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Names of the folders directly in `prefix` ("" is all), in order; may miss what `list` may."""
+        ...
+
+
 @dataclass(frozen=True)
 class Leftovers:
     """How much unfinished writers left; bytes are 0 where the store does not tell them."""
@@ -175,6 +187,14 @@ def checked_key(key: str) -> str:
 def join_key(*parts: str) -> str:
     """One key of several parts; empty parts vanish."""
     return str(PurePosixPath(*(part for part in parts if part)))
+
+
+def folder_names(store: Store, prefix: str) -> Sequence[str]:
+    """Names of the folders directly in a folder, in order: at the cost of those, if the store can."""
+    if isinstance(store, Folders):
+        return store.folders(prefix)
+    below = (info.key[len(prefix) + 1 if prefix else 0 :] for info in store.list(prefix))
+    return sorted({key.split("/", 1)[0] for key in below if "/" in key})
 
 
 @contextlib.contextmanager

@@ -23,13 +23,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed, StoreError, StoreUnavailable
-from embedmill.store.base import Body, ObjectInfo, Store, body_stream, checked_key
+from embedmill.store.base import Body, Leftovers, ObjectInfo, Store, body_stream, checked_key
 from embedmill.store.cloud_config import WHOLE_TIMEOUTS, Place, connect
 from embedmill.store.cloud_errors import Failure, missing_bucket, store_error
 from embedmill.store.local import translated
+from embedmill.store.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from obstore import GetOptions, GetResult, PutMode
@@ -70,6 +71,10 @@ class CloudStore(Store):
         self._timeout_s = timeout_s
         self._seen = False
         self._client, self._endpoint = connect(self._place, timeout_s)
+        if (
+            self._place.service == "S3"
+        ):  # as an attribute, so that isinstance(store, Unfinished) tells the truth
+            self.sweep_unfinished = self._sweep_uploads
 
     def __repr__(self) -> str:
         return f"CloudStore({self.url!r})"
@@ -101,6 +106,15 @@ class CloudStore(Store):
                     ObjectInfo(self._key(meta["path"]), meta["size"], meta["e_tag"] or "") for meta in page
                 ]
         yield from sorted(found, key=lambda each: each.key)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Names of the folders directly in `prefix`; a page of an answer has 1,000 of them."""
+        import obstore
+
+        top = self._path(prefix) if prefix else self._place.prefix
+        with self._translated(prefix or self.url):
+            found = obstore.list_with_delimiter(self._client, top or None)
+        return sorted(path.rsplit("/", 1)[-1] for path in found["common_prefixes"])
 
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
         """Create or replace the object."""
@@ -178,6 +192,10 @@ class CloudStore(Store):
         if done != info.size_bytes:
             raise StoreUnavailable(f"{key}: {done} of its {info.size_bytes} bytes came", hint="try again")
         return info
+
+    def _sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> Leftovers:
+        """Abort multipart uploads that nobody has written to for so long, by the service's clock."""
+        return Uploads(self._place, self._timeout_s).sweep(older_than_s, dry_run=dry_run)
 
     # Requests, which raise obstore's errors
 

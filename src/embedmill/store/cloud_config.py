@@ -14,9 +14,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
-from embedmill.errors import MissingExtra, SpecError, StoreError
+from embedmill.errors import MissingExtra, SpecError, StoreDenied, StoreError
 from embedmill.store.aws_files import read_profile
 from embedmill.store.base import checked_key
+from embedmill.store.signing import Keys
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, ClientConfig, GCSStore, RetryConfig, S3Config, S3Store
@@ -116,6 +117,57 @@ def _s3(place: Place, timeout_s: float) -> tuple[Client, str]:
     options = _client_options(endpoint, timeout_s)
     store = S3Store(place.bucket, config=config, client_options=options, retry_config=_once())
     return store, endpoint or f"S3 in {config.get('region') or 'us-east-1'}"
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """How requests of our own reach a bucket; `keys` are None where they are not to be signed."""
+
+    base: str
+    region: str
+    endpoint: str
+    keys: Keys | None
+
+
+def s3_access(place: Place) -> S3Access:
+    """The same address and credentials as obstore's client for this place has.
+
+    Raises:
+        SpecError: The environment names an endpoint or an AWS profile that cannot be used.
+        StoreDenied: The credentials come from a service that only obstore asks.
+    """
+    config, endpoint = _s3_config()
+    region = config.get("region") or "us-east-1"
+    virtual = _is_set("AWS_VIRTUAL_HOSTED_STYLE_REQUEST")  # an endpoint then has the bucket in it
+    if endpoint:
+        base = endpoint if virtual else f"{endpoint}/{place.bucket}"
+    elif virtual:
+        base = f"https://{place.bucket}.s3.{region}.amazonaws.com"
+    else:
+        base = f"https://s3.{region}.amazonaws.com/{place.bucket}"
+    return S3Access(base, region, endpoint or f"S3 in {region}", _s3_keys(place, config))
+
+
+def _s3_keys(place: Place, config: S3Config) -> Keys | None:
+    if _is_set("AWS_SKIP_SIGNATURE"):
+        return None
+    # The profile's keys are both there, or neither.
+    values = (
+        config.get("access_key_id") or os.environ.get("AWS_ACCESS_KEY_ID"),
+        config.get("secret_access_key") or os.environ.get("AWS_SECRET_ACCESS_KEY"),
+    )
+    tokens = (os.environ.get(name) for name in ("AWS_SESSION_TOKEN", "AWS_TOKEN"))
+    token = config.get("session_token") or next(filter(None, tokens), "")
+    if not all(values):
+        raise StoreDenied(
+            f"unfinished uploads in {place.url}: only static keys can sign the requests that find them",
+            hint="set a lifecycle rule that aborts them, or export keys: see docs/stores.md",
+        )
+    return Keys(values[0] or "", values[1] or "", token)
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "").lower() in {"1", "true", "on", "yes", "y"}
 
 
 def _gcs(place: Place, timeout_s: float) -> tuple[Client, str]:

@@ -96,7 +96,11 @@ def store_error(error: Exception, key: str, *, service: str, bucket: str, endpoi
     `ObjectExists` only where a conditional create was surely refused; whatever may have landed is
     `StoreUnavailable`.
     """
-    failure = Failure.of(error)
+    return failure_error(Failure.of(error), key, service=service, bucket=bucket, endpoint=endpoint)
+
+
+def failure_error(failure: Failure, key: str, *, service: str, bucket: str, endpoint: str) -> StoreError:
+    """Our error for a failure, however it was learned."""
     if failure.code in MISSING_BUCKET:
         return missing_bucket(bucket, endpoint)
     denied = _denied(failure, key, endpoint)

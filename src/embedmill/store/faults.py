@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 Verb: TypeAlias = Literal[
-    "get", "head", "list", "put", "put_if_absent", "delete", "copy_if_absent", "path", "download"
+    "get",
+    "head",
+    "list",
+    "put",
+    "put_if_absent",
+    "delete",
+    "copy_if_absent",
+    "path",
+    "download",
+    "folders",
+    "sweep_unfinished",
 ]
 
 

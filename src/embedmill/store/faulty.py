@@ -21,9 +21,12 @@ from embedmill.store.base import (
     Body,
     Copies,
     Downloads,
+    Folders,
+    Leftovers,
     LocalPaths,
     ObjectInfo,
     Store,
+    Unfinished,
     checked_key,
     read_body,
 )
@@ -42,10 +45,12 @@ from embedmill.store.faults import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
+WHOLE = {"list", "folders", "sweep_unfinished"}
+"""What may be done to the whole store, without a key."""
 
 
 class Crashed(BaseException):
@@ -139,6 +144,10 @@ class FaultyStore(Store):
             self.path = self._pather(inner)
         if isinstance(inner, Downloads):
             self.download = self._downloader(inner)
+        if isinstance(inner, Folders):
+            self.folders = self._namer(inner)
+        if isinstance(inner, Unfinished):
+            self.sweep_unfinished = self._sweeper(inner)
 
     def get(self, key: str) -> bytes:
         """Bytes of the object."""
@@ -201,6 +210,22 @@ class FaultyStore(Store):
 
         return download
 
+    def _namer(self, inner: Folders) -> Callable[[str], Sequence[str]]:
+        def folders(prefix: str) -> Sequence[str]:
+            """Names of the folders directly in `prefix`."""
+            return self._do("folders", prefix, lambda: inner.folders(prefix))
+
+        return folders
+
+    def _sweeper(self, inner: Unfinished) -> Callable[..., Leftovers]:
+        def sweep_unfinished(older_than_s: float, *, dry_run: bool = False) -> Leftovers:
+            """Remove what nobody finished."""
+            return self._do(
+                "sweep_unfinished", "", lambda: inner.sweep_unfinished(older_than_s, dry_run=dry_run)
+            )
+
+        return sweep_unfinished
+
     def _do(
         self,
         verb: Verb,
@@ -210,7 +235,7 @@ class FaultyStore(Store):
     ) -> T:
         """Make a call; `sent` gives a write that can be done later, when a body's file may be gone."""
         self._check_alive()
-        if key or verb != "list":
+        if key or verb not in WHOLE:
             checked_key(key)
         call = Call(verb, key, next(self._numbers))
         fault = self.faults.before(call)

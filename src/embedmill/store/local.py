@@ -30,7 +30,7 @@ from embedmill.errors import (
 from embedmill.store.base import Body, Leftovers, ObjectInfo, Store, body_stream, checked_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 TEMPORARY = ".tmp"
 LOCK = "lock"
@@ -67,6 +67,12 @@ class LocalStore(Store):
             if not key.startswith(TEMPORARY + "/"):
                 with contextlib.suppress(ObjectMissing):  # deleted since
                     yield self.head(key)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Names of the folders directly in `prefix`."""
+        top = self._target(prefix) if prefix else self.root
+        names = (entry.name for entry in _entries(top) if entry.is_dir(follow_symlinks=False))
+        return sorted(name for name in names if prefix or name != TEMPORARY)
 
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
         """Create or replace the object."""
@@ -185,15 +191,19 @@ def _identity(stat: os.stat_result) -> tuple[int, str]:
     return stat.st_size, hashlib.sha256(seen.encode()).hexdigest()[:16]
 
 
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing if there is none, or not any more."""
+    try:
+        return list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _as_store_error(str(folder), error, writing=False) from error
+
+
 def _files(top: Path) -> Iterator[Path]:
     """Files below a folder, whatever comes and goes meanwhile."""
-    try:
-        entries = list(os.scandir(top))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise _as_store_error(str(top), error, writing=False) from error
-    for entry in entries:
+    for entry in _entries(top):
         if entry.is_dir(follow_symlinks=False):
             yield from _files(Path(entry.path))
         elif entry.is_file():

@@ -10,7 +10,7 @@ from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed
 from embedmill.store.base import Body, ObjectInfo, Store, checked_key, read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 class MemoryStore(Store):
@@ -42,6 +42,13 @@ class MemoryStore(Store):
                 ObjectInfo(k, len(d), e) for k, (d, e) in sorted(self._objects.items()) if k.startswith(top)
             ]
         yield from found
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Names of the folders directly in `prefix`."""
+        top = checked_key(prefix) + "/" if prefix else ""
+        with self._lock:
+            below = [key[len(top) :] for key in self._objects if key.startswith(top)]
+        return sorted({key.split("/", 1)[0] for key in below if "/" in key})
 
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
         """Create or replace the object."""

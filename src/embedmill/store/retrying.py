@@ -25,13 +25,23 @@ from embedmill.errors import (
     StoreError,
     StoreUnavailable,
 )
-from embedmill.store.base import Body, Copies, Downloads, LocalPaths, ObjectInfo, Store
+from embedmill.store.base import (
+    Body,
+    Copies,
+    Downloads,
+    Folders,
+    Leftovers,
+    LocalPaths,
+    ObjectInfo,
+    Store,
+    Unfinished,
+)
 from embedmill.store.budget import RetryBudget, RetryPolicy
 from embedmill.store.patience import Patience
 from embedmill.store.sameness import etag_if_same, same_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
@@ -77,6 +87,10 @@ class RetryingStore(Store):
             self.path = self._pather(inner)
         if isinstance(inner, Downloads):
             self.download = self._downloader(inner)
+        if isinstance(inner, Folders):
+            self.folders = self._namer(inner)
+        if isinstance(inner, Unfinished):
+            self.sweep_unfinished = self._sweeper(inner)
 
     def __repr__(self) -> str:
         return f"RetryingStore({self.inner!r})"
@@ -231,6 +245,22 @@ class RetryingStore(Store):
             return self._repeat(key, attempt)
 
         return download
+
+    def _namer(self, inner: Folders) -> Callable[[str], Sequence[str]]:
+        def folders(prefix: str) -> Sequence[str]:
+            """Names of the folders directly in `prefix`."""
+            return self._repeat(prefix, lambda: inner.folders(prefix))
+
+        return folders
+
+    def _sweeper(self, inner: Unfinished) -> Callable[..., Leftovers]:
+        def sweep_unfinished(older_than_s: float, *, dry_run: bool = False) -> Leftovers:
+            """Remove what nobody finished; told is what the last try found."""
+            return self._repeat(
+                "unfinished writes", lambda: inner.sweep_unfinished(older_than_s, dry_run=dry_run)
+            )
+
+        return sweep_unfinished
 
     def _repeat(
         self,

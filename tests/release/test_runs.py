@@ -1,0 +1,93 @@
+"""Finding runs: at the cost of the runs there are, whatever lies below them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support.mill import Mill, items
+from tests.support.s3 import S3, as_identity
+from tests.support.storm import storm
+from tests.support.upkeep import WatchedStore
+
+from embedmill.release.describe import run_states
+from embedmill.release.layout import PLAN, Home
+from embedmill.release.runs import open_plans, unpublished_runs
+from embedmill.spec.documents import Terminal
+from embedmill.store import LocalPaths, open_store
+from embedmill.store.faulty import FaultyStore
+
+MORE_THAN_A_PAGE = 1_100
+"""An answer of S3 lists 1,000 objects."""
+
+
+def fill(home: Home, run: str, count: int) -> None:
+    """As many more commit records, as of a run of so many shards."""
+    for number in range(1, count + 1):
+        home.store.put(home.run_key(run, "commits", f"{number:05d}.json"), b"{}")
+
+
+def traced(home: Home) -> tuple[Home, FaultyStore]:
+    store = FaultyStore(home.store)
+    return Home(store, home.pipeline), store
+
+
+def test_no_object_of_a_published_run_is_listed_or_asked_for(mill: Mill) -> None:
+    published = [mill.run(items(8 + n)).release for n in range(3)]
+    left = mill.worked(items(20)).plan
+    home, store = traced(mill.home)
+    assert [plan.run for plan in open_plans(home)] == [left.run]
+    (state,) = run_states(home, lambda _: "")
+    assert (state.run, state.shards_done) == (left.run, state.shards)
+    calls = [call for call, _ in store.trace]
+    assert [call.key for call in calls if call.verb == "folders"] == [f"{home.pipeline}/runs"] * 2
+    below = {call.key for call in calls if call.key.startswith(f"{home.pipeline}/runs/")}
+    assert below
+    assert not [key for key in below if key.split("/")[2] in published]
+    assert {call.key for call in calls if call.verb == "list"} <= {
+        home.run_key(left.run, folder) for folder in ("commits", "events")
+    }
+
+
+def test_planning_and_status_ask_the_same_of_runs_with_few_shards_and_with_many(
+    mill: Mill, seaweed: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
+    as_identity(monkeypatch, seaweed.admin, seaweed.endpoint)
+    mill.settings["store"] = seaweed.new_url()
+    release = mill.run(items(8)).release
+    few = asked(mill, seaweed, monkeypatch)
+    fill(mill.home, release, MORE_THAN_A_PAGE)
+    assert asked(mill, seaweed, monkeypatch) == few
+
+
+def asked(mill: Mill, seaweed: S3, patch: pytest.MonkeyPatch) -> int:
+    """Lists that finding the runs took."""
+    with storm(seaweed.endpoint) as proxy:
+        as_identity(patch, seaweed.admin, proxy.endpoint)
+        home = Home(open_store(mill.home.store.url), mill.home.pipeline)
+        assert list(unpublished_runs(home)) == []
+        assert list(run_states(home, lambda _: "")) == []
+        lists = sum(count for what, count in proxy.asked.items() if what.startswith("GET list"))
+        as_identity(patch, seaweed.admin, seaweed.endpoint)
+    assert lists == 2
+    return proxy.requests
+
+
+def test_a_store_that_cannot_name_folders_gives_the_same_runs(mill: Mill) -> None:
+    mill.run(items(8))
+    mill.worked(items(20))
+    plain = Home(WatchedStore(mill.home.store), mill.home.pipeline)
+    assert list(unpublished_runs(plain)) == list(unpublished_runs(mill.home)) != []
+
+
+def test_runs_without_a_plan_and_files_beside_runs_are_none(mill: Mill) -> None:
+    left = mill.planned(items(8)).plan
+    home = mill.home
+    home.store.put(home.run_key("20200101T000000-dead", "frozen", "00000.arrow"), b"x")
+    home.store.put(home.run_key("readme.txt"), b"x")
+    ended = Terminal(run="20200102T000000-dead", outcome="abandon", number=None, why="", created=left.created)
+    home.create(home.run_key(ended.run, "terminal.json"), ended)
+    assert [run.name for run in unpublished_runs(home)] == [left.run]
+    assert isinstance(home.store, LocalPaths)
+    assert home.store.path(home.run_key(left.run, PLAN)).is_file()
