@@ -45,6 +45,14 @@ def test_when_none_computes_on_the_device_each_says_why(tmp_path: Path) -> None:
         Encoder.load(package, device="warp")
 
 
+def test_another_runtime_without_goldens_is_not_trusted(tmp_path: Path) -> None:
+    package = two_runtimes(tmp_path / "package", second_seed=0)
+    (package.root / "goldens" / "item.jsonl").unlink()
+    assert Encoder.load(package).name == "item"
+    with pytest.raises(ModelError, match=r"item\.jsonl: is no goldens file"):
+        Encoder.load(package, using=package.spec.runtimes[1])
+
+
 @pytest.mark.parametrize(("second_seed", "same"), [(0, True), (1, False)])
 def test_another_runtime_must_make_the_vectors_of_the_goldens(
     tmp_path: Path, second_seed: int, same: bool

@@ -62,13 +62,15 @@ def _copy_graph(file: Path, folder: Path, name: str, model_yaml: Path) -> None:
 def write_text_goldens(package: ModelPackage) -> None:
     """Embed `TEXTS` by every encoder that reads text alone, and keep inputs and vectors in the package.
 
+    The reference runtime of each makes them: what the others are compared with.
+
     Encoders that read images are loaded as well, so that a package that does not fit is never made.
 
     Raises:
         ModelError: The model does not fit the declaration, or makes vectors that are not finite.
     """
     for name, inputs in package.spec.encoders.items():
-        encoder = Encoder.load(package, name)
+        encoder = Encoder.load(package, name, using=package.spec.runtimes_for(name)[0])
         if any(spec.text is None for spec in inputs.root.values()):
             continue
         first, *others = inputs.fields

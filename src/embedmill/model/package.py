@@ -62,7 +62,7 @@ class ModelPackage:
         return sorted({spec.text.tokenizer for spec in inputs if spec.text is not None})
 
     def contents(self, runtime: RuntimeSpec) -> tuple[Path, ...]:
-        """The files that a runtime reads, the main one first; none where it is remote.
+        """The files that a runtime reads, the main one first.
 
         Raises:
             ModelError: One is absent or damaged, or lies outside of the folder.
@@ -128,8 +128,8 @@ class ModelPackage:
 
     def _runtime_part(self, runtime: RuntimeSpec) -> dict[str, Any]:
         defining = runtime.model_dump(mode="json", include=set(runtime.DEFINING))
-        read = [self._contents(path.relative_to(self.root).as_posix()) for path in self.contents(runtime)]
-        return defining | {"file": read[0], "external": read[1:]} if read else defining
+        file, *external = (path.relative_to(self.root).as_posix() for path in self.contents(runtime))
+        return defining | {"file": self._contents(file), "external": list(map(self._contents, external))}
 
     def _input_part(self, spec: InputSpec) -> dict[str, Any]:
         if spec.text is None:

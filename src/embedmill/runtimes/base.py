@@ -20,8 +20,8 @@ from embedmill.types import Vectors
 class TensorSpec:
     """One input or output of a model.
 
-    `dtype` is numpy's name, such as `int64`, or `string` for texts and bytes, which are fed as object[N] of
-    `bytes`. A dimension is a number where the model fixes it, and a name or None where it is free.
+    `dtype` is numpy's name, such as `int64`. A dimension is a number where the model fixes it, and a
+    name or None where it is free.
     """
 
     name: str
@@ -87,7 +87,7 @@ def load_runtime(spec: RuntimeSpec, root: Path, *, device: str = "cpu", threads:
     Args:
         spec: The section.
         root: The package's folder.
-        device: `cpu`, or what else the runtime knows, such as `cuda` or `cuda:1`.
+        device: `cpu`.
         threads: Threads that one `run` may use.
 
     Raises:

@@ -11,8 +11,8 @@ from embedmill.spec.pipeline import Section
 EncoderName: TypeAlias = Literal["item", "query_text", "query_image"]
 
 
-class AnyRuntime(Section):
-    """What every kind of runtime has.
+class FileRuntime(Section):
+    """A runtime that loads a file of the package.
 
     `DEFINING` names the keys that change vectors, beside the contents of files: they are part of the
     encoder digest.
@@ -20,18 +20,13 @@ class AnyRuntime(Section):
 
     DEFINING: ClassVar[tuple[str, ...]] = ("kind", "output")
 
+    file: str = Field(description="A file in the package.")
     output: str | None = Field(
         default=None, description="Name of the vectors' output; the first where absent."
     )
     encoders: tuple[EncoderName, ...] | None = Field(
         default=None, description="Encoders that this computes; all where absent."
     )
-
-
-class FileRuntime(AnyRuntime):
-    """A runtime that loads a file of the package."""
-
-    file: str = Field(description="A file in the package.")
 
 
 class OnnxSpec(FileRuntime):

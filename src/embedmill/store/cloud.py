@@ -71,9 +71,8 @@ class CloudStore(Store):
         self._timeout_s = timeout_s
         self._seen = False
         self._client, self._endpoint = connect(self._place, timeout_s)
-        if (
-            self._place.service == "S3"
-        ):  # as an attribute, so that isinstance(store, Unfinished) tells the truth
+        # An attribute, so that isinstance(store, Unfinished) tells the truth.
+        if self._place.service == "S3":
             self.sweep_unfinished = self._sweep_uploads
 
     def __repr__(self) -> str:
