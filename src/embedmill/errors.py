@@ -5,6 +5,7 @@
     ├── MissingExtra                   2   an optional dependency is absent; names the pip extra
     ├── CatalogError                   1   the catalog cannot be read as the spec says
     ├── ModelError                     1   a model package is incomplete, damaged or does not fit
+    ├── DecodersFailed                 75  no process that decodes images starts; no image is to blame
     ├── StoreError                     1
     │   ├── ObjectMissing                  no object under that key
     │   ├── ObjectExists                   a create-if-absent found the key taken
@@ -82,6 +83,12 @@ class CatalogError(EmbedmillError):
 
 class ModelError(EmbedmillError):
     """A model package is incomplete, damaged, or does not fit what was asked of it."""
+
+
+class DecodersFailed(EmbedmillError):
+    """No process that decodes images can be started; no image is to blame."""
+
+    exit_code = 75
 
 
 class StoreError(EmbedmillError):
