@@ -69,6 +69,7 @@ def _silence() -> None:
 
     It is closed and not redirected: nothing else can be opened in its place.
     """
+    sys.stderr = None  # what Python would say at the end is lost, too
     os.close(2)
 
 
