@@ -21,7 +21,7 @@ from tests.decoding.pictures import encoded, noise
 
 from embedmill.decoding.confinement import LANDLOCK_CREATE_RULESET
 from embedmill.decoding.pool import DecoderPool
-from embedmill.decoding.process import DecodingLimits
+from embedmill.decoding.process import Decoded, DecodingLimits
 from embedmill.decoding.recipe import Recipe
 from embedmill.errors import DecodersFailed
 
@@ -60,9 +60,13 @@ def pool(request: pytest.FixtureRequest) -> Iterator[DecoderPool]:
 def expected() -> list[bytes]:
     pool = DecoderPool()
     try:
-        return [pixels(found) for found in pool.decode(GOOD, RECIPE)]
+        return [pixels(found) for found in pool.decode(GOOD, RECIPE, as_is)]
     finally:
         pool.close()
+
+
+def as_is(pixels: Decoded) -> Decoded:
+    return pixels
 
 
 def pixels(found: object) -> bytes:
@@ -81,7 +85,7 @@ def test_of_a_deadly_image_its_digest_is_told_and_its_neighbours_are_unharmed(
     expected: list[bytes], fault: str
 ) -> None:
     deadly, pool = faulty(fault), DecoderPool(limits=FAULTY if fault == "spin" else HASTY)
-    first, second, lost, third, fourth = pool.decode([*GOOD[:2], deadly, *GOOD[2:]], RECIPE)
+    first, second, lost, third, fourth = pool.decode([*GOOD[:2], deadly, *GOOD[2:]], RECIPE, as_is)
     pool.close()
     assert lost == f"twice {DEADLY[fault]} (sha256 {hashlib.sha256(deadly).hexdigest()})"
     assert list(map(pixels, (first, second, third, fourth))) == expected
@@ -90,7 +94,7 @@ def test_of_a_deadly_image_its_digest_is_told_and_its_neighbours_are_unharmed(
 def test_deadly_images_one_after_the_other(pool: DecoderPool, expected: list[bytes]) -> None:
     deadly = [faulty("segfault", number) for number in range(4)]
     mixed = [image for pair in zip(GOOD, deadly, strict=True) for image in pair]
-    found = pool.decode(mixed, RECIPE)
+    found = pool.decode(mixed, RECIPE, as_is)
     assert list(map(pixels, found[::2])) == expected
     assert [str(lost)[-65:-1] for lost in found[1::2]] == [hashlib.sha256(d).hexdigest() for d in deadly]
 
@@ -98,25 +102,25 @@ def test_deadly_images_one_after_the_other(pool: DecoderPool, expected: list[byt
 def test_an_image_is_not_blamed_for_what_an_earlier_one_broke(
     pool: DecoderPool, expected: list[bytes]
 ) -> None:
-    found = pool.decode([faulty("break-the-next"), *GOOD], RECIPE)
+    found = pool.decode([faulty("break-the-next"), *GOOD], RECIPE, as_is)
     assert found[0] == "no image, and something is broken"
     assert list(map(pixels, found[1:])) == expected
 
 
 def test_a_surplus_answer_is_nobodys(pool: DecoderPool, expected: list[bytes]) -> None:
-    once, *good = pool.decode([faulty("say-twice"), *GOOD], RECIPE)
+    once, *good = pool.decode([faulty("say-twice"), *GOOD], RECIPE, as_is)
     assert once == "once"
     assert list(map(pixels, good)) == expected
 
 
 def test_what_a_process_says_can_stand_in_a_report(pool: DecoderPool) -> None:
-    (said,) = pool.decode([faulty("a-binary-reason")], RECIPE)
+    (said,) = pool.decode([faulty("a-binary-reason")], RECIPE, as_is)
     assert isinstance(said, str)
     assert said.isprintable()
 
 
 def test_a_process_that_was_taken_over_opens_no_file_and_no_connection(pool: DecoderPool) -> None:
-    (worked,) = pool.decode([faulty("try-all")], RECIPE)
+    (worked,) = pool.decode([faulty("try-all")], RECIPE, as_is)
     assert isinstance(worked, str)
     without_landlock = set() if has_landlock() else {"make", "run"}
     assert set(worked.split()) <= {"nothing", *without_landlock}
@@ -129,7 +133,7 @@ def has_landlock() -> bool:
 
 def test_a_process_has_no_secrets(pool: DecoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
-    (names,) = pool.decode([faulty("environment")], RECIPE)
+    (names,) = pool.decode([faulty("environment")], RECIPE, as_is)
     assert isinstance(names, str)
     assert set(names.split()) <= {
         "LC_CTYPE",
@@ -143,19 +147,19 @@ def test_a_process_has_no_secrets(pool: DecoderPool, monkeypatch: pytest.MonkeyP
 
 def test_processes_start_at_the_first_image_stay_and_end_when_closed() -> None:
     pool = DecoderPool(limits=FAULTY)
-    assert pool.decode([], RECIPE) == []
+    assert pool.decode([], RECIPE, as_is) == []
     assert children() == []
-    first = pool.decode([faulty("pid")], RECIPE)
-    assert pool.decode([faulty("pid")], RECIPE) == first
+    first = pool.decode([faulty("pid")], RECIPE, as_is)
+    assert pool.decode([faulty("pid")], RECIPE, as_is) == first
     pool.close()
     assert children() == []
-    assert pool.decode([faulty("pid")], RECIPE) != first, "a closed pool begins again"
+    assert pool.decode([faulty("pid")], RECIPE, as_is) != first, "a closed pool begins again"
     pool.close()
 
 
 def test_processes_end_with_a_pool_that_nobody_closed() -> None:
     pool = DecoderPool(limits=FAULTY)
-    pool.decode(GOOD, RECIPE)
+    pool.decode(GOOD, RECIPE, as_is)
     assert len(children()) == 1
     del pool
     assert children() == []
@@ -164,16 +168,16 @@ def test_processes_end_with_a_pool_that_nobody_closed() -> None:
 def test_a_process_that_was_killed_between_two_images_is_replaced(
     pool: DecoderPool, expected: list[bytes]
 ) -> None:
-    pool.decode(GOOD, RECIPE)
+    pool.decode(GOOD, RECIPE, as_is)
     for child in children():
         child.kill()
-    assert list(map(pixels, pool.decode(GOOD, RECIPE))) == expected
+    assert list(map(pixels, pool.decode(GOOD, RECIPE, as_is))) == expected
 
 
 def test_threads_share_a_pool(pool: DecoderPool, expected: list[bytes]) -> None:
     found: list[list[bytes]] = []
     threads = [
-        threading.Thread(target=lambda: found.append(list(map(pixels, pool.decode(GOOD, RECIPE)))))
+        threading.Thread(target=lambda: found.append(list(map(pixels, pool.decode(GOOD, RECIPE, as_is)))))
         for _ in range(8)
     ]
     for thread in threads:
@@ -185,29 +189,29 @@ def test_threads_share_a_pool(pool: DecoderPool, expected: list[bytes]) -> None:
 
 def test_a_larger_image_than_all_before_gets_the_memory_it_needs(pool: DecoderPool) -> None:
     large = Recipe(resize=(4, 4), crop=None, filter="bilinear", background=(0, 0, 0), max_pixels=50_000_000)
-    pool.decode(GOOD, RECIPE)
-    pixels(pool.decode([encoded(noise(7000, 7000), "JPEG")], large)[0])
+    pool.decode(GOOD, RECIPE, as_is)
+    pixels(pool.decode([encoded(noise(7000, 7000), "JPEG")], large, as_is)[0])
 
 
 def test_where_no_process_starts_no_image_is_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = DecoderPool(limits=DecodingLimits(module="tests.decoding.no_such_module"))
     with pytest.raises(DecodersFailed, match="No module named"):
-        pool.decode(GOOD, RECIPE)
+        pool.decode(GOOD, RECIPE, as_is)
     with pytest.raises(DecodersFailed, match="it is another program"):
-        DecoderPool(limits=DecodingLimits(module="tests.decoding.strange_child")).decode(GOOD, RECIPE)
+        DecoderPool(limits=DecodingLimits(module="tests.decoding.strange_child")).decode(GOOD, RECIPE, as_is)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(DecodersFailed, match="No such file"):
-        pool.decode(GOOD, RECIPE)
+        pool.decode(GOOD, RECIPE, as_is)
 
 
 ENDLESS = """
 from embedmill.decoding.confinement import LANDLOCK_CREATE_RULESET
 from embedmill.decoding.pool import DecoderPool
 from tests.decoding.faulty_child import faulty
-from tests.decoding.test_pool import GOOD, RECIPE, DecodingLimits
+from tests.decoding.test_pool import GOOD, RECIPE, DecodingLimits, as_is
 pool = DecoderPool(limits=DecodingLimits(module="tests.decoding.faulty_child"))
-print(pool.decode([faulty("pid")], RECIPE)[0], flush=True)
-pool.decode([faulty("{fault}")], RECIPE)
+print(pool.decode([faulty("pid")], RECIPE, as_is)[0], flush=True)
+pool.decode([faulty("{fault}")], RECIPE, as_is)
 """
 
 

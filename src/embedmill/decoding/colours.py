@@ -67,7 +67,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode not in WIDE_MODES:
         return image
     wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)  # `convert` would clip, not scale
-    return _told(Image.fromarray((wide // 257).astype(np.uint8), "L"), image, but="transparency")
+    return _told(Image.fromarray((wide // 257).astype(np.uint8)), image, but="transparency")
 
 
 def _told(made: Image.Image, of: Image.Image, but: str = "") -> Image.Image:

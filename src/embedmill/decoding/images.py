@@ -71,7 +71,7 @@ def decoded(data: bytes | memoryview, recipe: Recipe) -> bytes | str:
     except Unusable as error:
         return str(error)
     except UnidentifiedImageError:
-        return f"none of {', '.join(FORMATS)}: begins with {bytes(data[:8])!r}"
+        return f"none of {', '.join(FORMATS)}, or damaged at its start: begins with {bytes(data[:8])!r}"
     except (MemoryError, ImportError):  # neither is a fault of the image's bytes
         raise
     except Exception as error:  # noqa: BLE001 - on hostile bytes, decoders raise anything

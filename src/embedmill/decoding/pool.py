@@ -12,10 +12,13 @@ import selectors
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from embedmill.decoding.process import Child, ChildLost, Decoded, DecodingLimits
 from embedmill.decoding.recipe import Recipe
+
+MadeT = TypeVar("MadeT")
 
 
 class DecoderPool:
@@ -30,17 +33,20 @@ class DecoderPool:
         self._pid = os.getpid()
         weakref.finalize(self, _end, self._idle, self._pid)
 
-    def decode(self, images: Sequence[bytes], recipe: Recipe) -> list[Decoded | str]:
-        """Pixels uint8[H, W, 3] of each image, or why there are none; in order.
+    def decode(
+        self, images: Sequence[bytes], recipe: Recipe, finish: Callable[[Decoded], MadeT]
+    ) -> list[MadeT | str]:
+        """What `finish` makes of each image's pixels, uint8[H, W, 3], or why there are none; in order.
 
-        Threads may share a pool, and wait for each other.
+        While this process finishes one image, the others decode the next. Threads may share a pool, and wait
+        for each other.
 
         Raises:
             DecodersFailed: No process can be started: that says nothing about the images.
         """
         with self._lock:
             self._prepare(recipe)
-            return _Round(self, images, recipe).run(self._most)
+            return _Round(self, images, recipe, finish).run(self._most)
 
     def close(self) -> None:
         """End the processes; the next image would start new ones."""
@@ -71,27 +77,32 @@ class DecoderPool:
             self._memory_bytes = recipe.memory_bytes
 
 
-class _Round:
+class _Round(Generic[MadeT]):
     """One call of `decode`."""
 
-    def __init__(self, pool: DecoderPool, images: Sequence[bytes], recipe: Recipe) -> None:
-        self._pool, self._images, self._recipe = pool, images, recipe
+    def __init__(
+        self, pool: DecoderPool, images: Sequence[bytes], recipe: Recipe, finish: Callable[[Decoded], MadeT]
+    ) -> None:
+        self._pool, self._images, self._recipe, self._finish = pool, images, recipe, finish
         self._waiting = deque(range(len(images)))
         self._suspects: set[int] = set()
         self._busy: dict[Child, int] = {}
-        self._answers: dict[int, Decoded | str] = {}
+        self._unfinished: list[tuple[int, Decoded]] = []
+        self._made: dict[int, MadeT | str] = {}
 
-    def run(self, most: int) -> list[Decoded | str]:
+    def run(self, most: int) -> list[MadeT | str]:
         try:
             while self._waiting or self._busy:
                 while self._waiting and len(self._busy) < most:
                     self._send(self._waiting.popleft())
+                self._finish_all()
                 for child in _first(self._busy):
                     self._collect(child)
         finally:  # where something was raised: an answer that nobody read would be taken for the next one's
             for child in self._busy:
                 child.kill()
-        return [self._answers[number] for number in range(len(self._images))]
+        self._finish_all()
+        return [self._made[number] for number in range(len(self._images))]
 
     def _send(self, number: int) -> None:
         child = self._pool.take(new=number in self._suspects)
@@ -107,14 +118,23 @@ class _Round:
         except ChildLost as lost:
             self._lost(child, lost)
         else:
-            self._answers[self._busy.pop(child)] = answer
+            number = self._busy.pop(child)
             self._pool.give_back(child)
+            if isinstance(answer, str):
+                self._made[number] = answer
+            else:
+                self._unfinished.append((number, answer))
+
+    def _finish_all(self) -> None:
+        for number, pixels in self._unfinished:
+            self._made[number] = self._finish(pixels)
+        self._unfinished.clear()
 
     def _lost(self, child: Child, why: ChildLost) -> None:
         number = self._busy.pop(child)
         if number in self._suspects:
             digest = hashlib.sha256(self._images[number]).hexdigest()
-            self._answers[number] = f"twice {why} (sha256 {digest})"
+            self._made[number] = f"twice {why} (sha256 {digest})"
         else:
             self._suspects.add(number)
             self._waiting.appendleft(number)

@@ -41,12 +41,10 @@ class ImageDecoder:
         Raises:
             DecodersFailed: No process that decodes can be started.
         """
-        decoded = self._pool.decode(images, recipe_of(spec))
+        found = self._pool.decode(images, recipe_of(spec), lambda decoded: normalized(decoded, spec))
         return [
-            Rejection(Reason.IMAGE_INVALID, made[:LONGEST_DETAIL])
-            if isinstance(made, str)
-            else _normalized(made, spec)
-            for made in decoded
+            Rejection(Reason.IMAGE_INVALID, made[:LONGEST_DETAIL]) if isinstance(made, str) else made
+            for made in found
         ]
 
     def close(self) -> None:
@@ -82,7 +80,8 @@ def decoder_versions() -> dict[str, str]:
     return found
 
 
-def _normalized(decoded: Decoded, spec: ImageInput) -> Pixels:
+def normalized(decoded: Decoded, spec: ImageInput) -> Pixels:
+    """uint8[H, W, 3] scaled, normalised, in the declared layout."""
     mean: Pixels = np.array(spec.mean, np.float32)
     std: Pixels = np.array(spec.std, np.float32)
     values: Pixels = (decoded.astype(np.float32) * np.float32(spec.scale) - mean) / std
