@@ -33,6 +33,8 @@ def confine(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    memory_bytes = memory_bytes if allowed == resource.RLIM_INFINITY else min(memory_bytes, allowed)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_NOFILE, (1, 1))  # 0 is the channel: nothing can be opened beside it
 
