@@ -6,6 +6,7 @@
     ├── CatalogError                   1   the catalog cannot be read as the spec says
     ├── ModelError                     1   a model package is incomplete, damaged or does not fit
     │   └── DeviceUnavailable              the runtime does not know the device, or there is none here
+    ├── DecodersFailed                 75  no process that decodes images starts; no image is to blame
     ├── StoreError                     1
     │   ├── ObjectMissing                  no object under that key
     │   ├── ObjectExists                   a create-if-absent found the key taken
@@ -87,6 +88,12 @@ class ModelError(EmbedmillError):
 
 class DeviceUnavailable(ModelError):
     """A runtime cannot compute on the device that was asked for."""
+
+
+class DecodersFailed(EmbedmillError):
+    """No process that decodes images can be started; no image is to blame."""
+
+    exit_code = 75
 
 
 class StoreError(EmbedmillError):

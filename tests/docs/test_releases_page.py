@@ -13,10 +13,10 @@ from tests.support.mill import Mill, items
 
 from embedmill import Release
 from embedmill.catalog.images import MAX_IMAGE_BYTES
+from embedmill.decoding.images import FORMATS
 from embedmill.errors import GateFailed, ReleaseCorrupt
 from embedmill.gates import GATES, OVERRIDABLE
 from embedmill.gates.vectors import NORM_TOLERANCE, SAME_ROWS
-from embedmill.model.images import FORMATS
 from embedmill.release.admin import verify
 from embedmill.release.export import PART_ITEMS
 from embedmill.release.items import OWN_COLUMNS

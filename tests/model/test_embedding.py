@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
+from tests.decoding.pictures import encoded, noise
 from tests.models import tiny_image_package, tiny_text_package
 
 from embedmill.errors import CatalogError, ModelError
@@ -35,6 +37,16 @@ def test_the_vectors_are_appended_and_null_where_there_is_nothing_to_embed(folde
     assert found.schema.field("vector").metadata == {b"encoder_digest": package.encoder_digest().encode()}
 
 
+def test_images_leave_no_process_behind_and_texts_start_none(tmp_path: Path, folder: Path) -> None:
+    image = encoded(noise(20, 20))
+    with Encoder.load(ModelPackage.open(folder)) as encoder:
+        encoder.encode(TABLE.combine_chunks().to_batches()[0])
+        assert psutil.Process().children() == []
+    found = embed(pa.table({"image": [image, b"no image"]}), tiny_image_package(tmp_path / "images"))
+    assert found["vector"].is_null().to_pylist() == [False, True]
+    assert psutil.Process().children() == []
+
+
 class Stream:
     """An object of another library that speaks Arrow."""
 
@@ -55,8 +67,8 @@ def test_anything_that_speaks_arrow_will_do(folder: Path) -> None:
     "kind", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())], ids=str
 )
 def test_texts_may_be_encoded_as_polars_and_others_do(folder: Path, kind: pa.DataType) -> None:
-    encoded = TABLE.set_column(0, "title", TABLE["title"].cast(kind))
-    found = embed(encoded, folder)
+    other = TABLE.set_column(0, "title", TABLE["title"].cast(kind))
+    found = embed(other, folder)
     assert found["vector"].equals(embed(TABLE, folder)["vector"])
     assert found.schema.field("title").type == kind
 

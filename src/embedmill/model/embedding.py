@@ -55,13 +55,13 @@ def embed(
         raise CatalogError(f"the table already has a column {column!r}", hint="choose another with column=…")
     inputs = package.inputs(encoder)
     check_columns(inputs, found.column_names)
-    loaded = Encoder.load(
-        package, encoder, device=device, threads=threads, batch_tokens=batch_tokens, batch_images=batch_images
-    )
-    kind = pa.list_(pa.float32(), loaded.dimension)
+    kind = pa.list_(pa.float32(), package.spec.dimension)
     read = plain_table(found.select(list(inputs.fields)))
     batches = read.combine_chunks().to_batches(max_chunksize=CHUNK_ROWS)
-    chunks = [_vectors(loaded, rows, kind) for rows in batches]
+    with Encoder.load(
+        package, encoder, device=device, threads=threads, batch_tokens=batch_tokens, batch_images=batch_images
+    ) as loaded:
+        chunks = [_vectors(loaded, rows, kind) for rows in batches]
     field = pa.field(column, kind, metadata={"encoder_digest": package.encoder_digest(encoder)})
     return found.append_column(field, pa.chunked_array(chunks, kind))
 

@@ -14,6 +14,7 @@ from embedmill.model.batches import pack
 from embedmill.model.choosing import choose_runtime
 from embedmill.model.feeds import Binding, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
+from embedmill.model.images import ImageDecoder
 from embedmill.model.inputs import check_columns
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Runtime
@@ -26,7 +27,9 @@ from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
 class Encoder:
     """Turns rows into vectors, as the package declares.
 
-    `profile` has everything beside package and row order that may move a vector's bits.
+    `profile` has everything beside package and row order that may move a vector's bits. Images are decoded in
+    processes of their own, which start at the first one. They end with `close` or with a `with` block, and at
+    the latest with the encoder or this process.
     """
 
     package: ModelPackage
@@ -47,6 +50,7 @@ class Encoder:
         threads: int = 1,
         batch_tokens: int = 512,
         batch_images: int = 16,
+        decoder: ImageDecoder | None = None,
     ) -> Encoder:
         """Load the model and its tokenizers.
 
@@ -58,6 +62,7 @@ class Encoder:
             threads: Threads a batch; a process a core is faster than many threads.
             batch_tokens: Rows x longest row of a batch with text.
             batch_images: Rows of a batch with images.
+            decoder: What decodes images; by default one of its own, which decodes `threads` at once.
 
         Raises:
             ModelError: No such encoder, a damaged file, inputs or outputs that do not fit model.yaml, or a
@@ -68,7 +73,7 @@ class Encoder:
         declared = package.spec.runtimes_for(name)
         among = declared if using is None else [using]
         spec, runtime = choose_runtime(package, name, among=among, device=device, threads=threads)
-        binding = bind(package, name, runtime)
+        binding = bind(package, name, runtime, decoder or ImageDecoder(children=threads))
         _check_output(package, runtime)
         profile = Profile(
             runtime=runtime.name,
@@ -100,6 +105,7 @@ class Encoder:
         Raises:
             CatalogError: A column is absent or of a wrong type.
             ModelError: The model failed, or made vectors of another dimension than declared.
+            DecodersFailed: No process that decodes images can be started.
         """
         check_columns(self.package.inputs(self.name), rows.schema.names)
         vectors_ND: Vectors = np.zeros((rows.num_rows, self.dimension), np.float32)
@@ -132,6 +138,16 @@ class Encoder:
         for row, why in encoded.rejected.items():
             raise ModelError(f"text {texts[row]!r} could not be embedded: {why.reason}: {why.detail}")
         return encoded.vectors_ND
+
+    def close(self) -> None:
+        """End the processes that decode images; the next image would start new ones."""
+        self.binding.decoder.close()
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
     def _batches(self, prepared: Prepared, rows: int) -> list[Rows]:
         limit = self.profile.batch_images if self.binding.images else rows

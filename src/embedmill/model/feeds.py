@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from embedmill.errors import ModelError
-from embedmill.model.images import Pixels, pixel_shape, pixels
+from embedmill.model.images import ImageDecoder, Pixels, pixel_shape
 from embedmill.model.inputs import image_bytes, render
 from embedmill.model.package import ModelPackage
 from embedmill.model.tokens import Tokenizer, Tokens
@@ -67,10 +67,13 @@ class ImageFeed:
     spec: ImageInput
     optional: bool
 
-    def pixels(self, data: bytes | None) -> Pixels | Rejection:
-        """One image's pixels, or why there are none."""
-        if data:
-            return pixels(data, self.spec)
+    def pixels(self, images: Sequence[bytes | None], decoder: ImageDecoder) -> Iterator[Pixels | Rejection]:
+        """Each image's pixels, or why there are none."""
+        decoded = iter(decoder.decode([image for image in images if image], self.spec))
+        for image in images:
+            yield next(decoded) if image else self._without()
+
+    def _without(self) -> Pixels | Rejection:
         if self.optional:
             return np.zeros(pixel_shape(self.spec), np.float32)
         return Rejection(Reason.IMAGE_MISSING, f"column {self.spec.field!r} has no image")
@@ -97,6 +100,7 @@ class Binding:
 
     texts: Sequence[TextFeed]
     images: Sequence[ImageFeed]
+    decoder: ImageDecoder
 
     @property
     def masked(self) -> bool:
@@ -132,8 +136,7 @@ class Binding:
         for feed in self.images:
             found = columns.setdefault(feed.target.name, {})
             data = prepared.images[feed.target.name].take(pa.array(rows)).to_pylist()
-            for row, one in zip(rows.tolist(), data, strict=True):
-                made = feed.pixels(one)
+            for row, made in zip(rows.tolist(), feed.pixels(data, self.decoder), strict=True):
                 if isinstance(made, Rejection):
                     rejected[row] = made
                 else:
@@ -141,7 +144,7 @@ class Binding:
         return columns, rejected
 
 
-def bind(package: ModelPackage, encoder: str, runtime: Runtime) -> Binding:
+def bind(package: ModelPackage, encoder: str, runtime: Runtime, decoder: ImageDecoder) -> Binding:
     """Match an encoder's declared inputs with the runtime's.
 
     Raises:
@@ -160,7 +163,7 @@ def bind(package: ModelPackage, encoder: str, runtime: Runtime) -> Binding:
         for name, s in declared.items()
         if s.image is not None
     ]
-    binding = Binding(texts, pictures)
+    binding = Binding(texts, pictures, decoder)
     fed = [name for text in texts for name in text.targets] + [image.target.name for image in pictures]
     unfed = [name for name in runtime.inputs if name not in fed]
     twice = sorted({name for name in fed if fed.count(name) > 1})

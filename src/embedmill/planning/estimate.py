@@ -85,9 +85,9 @@ def _measure(
     """Seconds for a number of rows, on one thread; rows in order of fingerprints are a random sample."""
     with pa.memory_map(str(shard.file)) as source:
         batch = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
-    encoder = Encoder.load(package, batch_tokens=work.batch_tokens, batch_images=work.batch_images)
     rows, _ = with_images(batch, package.inputs("item").image_fields, images)
-    encoder.encode(rows.slice(0, 1))  # the first call makes buffers
-    started = time.perf_counter()
-    encoder.encode(rows)
-    return time.perf_counter() - started, len(rows)
+    with Encoder.load(package, batch_tokens=work.batch_tokens, batch_images=work.batch_images) as encoder:
+        encoder.encode(rows.slice(0, 1))  # the first call makes buffers
+        started = time.perf_counter()
+        encoder.encode(rows)
+        return time.perf_counter() - started, len(rows)

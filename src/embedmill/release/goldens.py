@@ -162,7 +162,8 @@ def _queries(package: ModelPackage, items: pa.Table) -> dict[str, pa.Table]:
         else:
             continue
         rows = pa.RecordBatch.from_pydict({inputs.fields[0]: values})
-        encoded = Encoder.load(package, name).encode(rows)
+        with Encoder.load(package, name) as encoder:
+            encoded = encoder.encode(rows)
         column = pa.FixedSizeListArray.from_arrays(
             pa.array(encoded.vectors_ND.reshape(-1)), package.spec.dimension
         )

@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 
 from embedmill.catalog import ImageSource
 from embedmill.catalog.frozen import with_images
+from embedmill.decoding.process import DecodingLimits
 from embedmill.digest import digests_from_arrow
 from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClosed, RunMissing
 from embedmill.model import Encoder, ModelPackage
+from embedmill.model.images import ImageDecoder
 from embedmill.release.layout import Home
 from embedmill.release.publish import abandon
 from embedmill.release.runs import check_not_over, check_open, read_plan
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 class WorkerOptions:
     """How one loop runs. `parent` is the pid whose end ends the loop; None: none.
 
-    Without `heartbeat_thread` leases beat between two batches only.
+    Without `heartbeat_thread` leases beat between two batches only. `decoding`: what one image may take.
     """
 
     worker: str
@@ -47,6 +49,7 @@ class WorkerOptions:
     threads: int = 1
     parent: int | None = None
     heartbeat_thread: bool = True
+    decoding: DecodingLimits | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
         Yielded: The device was wanted back, or the parent ended; finished shards are kept.
         RunClosed: Somebody gave the run up; or this loop did, since its frozen rows are damaged.
         ModelError: The model cannot be loaded, or is not the planned one.
+        DecodersFailed: No process that decodes images can be started.
     """
     home.check_fit()
     plan = read_plan(home, run)
@@ -76,9 +80,12 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
         return WorkDone(0, 0, 0)
     heartbeat = Heartbeat(home, run, options.worker, options.parent, threaded=options.heartbeat_thread)
     try:
-        with scratch_folder() as scratch, heartbeat as heart:
-            loop = _Loop(home, plan, _load_encoder(home, plan, options, scratch), options, heart, scratch)
-            return loop.run()
+        with (
+            scratch_folder() as scratch,
+            heartbeat as heart,
+            _load_encoder(home, plan, options, scratch) as encoder,
+        ):
+            return _Loop(home, plan, encoder, options, heart, scratch).run()
     except (ReleaseCorrupt, ObjectMissing):
         check_not_over(home, run)  # files of an ended run are collected, whoever is at work on it
         raise
@@ -100,6 +107,7 @@ def _load_encoder(home: Home, plan: Plan, options: WorkerOptions, scratch: Path)
         threads=options.threads,
         batch_tokens=settings.batch_tokens,
         batch_images=settings.batch_images,
+        decoder=ImageDecoder(children=options.threads, limits=options.decoding),
     )
 
 

@@ -1,0 +1,23 @@
+"""What parent and decoding process say to each other over a socket: lengths first, nothing to unpickle.
+
+    parent → child   u32 length of the recipe, u64 length of the image, then both
+    child → parent   HELLO, once it can decode
+                     u8 kind, u32 length, then pixels or, in UTF-8, why there are none
+
+The child may have been taken over by an image. So its answers are read against what they must be: pixels have
+exactly the recipe's size, and reasons are short.
+"""
+
+from __future__ import annotations
+
+import struct
+
+HELLO = b"embedmill decoding 1\n"
+REQUEST = struct.Struct("<IQ")
+ANSWER = struct.Struct("<BI")
+PIXELS, REASON = 0, 1
+LONGEST_REASON = 1024
+"""Bytes; people are shown less."""
+
+OUT_OF_MEMORY = 71
+"""Exit code of a child that may have no more memory."""

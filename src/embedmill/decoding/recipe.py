@@ -1,0 +1,44 @@
+"""Which pixels are wanted of an image: all that a decoding process knows of a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+BASE_BYTES = 512 << 20
+BYTES_PER_PIXEL = 32
+"""RGBA, its background, what they make together, a colour transform's output, and a decoder's own copies."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Resize to (height, width), or the shorter side to a length; then crop to (height, width)."""
+
+    resize: tuple[int, int] | int
+    crop: tuple[int, int] | None
+    filter: str
+    background: tuple[int, int, int]
+    max_pixels: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what comes out."""
+        if self.crop is not None:
+            return self.crop
+        return (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+
+    @property
+    def memory_bytes(self) -> int:
+        """Address space that suffices for an image of `max_pixels`, whatever its format."""
+        return BASE_BYTES + BYTES_PER_PIXEL * self.max_pixels
+
+    def to_bytes(self) -> bytes:
+        """As it is sent."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Recipe:
+        """What was sent."""
+        sent = json.loads(data)
+        lists = {name: tuple(value) for name, value in sent.items() if isinstance(value, list)}
+        return cls(**(sent | lists))
