@@ -2,11 +2,12 @@
 
 from embedmill.spec.loading import load_model_spec, load_pipeline_spec
 from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, RuntimeSpec, TextInput
-from embedmill.spec.pipeline import CatalogSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
+from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 
 __all__ = [
     "CatalogSpec",
     "EncoderInputs",
+    "FetchSpec",
     "GateLimits",
     "ImageInput",
     "IndexSpec",

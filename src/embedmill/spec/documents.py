@@ -91,7 +91,10 @@ class FileEntry(Part):
 
 
 class Counts(Part):
-    """Items of a plan. new + changed + unchanged + quarantined = total; `deleted` is beside it."""
+    """Items of a plan. new + changed + unchanged + quarantined = total; `deleted` is beside it.
+
+    `kept` of the unchanged ones keep a previous vector, since their image could not be fetched.
+    """
 
     total: int
     new: int
@@ -101,6 +104,7 @@ class Counts(Part):
     duplicates: int
     quarantined: int
     empty: int
+    kept: int = 0
 
 
 class Estimate(Part):
@@ -253,6 +257,7 @@ class Content(Document):
     reused: int
     empty: int
     quarantined: int
+    kept: int = 0
     computed: int
     compacted: bool
     seconds: float

@@ -6,6 +6,7 @@ Everything comes from the store and goes there: a loop may start late, stop earl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -196,10 +197,8 @@ class _Loop:
 
     def _encode(self, rows: pa.RecordBatch) -> Encoded:
         inputs = self.encoder.package.inputs("item")
-        catalog = self.plan.pipeline.catalog
-        source = ImageSource(catalog, root=Path(self.plan.root), store=self.home.store)
-        ready, missing = with_images(rows, inputs.image_fields, source)
         self.heart.start(len(rows))
+        ready, missing = with_images(rows, inputs.image_fields, self._images, lambda _: self.heart.check())
         if not missing:
             return self.encoder.encode(ready, on_batch=self.heart.advance)
         present = np.setdiff1d(np.arange(len(rows)), list(missing))
@@ -207,6 +206,12 @@ class _Loop:
         vectors = np.zeros((len(rows), self.encoder.dimension), dtype=np.float32)
         vectors[present] = encoded.vectors_ND
         return Encoded(vectors, missing | {int(present[i]): why for i, why in encoded.rejected.items()})
+
+    @cached_property
+    def _images(self) -> ImageSource:
+        """One for all shards: it remembers hosts that are dead."""
+        catalog = self.plan.pipeline.catalog
+        return ImageSource(catalog, root=Path(self.plan.root), store=self.home.store)
 
     def _keep_vectors(
         self, shard: ShardPlan, attempt: str, prints: Digests, vectors: Vectors
