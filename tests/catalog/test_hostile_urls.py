@@ -28,7 +28,7 @@ NAMES = {
     "metadata.test": ["169.254.169.254"],
     "carrier.test": ["100.100.100.200"],
     "azure.test": ["168.63.129.16"],
-    "all.test": ["0.0.0.0"],
+    "all.test": ["0.0.0.0"],  # noqa: S104 - nothing is bound
     "broadcast.test": ["255.255.255.255"],
     "multicast.test": ["224.0.0.1"],
     "reserved.test": ["240.0.0.1"],

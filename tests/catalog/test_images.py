@@ -163,7 +163,6 @@ def test_links_inside_the_root_are_followed_also_where_the_root_is_a_link(with_l
         ("pipe", "not a file"),
         ("n" * 300, "file name too long"),
         ("nul\0.png", "out of the image folder"),
-        ("https://example.org/a.png", "a URL"),
     ],
 )
 def test_a_reference_to_no_file_is_rejected_with_the_reason(reference: str, why: str, folder: Path) -> None:
@@ -200,9 +199,10 @@ def test_an_image_that_was_and_is_missing_is_missing(folder: Path) -> None:
 def test_a_root_that_is_gone_is_an_error_and_not_a_million_missing_images(tmp_path: Path) -> None:
     images = source(tmp_path, "nowhere")
     assert images.identity(pa.array([None, ""])).values.to_pylist() == [None, None]
-    for call in (images.identity, lambda column: images.fetch(column, None)):
-        with pytest.raises(CatalogError, match=r"image folder .*/nowhere does not exist"):
-            call(pa.array(["a.png"]))
+    with pytest.raises(CatalogError, match=r"image folder .*/nowhere does not exist"):
+        images.identity(pa.array(["a.png"]))
+    with pytest.raises(CatalogError, match=r"image folder .*/nowhere does not exist"):
+        images.fetch(pa.array(["a.png"]), None)
 
 
 @pytest.mark.parametrize("read", ["images/items.csv", "images", "images/*.csv", "images/**/*.csv"])
@@ -214,7 +214,7 @@ def test_without_images_references_start_from_the_folder_of_the_source(read: str
 
 def test_columns_of_other_types_are_refused(folder: Path) -> None:
     with pytest.raises(CatalogError, match="an image column is int64"):
-        source(folder).identity(pa.array([1])).values
+        source(folder).identity(pa.array([1]))
 
 
 def test_objects_are_identified_by_their_etag_and_fetched(store: Store, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -26,12 +28,10 @@ def web() -> Iterator[WebServer]:
 def images(web: WebServer, identity: dict[str, str] | None = None, **fetch: Any) -> ImageSource:
     settings = {"allow": [web.host], "timeout_s": 3.0, "attempts": 3} | fetch
     spec = {"source": "items.csv", "id": "id", "images": ".", "fetch": settings} | (identity or {})
-    return ImageSource(
-        CatalogSpec.model_validate(spec), root=pytest.importorskip("pathlib").Path(), store=None
-    )
+    return ImageSource(CatalogSpec.model_validate(spec), root=Path(), store=None)
 
 
-def identity(source: ImageSource, url: str, **options: Any) -> bytes | None | Reason:
+def identity(source: ImageSource, url: str, **options: Any) -> bytes | Reason | None:
     found = source.identity(pa.array([url]), **options)
     return found.rejected[0].reason if found.rejected else found.values[0].as_py()
 
@@ -241,8 +241,6 @@ def test_what_is_reported_of_a_url_has_no_secrets(web: WebServer) -> None:
 
 
 def test_fetching_works_inside_a_running_event_loop(web: WebServer) -> None:
-    import asyncio
-
     web.paths["/a"] = picture(b"A")
 
     async def notebook() -> bytes | Reason:

@@ -67,7 +67,12 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
 
 
 def answer(
-    body: bytes = b"", *, code: int = 200, length: int | None = None, kind: str = "image/png", **headers: str
+    body: bytes = b"",
+    length: int | None = None,
+    *,
+    code: int = 200,
+    kind: str = "image/png",
+    **headers: str,
 ) -> Behaviour:
     """An answer with a body; `length` other than its own is a lie. Header names have `_` for `-`."""
     said = {"Content-Type": kind, "Content-Length": str(len(body) if length is None else length)}
@@ -90,7 +95,7 @@ def picture(body: bytes) -> Behaviour:
 
 
 def status(code: int, **headers: str) -> Behaviour:
-    return answer(b"no", code=code, kind="text/plain", **headers)
+    return answer(b"no", None, code=code, kind="text/plain", **headers)
 
 
 def redirect(location: str, code: int = 302) -> Behaviour:

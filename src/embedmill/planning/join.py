@@ -132,7 +132,7 @@ def _doubled(ids: Digests) -> Mask:
 
 
 class _Previous(NamedTuple):
-    """What the base has of the ids of N rows: `prints`, `embedded` where `known`. `gone`: ids it has alone."""
+    """What the base has of the ids of N rows: the rest where `known`. `gone` counts ids that it has alone."""
 
     known: Mask
     prints: Digests

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ssl
+from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import aiohttp
 
-import embedmill
 from embedmill.catalog.images.base import Refused
 from embedmill.types import Reason
 
@@ -55,7 +55,7 @@ class Client:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
-                "User-Agent": f"embedmill/{embedmill.__version__}",
+                "User-Agent": f"embedmill/{version('embedmill')}",
                 "Accept": "image/*,*/*;q=0.5",
                 "Accept-Encoding": "identity",
             },

@@ -61,7 +61,7 @@ def _nothing(done: int) -> None:
 
 
 class ImageSource:
-    """Finds the images of a catalog's image columns."""
+    """Finds the images of a catalog's image columns; `has_urls` once it has identified one by URL."""
 
     def __init__(
         self, spec: CatalogSpec, *, root: Path, store: Store | None, resolve: Resolve | None = None
@@ -74,6 +74,7 @@ class ImageSource:
             SpecError: The root is in the store, and there is none.
         """
         self._spec, self._resolve = spec, resolve
+        self.has_urls = False
         self._root = _image_root(spec, root, store)
 
     def identity(
@@ -96,6 +97,7 @@ class ImageSource:
         known = (
             _texts(versions, len(values)) if self._spec.image_identity == "version" else [None] * len(values)
         )
+        self.has_urls = self.has_urls or any(map(is_url, values))
         of_urls: dict[str, bytes | Rejection] = {}
         urls = [
             value for value, version in zip(values, known, strict=True) if version is None and is_url(value)
@@ -144,17 +146,14 @@ class ImageSource:
             raise CatalogError("the images of one shard pass 2 GiB", hint="set a smaller work.shard_rows")
         return Found.of(results)
 
-    @property
-    def has_urls(self) -> bool:
-        """Whether any of the references so far was a URL."""
-        return "_urls" in vars(self)
-
     @functools.cached_property
     def _urls(self) -> Urls:
         try:
             from embedmill.catalog.images.guard import system_addresses
             from embedmill.catalog.images.urls import Urls
         except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in {"aiohttp", "yarl"}:
+                raise
             raise MissingExtra("aiohttp, which fetches images by URL,", extra="http") from error
         by_content = self._spec.image_identity == "bytes"
         return Urls(self._spec.fetch, by_content=by_content, resolve=self._resolve or system_addresses)
