@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -247,3 +249,29 @@ def test_fetching_works_inside_a_running_event_loop(web: WebServer) -> None:
         return content(images(web), web.url("/a"))
 
     assert asyncio.run(notebook()) == b"A"
+
+
+def test_without_an_http_client_the_error_names_the_extra(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.modules["aiohttp"] = None
+import pyarrow as pa
+from pathlib import Path
+from embedmill.catalog import ImageSource
+from embedmill.errors import MissingExtra
+from embedmill.spec import CatalogSpec
+images = ImageSource(CatalogSpec(source="items.csv", id="id", images="."), root=Path({str(tmp_path)!r}), store=None)
+assert images.identity(pa.array(["none.png"])).values[0].as_py() == b"m1none.png"
+try:
+    images.identity(pa.array(["https://example.org/a.png"]))
+except MissingExtra as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == 1
+    assert "embedmill[http]" in done.stdout
+
+
+def test_a_catalog_without_urls_loads_no_http_client(tmp_path: Path) -> None:
+    script = "import sys, embedmill.pipeline; assert 'aiohttp' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)

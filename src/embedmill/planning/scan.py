@@ -102,7 +102,8 @@ class Scanner:
         self, rows: pa.RecordBatch, told: _Told
     ) -> tuple[dict[str, pa.Array], dict[int, Rejection]]:
         """What identifies the images of each image column, and the rows of which one cannot be had."""
-        versions = rows.column(self.version_column) if self.version_column else None
+        known = self.version_column is not None and self.version_column in rows.schema.names
+        versions = rows.column(self.version_column) if known else None  # not read for a model without images
         identities: dict[str, pa.Array] = {}
         rejected: dict[int, Rejection] = {}
         for name in self.inputs.image_fields:

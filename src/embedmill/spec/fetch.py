@@ -25,7 +25,7 @@ class AllowedHost(NamedTuple):
     def parse(cls, entry: str) -> AllowedHost:
         """Read `host`, `host:port`, an address or a network in CIDR notation, with or without `:port`.
 
-        An IPv6 address or network with a port stands in brackets: `[fd00::]/8:8080`.
+        An IPv6 address or network with a port stands in brackets: `[fd00::/8]:8080`.
 
         Raises:
             ValueError: It is none of these.
