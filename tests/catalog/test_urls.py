@@ -260,7 +260,8 @@ from pathlib import Path
 from embedmill.catalog import ImageSource
 from embedmill.errors import MissingExtra
 from embedmill.spec import CatalogSpec
-images = ImageSource(CatalogSpec(source="items.csv", id="id", images="."), root=Path({str(tmp_path)!r}), store=None)
+spec = CatalogSpec(source="items.csv", id="id", images=".")
+images = ImageSource(spec, root=Path({str(tmp_path)!r}), store=None)
 assert images.identity(pa.array(["none.png"])).values[0].as_py() == b"m1none.png"
 try:
     images.identity(pa.array(["https://example.org/a.png"]))
