@@ -16,6 +16,7 @@ from tests.models import tiny_image_package
 from tests.support.mill import Mill, quarantined
 from tests.support.web import Behaviour, WebServer, hang, picture, status, web_server
 
+from embedmill.release.goldens import read_goldens
 from embedmill.spec.reports import RunReport
 from embedmill.work import WorkerOptions, work
 
@@ -189,3 +190,16 @@ def test_with_identity_by_bytes_equal_pictures_share_a_vector(shop: Mill, web: W
     web.paths["/10"] = picture(png(3))
     result = shop.run(rows(web, 11))
     assert (result.computed, result.reused) == (0, 11)
+
+
+def test_a_golden_is_the_picture_that_was_embedded(shop: Mill, web: WebServer) -> None:
+    """With a version column only the content's digest tells that a picture changed after the worker took it."""
+    fetching(shop, web, {"image_identity": "version", "image_version": "version"})
+    serve(web, 10)
+    run = shop.worked(rows(web, 10))
+    web.paths["/3"] = picture(png(300))
+    run.run()
+    release = shop.live()
+    (file,) = (entry.path for entry in release.content.goldens if entry.path.startswith("goldens/item."))
+    images = read_goldens(release.folder / file).column("image").to_pylist()
+    assert sorted(images) == sorted(png(n) for n in range(10) if n != 3)

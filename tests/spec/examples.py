@@ -140,6 +140,7 @@ def commit() -> CommitRecord:
         worker="local-0",
         vectors=entry(f"releases/{RUN}/vectors/{RUN}/part-00000.0123456789ab.arrow", 4),
         rejected=entry(f"runs/{RUN}/rejected/00000.0123456789ab.parquet", 1),
+        contents=entry(f"runs/{RUN}/contents/00000.0123456789ab.parquet", 5),
         profile=profile(),
         rows=5,
         seconds=1.5,

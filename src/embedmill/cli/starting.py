@@ -32,7 +32,7 @@ catalog:
   # image_version: updated       # the column that changes with an image, for version
   # fetch:                       # images by URL, with the extra http
   #   on_error: quarantine       # or keep_previous: the vector of the live release, if there is one
-  #   allow: []                  # private hosts that may be asked, such as [images.internal, "10.1.0.0/16:8080"]
+  #   allow: []                  # private hosts that may be asked, such as [images.internal, "10.1.0.0/16"]
   #   connections_per_host: 8    # requests to one host at a time
   #   attempts: 4                # tries at one image, with growing pauses
   #   timeout_s: 30.0            # for one image, all tries together

@@ -107,7 +107,7 @@ def _assembled(
         on_step("build indexes")
         candidate = build_indexes(candidate, plan.pipeline, plan.dimension, scratch)
         on_step("keep goldens")
-        goldens = make_goldens(home, plan, candidate, base, scratch)
+        goldens = make_goldens(home, plan, candidate, base, commits, scratch)
         content = _content(plan, candidate, items, commits, goldens, compacted=compacting)
         return home.create(home.release_key(plan.run, CONTENT), content)
 

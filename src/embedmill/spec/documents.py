@@ -193,7 +193,10 @@ class Plan(Document):
 
 
 class CommitRecord(Document):
-    """The attempt that won a shard. Created once: it is the arbiter."""
+    """The attempt that won a shard. Created once: it is the arbiter.
+
+    `contents` has the SHA-256 of each image that came by reference, in the order of the shard's rows.
+    """
 
     SCHEMA: ClassVar[str] = "commit/1"
 
@@ -203,6 +206,7 @@ class CommitRecord(Document):
     worker: str
     vectors: FileEntry | None
     rejected: FileEntry | None
+    contents: FileEntry | None = None
     profile: Profile
     rows: int
     seconds: float
