@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from tests.models import tiny_image_package
 from tests.support.mill import Mill, quarantined
 from tests.support.web import Behaviour, WebServer, hang, picture, status, web_server
 
+from embedmill.errors import Yielded
 from embedmill.release.goldens import read_goldens
 from embedmill.spec.reports import RunReport
 from embedmill.work import WorkerOptions, work
@@ -170,6 +173,19 @@ def test_an_item_twice_in_the_catalog_that_cannot_be_fetched_is_quarantined_once
     assert reasons(shop) == {"s1": "duplicate-id"}
 
 
+def test_a_worker_that_waits_for_pictures_gives_its_device_back(shop: Mill, web: WebServer) -> None:
+    fetching(shop, web, timeout_s=60.0)
+    serve(web, 3)
+    run = shop.planned(rows(web, 3))
+    web.paths["/1"] = hang
+    threading.Timer(1.0, signal.raise_signal, [signal.SIGTERM]).start()
+    with pytest.raises(Yielded):
+        work(run.home, run.plan.run, WorkerOptions("here"))
+    web.paths["/1"] = picture(png(1))
+    work(run.home, run.plan.run, WorkerOptions("here"))
+    assert run.run().embedded == 3
+
+
 def test_a_version_column_says_what_changed_and_plans_ask_nobody(shop: Mill, web: WebServer) -> None:
     fetching(shop, web, {"image_identity": "version", "image_version": "version"})
     serve(web, 10)
@@ -193,7 +209,7 @@ def test_with_identity_by_bytes_equal_pictures_share_a_vector(shop: Mill, web: W
 
 
 def test_a_golden_is_the_picture_that_was_embedded(shop: Mill, web: WebServer) -> None:
-    """With a version column only the content's digest tells that a picture changed after the worker took it."""
+    """With a version column only the content's digest tells that a picture changed after it was embedded."""
     fetching(shop, web, {"image_identity": "version", "image_version": "version"})
     serve(web, 10)
     run = shop.worked(rows(web, 10))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -136,12 +137,12 @@ def failing(times: int, then: Behaviour, code: int = 503, **headers: str) -> Beh
 
 
 @contextlib.contextmanager
-def web_server() -> Iterator[WebServer]:
-    """A server in a thread of its own, until the block ends."""
+def web_server(tls: ssl.SSLContext | None = None) -> Iterator[WebServer]:
+    """A server in a thread of its own, until the block ends; it speaks HTTPS with `tls`."""
     server, loop = WebServer(), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="web-server")
     thread.start()
-    starting = asyncio.start_server(server.serve, "127.0.0.1", 0, limit=1 << 20)
+    starting = asyncio.start_server(server.serve, "127.0.0.1", 0, limit=1 << 20, ssl=tls)
     listening = asyncio.run_coroutine_threadsafe(starting, loop).result()
     server.port = listening.sockets[0].getsockname()[1]
     try:
