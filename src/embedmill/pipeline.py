@@ -282,6 +282,7 @@ class PlannedRun:
             reused=content.reused,
             empty=content.empty,
             quarantined=content.quarantined,
+            kept=content.kept,
             compacted=content.compacted,
             resumed=self.resumed,
             seconds=round(self.home.world.monotonic() - started, 3),

@@ -46,8 +46,16 @@ class Reason(StrEnum):
     UNREADABLE_ROW = "unreadable-row"
     IMAGE_MISSING = "image-missing"
     IMAGE_INVALID = "image-invalid"
+    IMAGE_TOO_LARGE = "image-too-large"
+    FETCH_FAILED = "fetch-failed"
+    FETCH_TIMEOUT = "fetch-timeout"
+    REFUSED_ADDRESS = "refused-address"
     SOURCE_CHANGED = "source-changed"
     NOT_FINITE = "not-finite"
+
+
+FETCH_REASONS = frozenset({Reason.FETCH_FAILED, Reason.FETCH_TIMEOUT})
+"""Reasons that may be gone tomorrow: with these an item may keep its previous vector."""
 
 
 class Rejection(NamedTuple):

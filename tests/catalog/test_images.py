@@ -47,7 +47,7 @@ def fetched(images: ImageSource, *references: str | None) -> list[bytes | Reason
 
 def test_bytes_are_identified_by_their_content_and_fetched_as_they_are(tmp_path: Path) -> None:
     column = pa.array([b"x", b"", None, b"y", b"x"], pa.binary())
-    identities = source(tmp_path).identity(column)
+    identities = source(tmp_path).identity(column).values
     digest = hashlib.sha256(b"x").digest()
     assert identities.to_pylist()[:3] == [b"b1" + digest, None, None]
     assert identities[0] == identities[4] != identities[3]
@@ -57,7 +57,7 @@ def test_bytes_are_identified_by_their_content_and_fetched_as_they_are(tmp_path:
 
 
 def test_bytes_that_are_others_than_planned_are_rejected(tmp_path: Path) -> None:
-    planned = source(tmp_path).identity(pa.array([b"x", b"y"]))
+    planned = source(tmp_path).identity(pa.array([b"x", b"y"])).values
     contents, rejected = source(tmp_path).fetch(pa.array([b"x", b"z"]), planned)
     assert contents.to_pylist() == [b"x", None]
     assert rejected == {1: Rejection(Reason.SOURCE_CHANGED, "the image's bytes: changed since the plan")}
@@ -65,7 +65,7 @@ def test_bytes_that_are_others_than_planned_are_rejected(tmp_path: Path) -> None
 
 def test_files_are_identified_by_reference_size_and_time(folder: Path) -> None:
     os.utime(folder / "images/a.png", ns=(0, 5))
-    found = source(folder).identity(pa.array(["a.png", "deep/b.png", "", None]))
+    found = source(folder).identity(pa.array(["a.png", "deep/b.png", "", None])).values
     expected = b"p1" + (5).to_bytes(4, "big") + b"a.png" + (1).to_bytes(8, "big") + (5).to_bytes(8, "big")
     assert found[0].as_py() == expected
     assert found[1].is_valid
@@ -76,7 +76,7 @@ def test_an_identity_changes_with_size_time_and_presence(folder: Path) -> None:
     image = folder / "images" / "a.png"
 
     def identity() -> bytes:
-        return bytes(source(folder).identity(pa.array(["a.png"]))[0].as_py())
+        return bytes(source(folder).identity(pa.array(["a.png"])).values[0].as_py())
 
     seen = [identity()]
     os.utime(image, ns=(0, 7))
@@ -105,13 +105,13 @@ def test_many_images_keep_their_rows(tmp_path: Path) -> None:
         (tmp_path / f"{i}").write_bytes(str(i).encode())
     names = [str(i) for i in range(500)]
     assert fetched(source(tmp_path, "."), *names) == [name.encode() for name in names]
-    identities = source(tmp_path, ".").identity(pa.array(names))
+    identities = source(tmp_path, ".").identity(pa.array(names)).values
     assert [f"{i}".encode() in found for i, found in enumerate(identities.to_pylist())] == [True] * 500
 
 
 def test_dictionary_columns_are_columns(folder: Path) -> None:
     column = pa.array(["a.png", "a.png"]).dictionary_encode()
-    assert source(folder).fetch(column, source(folder).identity(column))[0].to_pylist() == [b"A", b"A"]
+    assert source(folder).fetch(column, source(folder).identity(column).values)[0].to_pylist() == [b"A", b"A"]
 
 
 OUTSIDE = [
@@ -143,7 +143,7 @@ def test_a_reference_that_leads_out_of_the_root_is_never_read(reference: str, wi
     assert contents.to_pylist() == [b"A", None]
     assert rejected[1].reason == Reason.IMAGE_MISSING
     assert "out of the image folder" in rejected[1].detail
-    assert images.identity(pa.array([reference]))[0].as_py() == b"m1" + reference.encode()
+    assert images.identity(pa.array([reference])).values[0].as_py() == b"m1" + reference.encode()
 
 
 def test_links_inside_the_root_are_followed_also_where_the_root_is_a_link(with_links: Path) -> None:
@@ -163,7 +163,6 @@ def test_links_inside_the_root_are_followed_also_where_the_root_is_a_link(with_l
         ("pipe", "not a file"),
         ("n" * 300, "file name too long"),
         ("nul\0.png", "out of the image folder"),
-        ("https://example.org/a.png", "a URL"),
     ],
 )
 def test_a_reference_to_no_file_is_rejected_with_the_reason(reference: str, why: str, folder: Path) -> None:
@@ -178,7 +177,7 @@ def test_a_reference_to_no_file_is_rejected_with_the_reason(reference: str, why:
 def test_an_image_that_changed_since_the_plan_is_rejected(folder: Path) -> None:
     (folder / "images" / "late.png").touch()
     column = pa.array(["a.png", "deep/b.png", "none.png", "late.png"])
-    planned = source(folder).identity(column)
+    planned = source(folder).identity(column).values
     (folder / "images" / "a.png").write_bytes(b"other")
     (folder / "images" / "late.png").unlink()
     (folder / "images" / "none.png").write_bytes(b"here now")
@@ -193,16 +192,17 @@ def test_an_image_that_changed_since_the_plan_is_rejected(folder: Path) -> None:
 
 def test_an_image_that_was_and_is_missing_is_missing(folder: Path) -> None:
     column = pa.array(["none.png"])
-    _, rejected = source(folder).fetch(column, source(folder).identity(column))
+    _, rejected = source(folder).fetch(column, source(folder).identity(column).values)
     assert rejected[0].reason == Reason.IMAGE_MISSING
 
 
 def test_a_root_that_is_gone_is_an_error_and_not_a_million_missing_images(tmp_path: Path) -> None:
     images = source(tmp_path, "nowhere")
-    assert images.identity(pa.array([None, ""])).to_pylist() == [None, None]
-    for call in (images.identity, lambda column: images.fetch(column, None)):
-        with pytest.raises(CatalogError, match=r"image folder .*/nowhere does not exist"):
-            call(pa.array(["a.png"]))
+    assert images.identity(pa.array([None, ""])).values.to_pylist() == [None, None]
+    with pytest.raises(CatalogError, match=r"image folder .*/nowhere does not exist"):
+        images.identity(pa.array(["a.png"]))
+    with pytest.raises(CatalogError, match=r"image folder .*/nowhere does not exist"):
+        images.fetch(pa.array(["a.png"]), None)
 
 
 @pytest.mark.parametrize("read", ["images/items.csv", "images", "images/*.csv", "images/**/*.csv"])
@@ -220,7 +220,7 @@ def test_columns_of_other_types_are_refused(folder: Path) -> None:
 def test_objects_are_identified_by_their_etag_and_fetched(store: Store, tmp_path: Path) -> None:
     etag = store.put("pictures/a.png", b"A")
     images = source(tmp_path, "store:pictures", store)
-    identities = images.identity(pa.array(["a.png", "none.png", None]))
+    identities = images.identity(pa.array(["a.png", "none.png", None])).values
     assert identities.to_pylist() == [
         b"k1" + (5).to_bytes(4, "big") + b"a.png" + etag.encode(),
         b"m1none.png",
@@ -241,7 +241,7 @@ def test_an_object_that_changed_since_the_plan_is_rejected(store: Store, tmp_pat
     store.put("b.png", b"B")
     images = source(tmp_path, "store:", store)
     column = pa.array(["a.png", "b.png"])
-    planned = images.identity(column)
+    planned = images.identity(column).values
     store.put("a.png", b"AA")
     contents, rejected = images.fetch(column, planned)
     assert contents.to_pylist() == [None, b"B"]

@@ -19,11 +19,11 @@ PLAN_KEYS = {
     *("estimate", "why"),
 }
 ITEM_KEYS = {
-    *("total", "new", "changed", "unchanged", "deleted", "duplicates", "quarantined", "empty"),
+    *("total", "new", "changed", "unchanged", "deleted", "duplicates", "quarantined", "empty", "kept"),
 }
 RUN_KEYS = {
     *("schema", "release", "number", "url", "total", "computed", "embedded", "reused", "empty"),
-    *("quarantined", "compacted", "resumed", "seconds"),
+    *("quarantined", "kept", "compacted", "resumed", "seconds"),
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -32,12 +33,14 @@ def test_the_full_example_loads_and_has_every_key(tmp_path: Path) -> None:
     file.write_text(block.text)
     load_pipeline_spec(file, {})
     written = yaml.safe_load(block.text)
-    keys = set(written) | {f"{key}.{inner}" for key in written for inner in inner_keys(written[key])}
-    assert keys == set(declared(PipelineSpec))
+    assert set(keys(written)) - {"catalog.types.price", "catalog.types.active"} == set(declared(PipelineSpec))
 
 
-def inner_keys(value: object) -> set[str]:
-    return set(value) if isinstance(value, dict) else set()
+def keys(section: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in section.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from keys(value, f"{prefix}{key}.")
 
 
 def nothing(mill: Mill) -> None:

@@ -36,7 +36,7 @@ from embedmill.spec.documents import (
     Terminal,
     Verdict,
 )
-from embedmill.spec.pipeline import CatalogSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
+from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 
 GOLDEN = Path(__file__).parent / "golden"
 SHAPES = GOLDEN / "shapes.json"
@@ -58,6 +58,17 @@ def pipeline() -> PipelineSpec:
             where="active = true AND name <> 'ä'",
             display=("title", "größe"),
             images="store:images",
+            image_identity="version",
+            image_version="updated",
+            fetch=FetchSpec(
+                on_error="keep_previous",
+                allow=("images.internal", "10.0.0.0/8:8080"),
+                connections_per_host=16,
+                attempts=2,
+                timeout_s=5.0,
+                deadline_s=60.0,
+                max_bytes=1_000_000,
+            ),
             types={"price": "float64"},
         ),
         model="models/minilm",
@@ -85,7 +96,9 @@ def profile() -> Profile:
 
 
 def counts() -> Counts:
-    return Counts(total=100, new=2, changed=3, unchanged=91, deleted=5, duplicates=6, quarantined=4, empty=7)
+    return Counts(
+        total=100, new=2, changed=3, unchanged=91, deleted=5, duplicates=6, quarantined=4, empty=7, kept=1
+    )
 
 
 def salvaged() -> Salvaged:
@@ -127,6 +140,7 @@ def commit() -> CommitRecord:
         worker="local-0",
         vectors=entry(f"releases/{RUN}/vectors/{RUN}/part-00000.0123456789ab.arrow", 4),
         rejected=entry(f"runs/{RUN}/rejected/00000.0123456789ab.parquet", 1),
+        contents=entry(f"runs/{RUN}/contents/00000.0123456789ab.parquet", 5),
         profile=profile(),
         rows=5,
         seconds=1.5,
@@ -176,6 +190,7 @@ def content() -> Content:
         reused=84,
         empty=7,
         quarantined=5,
+        kept=1,
         computed=4,
         compacted=False,
         seconds=1.5,

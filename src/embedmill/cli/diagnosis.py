@@ -32,6 +32,7 @@ EXTRAS = {
     "faiss": ("faiss-cpu", "approximate search on large segments"),
     "import": ("onnx safetensors", "`model import`"),
     "cloud": ("obstore", "stores in buckets"),
+    "http": ("aiohttp", "images by URL"),
 }
 MODULES = {"faiss-cpu": "faiss"}
 LOW_SPACE = 1 << 30

@@ -28,6 +28,16 @@ catalog:
   # format: csv                  # where the file's name does not tell
   # types: {{price: float64}}      # columns of CSV and JSONL that are not to be guessed
   # images: pictures             # the folder that image paths start from
+  # image_identity: version      # what tells that an image changed: validator (where absent), version, bytes
+  # image_version: updated       # the column that changes with an image, for version
+  # fetch:                       # images by URL, with the extra http
+  #   on_error: quarantine       # or keep_previous: the vector of the live release, if there is one
+  #   allow: []                  # private hosts that may be asked, such as [images.internal, "10.1.0.0/16"]
+  #   connections_per_host: 8    # requests to one host at a time
+  #   attempts: 4                # tries at one image, with growing pauses
+  #   timeout_s: 30.0            # for one image, all tries together
+  #   deadline_s: 900.0          # for the images of 8192 rows of a plan, or of one shard
+  #   max_bytes: 33554432        # of one image
 
 model: model                     # a model package: embedmill model import DIR --out model
 

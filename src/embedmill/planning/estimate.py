@@ -68,6 +68,8 @@ def estimate_work(
     if base is not None and _rate_is_trusted(base, package):
         seconds, computed = base.content.seconds, base.content.computed
         source = f"the rate of release {base.name} on {workers} workers"
+    elif images.has_urls:
+        return Estimate(seconds=None, source="images come by URL, and none is fetched to find out")
     else:
         seconds, computed = _measure(shards[len(shards) // 2], package, images, work)
         source = f"measured on {computed} of the rows, for {workers} workers"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embedmill.catalog import id_digests
 from embedmill.digest import digests_from_arrow, digests_to_arrow
 from embedmill.planning.spill import BUCKETS, Spill
-from embedmill.release.items import FINGERPRINT, ID, STATE, item_fingerprints, states
-from embedmill.types import Reason
+from embedmill.release.items import FINGERPRINT, ID, STATE, is_embedded, item_fingerprints, states
+from embedmill.types import FETCH_REASONS, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 PART_ROWS = 16_384
 PART_BYTES = 64 << 20
-BASE_SCHEMA = pa.schema([("_id_digest", pa.binary(16)), ("_fingerprint", pa.binary(16))])
+BASE_SCHEMA = pa.schema(
+    [("_id_digest", pa.binary(16)), ("_fingerprint", pa.binary(16)), ("_embedded", pa.bool_())]
+)
 PRINT_SCHEMA = pa.schema([("_fingerprint", pa.binary(16))])
 
 
@@ -43,27 +46,34 @@ class Join:
     unchanged: int = 0
     deleted: int = 0
     empty: int = 0
+    kept: int = 0
     parts: list[tuple[Path, int]] = field(default_factory=list)
 
 
 def spill_base(folder: Path, items: Iterable[pa.RecordBatch]) -> Spill:
-    """Spill the live release's items (`id`, `_fingerprint`) by id digest."""
+    """Spill the live release's items (`id`, `_fingerprint`, `_state`) by id digest."""
     spill = Spill(folder, BASE_SCHEMA)
     for batch in items:
         ids = id_digests(batch.column(ID))
-        columns = [digests_to_arrow(ids), digests_to_arrow(item_fingerprints(batch))]
+        prints, embedded = digests_to_arrow(item_fingerprints(batch)), pa.array(is_embedded(batch))
+        columns = [digests_to_arrow(ids), prints, embedded]
         spill.add(pa.RecordBatch.from_arrays(columns, schema=BASE_SCHEMA), ids)
     return spill
 
 
-def join_ids(folder: Path, rows: int, by_id: Spill, base: Spill, quarantine: QuarantineWriter) -> Join:
-    """Compare the catalog's rows with the base's, a group of buckets at a time, and write the item parts."""
+def join_ids(
+    folder: Path, rows: int, by_id: Spill, base: Spill, quarantine: QuarantineWriter, *, keeps: bool = False
+) -> Join:
+    """Compare the catalog's rows with the base's, a group of buckets at a time, and write the item parts.
+
+    Where it `keeps`, an item whose image could not be fetched has the base's fingerprint: it is unchanged.
+    """
     join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=Spill(folder / "prints", PRINT_SCHEMA))
     (folder / "items").mkdir()
     none = _items(by_id.schema.empty_table(), np.zeros(0, dtype=np.bool_))
     for number, group in enumerate(_groups(by_id)):
         filled = [bucket for bucket in group if by_id.rows[bucket] or base.rows[bucket]]
-        kept = [_join_bucket(bucket, by_id, base, join, quarantine) for bucket in filled]
+        kept = [_join_bucket(bucket, by_id, base, join, quarantine, keeps=keeps) for bucket in filled]
         table = pa.concat_tables([none, *kept])
         if len(table) or number == 0:  # an empty catalog has one empty part, with its schema
             file = folder / "items" / f"part-{number:05d}.parquet"
@@ -85,7 +95,7 @@ def _groups(spill: Spill) -> Iterator[range]:
 
 
 def _join_bucket(
-    bucket: int, by_id: Spill, base: Spill, join: Join, quarantine: QuarantineWriter
+    bucket: int, by_id: Spill, base: Spill, join: Join, quarantine: QuarantineWriter, *, keeps: bool
 ) -> pa.Table:
     """The bucket's items in order of id digests; counts go to `join`."""
     table = by_id.read(bucket).combine_chunks()
@@ -93,10 +103,18 @@ def _join_bucket(
     order = np.argsort(ids, kind="stable")
     table, ids = table.take(pa.array(order)), ids[order]
     doubled = _doubled(ids)
-    _count_against_base(base.read(bucket), table, ids, doubled, join)
-    if doubled.any():
+    previous = _previous(base.read(bucket), ids)
+    failed = _column(table, "_reason").is_valid().to_numpy(zero_copy_only=False) & ~doubled
+    if keeps and failed.any():
+        kept = failed & previous.embedded & _is_of(table, FETCH_REASONS)
+        table, failed = _with_prints(table, kept, previous.prints), failed & ~kept
+        join.kept += int(kept.sum())
+    join.deleted += previous.gone
+    _count(previous, table, ~doubled & ~failed, join)
+    if doubled.any() or failed.any():
         _reject_doubled(table.filter(pa.array(doubled)), join, quarantine)
-        table = table.filter(pa.array(~doubled))
+        _reject_failed(table.filter(pa.array(failed)), quarantine)
+        table = table.filter(pa.array(~doubled & ~failed))
     empty = _column(table, "_empty").to_numpy(zero_copy_only=False)
     join.empty += int(empty.sum())
     prints = digests_from_arrow(_column(table, "_fingerprint"))[~empty]
@@ -113,21 +131,54 @@ def _doubled(ids: Digests) -> Mask:
     return doubled
 
 
-def _count_against_base(base: pa.Table, table: pa.Table, ids: Digests, doubled: Mask, join: Join) -> None:
+class _Previous(NamedTuple):
+    """What the base has of the ids of N rows: the rest where `known`. `gone` counts ids that it has alone."""
+
+    known: Mask
+    prints: Digests
+    embedded: Mask
+    gone: int
+
+
+def _previous(base: pa.Table, ids: Digests) -> _Previous:
     base = base.combine_chunks()
     base_ids = digests_from_arrow(_column(base, "_id_digest"))
     order = np.argsort(base_ids, kind="stable")
     base_ids, base_prints = base_ids[order], digests_from_arrow(_column(base, "_fingerprint"))[order]
+    base_embedded = _column(base, "_embedded").to_numpy(zero_copy_only=False)[order]
     at = np.searchsorted(base_ids, ids)
-    known = np.zeros(len(ids), dtype=np.bool_)
+    known, embedded = np.zeros(len(ids), dtype=np.bool_), np.zeros(len(ids), dtype=np.bool_)
     inside = at < len(base_ids)
     known[inside] = base_ids[at[inside]] == ids[inside]
-    same = np.zeros(len(ids), dtype=np.bool_)
-    same[known] = base_prints[at[known]] == digests_from_arrow(_column(table, "_fingerprint"))[known]
-    join.new += int((~known & ~doubled).sum())
-    join.changed += int((known & ~same & ~doubled).sum())
-    join.unchanged += int((same & ~doubled).sum())
-    join.deleted += len(base_ids) - len(np.unique(at[known]))
+    prints = np.zeros(len(ids), dtype="S16")
+    prints[known], embedded[known] = base_prints[at[known]], base_embedded[at[known]]
+    return _Previous(known, prints, embedded, len(base_ids) - len(np.unique(at[known])))
+
+
+def _count(previous: _Previous, table: pa.Table, counted: Mask, join: Join) -> None:
+    same = previous.known & (previous.prints == digests_from_arrow(_column(table, "_fingerprint")))
+    join.new += int((~previous.known & counted).sum())
+    join.changed += int((previous.known & ~same & counted).sum())
+    join.unchanged += int((same & counted).sum())
+
+
+def _is_of(table: pa.Table, reasons: frozenset[Reason]) -> Mask:
+    found = pc.is_in(_column(table, "_reason"), pa.array(sorted(map(str, reasons))))
+    mask: Mask = found.to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _with_prints(table: pa.Table, chosen: Mask, prints: Digests) -> pa.Table:
+    """The table with other fingerprints in the chosen rows."""
+    own = digests_from_arrow(_column(table, "_fingerprint"))
+    column = digests_to_arrow(np.where(chosen, prints, own))
+    return table.set_column(table.schema.get_field_index("_fingerprint"), table.field("_fingerprint"), column)
+
+
+def _reject_failed(rows: pa.Table, quarantine: QuarantineWriter) -> None:
+    """Quarantine rows whose image cannot be had, each with its own reason."""
+    for row in rows.select(["id", "_row", "_reason", "_detail"]).to_pylist():
+        quarantine.add(Reason(row["_reason"]), ids=[row["id"]], rows=[row["_row"]], details=[row["_detail"]])
 
 
 def _reject_doubled(rows: pa.Table, join: Join, quarantine: QuarantineWriter) -> None:

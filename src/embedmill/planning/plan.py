@@ -19,7 +19,7 @@ from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids, spill_base
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import Scan, Scanner
-from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
+from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
 from embedmill.release.layout import PLAN, Home
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.spec import GateLimits
@@ -72,19 +72,23 @@ class Planner:
         reader, run = self.reader(), self.home.new_run()
         alike = [other for other in others if other.encoder_digest == self.package.encoder_digest()]
         salvage = Salvage.collect(self.home, run, alike)
+        images = ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
         with scratch_folder() as scratch:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine:
-                scan = self._scanner(reader, quarantine, salvage).run(scratch, on_rows)
+                scan = self._scanner(reader, images, quarantine, salvage).run(scratch, on_rows)
                 self._check_not_empty(scan)
-                base_items = self.base.items([ID, FINGERPRINT]) if self.base else ()
+                base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
                 base = spill_base(scratch / "base", base_items)
-                join = join_ids(scratch, scan.rows, scan.by_id, base, quarantine)
+                keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"
+                join = join_ids(scratch, scan.rows, scan.by_id, base, quarantine, keeps=keeps)
             distinct = count_distinct(join.kept_prints)
             if self.spec.index.kind == "hnsw" and distinct >= self.spec.index.exact_below:
                 require_faiss()
             shards = freeze(scratch / "frozen", scan.by_fingerprint, join.dropped, self.spec.work.shard_rows)
-            plan = self._document(run, reader, scan, join, quarantine.rows, distinct, shards, file, salvage)
+            plan = self._document(
+                run, reader, scan, join, quarantine.rows, distinct, shards, file, salvage, images
+            )
         return self.home.create(self.home.run_key(run, PLAN), plan)
 
     def outdated(self, plan: Plan, live: ReleaseName | None) -> str:
@@ -108,7 +112,9 @@ class Planner:
 
     def reader(self) -> CatalogReader:
         """The catalog, as the spec and the model want it read."""
+        version = self.spec.catalog.image_version
         columns = [*self.package.inputs("item").fields, *self.spec.catalog.display]
+        columns += [version] if version is not None and self.package.inputs("item").image_fields else []
         return CatalogReader(self.spec.catalog, root=self.root, store=self.home.store, columns=columns)
 
     def catalog_digest(self, reader: CatalogReader) -> str:
@@ -118,19 +124,19 @@ class Planner:
         inputs = self.package.inputs("item").model_dump(mode="json")
         return sha256(canonical_json({"files": files, "catalog": spec, "inputs": inputs}))
 
-    def _scanner(self, reader: CatalogReader, quarantine: QuarantineWriter, salvage: Salvage) -> Scanner:
+    def _scanner(
+        self, reader: CatalogReader, images: ImageSource, quarantine: QuarantineWriter, salvage: Salvage
+    ) -> Scanner:
         return Scanner(
             reader=reader,
-            images=self._images(),
+            images=images,
             inputs=self.package.inputs("item"),
             id_column=self.spec.catalog.id,
             display=tuple(dict.fromkeys(self.spec.catalog.display)),
+            version_column=self.spec.catalog.image_version,
             exists=lambda prints: self._exists(prints, salvage),
             quarantine=quarantine,
         )
-
-    def _images(self) -> ImageSource:
-        return ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
 
     def _reuses(self) -> bool:
         return self.base is not None and self.base.content.encoder_digest == self.package.encoder_digest()
@@ -174,6 +180,7 @@ class Planner:
         shards: list[FrozenShard],
         quarantine: Path,
         salvage: Salvage,
+        images: ImageSource,
     ) -> Plan:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
@@ -186,6 +193,7 @@ class Planner:
             duplicates=kept - join.empty - distinct,
             quarantined=quarantined,
             empty=join.empty,
+            kept=join.kept,
         )
         return Plan(
             run=run,
@@ -207,7 +215,7 @@ class Planner:
             shards=tuple(self._keep_shard(run, shard) for shard in shards),
             item_parts=tuple(self._keep(run, "items", file, rows) for file, rows in join.parts),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
-            estimate=estimate_work(shards, self.package, self.base, self._images(), self.spec.work),
+            estimate=estimate_work(shards, self.package, self.base, images, self.spec.work),
         )
 
     @property

@@ -19,7 +19,7 @@ from embedmill.digest import digests_to_arrow
 from embedmill.model.inputs import canonical_columns
 from embedmill.planning.estimate import row_costs
 from embedmill.planning.spill import Spill
-from embedmill.types import CanonicalColumn, Reason
+from embedmill.types import CanonicalColumn, Reason, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,21 +50,22 @@ class Scanner:
     inputs: EncoderInputs
     id_column: str
     display: tuple[str, ...]
+    version_column: str | None
     exists: Callable[[Digests], Mask]
     quarantine: QuarantineWriter
 
     def run(self, folder: Path, on_rows: Callable[[int], None]) -> Scan:
-        """Read the whole catalog; `on_rows` hears of each batch's size."""
+        """Read the whole catalog; `on_rows` hears of rows as they are done."""
         scan = Scan(
             by_id=Spill(folder / "by-id", self._id_schema()),
             by_fingerprint=Spill(folder / "by-fingerprint", self._work_schema()),
         )
         for batch in self.reader.batches():
-            self._add(scan, batch)
-            on_rows(len(batch.rows))
+            self._add(scan, batch, told := _Told(len(batch.rows), on_rows))
+            told.finish()
         return scan
 
-    def _add(self, scan: Scan, batch: CatalogBatch) -> None:
+    def _add(self, scan: Scan, batch: CatalogBatch, told: _Told) -> None:
         self._reject_unreadable(batch)
         scan.excluded += batch.excluded
         scan.total += len(batch.rows) + len(batch.unreadable)
@@ -72,21 +73,43 @@ class Scanner:
         scan.rows += len(batch.rows)
         rows, numbers = self._reject_null_ids(batch.rows, numbers)
         if len(rows):
-            self._spill(scan, rows, numbers)
+            self._spill(scan, rows, numbers, told)
 
     def _spill(
-        self, scan: Scan, rows: pa.RecordBatch, numbers: np.ndarray[tuple[int], np.dtype[np.int64]]
+        self,
+        scan: Scan,
+        rows: pa.RecordBatch,
+        numbers: np.ndarray[tuple[int], np.dtype[np.int64]],
+        told: _Told,
     ) -> None:
-        identities = {name: self.images.identity(rows.column(name)) for name in self.inputs.image_fields}
+        identities, rejected = self._identities(rows, told)
         columns, empty = canonical_columns(self.inputs, _replaced(rows, identities))
         prints = fingerprints(columns)
         ids = id_digests(rows.column(self.id_column))
-        own = [digests_to_arrow(ids), pa.array(numbers), digests_to_arrow(prints), pa.array(empty)]
+        lost = np.zeros(len(rows), dtype=np.bool_)
+        lost[list(rejected)] = True
+        why = [rejected.get(row) for row in range(len(rows))] if rejected else [None] * len(rows)
+        own = [digests_to_arrow(ids), pa.array(numbers), digests_to_arrow(prints), pa.array(empty & ~lost)]
+        own += [pa.array([each and str(each.reason) for each in why], pa.string())]
+        own += [pa.array([each and each.detail for each in why], pa.string())]
         item = [*own, rows.column(self.id_column), *(rows.column(name) for name in self.display)]
         scan.by_id.add(pa.RecordBatch.from_arrays(item, schema=scan.by_id.schema), ids)
-        work = ~empty & ~self.exists(prints)
+        work = ~empty & ~lost & ~self.exists(prints)
         if work.any():
             self._spill_work(scan.by_fingerprint, rows, numbers, prints, columns, identities, work)
+
+    def _identities(
+        self, rows: pa.RecordBatch, told: _Told
+    ) -> tuple[dict[str, pa.Array], dict[int, Rejection]]:
+        """What identifies the images of each image column, and the rows of which one cannot be had."""
+        known = self.version_column is not None and self.version_column in rows.schema.names
+        versions = rows.column(self.version_column) if known else None  # not read for a model without images
+        identities: dict[str, pa.Array] = {}
+        rejected: dict[int, Rejection] = {}
+        for name in self.inputs.image_fields:
+            identities[name], lost = self.images.identity(rows.column(name), versions, told.at)
+            rejected |= lost
+        return identities, rejected
 
     def _spill_work(
         self,
@@ -142,6 +165,8 @@ class Scanner:
             ("_row", pa.int64()),
             ("_fingerprint", pa.binary(16)),
             ("_empty", pa.bool_()),
+            ("_reason", pa.string()),
+            ("_detail", pa.string()),
         ]
         shown = [pa.field(f"d:{name}", schema.field(name).type) for name in self.display]
         return pa.schema([*own, pa.field("id", schema.field(self.id_column).type), *shown])
@@ -151,6 +176,23 @@ class Scanner:
         own = [("_fingerprint", pa.binary(16)), ("_row", pa.int64()), ("_cost", pa.int64())]
         fields = [pa.field(name, schema.field(name).type) for name in self.inputs.fields]
         return pa.schema([*own, *fields, *((name + IDENTITY, pa.binary()) for name in self._references())])
+
+
+class _Told:
+    """Tells of the rows of a batch, some while their images are waited for, each once."""
+
+    def __init__(self, rows: int, on_rows: Callable[[int], None]) -> None:
+        self._left, self._told, self._on_rows = rows, 0, on_rows
+
+    def at(self, done: int) -> None:
+        """So many images of one column are done; columns after the first are not told of."""
+        more = min(done - self._told, self._left)
+        if more > 0:
+            self._told, self._left = self._told + more, self._left - more
+            self._on_rows(more)
+
+    def finish(self) -> None:
+        self._on_rows(self._left)
 
 
 def _replaced(rows: pa.RecordBatch, identities: dict[str, pa.Array]) -> pa.RecordBatch:

@@ -15,11 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedmill.catalog import id_digests
+from embedmill.digest import digests_to_arrow
 from embedmill.errors import AccountingError, ReleaseCorrupt
 from embedmill.release.goldens import make_goldens
 from embedmill.release.integrity import content_files
-from embedmill.release.items import ID, is_embedded, item_fingerprints, read_items
+from embedmill.release.items import FINGERPRINT, ID, is_embedded, item_fingerprints, read_items
 from embedmill.release.layout import CONTENT, Home
+from embedmill.release.previous import PreviousPrints
 from embedmill.release.publish import abandon
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.release.runs import check_open
@@ -34,7 +36,7 @@ from embedmill.release.segments import (
 from embedmill.spec.documents import Content, FileEntry, Plan, distinct_profiles
 from embedmill.store import copy, join_key
 from embedmill.store.scratch import scratch_folder
-from embedmill.types import Reason
+from embedmill.types import FETCH_REASONS, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,6 +56,7 @@ class Tally:
     reused: int = 0
     empty: int = 0
     quarantined: int = 0
+    kept: int = 0
     content: hashlib._Hash = field(default_factory=hashlib.sha256)
 
 
@@ -94,7 +97,7 @@ def _assembled(
         on_step("carry segments")
         candidate = gather(home, plan, base.content if base else None, commits)
         on_step("join items and vectors")
-        items = _Items(home, plan, candidate, _rejections(home, commits), scratch)
+        items = _Items(home, plan, candidate, _rejections(home, commits), base, scratch)
         items.write()
         candidate = candidate.with_live(items.live)
         compacting = needs_compaction(candidate.segments, plan.pipeline.compact_above)
@@ -104,7 +107,7 @@ def _assembled(
         on_step("build indexes")
         candidate = build_indexes(candidate, plan.pipeline, plan.dimension, scratch)
         on_step("keep goldens")
-        goldens = make_goldens(home, plan, candidate, base, scratch)
+        goldens = make_goldens(home, plan, candidate, base, commits, scratch)
         content = _content(plan, candidate, items, commits, goldens, compacted=compacting)
         return home.create(home.release_key(plan.run, CONTENT), content)
 
@@ -128,9 +131,11 @@ class _Items:
         plan: Plan,
         candidate: Candidate,
         rejected: dict[bytes, tuple[str, str]],
+        base: Release | None,
         scratch: Path,
     ) -> None:
         self.home, self.plan, self.rejected, self.scratch = home, plan, rejected, scratch
+        self.previous = PreviousPrints(base)
         self.prefix = home.release_key(plan.run)
         self.table: VectorTable = candidate.table()
         self.live: Mask = np.zeros(len(self.table), dtype=np.bool_)
@@ -160,15 +165,36 @@ class _Items:
         source = self.home.key(entry.path)
         planned = self.home.verified(source, entry)
         key = join_key(self.prefix, "items", f"part-{number:05d}.{self.attempt}.parquet")
-        batches = [self._kept(batch, quarantine) for batch in read_items([planned])]
+        before = self.tally.kept
+        batches = [self._kept(self._with_previous(batch), quarantine) for batch in read_items([planned])]
         kept = sum(map(len, batches))
-        if kept == entry.rows:
+        if kept == entry.rows and self.tally.kept == before:
             copy(self.home.store, source, key)
             self.entries.append(entry.model_copy(update={"path": key.removeprefix(self.prefix + "/")}))
             return
         file = self.scratch / "items.parquet"
         pq.write_table(pa.Table.from_batches(batches), file, compression="zstd")
         self.entries.append(self.home.keep(key, file, relative_to=self.prefix, rows=kept))
+
+    def _with_previous(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows, with the base's fingerprint where an image could not be fetched and that may be kept."""
+        if self.plan.pipeline.catalog.fetch.on_error != "keep_previous" or not self.rejected:
+            return batch
+        prints = item_fingerprints(batch).copy()
+        failed = np.array([self._could_not_be_fetched(each) for each in prints], dtype=np.bool_)
+        before = self.previous.of(id_digests(batch.column(ID))[failed])
+        has = self.table.locate(before) >= 0
+        chosen = np.flatnonzero(failed)[has]
+        prints[chosen] = before[has]
+        self.tally.kept += len(chosen)
+        at = batch.schema.get_field_index(FINGERPRINT)
+        return (
+            batch.set_column(at, batch.schema.field(at), digests_to_arrow(prints)) if len(chosen) else batch
+        )
+
+    def _could_not_be_fetched(self, fingerprint: bytes) -> bool:
+        reason = self.rejected.get(bytes(fingerprint).ljust(16, b"\0"))
+        return reason is not None and Reason(reason[0]) in FETCH_REASONS
 
     def _kept(self, batch: pa.RecordBatch, quarantine: QuarantineWriter) -> pa.RecordBatch:
         """The rows whose vector is there or not needed; counts them, and quarantines the others."""
@@ -245,6 +271,7 @@ def _content(
         reused=tally.reused,
         empty=tally.empty,
         quarantined=tally.quarantined,
+        kept=plan.items.kept + tally.kept,
         computed=sum(commit.vectors.rows or 0 for commit in commits if commit.vectors is not None),
         compacted=compacted,
         seconds=sum(commit.seconds for commit in commits),

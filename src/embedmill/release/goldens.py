@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from embedmill.catalog import ImageSource
-from embedmill.catalog.frozen import with_images
+from embedmill.catalog.frozen import content_digests, vouched_for, with_images
 from embedmill.digest import digests_from_arrow, digests_to_arrow
 from embedmill.errors import ReleaseCorrupt
 from embedmill.model import Encoder, ModelPackage
@@ -23,11 +24,13 @@ from embedmill.release.layout import Home
 from embedmill.store import join_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from embedmill.release.reader import Release
     from embedmill.release.segments import Candidate
     from embedmill.release.vectors import VectorTable
-    from embedmill.spec.documents import FileEntry, Plan
-    from embedmill.types import Rows
+    from embedmill.spec.documents import CommitRecord, FileEntry, Plan
+    from embedmill.types import Mask, Rows
 
 PRINT, VECTOR = "_fingerprint", "_vector"
 SHARDS_SAMPLED = 16
@@ -35,7 +38,12 @@ QUERY_GOLDENS = 64
 
 
 def make_goldens(
-    home: Home, plan: Plan, candidate: Candidate, base: Release | None, scratch: Path
+    home: Home,
+    plan: Plan,
+    candidate: Candidate,
+    base: Release | None,
+    commits: Sequence[CommitRecord],
+    scratch: Path,
 ) -> list[FileEntry]:
     """Write `goldens/<encoder>.arrow` for each declared encoder; a catalog without vectors has none."""
     prefix = home.release_key(plan.run)
@@ -46,7 +54,7 @@ def make_goldens(
         _carried(base, table, wanted) if base and base.content.encoder_digest == plan.encoder_digest else []
     )
     missing = max(wanted - sum(map(len, kept)), -(-wanted // 8))
-    new = _sampled(home, plan, package, table, missing)
+    new = _sampled(home, plan, package, table, commits, missing)
     newest = (new or kept)[:1]  # column types may have changed since the base
     alike = [rows for rows in [*kept, *new] if rows.schema == newest[0].schema]
     if not any(map(len, alike)):
@@ -82,19 +90,27 @@ def _carried(base: Release, table: VectorTable, wanted: int) -> list[pa.Table]:
 
 
 def _sampled(
-    home: Home, plan: Plan, package: ModelPackage, table: VectorTable, wanted: int
+    home: Home,
+    plan: Plan,
+    package: ModelPackage,
+    table: VectorTable,
+    commits: Sequence[CommitRecord],
+    wanted: int,
 ) -> list[pa.Table]:
     """A stratified sample of the run's own and salvaged rows, from shards spread over the whole plan."""
     inputs = package.inputs("item")
     source = ImageSource(plan.pipeline.catalog, root=Path(plan.root), store=home.store)
-    inputs_of = _frozen(home, plan)
+    inputs_of = _frozen(home, plan, commits)
     quota = -(-wanted // max(1, len(inputs_of)))
     tables = []
-    for frozen in map(read_goldens, inputs_of):
-        batch = frozen.take(pa.array(_stratified(frozen, quota))).combine_chunks().to_batches()[0]
+    for file, contents in inputs_of:
+        frozen = read_goldens(file)
+        chosen = pa.array(_stratified(frozen, quota))
+        batch = frozen.take(chosen).combine_chunks().to_batches()[0]
         rows, rejected = with_images(batch, inputs.image_fields, source)
         located = table.locate(_prints(rows))
         located[list(rejected)] = -1
+        located[~_as_embedded(home, batch, rows, contents, chosen)] = -1
         keep = located >= 0
         if keep.any():
             tables.append(
@@ -103,14 +119,33 @@ def _sampled(
     return tables
 
 
-def _frozen(home: Home, plan: Plan) -> list[Path]:
-    """Files of frozen rows, at most SHARDS_SAMPLED; salvaged ones are left out where they are damaged."""
-    own = [(shard.file, False) for shard in plan.shards]
-    both = own + [(entry, True) for salvaged in plan.salvaged for entry in salvaged.frozen]
+def _as_embedded(
+    home: Home, frozen: pa.RecordBatch, rows: pa.RecordBatch, contents: FileEntry | None, chosen: pa.Array
+) -> Mask:
+    """bool[N]: rows whose images are those that the worker saw, whatever lies behind their references now."""
+    now = content_digests(frozen, rows)
+    if contents is None or now is None:
+        return vouched_for(frozen)
+    seen = pq.read_table(home.verified(home.key(contents.path), contents)).take(chosen)
+    same: Mask = np.ones(len(rows), dtype=np.bool_)
+    for name in seen.column_names:
+        pairs = zip(seen.column(name).to_pylist(), now.column(name).to_pylist(), strict=True)
+        same &= np.array([before == after for before, after in pairs], dtype=np.bool_)
+    return same
+
+
+def _frozen(home: Home, plan: Plan, commits: Sequence[CommitRecord]) -> list[tuple[Path, FileEntry | None]]:
+    """Files of frozen rows, at most SHARDS_SAMPLED, with what their images were where that is recorded.
+
+    Salvaged ones are left out where they are damaged.
+    """
+    recorded = {commit.shard: commit.contents for commit in commits}
+    own = [(shard.file, recorded.get(shard.name), False) for shard in plan.shards]
+    both = own + [(entry, None, True) for salvaged in plan.salvaged for entry in salvaged.frozen]
     files = []
-    for entry, dispensable in (both[place] for place in spread(len(both), SHARDS_SAMPLED)):
+    for entry, contents, dispensable in (both[place] for place in spread(len(both), SHARDS_SAMPLED)):
         try:
-            files.append(home.verified(home.key(entry.path), entry))
+            files.append((home.verified(home.key(entry.path), entry), contents))
         except ReleaseCorrupt:
             if not dispensable:
                 raise

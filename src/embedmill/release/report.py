@@ -67,6 +67,7 @@ def _counts(content: Content) -> list[tuple[str, int]]:
         ("duplicates", counts.duplicates),
         ("embedded in this run", content.embedded),
         ("reused from the base", content.reused),
+        ("kept, since the image could not be fetched", content.kept),
         ("empty input", content.empty),
         ("quarantined", content.quarantined),
         ("vectors computed", content.computed),

@@ -2,12 +2,13 @@
 
 from embedmill.spec.loading import load_model_spec, load_pipeline_spec
 from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, TextInput
-from embedmill.spec.pipeline import CatalogSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
+from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 from embedmill.spec.runtimes import OnnxSpec, RuntimeSpec
 
 __all__ = [
     "CatalogSpec",
     "EncoderInputs",
+    "FetchSpec",
     "GateLimits",
     "ImageInput",
     "IndexSpec",

@@ -91,7 +91,10 @@ class FileEntry(Part):
 
 
 class Counts(Part):
-    """Items of a plan. new + changed + unchanged + quarantined = total; `deleted` is beside it."""
+    """Items of a plan. new + changed + unchanged + quarantined = total; `deleted` is beside it.
+
+    `kept` of the unchanged ones keep a previous vector, since their image could not be fetched.
+    """
 
     total: int
     new: int
@@ -101,6 +104,7 @@ class Counts(Part):
     duplicates: int
     quarantined: int
     empty: int
+    kept: int = 0
 
 
 class Estimate(Part):
@@ -189,7 +193,10 @@ class Plan(Document):
 
 
 class CommitRecord(Document):
-    """The attempt that won a shard. Created once: it is the arbiter."""
+    """The attempt that won a shard. Created once: it is the arbiter.
+
+    `contents` has the SHA-256 of each image that came by reference, in the order of the shard's rows.
+    """
 
     SCHEMA: ClassVar[str] = "commit/1"
 
@@ -199,6 +206,7 @@ class CommitRecord(Document):
     worker: str
     vectors: FileEntry | None
     rejected: FileEntry | None
+    contents: FileEntry | None = None
     profile: Profile
     rows: int
     seconds: float
@@ -253,6 +261,7 @@ class Content(Document):
     reused: int
     empty: int
     quarantined: int
+    kept: int = 0
     computed: int
     compacted: bool
     seconds: float

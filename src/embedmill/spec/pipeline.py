@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator, model_validator
+
+from embedmill.spec.fetch import FetchSpec
+from embedmill.spec.section import Section
+
+__all__ = [
+    "CatalogSpec",
+    "FetchSpec",
+    "GateLimits",
+    "IndexSpec",
+    "Name",
+    "PipelineSpec",
+    "Section",
+    "Share",
+    "WorkSpec",
+    "whole_path",
+]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-
-
-class Section(BaseModel):
-    """A frozen part of a spec; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def whole_path(path: str | None) -> str | None:
@@ -44,12 +54,27 @@ class CatalogSpec(Section):
         description="Where image references lead: a folder (relative to the spec's), or `store:PREFIX` for "
         "object keys. Absent: the folder of the source.",
     )
+    image_identity: Literal["validator", "version", "bytes"] = Field(
+        default="validator",
+        description="What tells that an image changed: size and time of files, ETags; the column of "
+        "`image_version`; or its bytes, for which a plan reads every image.",
+    )
+    image_version: str | None = Field(
+        default=None, description="The column that changes with an image, for `image_identity: version`."
+    )
+    fetch: FetchSpec = FetchSpec()
     types: dict[str, str] = Field(
         default_factory=dict,
         description="Column types for CSV and JSONL where guessing is wrong, such as {price: float64}.",
     )
 
     _whole_paths = field_validator("source", "images")(whole_path)
+
+    @model_validator(mode="after")
+    def _check_version(self) -> Self:
+        if (self.image_identity == "version") != (self.image_version is not None):
+            raise ValueError("`image_identity: version` and `image_version` need each other")
+        return self
 
 
 class IndexSpec(Section):

@@ -71,7 +71,10 @@ class PlanReport(Document):
 
 
 class RunReport(Document):
-    """`run` and `resume`: what was published. `computed` counts vectors, all others items."""
+    """`run` and `resume`: what was published. `computed` counts vectors, all others items.
+
+    `kept` of the reused ones keep a previous vector, since their image could not be fetched.
+    """
 
     SCHEMA: ClassVar[str] = "run/1"
 
@@ -84,6 +87,7 @@ class RunReport(Document):
     reused: int
     empty: int
     quarantined: int
+    kept: int = 0
     compacted: bool
     resumed: bool
     seconds: float

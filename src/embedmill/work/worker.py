@@ -6,6 +6,7 @@ Everything comes from the store and goes there: a loop may start late, stop earl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedmill.catalog import ImageSource
-from embedmill.catalog.frozen import with_images
+from embedmill.catalog.frozen import content_digests, with_images
 from embedmill.decoding.process import DecodingLimits
 from embedmill.digest import digests_from_arrow
 from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClosed, RunMissing
@@ -167,7 +168,7 @@ class _Loop:
         started, attempt = self.home.world.monotonic(), self.home.new_attempt()
         rows = self._read(shard)
         fingerprints = digests_from_arrow(rows.column("_fingerprint"))
-        encoded = self._encode(rows)
+        encoded, contents = self._encode(rows)
         kept = np.setdiff1d(np.arange(len(rows)), list(encoded.rejected))
         record = CommitRecord(
             run=self.plan.run,
@@ -176,6 +177,7 @@ class _Loop:
             worker=self.options.worker,
             vectors=self._keep_vectors(shard, attempt, fingerprints[kept], encoded.vectors_ND[kept]),
             rejected=self._keep_rejected(shard, attempt, fingerprints, encoded.rejected),
+            contents=self._keep_contents(shard, attempt, contents),
             profile=self.encoder.profile,
             rows=len(rows),
             seconds=round(self.home.world.monotonic() - started, 3),
@@ -185,7 +187,11 @@ class _Loop:
         winner = self.home.create(key, record)
         if winner.attempt == attempt:
             return record
-        for entry in (record.vectors, record.rejected):  # the record is final: these can never be named
+        for entry in (
+            record.vectors,
+            record.rejected,
+            record.contents,
+        ):  # the record is final: these can never be named
             if entry is not None:
                 self.home.store.delete(self.home.key(entry.path))
         return None
@@ -202,19 +208,26 @@ class _Loop:
             table = pa.ipc.open_file(source).read_all()
         return table.combine_chunks().to_batches()[0]
 
-    def _encode(self, rows: pa.RecordBatch) -> Encoded:
+    def _encode(self, rows: pa.RecordBatch) -> tuple[Encoded, pa.Table | None]:
+        """The rows' vectors, and the digests of their images where these are references."""
         inputs = self.encoder.package.inputs("item")
-        catalog = self.plan.pipeline.catalog
-        source = ImageSource(catalog, root=Path(self.plan.root), store=self.home.store)
-        ready, missing = with_images(rows, inputs.image_fields, source)
         self.heart.start(len(rows))
+        ready, missing = with_images(rows, inputs.image_fields, self._images, lambda _: self.heart.check())
+        contents = content_digests(rows, ready)
         if not missing:
-            return self.encoder.encode(ready, on_batch=self.heart.advance)
+            return self.encoder.encode(ready, on_batch=self.heart.advance), contents
         present = np.setdiff1d(np.arange(len(rows)), list(missing))
         encoded = self.encoder.encode(ready.take(pa.array(present)), on_batch=self.heart.advance)
         vectors = np.zeros((len(rows), self.encoder.dimension), dtype=np.float32)
         vectors[present] = encoded.vectors_ND
-        return Encoded(vectors, missing | {int(present[i]): why for i, why in encoded.rejected.items()})
+        rejected = missing | {int(present[i]): why for i, why in encoded.rejected.items()}
+        return Encoded(vectors, rejected), contents
+
+    @cached_property
+    def _images(self) -> ImageSource:
+        """One for all shards: it remembers hosts that are dead."""
+        catalog = self.plan.pipeline.catalog
+        return ImageSource(catalog, root=Path(self.plan.root), store=self.home.store)
 
     def _keep_vectors(
         self, shard: ShardPlan, attempt: str, prints: Digests, vectors: Vectors
@@ -236,6 +249,14 @@ class _Loop:
         pq.write_table(_rejected_table(prints, rejected), file)
         key = self.home.run_key(self.plan.run, "rejected", f"{shard.name}.{attempt}.parquet")
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(rejected))
+
+    def _keep_contents(self, shard: ShardPlan, attempt: str, contents: pa.Table | None) -> FileEntry | None:
+        if contents is None:
+            return None
+        file = self.scratch / "contents.parquet"
+        pq.write_table(contents, file)
+        key = self.home.run_key(self.plan.run, "contents", f"{shard.name}.{attempt}.parquet")
+        return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(contents))
 
 
 def _rejected_table(prints: Digests, rejected: Mapping[int, Rejection]) -> pa.Table:

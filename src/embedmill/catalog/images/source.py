@@ -1,0 +1,245 @@
+"""Images of a catalog: what identifies them at plan time, and their bytes at work time."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from embedmill.arrow import plain_array
+from embedmill.catalog.files import IN_STORE, fixed_part, opened
+from embedmill.catalog.images.base import (
+    Refused,
+    Root,
+    content_identity,
+    missing_identity,
+    version_identity,
+)
+from embedmill.catalog.images.folder import Folder
+from embedmill.catalog.images.objects import Objects
+from embedmill.errors import CatalogError, MissingExtra, ObjectMissing
+from embedmill.types import Reason, Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from embedmill.catalog.images.guard import Resolve
+    from embedmill.catalog.images.urls import Urls
+    from embedmill.spec import CatalogSpec
+    from embedmill.store import Store
+
+THREADS = 16
+_URL = re.compile(r"\s*(https?|ftp|gopher|file|data|javascript):|.*://", re.IGNORECASE | re.DOTALL)
+"""What is meant as a URL, good or bad; everything else is a path or a key."""
+
+ValueT = TypeVar("ValueT")
+ResultT = TypeVar("ResultT")
+
+
+class Found(NamedTuple):
+    """Identities or contents of N images: binary[N], null where there is none; and rows that were refused."""
+
+    values: pa.BinaryArray
+    rejected: dict[int, Rejection]
+
+    @classmethod
+    def of(cls, results: Sequence[bytes | Rejection | None]) -> Found:
+        """Sort out what became of each row."""
+        rejected = {row: found for row, found in enumerate(results) if isinstance(found, Rejection)}
+        values = [None if isinstance(found, Rejection) else found for found in results]
+        return cls(pa.array(values, pa.binary()), rejected)
+
+
+def _nothing(done: int) -> None:
+    """Tell nobody how many images are done."""
+
+
+class ImageSource:
+    """Finds the images of a catalog's image columns; `has_urls` once it has identified one by URL."""
+
+    def __init__(
+        self, spec: CatalogSpec, *, root: Path, store: Store | None, resolve: Resolve | None = None
+    ) -> None:
+        """Take the image root from `spec.images`, or else from the folder of `spec.source`.
+
+        `resolve` is the name server for URLs; None: the system's.
+
+        Raises:
+            SpecError: The root is in the store, and there is none.
+        """
+        self._spec, self._resolve = spec, resolve
+        self.has_urls = False
+        self._root = _image_root(spec, root, store)
+
+    def identity(
+        self,
+        column: pa.Array,
+        versions: pa.Array | None = None,
+        on_done: Callable[[int], None] = _nothing,
+    ) -> Found:
+        """What changes when an image does, for each row.
+
+        Rejected are URLs that do not lead to an image; a file or object that is not there has an identity
+        that says so. `versions` has the column `image_version`. While URLs are waited for, `on_done` hears
+        how many there are done.
+
+        Raises:
+            CatalogError: The column is neither binary nor text, or the image root is gone.
+            MissingExtra: There are URLs, and no HTTP client.
+        """
+        values = _values(column)
+        known = (
+            _texts(versions, len(values)) if self._spec.image_identity == "version" else [None] * len(values)
+        )
+        self.has_urls = self.has_urls or any(map(is_url, values))
+        of_urls: dict[str, bytes | Rejection] = {}
+        urls = [
+            value for value, version in zip(values, known, strict=True) if version is None and is_url(value)
+        ]
+        if urls:
+            of_urls = self._urls.identify([str(url) for url in urls], on_done)
+
+        def identify(wanted: tuple[bytes | str | None, str | None]) -> bytes | Rejection | None:
+            value, version = wanted
+            if isinstance(value, str) and version is None and value in of_urls:
+                return of_urls[value]
+            return self._identify(value, version)
+
+        return Found.of(_in_parallel(identify, list(zip(values, known, strict=True))))
+
+    def fetch(
+        self,
+        column: pa.Array,
+        identities: pa.Array | None,
+        on_done: Callable[[int], None] = _nothing,
+    ) -> Found:
+        """Bytes of each row's image. All are in memory at once: call it for a shard, not for a catalog.
+
+        A row whose image is no longer the one of `identities` is rejected as `source-changed`. While URLs
+        are waited for, `on_done` hears how many are done.
+
+        Raises:
+            CatalogError: The column is neither binary nor text, the image root is gone, or the images of one
+                call pass 2 GiB.
+            MissingExtra: There are URLs, and no HTTP client.
+        """
+        values = _values(column)
+        planned = identities.to_pylist() if identities is not None else [None] * len(values)
+        pairs = list(zip(values, planned, strict=True))
+        urls = {value: identity for value, identity in pairs if isinstance(value, str) and is_url(value)}
+        of_urls = self._urls.load(urls, on_done) if urls else {}
+
+        def fetch(wanted: tuple[bytes | str | None, bytes | None]) -> bytes | Rejection | None:
+            value, expected = wanted
+            if isinstance(value, str) and value in of_urls:
+                return of_urls[value] if urls[value] == expected else _changed(value)
+            return self._fetch(value, expected)
+
+        results = _in_parallel(fetch, pairs)
+        if sum(len(found) for found in results if isinstance(found, bytes)) >= 2**31:
+            raise CatalogError("the images of one shard pass 2 GiB", hint="set a smaller work.shard_rows")
+        return Found.of(results)
+
+    @functools.cached_property
+    def _urls(self) -> Urls:
+        try:
+            from embedmill.catalog.images.guard import system_addresses
+            from embedmill.catalog.images.urls import Urls
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in {"aiohttp", "yarl"}:
+                raise
+            raise MissingExtra("aiohttp, which fetches images by URL,", extra="http") from error
+        by_content = self._spec.image_identity == "bytes"
+        return Urls(self._spec.fetch, by_content=by_content, resolve=self._resolve or system_addresses)
+
+    def _identify(self, value: bytes | str | None, version: str | None) -> bytes | None:
+        if value is None:
+            return None
+        if isinstance(value, bytes):
+            return content_identity(value)
+        if version is not None:
+            return version_identity(value, version)
+        try:
+            if self._spec.image_identity == "bytes":
+                return content_identity(self._root.load(value).content)
+            return self._root.identify(value)
+        except Refused:
+            return missing_identity(value)
+
+    def _fetch(self, value: bytes | str | None, expected: bytes | None) -> bytes | Rejection | None:
+        if value is None:
+            return None
+        if isinstance(value, bytes):
+            found, content = content_identity(value), value
+        else:
+            try:
+                found, content = self._root.load(value)
+            except Refused as refused:
+                return refused.rejection
+        kind = expected[:2] if expected is not None else b"v1"
+        if kind == b"b1":
+            found = content_identity(content)
+        return content if kind == b"v1" or found == expected else _changed(value)
+
+
+def is_url(value: object) -> bool:
+    """Whether a reference is meant as a URL."""
+    return isinstance(value, str) and _URL.match(value) is not None
+
+
+def _texts(column: pa.Array | None, count: int) -> list[str | None]:
+    """Versions as texts, None where there is none."""
+    return plain_array(column).cast(pa.string()).to_pylist() if column is not None else [None] * count
+
+
+def _image_root(spec: CatalogSpec, root: Path, store: Store | None) -> Root:
+    if spec.images is not None and not spec.images.startswith(IN_STORE):
+        return Folder(root / spec.images)
+    if spec.images is not None:
+        return Objects(opened(store), spec.images.removeprefix(IN_STORE).strip("/"))
+    if spec.source.startswith(IN_STORE):
+        return Objects(
+            opened(store), _folder_in_store(spec.source.removeprefix(IN_STORE).strip("/"), opened(store))
+        )
+    path = root / spec.source
+    if path.is_dir():
+        return Folder(path)
+    return Folder(path.parent if path.exists() else root / fixed_part(spec.source))
+
+
+def _folder_in_store(key: str, store: Store) -> str:
+    try:
+        store.head(key)
+    except ObjectMissing:
+        return fixed_part(key) if glob.has_magic(key) else key
+    return key.rpartition("/")[0]
+
+
+def _values(column: pa.Array) -> list[bytes | str | None]:
+    """Bytes or references; empty ones are None."""
+    plain = plain_array(column)
+    if not (pt.is_binary(plain.type) or pt.is_string(plain.type) or pt.is_null(plain.type)):
+        raise CatalogError(
+            f"an image column is {plain.type}", hint="images are bytes, or text with paths, keys or URLs"
+        )
+    return [value or None for value in plain.to_pylist()]
+
+
+def _in_parallel(work: Callable[[ValueT], ResultT], values: Sequence[ValueT]) -> list[ResultT]:
+    """`work` on every value, in order, by many threads: the time goes into waiting."""
+    step = max(1, -(-len(values) // (THREADS * 4)))
+    slices = [values[start : start + step] for start in range(0, len(values), step)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = pool.map(lambda some: [work(value) for value in some], slices)
+        return [result for part in parts for result in part]
+
+
+def _changed(value: bytes | str) -> Rejection:
+    what = "the image's bytes" if isinstance(value, bytes) else value
+    return Rejection(Reason.SOURCE_CHANGED, f"{what}: changed since the plan")

@@ -1,0 +1,11 @@
+"""The base of every part of a spec."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """A frozen part of a spec; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
