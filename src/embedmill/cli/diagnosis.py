@@ -32,6 +32,8 @@ EXTRAS = {
     "faiss": ("faiss-cpu", "approximate search on large segments"),
     "import": ("onnx safetensors", "`model import`"),
     "cloud": ("obstore", "stores in buckets"),
+    "sql": ("adbc-driver-postgresql adbc-driver-sqlite", "catalogs in PostgreSQL and SQLite"),
+    "sqlalchemy": ("sqlalchemy", "catalogs in other databases"),
 }
 MODULES = {"faiss-cpu": "faiss"}
 LOW_SPACE = 1 << 30

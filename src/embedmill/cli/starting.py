@@ -24,9 +24,11 @@ catalog:
   source: items.csv              # a file, a folder or a glob: Parquet, CSV, JSONL or Arrow
   id: id                         # the column that names an item; any scalar type
   display: []                    # columns that searches show, such as [title, price]; they change no vector
+  # table: null                  # source may be a database, such as postgresql://me@host/shop: its table
+  # query: null                  # or a SELECT instead; passwords come from the environment
   # where: "active = true"       # only these rows
   # format: csv                  # where the file's name does not tell
-  # types: {{price: float64}}      # columns of CSV and JSONL that are not to be guessed
+  # types: {{price: float64}}      # columns of CSV, JSONL and databases that are not to be guessed
   # images: pictures             # the folder that image paths start from
 
 model: model                     # a model package: embedmill model import DIR --out model

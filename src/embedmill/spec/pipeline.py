@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from embedmill.spec.database import checked_database, database_scheme
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
 class Section(BaseModel):
-    """A frozen part of a spec; unknown keys are errors."""
+    """A frozen part of a spec; unknown keys are errors, which do not repeat what may be a secret."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def whole_path(path: str | None) -> str | None:
@@ -27,7 +29,13 @@ class CatalogSpec(Section):
 
     source: str = Field(
         description="A file, a folder or a glob: Parquet, CSV, JSONL or Arrow. Relative to the spec's "
-        "folder, or `store:PATH` for objects in the store."
+        "folder, or `store:PATH` for objects in the store. Or a database, such as `postgresql://host/db`."
+    )
+    table: str | None = Field(
+        default=None, description="The table or view of a database, with its schema where it needs one."
+    )
+    query: str | None = Field(
+        default=None, description="A SELECT whose rows are the catalog, instead of a table."
     )
     id: str = Field(description="The column that names an item; any scalar type, kept as it is.")
     format: Literal["parquet", "csv", "jsonl", "arrow"] | None = Field(
@@ -46,10 +54,27 @@ class CatalogSpec(Section):
     )
     types: dict[str, str] = Field(
         default_factory=dict,
-        description="Column types for CSV and JSONL where guessing is wrong, such as {price: float64}.",
+        description="Column types for CSV, JSONL and databases where guessing is wrong, such as "
+        "{price: float64}.",
     )
 
     _whole_paths = field_validator("source", "images")(whole_path)
+
+    @field_validator("source")
+    @classmethod
+    def _without_secrets(cls, source: str) -> str:
+        return checked_database(source) if database_scheme(source) else source
+
+    @model_validator(mode="after")
+    def _one_relation(self) -> Self:
+        if not database_scheme(self.source):
+            if self.table is not None or self.query is not None:
+                raise ValueError("`table` and `query` are for databases, and `source` is not the URL of one")
+        elif (self.table is None) == (self.query is None):
+            raise ValueError("a database needs `table` or `query`, and not both")
+        elif self.format is not None:
+            raise ValueError("`format` is for files, and `source` is a database")
+        return self
 
 
 class IndexSpec(Section):
