@@ -40,6 +40,7 @@ store: ./mill                    # where runs and releases lie
 #   churn: 0.10                  # deleted or changed since the live release; beyond it the feed is broken
 #   quarantine: 0.01             # could not be embedded
 #   empty: 0.20                  # had nothing to embed
+#   relevance: null              # {{queries: queries.jsonl}}: labelled queries, not to be answered worse
 
 # index:
 #   kind: hnsw                   # approximate and fast; flat is exact

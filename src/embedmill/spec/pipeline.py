@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -93,8 +94,29 @@ class IndexSpec(Section):
     search_effort: int = Field(default=128, ge=8, description="HNSW: candidates while searching (efSearch).")
 
 
+class RelevanceLimits(Section):
+    """Labelled queries, and how well a candidate must answer them."""
+
+    queries: str = Field(description="A JSON Lines file of labelled queries, relative to the spec's folder.")
+    k: int = Field(default=10, ge=1, le=1000, description="Hits that are looked at: recall@k and nDCG@k.")
+    tolerance: Share = Field(
+        default=0.0, description="How much worse than the live release a candidate may be for sure."
+    )
+    confidence: float = Field(
+        default=0.95, ge=0.5, le=0.999, description="Confidence of the interval of the difference."
+    )
+    min_recall: float | None = Field(
+        default=None, ge=0, le=1, description="Recall@k that every release must reach."
+    )
+    min_ndcg: float | None = Field(
+        default=None, ge=0, le=1, description="nDCG@k that every release must reach."
+    )
+
+    _whole_paths = field_validator("queries")(whole_path)
+
+
 class GateLimits(Section):
-    """What a candidate may not exceed, as shares of the items read."""
+    """What a candidate may not exceed, as shares of the items read; and what it must find."""
 
     quarantine: Share = Field(default=0.01, description="Share of items that may be quarantined.")
     empty: Share = Field(default=0.20, description="Share of items that may have an empty input.")
@@ -103,6 +125,17 @@ class GateLimits(Section):
         description="Share of the live release's items that may be deleted or changed; beyond it the feed is "
         "taken to be broken.",
     )
+    relevance: RelevanceLimits | None = Field(
+        default=None,
+        description="Labelled queries, which a candidate must answer as well as the live release.",
+    )
+
+    def below(self, root: Path) -> GateLimits:
+        """The limits with whole paths; `root` is the spec's folder."""
+        if self.relevance is None:
+            return self
+        queries = str(root / self.relevance.queries)
+        return self.model_copy(update={"relevance": self.relevance.model_copy(update={"queries": queries})})
 
 
 class WorkSpec(Section):
