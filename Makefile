@@ -25,6 +25,7 @@ test: environment-core  ## the core tests
 	@$(CORE)/python -m pytest --junitxml=build/reports/core.xml
 
 test-%: environment-%
+	@$(PYTHON) tools/debian.py $*
 	@.venv/$*/bin/python -m pytest tests/$(subst -,_,$*)_group --junitxml=build/reports/$*.xml
 
 test-all: test $(TEST_GROUPS:%=test-%)  ## the tests of every group

@@ -27,7 +27,7 @@ from embedmill.errors import (
     RunMissing,
     SpecError,
 )
-from embedmill.gates import GATES, OVERRIDABLE, run_gates
+from embedmill.gates import GATES, OVERRIDABLE, check_relevance, run_gates
 from embedmill.model import ModelPackage
 from embedmill.planning import Planner
 from embedmill.release import layout
@@ -112,7 +112,9 @@ class Pipeline:
 
         Raises:
             StoreUnfit: The store does not do what releases rest on; nothing was written to it.
+            SpecError: The labelled queries of the gate on relevance are missing or damaged.
         """
+        check_relevance(self.spec.gates, self.root, self.package)
         self.home.check_fit()
         planner = Planner(self.home, self.spec, self.root, self.package, self.live())
         outlived: dict[str, str] = {}
@@ -198,7 +200,8 @@ class Pipeline:
         """Plan and carry out a run, or finish the open one; plan anew where another was faster.
 
         Args:
-            accept: Names of gates whose failure is accepted, and recorded: churn, empty, quarantine.
+            accept: Names of gates whose failure is accepted, and recorded: churn, empty, quarantine,
+                relevance.
             on_progress: Hears how far each stage is.
             on_planned: Hears of each plan before it is carried out.
 
@@ -312,7 +315,7 @@ class PlannedRun:
                 f"--accept {', '.join(sorted(unknown))}: allowed are {', '.join(sorted(OVERRIDABLE))}"
             )
         content = self._content()
-        limits = {"gates": self.pipeline.spec.gates}
+        limits = {"gates": self.pipeline.spec.gates.below(self.pipeline.root)}
         judged = content.model_copy(update={"pipeline": content.pipeline.model_copy(update=limits)})
         candidate = Release(candidate_folder(self.home, content), judged)
         gates = run_gates(GATES, candidate, self._base(), accept)

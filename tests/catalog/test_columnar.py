@@ -220,5 +220,5 @@ def test_damaged_pages_are_an_error_that_names_the_file(tmp_path: Path, catalog:
 
 def test_types_are_not_for_files_that_have_types(tmp_path: Path, catalog: OpenCatalog) -> None:
     write_parquet(pa.table({"id": [1]}), tmp_path / "items.parquet")
-    with pytest.raises(Exception, match=r"catalog\.types is for CSV and JSONL"):
+    with pytest.raises(Exception, match=r"catalog\.types is for CSV, JSONL and databases"):
         catalog("items.parquet", types={"id": "string"})

@@ -121,7 +121,7 @@ def test_a_gate_that_guards_the_vectors_cannot_be_accepted(
     mill.worked(items(8))
     said = embedmill("run", spec, "--accept", "finite")
     assert said.code == 2
-    assert "allowed are churn, empty, quarantine" in said.err
+    assert "allowed are churn, empty, quarantine, relevance" in said.err
 
 
 def test_resume_without_an_open_run_says_what_to_do(mill: Mill, spec: Path, embedmill: Terminal) -> None:

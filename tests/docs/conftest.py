@@ -26,6 +26,10 @@ catalog:
 model: models/minilm
 store: ./mill
 """
+QUERIES = """\
+{"query": "warm winter jacket", "relevant": ["s6", "s12", "s24"]}
+{"query": "straw hat 4", "relevant": {"s4": 3, "s10": 1, "gone": 1}}
+"""
 PICTURES = """\
 name: pictures
 catalog: {source: pictures.csv, id: name, images: photos}
@@ -77,4 +81,5 @@ def reader(tmp_path: Path, minilm: Path) -> Reader:
     pq.write_table(garments(), tmp_path / "items" / "day.parquet")
     pyarrow.csv.write_csv(garments(), tmp_path / "items" / "day.csv")
     (tmp_path / "pipeline.yaml").write_text(SPEC)
+    (tmp_path / "queries.jsonl").write_text(QUERIES)
     return Reader.at(tmp_path)

@@ -86,6 +86,23 @@ class TableFile(Protocol):
         ...
 
 
+class Origin(Protocol):
+    """Where a table lies."""
+
+    @property
+    def file(self) -> SourceFile:
+        """What was found there, or what was read, once it is."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """Refuse what changed while it was read.
+
+        Raises:
+            CatalogError: It did.
+        """
+        ...
+
+
 def shown(value: object, most: int = 60) -> str:
     """A value of the catalog for a message: quoted, escaped and cut."""
     text = repr(value)

@@ -16,7 +16,7 @@ from embedmill.catalog.base import BATCH_BYTES, BATCH_ROWS, Absent, Chunk, Unrea
 from embedmill.catalog.schema import cast_where_possible, lost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 READ_AHEAD_BYTES = 1 << 20
@@ -53,7 +53,7 @@ class ParquetFile:
                     rows, row_groups=[group], columns=schema.names, use_threads=False
                 ):
                     for piece in _pieces(batch.select(schema.names)):
-                        yield _conformed(self.name, piece, schema, done)
+                        yield conformed(self.name, piece, schema, done)
                         done += len(piece)
 
     def _open(self, columns: list[str]) -> pq.ParquetFile:
@@ -98,7 +98,7 @@ class ArrowFile:
         with reading(self.name, "Arrow IPC"), pa.memory_map(str(self._path)) as source:
             for batch in _record_batches(_opened(source)):
                 for piece in _pieces(_checked(batch.select(schema.names))):
-                    yield _conformed(self.name, piece, schema, done)
+                    yield conformed(self.name, piece, schema, done)
                     done += len(piece)
 
 
@@ -183,23 +183,38 @@ def _dictionary_bytes(column: pa.DictionaryArray) -> int:
     return int(pc.sum(pc.take(pc.binary_length(words), column.indices)).as_py() or 0)
 
 
-def _conformed(name: str, batch: pa.RecordBatch, schema: pa.Schema, before: int) -> Chunk:
-    """The batch in the types of `schema`, without the rows that have no such value."""
+def conformed(
+    name: str,
+    batch: pa.RecordBatch,
+    schema: pa.Schema,
+    before: int,
+    *,
+    known: Mapping[int, str] | None = None,
+    label: Callable[[int], str] | None = None,
+) -> Chunk:
+    """The batch in the types of `schema`, without the rows that have no such value.
+
+    `before` counts the rows of earlier batches. `known` has what is already known to be wrong with rows of
+    this one; `label` names a row in messages, which otherwise have its number.
+    """
     columns: list[pa.Array] = []
-    problems: dict[int, str] = {}
+    problems = dict(known or {})
     for field, column in zip(schema, batch.columns, strict=True):
         found = plain_array(column)
         cast = cast_where_possible(_valid_text(found), field.type)
         for row in np.flatnonzero(lost(column, cast)).tolist():
-            what = "not UTF-8 text" if pt.is_string(found.type) else f"not a value of type {field.type}"
-            problems.setdefault(row, f"row {before + row + 1}: column {field.name!r} is {what}")
+            is_text = pt.is_string(found.type) and pt.is_string(field.type)
+            what = "not UTF-8 text" if is_text else f"not a value of type {field.type}"
+            problems.setdefault(row, f"column {field.name!r} is {what}")
         columns.append(cast)
     numbers = np.arange(before + 1, before + len(batch) + 1, dtype=np.int64)
     rows = pa.RecordBatch.from_arrays(columns, schema=schema)
     if problems:
         good = np.setdiff1d(np.arange(len(batch)), list(problems))
         rows, numbers = rows.take(pa.array(good)), numbers[good]
-    return Chunk(rows, numbers, tuple(UnreadableRow(name, None, problems[row]) for row in sorted(problems)))
+    named = label or (lambda row: f"row {before + row + 1}")
+    said = (UnreadableRow(name, None, f"{named(row)}: {problems[row]}") for row in sorted(problems))
+    return Chunk(rows, numbers, tuple(said))
 
 
 def _valid_text(column: pa.Array) -> pa.Array:

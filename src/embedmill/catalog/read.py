@@ -14,6 +14,7 @@ from embedmill.catalog.base import (
     BATCH_ROWS,
     CatalogBatch,
     Chunk,
+    Origin,
     SourceFile,
     TableFile,
     UnreadableRow,
@@ -24,8 +25,10 @@ from embedmill.catalog.files import LocatedFile, locate
 from embedmill.catalog.fingerprint import is_id_type
 from embedmill.catalog.jsonl import JsonlFile
 from embedmill.catalog.schema import common_schema, declared_types
+from embedmill.catalog.sql import open_database
 from embedmill.catalog.where import compile_where, where_columns
 from embedmill.errors import CatalogError, SpecError
+from embedmill.spec.database import database_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +43,7 @@ __all__ = ["CatalogBatch", "CatalogReader", "SourceFile", "UnreadableRow"]
 class CatalogReader:
     """The rows of a catalog.
 
-    `files` are its files by name. `schema` has the id and then the columns asked for, each once.
+    `schema` has the id and then the columns asked for, each once.
     """
 
     def __init__(self, spec: CatalogSpec, *, root: Path, store: Store | None, columns: Sequence[str]) -> None:
@@ -49,22 +52,24 @@ class CatalogReader:
         Raises:
             CatalogError: No such source, an unreadable file, an absent column, schemas that disagree.
             SpecError: `where`, `types` or a `store:` source is wrong.
+            MissingExtra: The driver of a database is not installed.
         """
-        located = locate(spec, root, store)
-        types = declared_types(spec.types)
-        self.files = tuple(each.file for each in located.files)
-        self._located = located.files
-        self._tables = [_table(each, located.format, types) for each in located.files]
+        self._tables, self._origins = _opened(spec, root, store)
         wanted = list(dict.fromkeys([spec.id, *columns]))
         needed = list(dict.fromkeys([*wanted, *(where_columns(spec.where) if spec.where else ())]))
         self._read_schema = common_schema(self._tables, needed, id_column=spec.id)
         if not is_id_type(self._read_schema.field(spec.id).type):
             kind = self._read_schema.field(spec.id).type
             raise CatalogError(
-                f"{self.files[0].name}: the id column {spec.id!r} is {kind}", hint="an id is one value"
+                f"{self._tables[0].name}: the id column {spec.id!r} is {kind}", hint="an id is one value"
             )
         self._where = compile_where(spec.where, self._read_schema) if spec.where else None
         self.schema = pa.schema([self._read_schema.field(name) for name in wanted])
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """Its files by name, or its database: as found, and as read once `batches` is through."""
+        return tuple(origin.file for origin in self._origins)
 
     def batches(self) -> Iterator[CatalogBatch]:
         """All rows in order of file name and row, at most 8192 rows and some 32 MiB at a time.
@@ -72,10 +77,10 @@ class CatalogReader:
         Raises:
             CatalogError: A file is damaged, or changed since it was found.
         """
-        for table, located in zip(self._tables, self._located, strict=True):
+        for table, origin in zip(self._tables, self._origins, strict=True):
             for chunk in table.chunks(self._read_schema):
                 yield from _bounded(self._filtered(chunk, table))
-            located.check_unchanged()
+            origin.check_unchanged()
 
     def _filtered(self, chunk: Chunk, table: TableFile) -> CatalogBatch:
         rows = chunk.rows.select(self.schema.names)
@@ -106,6 +111,18 @@ def _bounded(batch: CatalogBatch) -> Iterator[CatalogBatch]:
         yield from _bounded(CatalogBatch(batch.rows.slice(count // 2), (), 0))
 
 
+def _opened(
+    spec: CatalogSpec, root: Path, store: Store | None
+) -> tuple[Sequence[TableFile], Sequence[Origin]]:
+    """The tables of the catalog, and where each lies."""
+    types = declared_types(spec.types)
+    if database_scheme(spec.source):
+        table = open_database(spec, root, types)
+        return [table], [table]
+    located = locate(spec, root, store)
+    return [_table(each, located.format, types) for each in located.files], located.files
+
+
 def _table(located: LocatedFile, format_: str, types: Mapping[str, pa.DataType]) -> TableFile:
     name, path = located.file.name, located.path
     match format_:
@@ -115,6 +132,7 @@ def _table(located: LocatedFile, format_: str, types: Mapping[str, pa.DataType])
             return JsonlFile(name, path, types)
     if types:
         raise SpecError(
-            "catalog.types is for CSV and JSONL", hint=f"{format_} files have types of their own; remove it"
+            "catalog.types is for CSV, JSONL and databases",
+            hint=f"{format_} files have types of their own; remove it",
         )
     return ParquetFile(name, path) if format_ == "parquet" else ArrowFile(name, path)

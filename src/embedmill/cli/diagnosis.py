@@ -33,6 +33,8 @@ EXTRAS = {
     "import": ("onnx safetensors", "`model import`"),
     "cloud": ("obstore", "stores in buckets"),
     "http": ("aiohttp", "images by URL"),
+    "sql": ("adbc-driver-postgresql adbc-driver-sqlite", "catalogs in PostgreSQL and SQLite"),
+    "sqlalchemy": ("sqlalchemy", "catalogs in other databases"),
 }
 MODULES = {"faiss-cpu": "faiss"}
 LOW_SPACE = 1 << 30

@@ -34,7 +34,8 @@ Accept: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="GATE",
-        help="Publish although this gate fails, and record that: churn, empty or quarantine. Repeatable.",
+        help="Publish although this gate fails, and record that: churn, empty, quarantine or relevance. "
+        "Repeatable.",
     ),
 ]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

@@ -24,9 +24,11 @@ catalog:
   source: items.csv              # a file, a folder or a glob: Parquet, CSV, JSONL or Arrow
   id: id                         # the column that names an item; any scalar type
   display: []                    # columns that searches show, such as [title, price]; they change no vector
+  # table: null                  # source may be a database, such as postgresql://me@host/shop: its table
+  # query: null                  # or a SELECT instead; passwords come from the environment
   # where: "active = true"       # only these rows
   # format: csv                  # where the file's name does not tell
-  # types: {{price: float64}}      # columns of CSV and JSONL that are not to be guessed
+  # types: {{price: float64}}      # columns of CSV, JSONL and databases that are not to be guessed
   # images: pictures             # the folder that image paths start from
   # image_identity: version      # what tells that an image changed: validator (where absent), version, bytes
   # image_version: updated       # the column that changes with an image, for version
@@ -48,6 +50,7 @@ store: ./mill                    # where runs and releases lie
 #   churn: 0.10                  # deleted or changed since the live release; beyond it the feed is broken
 #   quarantine: 0.01             # could not be embedded
 #   empty: 0.20                  # had nothing to embed
+#   relevance: null              # {{queries: queries.jsonl}}: labelled queries, not to be answered worse
 
 # index:
 #   kind: hnsw                   # approximate and fast; flat is exact

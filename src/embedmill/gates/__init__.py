@@ -2,6 +2,7 @@
 
 from embedmill.gates.base import Gate, run_gates
 from embedmill.gates.catalog import accounting, churn, empty, quarantine
+from embedmill.gates.relevance import check_relevance, relevance
 from embedmill.gates.vectors import Vectorcheck, dimension, finite, norms, not_constant, not_zero
 
 GATES: dict[str, Gate] = {
@@ -14,10 +15,11 @@ GATES: dict[str, Gate] = {
     "non-zero": not_zero,
     "non-constant": not_constant,
     "norms": norms,
+    "relevance": relevance,
 }
 """Every gate by the name that `--accept` takes, in the order in which they run."""
 
-OVERRIDABLE = frozenset({"quarantine", "empty", "churn"})
+OVERRIDABLE = frozenset({"quarantine", "empty", "churn", "relevance"})
 """Gates that a person may accept a failure of; no others."""
 
-__all__ = ["GATES", "OVERRIDABLE", "Gate", "Vectorcheck", "run_gates"]
+__all__ = ["GATES", "OVERRIDABLE", "Gate", "Vectorcheck", "check_relevance", "run_gates"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from embedmill.spec.database import checked_database, database_scheme
 from embedmill.spec.fetch import FetchSpec
 from embedmill.spec.section import Section
 
@@ -37,7 +39,13 @@ class CatalogSpec(Section):
 
     source: str = Field(
         description="A file, a folder or a glob: Parquet, CSV, JSONL or Arrow. Relative to the spec's "
-        "folder, or `store:PATH` for objects in the store."
+        "folder, or `store:PATH` for objects in the store. Or a database, such as `postgresql://host/db`."
+    )
+    table: str | None = Field(
+        default=None, description="The table or view of a database, with its schema where it needs one."
+    )
+    query: str | None = Field(
+        default=None, description="A SELECT whose rows are the catalog, instead of a table."
     )
     id: str = Field(description="The column that names an item; any scalar type, kept as it is.")
     format: Literal["parquet", "csv", "jsonl", "arrow"] | None = Field(
@@ -65,7 +73,8 @@ class CatalogSpec(Section):
     fetch: FetchSpec = FetchSpec()
     types: dict[str, str] = Field(
         default_factory=dict,
-        description="Column types for CSV and JSONL where guessing is wrong, such as {price: float64}.",
+        description="Column types for CSV, JSONL and databases where guessing is wrong, such as "
+        "{price: float64}.",
     )
 
     _whole_paths = field_validator("source", "images")(whole_path)
@@ -74,6 +83,22 @@ class CatalogSpec(Section):
     def _check_version(self) -> Self:
         if (self.image_identity == "version") != (self.image_version is not None):
             raise ValueError("`image_identity: version` and `image_version` need each other")
+        return self
+
+    @field_validator("source")
+    @classmethod
+    def _without_secrets(cls, source: str) -> str:
+        return checked_database(source) if database_scheme(source) else source
+
+    @model_validator(mode="after")
+    def _one_relation(self) -> Self:
+        if not database_scheme(self.source):
+            if self.table is not None or self.query is not None:
+                raise ValueError("`table` and `query` are for databases, and `source` is not the URL of one")
+        elif (self.table is None) == (self.query is None):
+            raise ValueError("a database needs `table` or `query`, and not both")
+        elif self.format is not None:
+            raise ValueError("`format` is for files, and `source` is a database")
         return self
 
 
@@ -93,8 +118,29 @@ class IndexSpec(Section):
     search_effort: int = Field(default=128, ge=8, description="HNSW: candidates while searching (efSearch).")
 
 
+class RelevanceLimits(Section):
+    """Labelled queries, and how well a candidate must answer them."""
+
+    queries: str = Field(description="A JSON Lines file of labelled queries, relative to the spec's folder.")
+    k: int = Field(default=10, ge=1, le=1000, description="Hits that are looked at: recall@k and nDCG@k.")
+    tolerance: Share = Field(
+        default=0.0, description="How much worse than the live release a candidate may be for sure."
+    )
+    confidence: float = Field(
+        default=0.95, ge=0.5, le=0.999, description="Confidence of the interval of the difference."
+    )
+    min_recall: float | None = Field(
+        default=None, ge=0, le=1, description="Recall@k that every release must reach."
+    )
+    min_ndcg: float | None = Field(
+        default=None, ge=0, le=1, description="nDCG@k that every release must reach."
+    )
+
+    _whole_paths = field_validator("queries")(whole_path)
+
+
 class GateLimits(Section):
-    """What a candidate may not exceed, as shares of the items read."""
+    """What a candidate may not exceed, as shares of the items read; and what it must find."""
 
     quarantine: Share = Field(default=0.01, description="Share of items that may be quarantined.")
     empty: Share = Field(default=0.20, description="Share of items that may have an empty input.")
@@ -103,6 +149,17 @@ class GateLimits(Section):
         description="Share of the live release's items that may be deleted or changed; beyond it the feed is "
         "taken to be broken.",
     )
+    relevance: RelevanceLimits | None = Field(
+        default=None,
+        description="Labelled queries, which a candidate must answer as well as the live release.",
+    )
+
+    def below(self, root: Path) -> GateLimits:
+        """The limits with whole paths; `root` is the spec's folder."""
+        if self.relevance is None:
+            return self
+        queries = str(root / self.relevance.queries)
+        return self.model_copy(update={"relevance": self.relevance.model_copy(update={"queries": queries})})
 
 
 class WorkSpec(Section):
