@@ -38,13 +38,14 @@ def test_the_vectors_are_appended_and_null_where_there_is_nothing_to_embed(folde
 
 
 def test_images_leave_no_process_behind_and_texts_start_none(tmp_path: Path, folder: Path) -> None:
+    others = set(psutil.Process().children())  # servers of other tests
     image = encoded(noise(20, 20))
     with Encoder.load(ModelPackage.open(folder)) as encoder:
         encoder.encode(TABLE.combine_chunks().to_batches()[0])
-        assert psutil.Process().children() == []
+        assert set(psutil.Process().children()) <= others
     found = embed(pa.table({"image": [image, b"no image"]}), tiny_image_package(tmp_path / "images"))
     assert found["vector"].is_null().to_pylist() == [False, True]
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= others
 
 
 class Stream:
