@@ -27,16 +27,20 @@ def main() -> None:
         print(f"not installed: {', '.join(lacking)}; its tests are skipped (as root: {' '.join(command)})")
         return
     print(f"installing {', '.join(lacking)}", flush=True)
+    failed = apt_get(command)
+    if failed:  # a new machine has no lists of packages, or old ones
+        failed = apt_get(["apt-get", "update"]) or apt_get(command)
+    if failed:
+        sys.exit(failed)
+
+
+def apt_get(command: list[str]) -> str:
+    """Run it: "" if all went well, else all that it said."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
-        command,
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    if done.returncode:
-        sys.exit(f"{done.stdout}\n{' '.join(command)}: failed; perhaps apt-get update helps")
+    return f"{done.stdout}\n{' '.join(command)}: failed" if done.returncode else ""
 
 
 def wanted(group: str) -> list[str]:
