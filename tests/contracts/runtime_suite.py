@@ -94,11 +94,11 @@ class RuntimeSuite:
             file.write_bytes(content)
         with pytest.raises(ModelError) as caught:
             load_runtime(self.spec, root)
-        assert str(root / self.spec.file) in str(caught.value)
+        assert str(root / str(self.spec.path)) in str(caught.value)
         assert "\n" not in str(caught.value)
 
     def test_a_cut_file_is_a_model_error(self, root: Path) -> None:
         file = root / self.main
         file.write_bytes(file.read_bytes()[:-100])
-        with pytest.raises(ModelError, match=Path(self.spec.file).name):
+        with pytest.raises(ModelError, match=Path(str(self.spec.path)).name):
             load_runtime(self.spec, root)

@@ -14,13 +14,13 @@ from tests.models import tiny_image_package, tiny_text_package
 from embedmill.errors import ModelError
 from embedmill.model import ModelPackage
 from embedmill.model.check import check_package
-from embedmill.model.importing import import_onnx
+from embedmill.model.importing import import_declared
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> ModelPackage:
     source = tiny_text_package(tmp_path / "source", dimension=4)
-    return import_onnx(source / "model.onnx", source / "model.yaml", tmp_path / "package")
+    return import_declared(source / "model.onnx", source / "model.yaml", tmp_path / "package")
 
 
 def test_a_sound_package_is_described(package: ModelPackage) -> None:

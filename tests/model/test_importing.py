@@ -1,4 +1,4 @@
-"""`import_onnx` makes a package of an ONNX file and its declaration, whole or not at all."""
+"""`import_declared` makes a package of an ONNX file and its declaration, whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.models import tiny_image_package, tiny_text_package
 
 from embedmill.errors import ModelError, SpecError
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.importing import import_onnx
+from embedmill.model.importing import import_declared
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def edit(source: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def imported(source: Path, file: str = "model.onnx") -> ModelPackage:
-    return import_onnx(source / file, source / "model.yaml", source.parent / "package")
+    return import_declared(source / file, source / "model.yaml", source.parent / "package")
 
 
 def test_the_package_has_the_model_what_it_names_and_goldens(source: Path) -> None:

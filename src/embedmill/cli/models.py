@@ -26,11 +26,13 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A model package.
 def import_(
     source: Annotated[
         Path,
-        typer.Argument(metavar="DIR|FILE.onnx", help="A sentence-transformers folder, or an ONNX file."),
+        typer.Argument(
+            metavar="SOURCE", help="A sentence-transformers folder, or a model that --spec declares."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The package to make.")],
     spec: Annotated[
-        Path | None, typer.Option(metavar="model.yaml", help="What an ONNX file's inputs and outputs are.")
+        Path | None, typer.Option(metavar="model.yaml", help="What the model's inputs and outputs are.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name; the folder's if absent.")] = None,
     template: Annotated[
@@ -40,7 +42,7 @@ def import_(
     max_length: Annotated[int | None, typer.Option(min=1, help="Tokens kept of a text.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a model package of a sentence-transformers folder (without torch), or of an ONNX file."""
+    """Make a model package of a sentence-transformers folder, or of a model that --spec declares."""
     options = {
         "name": name,
         "template": template,
@@ -48,11 +50,8 @@ def import_(
         "max_length": max_length,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    package = (
-        _import_onnx(source, spec, out, given)
-        if source.is_file()
-        else _import_folder(source, spec, out, given)
-    )
+    declared = spec is not None or source.is_file()
+    package = _import_declared(source, spec, out, given) if declared else _import_folder(source, out, given)
     if as_json:
         emit(model_report(package))
         return
@@ -60,8 +59,10 @@ def import_(
     talk().print(f"\nTo use it, put `model: {out}` into a pipeline.yaml", soft_wrap=True)
 
 
-def _import_onnx(file: Path, spec: Path | None, out: Path, options: dict[str, str | int]) -> ModelPackage:
-    from embedmill.model.importing import import_onnx
+def _import_declared(
+    source: Path, spec: Path | None, out: Path, options: dict[str, str | int]
+) -> ModelPackage:
+    from embedmill.model.importing import import_declared
 
     if options:
         said = ", ".join("--" + name.replace("_", "-") for name in options)
@@ -70,18 +71,14 @@ def _import_onnx(file: Path, spec: Path | None, out: Path, options: dict[str, st
         )
     if spec is None:
         raise SpecError(
-            f"{file}: a file needs --spec", hint="give a model.yaml that says what its inputs are"
+            f"{source}: a file needs --spec", hint="give a model.yaml that says what its inputs are"
         )
-    return import_onnx(file, spec, out)
+    return import_declared(source, spec, out)
 
 
-def _import_folder(folder: Path, spec: Path | None, out: Path, options: dict[str, str | int]) -> ModelPackage:
+def _import_folder(folder: Path, out: Path, options: dict[str, str | int]) -> ModelPackage:
     from embedmill.model.sentence_transformers import import_sentence_transformers
 
-    if spec is not None:
-        raise SpecError(
-            "--spec: only for ONNX files", hint="a sentence-transformers folder says all by itself"
-        )
     return import_sentence_transformers(folder, out, **options)  # type: ignore[arg-type]
 
 

@@ -23,7 +23,9 @@ def choose_runtime(
     refused: list[MissingExtra | DeviceUnavailable] = []
     for spec in among:
         try:
-            return spec, load_runtime(spec, package.root, device=device, threads=threads)
+            return spec, load_runtime(
+                spec, package.root, device=device, threads=threads, precision=package.spec.precision
+            )
         except (MissingExtra, DeviceUnavailable) as error:
             refused.append(error)
     unavailable = [error for error in refused if isinstance(error, DeviceUnavailable)]

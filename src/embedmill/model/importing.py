@@ -14,33 +14,35 @@ from embedmill.errors import ModelError
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import TEXTS, goldens_file, write_goldens
 from embedmill.model.package import SPEC_FILE, ModelPackage
+from embedmill.runtimes.contents import files_at
 from embedmill.runtimes.formats import confined, inside, refuse_pickle
-from embedmill.runtimes.onnx_external import external_files
-from embedmill.spec import load_model_spec
+from embedmill.spec import RuntimeSection, load_model_spec
 
 
-def import_onnx(file: Path, model_yaml: Path, target: Path) -> ModelPackage:
-    """Make a package of an ONNX file and a `model.yaml` that declares it.
+def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackage:
+    """Make a package of a model's file or folder and a `model.yaml` that declares it.
 
     Args:
-        file: The ONNX file; files that it keeps tensors in are taken along.
-        model_yaml: The declaration. What else it names (tokenizers, other runtimes' files) lies beside it.
+        source: An ONNX file, a SavedModel folder, or what another runtime loads. It stands for the
+            declaration's only model, or for the one of its name; other models lie beside `model_yaml`.
+        model_yaml: The declaration. What else it names, such as tokenizers, lies beside it.
         target: The folder to make.
 
     Raises:
         ModelError: `target` exists, or a file is absent, damaged, or does not fit the declaration.
         SpecError: `model_yaml` is wrong.
     """
-    if not file.is_file():
-        raise ModelError(f"{file}: no such file")
+    if not source.exists():
+        raise ModelError(f"{source}: no such file or folder")
     spec = load_model_spec(model_yaml)
-    graphs = sorted({runtime.file for runtime in spec.runtimes})
+    runtimes: tuple[RuntimeSection, ...] = spec.runtimes
+    models = {runtime.path: runtime for runtime in runtimes if runtime.path is not None}
     tokenizers = {s.text.tokenizer for e in spec.encoders.values() for s in e.root.values() if s.text}
     with new_package(target) as folder:
         shutil.copyfile(model_yaml, folder / SPEC_FILE)
-        for name in graphs:
-            mine = len(graphs) == 1 or PurePosixPath(name).name == file.name
-            _copy_graph(file if mine else _beside(model_yaml, name), folder, name, model_yaml)
+        for path, runtime in sorted(models.items()):
+            mine = len(models) == 1 or PurePosixPath(path).name == source.name
+            _copy_model(source if mine else _model_beside(model_yaml, path), folder, runtime, model_yaml)
         for name in sorted(tokenizers):
             copy_file(_beside(model_yaml, name), inside(folder, name, said_by=str(model_yaml)))
         write_text_goldens(ModelPackage.open(folder))
@@ -51,12 +53,21 @@ def _beside(model_yaml: Path, name: str) -> Path:
     return confined(model_yaml.parent, name, said_by=str(model_yaml))
 
 
-def _copy_graph(file: Path, folder: Path, name: str, model_yaml: Path) -> None:
-    refuse_pickle(file)
-    goal = inside(folder, name, said_by=str(model_yaml))
-    copy_file(file, goal)
-    for external in external_files(file):
-        copy_file(external, goal.parent / external.relative_to(file.parent))
+def _model_beside(model_yaml: Path, name: str) -> Path:
+    path = inside(model_yaml.parent, name, said_by=str(model_yaml))
+    return path if path.is_dir() else _beside(model_yaml, name)
+
+
+def _copy_model(source: Path, folder: Path, runtime: RuntimeSection, model_yaml: Path) -> None:
+    """Copy a file with those that it refers to, or a folder, to where the declaration says that it is."""
+    goal = inside(folder, str(runtime.path), said_by=str(model_yaml))
+    if source.is_file():
+        refuse_pickle(source)
+    for file in files_at(source, runtime):
+        if source.is_dir():
+            copy_file(file, goal / file.relative_to(source))
+        else:
+            copy_file(file, goal if file == source else goal.parent / file.relative_to(source.parent))
 
 
 def write_text_goldens(package: ModelPackage) -> None:

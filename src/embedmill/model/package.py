@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from embedmill.errors import ModelError
 from embedmill.runtimes.contents import contents
 from embedmill.runtimes.formats import confined
-from embedmill.spec import EncoderInputs, InputSpec, ModelSpec, RuntimeSpec, load_model_spec
+from embedmill.spec import EncoderInputs, InputSpec, ModelSpec, RuntimeSection, load_model_spec
 
 SPEC_FILE = "model.yaml"
 PACKAGE_DIGEST = "embedmill/package-digest/1"
@@ -61,7 +61,7 @@ class ModelPackage:
         inputs = [spec for each in self.spec.encoders.values() for spec in each.root.values()]
         return sorted({spec.text.tokenizer for spec in inputs if spec.text is not None})
 
-    def contents(self, runtime: RuntimeSpec) -> tuple[Path, ...]:
+    def contents(self, runtime: RuntimeSection) -> tuple[Path, ...]:
         """The files that a runtime reads, the main one first.
 
         Raises:
@@ -126,9 +126,15 @@ class ModelPackage:
         }
         return _digest(document)
 
-    def _runtime_part(self, runtime: RuntimeSpec) -> dict[str, Any]:
+    def _runtime_part(self, runtime: RuntimeSection) -> dict[str, Any]:
         defining = runtime.model_dump(mode="json", include=set(runtime.DEFINING))
-        file, *external = (path.relative_to(self.root).as_posix() for path in self.contents(runtime))
+        if runtime.path is None:
+            return defining
+        names = [path.relative_to(self.root).as_posix() for path in self.contents(runtime)]
+        if (self.root / runtime.path).is_dir():
+            start = len(PurePosixPath(runtime.path).as_posix()) + 1
+            return defining | {"folder": {name[start:]: self._contents(name) for name in names}}
+        file, *external = names
         return defining | {"file": self._contents(file), "external": list(map(self._contents, external))}
 
     def _input_part(self, spec: InputSpec) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from embedmill.errors import ModelError
-from embedmill.spec import RuntimeSpec
+from embedmill.errors import DeviceUnavailable, ModelError
+from embedmill.spec import Precision, RuntimeSpec
 from embedmill.types import Vectors
 
 
@@ -20,8 +20,8 @@ from embedmill.types import Vectors
 class TensorSpec:
     """One input or output of a model.
 
-    `dtype` is numpy's name, such as `int64`. A dimension is a number where the model fixes it, and a
-    name or None where it is free.
+    `dtype` is numpy's name, such as `int64`, or `string`: objects, each a `str` or `bytes`. A dimension is a
+    number where the model fixes it, and a name or None where it is free.
     """
 
     name: str
@@ -30,6 +30,48 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(str(size or '?') for size in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a model is to be computed.
+
+    `kind` is `cpu`, `cuda` or `tpu`; `index` says which of several there are; `threads` is what one `run` may
+    use. `precision` is what multiplications may be rounded to: with `float32` a runtime keeps TF32 off.
+    """
+
+    kind: str
+    index: int = 0
+    threads: int = 1
+    precision: Precision = "float32"
+
+    @classmethod
+    def of(cls, device: str, *, threads: int = 1, precision: Precision = "float32") -> Place:
+        """Read a device as users write it: `cpu`, `cuda`, `cuda:1`.
+
+        Raises:
+            DeviceUnavailable: It is none.
+        """
+        kind, _, index = device.partition(":")
+        if not kind.isalpha() or not (index.isdecimal() or (index == "" and ":" not in device)):
+            raise DeviceUnavailable(f"{device!r} is no device", hint="write cpu, cuda, or cuda:1")
+        return cls(kind, int(index or 0), threads, precision)
+
+    def check(self, runtime: str, *, devices: Sequence[str], precisions: Sequence[Precision]) -> None:
+        """Fail unless the runtime knows the device and the precision.
+
+        Raises:
+            DeviceUnavailable: It does not.
+        """
+        if self.kind not in devices:
+            raise DeviceUnavailable(
+                f"{runtime}: no device {self.kind!r}", hint=f"there is: {', '.join(devices)}"
+            )
+        if self.precision not in precisions:
+            raise DeviceUnavailable(
+                f"{runtime}: cannot compute in {self.precision} on {self.kind}",
+                hint=f"it knows: {', '.join(precisions)}",
+            )
 
 
 class Runtime(Protocol):
@@ -72,7 +114,7 @@ class Runtime(Protocol):
 class Loader(Protocol):
     """What each runtime's file has as `load`; see `load_runtime`."""
 
-    def __call__(self, spec: Any, root: Path, *, device: str, threads: int) -> Runtime:
+    def __call__(self, spec: Any, root: Path, *, place: Place) -> Runtime:
         """Load what a section declares."""
         ...
 
@@ -81,14 +123,22 @@ _MODULES: Mapping[str, str] = {"onnx": "embedmill.runtimes.onnx"}
 """Where each kind is; imported when asked for."""
 
 
-def load_runtime(spec: RuntimeSpec, root: Path, *, device: str = "cpu", threads: int = 1) -> Runtime:
+def load_runtime(
+    spec: RuntimeSpec,
+    root: Path,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    precision: Precision = "float32",
+) -> Runtime:
     """Load what a `runtimes:` section of a model package declares.
 
     Args:
         spec: The section.
         root: The package's folder.
-        device: `cpu`.
+        device: `cpu`, `cuda`, `cuda:1`, `tpu`.
         threads: Threads that one `run` may use.
+        precision: See `Place`.
 
     Raises:
         ModelError: The file is damaged or unsafe, or it has no such output.
@@ -96,7 +146,7 @@ def load_runtime(spec: RuntimeSpec, root: Path, *, device: str = "cpu", threads:
         MissingExtra: The runtime's library is not installed.
     """
     load: Loader = importlib.import_module(_MODULES[spec.kind]).load
-    return load(spec, root, device=device, threads=threads)
+    return load(spec, root, place=Place.of(device, threads=threads, precision=precision))
 
 
 def choose_output(outputs: Mapping[str, TensorSpec], name: str | None, *, said_by: str) -> TensorSpec:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedmill.runtimes.formats import confined
+from embedmill.errors import ModelError
+from embedmill.runtimes.formats import confined, inside
 from embedmill.runtimes.onnx_external import external_files
-from embedmill.spec import RuntimeSpec
+from embedmill.spec import OnnxSpec, RuntimeSection
 
 
-def contents(spec: RuntimeSpec, root: Path, *, said_by: str) -> tuple[Path, ...]:
-    """All files that the runtime reads: the main one first, then those that it refers to, sorted.
+def contents(spec: RuntimeSection, root: Path, *, said_by: str) -> tuple[Path, ...]:
+    """All files that the runtime reads.
+
+    Of a file: itself first, then those that it refers to, sorted. Of a folder: all of it, sorted. Nothing
+    where a server has the model.
 
     Args:
         spec: A `runtimes:` section.
@@ -20,5 +24,27 @@ def contents(spec: RuntimeSpec, root: Path, *, said_by: str) -> tuple[Path, ...]
     Raises:
         ModelError: A file is absent or damaged, or lies outside of the folder.
     """
-    file = confined(root, spec.file, said_by=said_by)
-    return (file, *external_files(file))
+    if spec.path is None:
+        return ()
+    path = inside(root, spec.path, said_by=said_by)
+    return (
+        files_at(path, spec) if path.is_dir() else files_at(confined(root, spec.path, said_by=said_by), spec)
+    )
+
+
+def files_at(path: Path, spec: RuntimeSection) -> tuple[Path, ...]:
+    """The same of a model that lies at `path`, wherever the section says that it is.
+
+    Raises:
+        ModelError: A file is absent or damaged, or lies outside of the model's folder.
+    """
+    if path.is_dir():
+        return _folder(path)
+    return (path, *external_files(path)) if isinstance(spec, OnnxSpec) else (path,)
+
+
+def _folder(path: Path) -> tuple[Path, ...]:
+    files = sorted(file for file in path.rglob("*") if not file.is_dir())
+    if not files:
+        raise ModelError(f"{path}: is an empty folder", hint="put the model there")
+    return tuple(confined(path, file.relative_to(path).as_posix(), said_by=str(path)) for file in files)

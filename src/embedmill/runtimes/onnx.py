@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
-from embedmill.runtimes.base import TensorSpec, checked_vectors, choose_output
+from embedmill.errors import MissingExtra, ModelError
+from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.onnx_external import external_files
 from embedmill.spec import OnnxSpec
@@ -52,18 +52,17 @@ class OnnxRuntime:
         return checked_vectors(vectors, self.output, said_by=str(self.file))
 
 
-def load(spec: OnnxSpec, root: Path, *, device: str, threads: int) -> OnnxRuntime:
+def load(spec: OnnxSpec, root: Path, *, place: Place) -> OnnxRuntime:
     """Load an ONNX file; see `load_runtime`."""
     library = _library()
-    if device != "cpu":
-        raise DeviceUnavailable(f"onnx: no device {device!r}", hint="there is: cpu")
+    place.check("onnx", devices=["cpu"], precisions=["float32"])
     file = root / spec.file
     refuse_pickle(file)
     external_files(file)
     failures = _failures(library)
     try:
         session = library.InferenceSession(
-            str(file), sess_options=_options(library, threads), providers=["CPUExecutionProvider"]
+            str(file), sess_options=_options(library, place.threads), providers=["CPUExecutionProvider"]
         )
     except failures as error:
         raise ModelError(f"{file}: ONNX Runtime cannot load it: {_reason(error)}") from error

@@ -3,9 +3,10 @@
 from embedmill.spec.loading import load_model_spec, load_pipeline_spec
 from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, TextInput
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
-from embedmill.spec.runtimes import OnnxSpec, RuntimeSpec
+from embedmill.spec.runtimes import RUNTIMES, OnnxSpec, Precision, RuntimeSection, RuntimeSpec
 
 __all__ = [
+    "RUNTIMES",
     "CatalogSpec",
     "EncoderInputs",
     "FetchSpec",
@@ -16,6 +17,8 @@ __all__ = [
     "ModelSpec",
     "OnnxSpec",
     "PipelineSpec",
+    "Precision",
+    "RuntimeSection",
     "RuntimeSpec",
     "TextInput",
     "WorkSpec",

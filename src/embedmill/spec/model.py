@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, RootModel, model_validator
 
 from embedmill.spec.pipeline import Name, Section
-from embedmill.spec.runtimes import EncoderName, RuntimeSpec
+from embedmill.spec.runtimes import EncoderName, Precision, RuntimeSpec
 
 
 def template_fields(template: str) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ class ModelSpec(Section):
     dimension: int = Field(ge=1, description="D: length of a vector.")
     normalize: Literal["none", "l2"] = "none"
     encoders: dict[EncoderName, EncoderInputs]
-    precision: Literal["float32"] = "float32"
+    precision: Precision = Field(default="float32", description="What vectors are computed in.")
     license: str | None = Field(default=None, description="SPDX expression of the weights' licence.")
     source: str | None = Field(default=None, description="Where the weights came from.")
 

@@ -9,10 +9,12 @@ from pydantic import Field
 from embedmill.spec.pipeline import Section
 
 EncoderName: TypeAlias = Literal["item", "query_text", "query_image"]
+Precision: TypeAlias = Literal["float32", "tf32", "float16", "bfloat16"]
+"""`float32` keeps TF32 off; the others say what multiplications may be rounded to."""
 
 
-class FileRuntime(Section):
-    """A runtime that loads a file of the package.
+class RuntimeSection(Section):
+    """What the sections of all kinds share.
 
     `DEFINING` names the keys that change vectors, beside the contents of files: they are part of the
     encoder digest.
@@ -20,13 +22,39 @@ class FileRuntime(Section):
 
     DEFINING: ClassVar[tuple[str, ...]] = ("kind", "output")
 
-    file: str = Field(description="A file in the package.")
     output: str | None = Field(
         default=None, description="Name of the vectors' output; the first where absent."
     )
     encoders: tuple[EncoderName, ...] | None = Field(
         default=None, description="Encoders that this computes; all where absent."
     )
+
+    @property
+    def path(self) -> str | None:
+        """The file or folder of the package that is loaded; None where a server has the model."""
+        return None
+
+
+class FileRuntime(RuntimeSection):
+    """A runtime that loads a file of the package."""
+
+    file: str = Field(description="A file in the package.")
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.file
+
+
+class FolderRuntime(RuntimeSection):
+    """A runtime that loads a folder of the package, such as a SavedModel."""
+
+    folder: str = Field(description="A folder in the package.")
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        return self.folder
 
 
 class OnnxSpec(FileRuntime):
@@ -36,3 +64,5 @@ class OnnxSpec(FileRuntime):
 
 
 RuntimeSpec: TypeAlias = OnnxSpec
+RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec,)
+"""The sections of all kinds."""
