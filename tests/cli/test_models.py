@@ -59,11 +59,12 @@ def test_options_that_do_not_fit_are_usage(
     assert not (tmp_path / "package").exists()
 
 
-def test_a_folder_takes_no_spec(tmp_path: Path, embedmill: Terminal) -> None:
+def test_a_sentence_transformers_folder_takes_no_spec(tmp_path: Path, embedmill: Terminal) -> None:
+    (tmp_path / "modules.json").write_text("[]")
     said = embedmill("model", "import", tmp_path, "--spec", "x.yaml", "--out", tmp_path / "package")
     assert (said.code, said.err) == (
         2,
-        "error: --spec: only for ONNX files (a sentence-transformers folder says all by itself)\n",
+        "error: --spec: not for a sentence-transformers folder (it says all by itself; leave --spec out)\n",
     )
 
 

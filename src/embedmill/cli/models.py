@@ -64,6 +64,10 @@ def _import_declared(
 ) -> ModelPackage:
     from embedmill.model.importing import import_declared
 
+    if (source / "modules.json").is_file():
+        raise SpecError(
+            "--spec: not for a sentence-transformers folder", hint="it says all by itself; leave --spec out"
+        )
     if options:
         said = ", ".join("--" + name.replace("_", "-") for name in options)
         raise SpecError(
