@@ -20,8 +20,8 @@ from embedmill.types import Vectors
 class TensorSpec:
     """One input or output of a model.
 
-    `dtype` is numpy's name, such as `int64`. A dimension is a number where the model fixes it, and a
-    name or None where it is free.
+    `dtype` is numpy's name, such as `int64`, or `string`. A dimension is a number where the model fixes it,
+    and a name or None where it is free.
     """
 
     name: str
@@ -77,6 +77,8 @@ class Loader(Protocol):
         ...
 
 
+TEXT_ONLY = frozenset({"onnxruntime"})
+"""Runtimes whose `string` tensors hold text alone: bytes would come out as something else."""
 _MODULES: Mapping[str, str] = {"onnx": "embedmill.runtimes.onnx"}
 """Where each kind is; imported when asked for."""
 

@@ -1,12 +1,29 @@
 """What users write (`pipeline.yaml`, `model.yaml`) and what Embedmill persists, as pydantic models."""
 
+from embedmill.spec.inputs import (
+    AnyInput,
+    BooleanInput,
+    BytesInput,
+    CategoriesInput,
+    CategoryInput,
+    ImageInput,
+    InputSpec,
+    NumberInput,
+    StringInput,
+    TextInput,
+)
 from embedmill.spec.loading import load_model_spec, load_pipeline_spec
-from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, TextInput
+from embedmill.spec.model import EncoderInputs, ModelSpec
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 from embedmill.spec.runtimes import OnnxSpec, RuntimeSpec
 
 __all__ = [
+    "AnyInput",
+    "BooleanInput",
+    "BytesInput",
     "CatalogSpec",
+    "CategoriesInput",
+    "CategoryInput",
     "EncoderInputs",
     "FetchSpec",
     "GateLimits",
@@ -14,9 +31,11 @@ __all__ = [
     "IndexSpec",
     "InputSpec",
     "ModelSpec",
+    "NumberInput",
     "OnnxSpec",
     "PipelineSpec",
     "RuntimeSpec",
+    "StringInput",
     "TextInput",
     "WorkSpec",
     "load_model_spec",
