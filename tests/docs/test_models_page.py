@@ -18,7 +18,8 @@ from tests.models import tiny_image_package, tiny_text_package
 from tests.support.mill import Mill, items
 
 from embedmill.model import ModelPackage
-from embedmill.model.goldens import LOWEST_COSINE, TEXTS
+from embedmill.model.goldens import LOWEST_COSINE
+from embedmill.model.samples import TEXTS
 from embedmill.spec import InputSpec, ModelSpec, OnnxSpec
 
 PAGE = "models.md"
@@ -33,7 +34,7 @@ def test_the_table_has_every_key_with_its_type_and_default() -> None:
 def test_the_goldens_are_as_many_and_as_near_as_the_page_says() -> None:
     assert len(TEXTS) == 12
     words = " ".join(text_of(PAGE).split())
-    assert "embeds twelve texts" in words
+    assert "embeds twelve rows" in words
     assert f"below a cosine of {LOWEST_COSINE}." in words
 
 

@@ -11,13 +11,13 @@ from tests.models import tiny_text_package
 from embedmill.errors import DeviceUnavailable, ModelError
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.choosing import choose_runtime
-from embedmill.model.importing import write_text_goldens
+from embedmill.model.importing import make_goldens
 
 
 def two_runtimes(folder: Path, *, second_seed: int) -> ModelPackage:
     """A package whose second runtime has the weights of `second_seed`; the first has seed 0."""
     tiny_text_package(folder)
-    write_text_goldens(ModelPackage.open(folder))
+    make_goldens(ModelPackage.open(folder))
     other = tiny_text_package(folder.parent / "other", seed=second_seed)
     (other / "model.onnx").rename(folder / "other.onnx")
     document = yaml.safe_load((folder / "model.yaml").read_text())

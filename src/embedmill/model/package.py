@@ -42,7 +42,7 @@ class ModelPackage:
                 hint="`embedmill model import` makes one of a sentence-transformers folder or an ONNX file",
             )
         package = cls(root, load_model_spec(root / SPEC_FILE))
-        for name in package.assets():
+        for name in package.spec.assets:
             package.path(name)
         for runtime in package.spec.runtimes:
             package.contents(runtime)
@@ -55,11 +55,6 @@ class ModelPackage:
             ModelError: It is absent, or outside the folder.
         """
         return confined(self.root, name, said_by=str(self.root / SPEC_FILE))
-
-    def assets(self) -> list[str]:
-        """Files that the inputs of `model.yaml` name, sorted: tokenizers and vocabularies."""
-        inputs = [spec for each in self.spec.encoders.values() for spec in each.root.values()]
-        return sorted({spec.kind.file for spec in inputs if spec.kind.file is not None})
 
     def contents(self, runtime: RuntimeSpec) -> tuple[Path, ...]:
         """The files that a runtime reads, the main one first.

@@ -68,6 +68,12 @@ class ModelSpec(Section):
             self.runtimes_for(encoder)
         return self
 
+    @property
+    def assets(self) -> list[str]:
+        """Files of the package that inputs name, sorted: tokenizers and vocabularies."""
+        kinds = [spec.kind for each in self.encoders.values() for spec in each.root.values()]
+        return sorted({kind.file for kind in kinds if kind.file is not None})
+
     def runtimes_for(self, encoder: str) -> tuple[RuntimeSpec, ...]:
         """The runtimes that compute this encoder, the best first; the first is its reference.
 
