@@ -22,6 +22,13 @@ from embedmill.types import Mask
 
 TEXT = pa.large_string()
 """64-bit offsets: the texts of one batch may pass 2 GiB."""
+LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
 LARGEST_INTEGER = 2**53
 """Up to here every integer has a float64 of its own."""
 
@@ -118,9 +125,9 @@ def _beyond(column: pa.Array) -> dict[int, str]:
     """Integers that share their float64 with others, in digits, by row."""
     if pa.types.is_integer(column.type) and column.type.bit_width < 64:
         return {}
-    far = pc.greater(column, LARGEST_INTEGER)
+    far = pc.greater(column, pa.scalar(LARGEST_INTEGER, column.type))
     if pa.types.is_signed_integer(column.type):
-        far = pc.or_(far, pc.less(column, -LARGEST_INTEGER))
+        far = pc.or_(far, pc.less(column, pa.scalar(-LARGEST_INTEGER, column.type)))
     found = np.flatnonzero(_mask(pc.fill_null(far, False)))
     return {int(row): str(column[row].as_py()) for row in found}
 
@@ -168,9 +175,10 @@ def list_column(kind: CategoriesInput, rows: pa.RecordBatch) -> Lists:
     if kind.separator is not None:
         values = pc.utf8_trim_whitespace(values)
     kept = _mask(pc.greater(pc.fill_null(pc.binary_length(values), 0), 0))
-    counts = np.bincount(
-        pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)[kept], minlength=len(lists)
-    )
+    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(
+        zero_copy_only=False
+    )  # null lists may hold values
+    counts = np.bincount(np.repeat(np.arange(len(lists)), sizes)[kept], minlength=len(lists))
     return Lists(values.filter(pa.array(kept)), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
@@ -180,9 +188,7 @@ def _as_lists(kind: CategoriesInput, column: pa.Array) -> pa.Array:
         return pa.nulls(len(column), pa.large_list(TEXT))
     if is_text(found) and kind.separator is not None:
         return pc.split_pattern(column.cast(TEXT), kind.separator)
-    if types.is_fixed_size_list(found) or types.is_list_view(found) or types.is_large_list_view(found):
-        return column.cast(pa.large_list(found.value_type))
-    if types.is_list(found) or types.is_large_list(found):
+    if any(test(found) for test in LISTS):
         return column
     hint = "give the input a `separator`, or write a list column" if is_text(found) else ""
     raise _wrong_type(kind.field, column, "a categories input reads lists, or texts with a separator", hint)

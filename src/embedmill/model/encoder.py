@@ -137,7 +137,11 @@ class Encoder:
                 f"{self.package.root}: encoder {self.name!r} reads {', '.join(self.fields)}, not one text",
                 hint="declare an encoder query_text in model.yaml, with one text field",
             )
-        encoded = self.encode(pa.record_batch({field: pa.array(texts, pa.large_string())}))
+        try:
+            rows = pa.record_batch({field: pa.array(texts, pa.large_string())})
+        except UnicodeEncodeError as error:
+            raise ModelError(f"a text has a part that is no character: {error.reason}") from error
+        encoded = self.encode(rows)
         for row, why in encoded.rejected.items():
             raise ModelError(f"text {texts[row]!r} could not be embedded: {why.reason}: {why.detail}")
         return encoded.vectors_ND

@@ -22,7 +22,7 @@ from embedmill.model.feeding import (
     shape_problems,
 )
 from embedmill.model.images import ImageDecoder, Pixels, pixel_shape
-from embedmill.model.inputs import render
+from embedmill.model.inputs import rendered
 from embedmill.model.package import ModelPackage
 from embedmill.model.raw_feeds import BytesFeed, StringFeed
 from embedmill.model.tokens import Tokenizer, Tokens
@@ -76,9 +76,7 @@ class TextFeed:
 
     def prepare(self, rows: pa.RecordBatch) -> Ready:
         """See `Feed`."""
-        tokens = self.tokenizer.tokenize(
-            render(self.spec.template, rows).to_numpy(zero_copy_only=False).tolist()
-        )
+        tokens = self.tokenizer.tokenize(rendered(self.spec.template, rows).tolist())
         return Ready(lambda batch: self._feed(tokens, batch), lengths=tokens.lengths)
 
     def _feed(self, tokens: Tokens, rows: Rows) -> Feeds:

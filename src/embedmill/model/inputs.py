@@ -9,6 +9,7 @@ import string
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -142,6 +143,23 @@ def render(template: str, rows: pa.RecordBatch) -> pa.Array:
     if len(parts) == 1:
         return parts[0]
     return pc.binary_join_element_wise(*parts, pa.scalar("", TEXT))
+
+
+def rendered(template: str, rows: pa.RecordBatch) -> npt.NDArray[np.object_]:
+    """The template's text for each row, as Python strings: object[N].
+
+    Raises:
+        CatalogError: As `render`, or a text is not UTF-8.
+    """
+    made = render(template, rows)
+    try:
+        texts: npt.NDArray[np.object_] = made.to_numpy(zero_copy_only=False)
+    except (UnicodeDecodeError, pa.ArrowException) as error:
+        raise CatalogError(
+            f"template {template!r}: a column has text that is not UTF-8",
+            hint="write it in UTF-8, or leave the row out",
+        ) from error
+    return texts
 
 
 def _no_bytes(column: pa.Array) -> Mask:

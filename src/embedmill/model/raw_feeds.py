@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from embedmill.model.columns import file_column
 from embedmill.model.feeding import (
     STRING,
-    Array,
     Feeds,
     Ready,
     dtype_problems,
@@ -24,7 +23,7 @@ from embedmill.model.feeding import (
     rejections,
     shape_problems,
 )
-from embedmill.model.inputs import empty_rows, render
+from embedmill.model.inputs import empty_rows, render, rendered
 from embedmill.runtimes import TensorSpec
 from embedmill.spec import BytesInput, StringInput
 from embedmill.types import Reason, Rejection, Rows
@@ -50,8 +49,7 @@ class StringFeed:
 
     def prepare(self, rows: pa.RecordBatch) -> Ready:
         """See `Feed`."""
-        texts = render(self.spec.template, rows)
-        values: Array = texts.to_numpy(zero_copy_only=False)
+        values = rendered(self.spec.template, rows)
         rejected: dict[int, Rejection] = {}
         if self.spec.missing == "reject":
             why = Rejection(Reason.VALUE_MISSING, f"columns {', '.join(self.spec.fields)} have no text")
@@ -59,13 +57,14 @@ class StringFeed:
         return Ready(
             lambda batch: {self.target.name: one_a_row(values[batch], self.target)},
             rejected,
-            self._lengths(texts),
+            self._lengths(rows),
         )
 
-    def _lengths(self, texts: pa.Array) -> npt.NDArray[np.int64] | None:
+    def _lengths(self, rows: pa.RecordBatch) -> npt.NDArray[np.int64] | None:
         """About how many tokens each text is: int64[N]."""
         if self.spec.length_hint is None:
             return None
+        texts = render(self.spec.template, rows)
         if self.spec.length_hint == "words":
             tokens = pc.count_substring_regex(texts, r"\S+")
         else:
