@@ -97,12 +97,12 @@ def typed_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     for row, found in enumerate(map(type, values)):
         by_type.setdefault(found, []).append(row)
     parts = [_cast_values([values[row] for row in rows], found, kind) for found, rows in by_type.items()]
-    if len(parts) == 1:
-        return parts[0]
+    if len(parts) <= 1:
+        return parts[0] if parts else pa.nulls(0, kind)
     order = np.argsort(
         np.concatenate([np.array(rows, dtype=np.int64) for rows in by_type.values()]), kind="stable"
     )
-    return pa.concat_arrays(parts).take(pa.array(order)) if parts else pa.nulls(0, kind)
+    return pa.concat_arrays(parts).take(pa.array(order))
 
 
 def _cast_values(values: list[Any], found: type, kind: pa.DataType) -> pa.Array:

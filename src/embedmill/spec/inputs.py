@@ -48,8 +48,8 @@ def _said_once(allowed: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-Index: TypeAlias = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
-"""A row of an embedding table."""
+Index: TypeAlias = Annotated[int, Field(ge=0, le=2**24, strict=True)]
+"""A row of an embedding table; up to here float32 is exact, in which some models take it."""
 UnknownCategory: TypeAlias = Annotated[Literal["reject"] | Index, _said_once("reject or an index")]
 MissingCategory: TypeAlias = Annotated[
     Literal["reject", "unknown"] | Index, _said_once("reject, unknown or an index")
