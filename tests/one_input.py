@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ def mirror_package(
     item: Mapping[str, Any],
     *inputs: tuple[str, int, Sequence[int | str]],
     dimension: int,
+    projected: bool = False,
     vocabulary: str = "red\ngreen\nblue\n",
 ) -> Path:
-    """A package whose vector is all inputs, as floats, one behind the other; `[rows]` is one wide."""
+    """A package whose vector is all inputs, as floats, one behind the other; `[rows]` is one wide.
+
+    `projected`: multiplied with random weights, into `dimension` values.
+    """
     folder.mkdir(parents=True)
     (folder / "words.txt").write_bytes(vocabulary.encode())
     nodes, parts = [], []
@@ -29,13 +34,17 @@ def mirror_package(
         nodes.append(helper.make_node("Cast", [name], [f"{name}_float"], to=TensorProto.FLOAT))
         parts.append(f"{name}_flat")
         nodes.append(helper.make_node("Reshape", [f"{name}_float", "flat"], [parts[-1]]))
-    nodes.append(helper.make_node("Concat", parts, ["vectors"], axis=1))
+    nodes.append(helper.make_node("Concat", parts, ["all" if projected else "vectors"], axis=1))
+    weights: dict[str, Any] = {"flat": np.array([0, -1], np.int64)}
+    if projected:
+        width = sum(math.prod(map(int, shape)) for _, _, shape in inputs)
+        weights["weights"] = np.random.default_rng(0).normal(size=(width, dimension)).astype(np.float32)
+        nodes.append(helper.make_node("MatMul", ["all", "weights"], ["vectors"]))
     graph_inputs = [
         helper.make_tensor_value_info(name, kind, ["rows", *shape]) for name, kind, shape in inputs
     ]
     output = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["rows", None])
-    flat = np.array([0, -1], np.int64)
-    save_onnx(folder / "model.onnx", nodes, graph_inputs, [output], weights={"flat": flat})
+    save_onnx(folder / "model.onnx", nodes, graph_inputs, [output], weights=weights)
     document = {
         "name": "mirror",
         "runtimes": [{"kind": "onnx", "file": "model.onnx"}],

@@ -30,7 +30,8 @@ def import_onnx(file: Path, model_yaml: Path, target: Path) -> ModelPackage:
 
     Args:
         file: The ONNX file; files that it keeps tensors in are taken along.
-        model_yaml: The declaration. What else it names (tokenizers, other runtimes' files) lies beside it.
+        model_yaml: The declaration. What else it names (tokenizers, vocabularies, other runtimes' files)
+            lies beside it.
         target: The folder to make.
 
     Raises:
