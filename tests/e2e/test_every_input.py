@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.every_input import ITEM, SCHEMA, every_input_package, every_item, exp
 from tests.support.mill import Mill, quarantined
 
 from embedmill import Release
+from embedmill.errors import CatalogError
+from embedmill.release.runs import open_plans
 
 
 @pytest.fixture
@@ -131,3 +134,57 @@ def test_what_no_policy_allows_is_quarantined_with_its_reason(mill: Mill) -> Non
         "file": ("value-missing", "column 'front' has no file"),
     }
     assert set(vectors_of(mill.live())) == {"good"}
+
+
+def test_a_column_of_a_wrong_type_stops_the_run_before_it_begins(mill: Mill) -> None:
+    """Lists and numbers of a CSV are text until somebody says otherwise."""
+    (mill.root / "items.csv").write_text(
+        "sku,title,category,tags,materials,price,stock,front,back\ns1,red lamp,lamps,red,wood,1.5,true,,\n"
+    )
+    mill.settings["catalog"] = {"source": "items.csv", "id": "sku"}
+    with pytest.raises(CatalogError, match=r"column 'tags' is string.*give the input a `separator`"):
+        mill.planned()
+    document = yaml.safe_load((mill.model / "model.yaml").read_text())
+    document["encoders"]["item"]["tags"]["categories"]["separator"] = ";"
+    (mill.model / "model.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(CatalogError, match=r"column 'price' is string.*`types: \{price: float64\}`"):
+        mill.planned()
+    assert list(open_plans(mill.home)) == []
+    mill.settings["catalog"]["types"] = {"price": "float64", "stock": "bool"}
+    assert mill.run().computed == 1
+    row = {
+        "sku": "s1",
+        "title": "red lamp",
+        "category": "lamps",
+        "tags": ["red"],
+        "materials": "wood",
+        "price": 1.5,
+    }
+    assert_as_expected(mill.live(), [row | {"stock": True, "front": None, "back": None}])
+
+
+def test_lists_of_json_lines_are_read(mill: Mill) -> None:
+    rows = [
+        {name: value for name, value in row.items() if name not in {"front", "back"}}
+        for row in every_item(12)
+    ]
+    nothing = {"front": None, "back": None}
+    (mill.root / "items.jsonl").write_text("".join(json.dumps(row | nothing) + "\n" for row in rows))
+    mill.settings["catalog"] = {"source": "items.jsonl", "id": "sku"}
+    mill.run()
+    assert_as_expected(mill.live(), [row | nothing for row in rows])
+
+
+def test_pictures_at_paths_are_pixels_and_bytes_both(mill: Mill) -> None:
+    (mill.root / "photos").mkdir()
+    rows = every_item(12)
+    for row in rows:
+        if row["front"] is not None:
+            (mill.root / "photos" / f"{row['sku']}.png").write_bytes(row["front"])
+    paths = [f"{row['sku']}.png" if row["front"] is not None else None for row in rows]
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    table = table.set_column(table.schema.get_field_index("front"), "front", pa.array(paths, pa.string()))
+    pq.write_table(table, mill.root / "items.parquet")
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "images": "photos"}
+    mill.run()
+    assert_as_expected(mill.live(), rows)

@@ -84,16 +84,31 @@ class Lists:
         mask: Mask = np.diff(self.offsets) == 0
         return mask
 
-    def canonical(self, *, ordered: bool, most: int | None) -> list[bytes]:
-        """The first `most` values of each row, each behind its length; sorted, distinct unless `ordered`."""
+    @property
+    def of_row(self) -> npt.NDArray[np.int64]:
+        """int64[M]: the row of each value."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def keep(self, kept: Mask) -> Lists:
+        """Without the values of which `kept`, bool[M], is False."""
+        counts = np.bincount(self.of_row[kept], minlength=len(self.offsets) - 1)
+        return Lists(self.values.filter(pa.array(kept)), _offsets(counts))
+
+    def first(self, most: int) -> Lists:
+        """The first `most` values of each row."""
+        places = np.arange(len(self.values)) - self.offsets[self.of_row]
+        return self.keep(places < most)
+
+    def canonical(self, *, ordered: bool) -> list[bytes]:
+        """The values of each row, each behind its length; sorted and distinct unless `ordered`."""
         flat: list[bytes] = self.values.cast(pa.large_binary()).to_pylist()
         encoded = [len(value).to_bytes(4, "big") + value for value in flat]
-        bounds = self.offsets.tolist()
-        rows = [
-            encoded[start : end if most is None else min(end, start + most)]
-            for start, end in pairwise(bounds)
-        ]
+        rows = [encoded[start:end] for start, end in pairwise(self.offsets.tolist())]
         return [b"".join(row if ordered else sorted(set(row))) for row in rows]
+
+
+def _offsets(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def number_column(kind: NumberInput, rows: pa.RecordBatch) -> Numbers:
@@ -165,21 +180,21 @@ def category_column(kind: CategoryInput, rows: pa.RecordBatch) -> pa.Array:
 
 
 def list_column(kind: CategoriesInput, rows: pa.RecordBatch) -> Lists:
-    """The lists of an input.
+    """The lists of an input, cut to `length` unless the vocabulary decides what is dropped before.
 
     Raises:
         CatalogError: The column is not of lists of texts, integers or booleans, nor of texts to be cut.
     """
-    lists = _as_lists(kind, plain_column(rows, kind.field))
-    values = _category_text(kind.field, _decoded(pc.list_flatten(lists)), "a categories input reads lists of")
+    column = _as_lists(kind, plain_column(rows, kind.field))
+    values = _category_text(
+        kind.field, _decoded(pc.list_flatten(column)), "a categories input reads lists of"
+    )
     if kind.separator is not None:
         values = pc.utf8_trim_whitespace(values)
-    kept = _mask(pc.greater(pc.fill_null(pc.binary_length(values), 0), 0))
-    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(
-        zero_copy_only=False
-    )  # null lists may hold values
-    counts = np.bincount(np.repeat(np.arange(len(lists)), sizes)[kept], minlength=len(lists))
-    return Lists(values.filter(pa.array(kept)), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    sizes = pc.fill_null(pc.list_value_length(column), 0)  # a null list may have a range, which is left out
+    lists = Lists(values, _offsets(sizes.to_numpy(zero_copy_only=False)))
+    lists = lists.keep(_mask(pc.greater(pc.fill_null(pc.binary_length(values), 0), 0)))
+    return lists if kind.length is None or kind.unknown == "drop" else lists.first(kind.length)
 
 
 def _as_lists(kind: CategoriesInput, column: pa.Array) -> pa.Array:

@@ -76,9 +76,7 @@ def _canonical(kind: AnyInput, rows: pa.RecordBatch) -> tuple[InputKind, Sequenc
             return "category", _bytes(category_column(kind, rows))
         case CategoriesInput():
             ordered = kind.encoding == "padded"
-            most = None if kind.unknown == "drop" else kind.length
-            values = list_column(kind, rows).canonical(ordered=ordered, most=most)
-            return "list" if ordered else "set", values
+            return "list" if ordered else "set", list_column(kind, rows).canonical(ordered=ordered)
         case NumberInput():
             return "number", number_column(kind, rows).canonical()
         case BooleanInput():

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from embedmill.model.columns import (
     LARGEST_INTEGER,
+    Lists,
     boolean_column,
     category_column,
     list_column,
@@ -132,19 +133,23 @@ class CategoriesFeed:
         """See `Feed`."""
         lists = list_column(self.spec, rows)
         lines = self.vocabulary.positions(lists.values)
-        of_row = np.repeat(np.arange(rows.num_rows), np.diff(lists.offsets))
+        of_unknown = self.spec.unknown if isinstance(self.spec.unknown, int) else 0
+        indices = np.where(lines == UNKNOWN, of_unknown, lines + self.spec.offset)
+        offsets = lists.offsets
+        if self.spec.unknown == "drop":
+            known = lines != UNKNOWN
+            indices, offsets = indices[known], lists.keep(known).offsets
+        return Ready(lambda batch: self._feed(indices, offsets, batch), self._rejected(lists, lines))
+
+    def _rejected(self, lists: Lists, lines: Rows) -> dict[int, Rejection]:
         rejected: dict[int, Rejection] = {}
         if self.spec.unknown == "reject":
+            of_row = lists.of_row
             for at in np.flatnonzero(lines == UNKNOWN)[::-1].tolist():  # the first of a row is what is said
                 rejected[int(of_row[at])] = _unknown(self.spec.field, lists.values[at].as_py())
         if self.spec.missing == "reject":
             rejected |= _missing(lists.missing, self.spec.field)
-        kept = lines != UNKNOWN if self.spec.unknown == "drop" else np.ones(len(lines), np.bool_)
-        of_unknown = self.spec.unknown if isinstance(self.spec.unknown, int) else 0
-        indices = np.where(lines == UNKNOWN, of_unknown, lines + self.spec.offset)[kept]
-        counts = np.bincount(of_row[kept], minlength=rows.num_rows)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        return Ready(lambda batch: self._feed(indices, offsets, batch), rejected)
+        return rejected
 
     def _feed(self, indices: Array, offsets: Array, rows: Rows) -> Feeds:
         fill = self.spec.padding if self._padded else 0
