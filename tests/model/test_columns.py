@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedmill.errors import CatalogError
@@ -45,6 +45,7 @@ def sets(column: pa.Array, **declared: Any) -> list[bytes]:
     return canonical("categories", column, vocabulary="v", encoding="multi_hot", **declared)
 
 
+@example([0.0, -0.0, None, math.nan, -math.nan, 1.0, 1.0])
 @given(st.lists(st.none() | st.floats(), max_size=8))
 def test_numbers_are_told_apart_by_value_alone(values: Sequence[float | None]) -> None:
     made = canonical("number", pa.array(values, pa.float64()))
@@ -54,7 +55,8 @@ def test_numbers_are_told_apart_by_value_alone(values: Sequence[float | None]) -
             assert (one == other) == (its == others)
 
 
-@given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=8))
+@example([2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2, -(2**53) - 1, -(2**53), None, 2**63 - 1])
+@given(st.lists(st.none() | st.integers(2**53 - 2, 2**53 + 4) | st.integers(-(2**63), 2**63 - 1), max_size=8))
 def test_integers_beyond_two_to_the_53_stay_apart_from_their_neighbours(values: Sequence[int | None]) -> None:
     made = canonical("number", pa.array(values, pa.int64()))
     for one, its in zip(values, made, strict=True):
@@ -108,6 +110,7 @@ def test_integers_and_booleans_are_categories_as_they_are_written() -> None:
 
 
 @given(LISTS, LISTS)
+@example([["a", "b"], ["ab"]], [["b", "a"], ["a", "a"], ["a"]])
 def test_lists_are_told_apart_by_their_values_in_order(one: list[Any], other: list[Any]) -> None:
     values = [*one, *other]
     made = tags(pa.array(values, pa.list_(pa.string())))
@@ -118,6 +121,7 @@ def test_lists_are_told_apart_by_their_values_in_order(one: list[Any], other: li
 
 
 @given(LISTS, LISTS)
+@example([["a", "a"], ["b", "a"]], [["a"], ["a", None, "b"]])
 def test_sets_are_told_apart_by_their_values_in_any_order(one: list[Any], other: list[Any]) -> None:
     values = [*one, *other]
     made = sets(pa.array(values, pa.list_(pa.string())))

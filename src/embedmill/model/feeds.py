@@ -30,13 +30,13 @@ from embedmill.model.value_feeds import BooleanFeed, CategoriesFeed, CategoryFee
 from embedmill.model.vocabulary import Vocabulary
 from embedmill.runtimes import TEXT_ONLY, Runtime, TensorSpec
 from embedmill.spec import (
-    AnyInput,
     BooleanInput,
     BytesInput,
     CategoriesInput,
     CategoryInput,
     ImageInput,
     NumberInput,
+    OtherInput,
     StringInput,
     TextInput,
 )
@@ -268,7 +268,7 @@ def bind(package: ModelPackage, encoder: str, runtime: Runtime, decoder: ImageDe
         if not isinstance(kind, ImageInput)
     ]
     images = [
-        ImageFeed(runtime.inputs[name], kind, _optional(runtime, kind.mask), len(declared) > 1)
+        ImageFeed(runtime.inputs[name], kind, runtime.inputs.get(kind.mask or ""), len(declared) > 1)
         for name, kind in kinds.items()
         if isinstance(kind, ImageInput)
     ]
@@ -290,25 +290,13 @@ def _named(package: ModelPackage, encoder: str) -> Iterator[str]:
     """Inputs that the model must have; those of a text's mask and segments it may have."""
     for name, spec in package.inputs(encoder).root.items():
         yield name
-        match spec.kind:
-            case ImageInput() | CategoriesInput():
-                beside = spec.kind.mask
-            case NumberInput():
-                beside = spec.kind.indicator
-            case BytesInput():
-                beside = spec.kind.lengths
-            case _:
-                beside = None
-        if beside is not None:
-            yield beside
+        if spec.kind.beside is not None:
+            yield spec.kind.beside
 
 
-def _optional(runtime: Runtime, name: str | None) -> TensorSpec | None:
-    return None if name is None else runtime.inputs[name]
-
-
-def _feed(package: ModelPackage, runtime: Runtime, name: str, kind: AnyInput) -> Feed:
-    target, inputs = runtime.inputs[name], runtime.inputs
+def _feed(package: ModelPackage, runtime: Runtime, name: str, kind: OtherInput) -> Feed:
+    inputs = runtime.inputs
+    target, beside = inputs[name], inputs.get(kind.beside or "")
     match kind:
         case TextInput():
             tokenizer = Tokenizer.load(package.path(kind.tokenizer), max_length=kind.max_length)
@@ -316,17 +304,15 @@ def _feed(package: ModelPackage, runtime: Runtime, name: str, kind: AnyInput) ->
         case CategoryInput():
             return CategoryFeed(target, kind, Vocabulary.load(package.path(kind.vocabulary)))
         case CategoriesInput():
-            vocabulary = Vocabulary.load(package.path(kind.vocabulary))
-            return CategoriesFeed(target, kind, vocabulary, _optional(runtime, kind.mask))
+            return CategoriesFeed(target, kind, Vocabulary.load(package.path(kind.vocabulary)), beside)
         case NumberInput():
-            return NumberFeed(target, kind, _optional(runtime, kind.indicator))
+            return NumberFeed(target, kind, beside)
         case BooleanInput():
             return BooleanFeed(target, kind)
         case StringInput():
             return StringFeed(target, kind)
         case BytesInput():
-            return BytesFeed(target, kind, _optional(runtime, kind.lengths), runtime.name in TEXT_ONLY)
-    raise ModelError(f"{package.root}: input {name!r} is bound elsewhere")
+            return BytesFeed(target, kind, beside, runtime.name in TEXT_ONLY)
 
 
 def _mismatch(package: ModelPackage, encoder: str, runtime: Runtime, what: str) -> ModelError:

@@ -9,6 +9,7 @@ from embedmill.spec.inputs import (
     ImageInput,
     InputSpec,
     NumberInput,
+    OtherInput,
     StringInput,
     TextInput,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "ModelSpec",
     "NumberInput",
     "OnnxSpec",
+    "OtherInput",
     "PipelineSpec",
     "RuntimeSpec",
     "StringInput",

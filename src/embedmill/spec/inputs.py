@@ -72,6 +72,8 @@ class Input(Section):
     """Its key in model.yaml."""
     FILE: ClassVar[str | None] = None
     """The key that names a file of the package."""
+    BESIDE: ClassVar[str | None] = None
+    """The key that names another of the model's inputs, which must be there."""
     HINTS: ClassVar[frozenset[str]] = frozenset()
     """Keys that change no vector."""
     ADDED: ClassVar[frozenset[str]] = frozenset()
@@ -81,6 +83,11 @@ class Input(Section):
     def file(self) -> str | None:
         """The file of the package that the input reads, if it does."""
         return None if self.FILE is None else str(getattr(self, self.FILE))
+
+    @property
+    def beside(self) -> str | None:
+        """The other input of the model that this feeds, where one is named."""
+        return None if self.BESIDE is None else getattr(self, self.BESIDE)
 
     def defining(self) -> dict[str, Any]:
         """What of the declaration changes vectors; a file is there by its name."""
@@ -161,6 +168,7 @@ class ImageInput(Input):
     """
 
     KIND = "image"
+    BESIDE = "mask"
     ADDED = frozenset({"mask", "missing"})
 
     field: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
@@ -236,6 +244,7 @@ class CategoriesInput(_OneField):
 
     KIND = "categories"
     FILE = "vocabulary"
+    BESIDE = "mask"
 
     vocabulary: str = Field(description="A UTF-8 file of the package, one value a line.")
     offset: Index = Field(default=0, description="The index of the first line.")
@@ -273,6 +282,7 @@ class NumberInput(_OneField):
     """
 
     KIND = "number"
+    BESIDE = "indicator"
 
     transform: Literal["none", "log1p"] = "none"
     mean: FiniteFloat = Field(default=0.0, description="Subtracted, after the transform.")
@@ -331,6 +341,7 @@ class BytesInput(_OneField):
     """
 
     KIND = "bytes"
+    BESIDE = "lengths"
 
     missing: Literal["reject", "empty"] = Field(
         default="reject", description="Whether a row without a file is rejected, or fed `empty` bytes."
@@ -340,16 +351,11 @@ class BytesInput(_OneField):
     )
 
 
-AnyInput: TypeAlias = (
-    TextInput
-    | ImageInput
-    | CategoryInput
-    | CategoriesInput
-    | NumberInput
-    | BooleanInput
-    | StringInput
-    | BytesInput
+OtherInput: TypeAlias = (
+    TextInput | CategoryInput | CategoriesInput | NumberInput | BooleanInput | StringInput | BytesInput
 )
+"""All kinds but images, whose pixels are made in other processes."""
+AnyInput: TypeAlias = OtherInput | ImageInput
 
 
 class InputSpec(Section):
