@@ -93,28 +93,21 @@ def _check_assets(folder: Path, graph: SavedGraph) -> None:
 
 
 def _problems(graph: SavedGraph, allowed: Collection[str]) -> Iterator[str]:
+    left = [(node, op) for node in graph.nodes for op in node.ops if op not in ALLOWED and op not in allowed]
+    for node, op in left:
+        if op not in SAVER | TABLE_FILE:
+            yield f"operation {op!r} is not allowed: {node.place}"
     calls = _Calls(graph)
-    for node in graph.nodes:
-        for op in node.ops:
-            if op in ALLOWED or op in allowed:
-                continue
-            if op in SAVER:
-                yield from _saver_problems(node, op, calls)
-            elif op in TABLE_FILE:
-                yield from _table_problems(node, op, calls)
-            else:
-                yield f"operation {op!r} is not allowed: {node.place}"
+    for node, op in left:
+        if op in SAVER and node.graph not in calls.saver_functions:
+            yield f"operation {op!r} is for the saver alone, and others can ask for it: {node.place}"
+        if op in TABLE_FILE and not _fills_from_asset(node, calls):
+            yield f"operation {op!r} reads a file that is no asset of the model: {node.place}"
 
 
-def _saver_problems(node: Node, op: str, calls: _Calls) -> Iterator[str]:
-    if node.graph not in calls.saver_functions:
-        yield f"operation {op!r} is allowed only in functions that save and restore checkpoints: {node.place}"
-
-
-def _table_problems(node: Node, op: str, calls: _Calls) -> Iterator[str]:
+def _fills_from_asset(node: Node, calls: _Calls) -> bool:
     inputs = node.data_inputs
-    if len(inputs) != 2 or not calls.is_asset(node.graph, inputs[1]):
-        yield f"operation {op!r} reads a file that is no asset of the model: {node.place}"
+    return len(inputs) == 2 and calls.is_asset(node.graph, inputs[1])
 
 
 @dataclass(frozen=True)
