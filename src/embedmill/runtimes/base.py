@@ -121,7 +121,10 @@ class Loader(Protocol):
 
 TEXT_ONLY = frozenset({"onnxruntime"})
 """Runtimes whose `string` tensors hold text alone: bytes would come out as something else."""
-_MODULES: Mapping[str, str] = {"onnx": "embedmill.runtimes.onnx"}
+_MODULES: Mapping[str, str] = {
+    "onnx": "embedmill.runtimes.onnx",
+    "tensorflow": "embedmill.runtimes.tensorflow",
+}
 """Where each kind is; imported when asked for."""
 
 

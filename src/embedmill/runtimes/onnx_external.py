@@ -1,7 +1,7 @@
 """Lists the files that an ONNX file keeps its large tensors in, without the `onnx` package.
 
-Walks protobuf's wire format (https://protobuf.dev/programming-guides/encoding/) along the message types
-of onnx.proto that lead to a TensorProto; everything else, the weights included, is skipped unread.
+Walks along the message types of onnx.proto that lead to a TensorProto; everything else, the weights included,
+is skipped unread.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from embedmill.errors import ModelError
 from embedmill.runtimes.formats import confined
+from embedmill.runtimes.protobuf import LENGTH_DELIMITED, Field, fields
 
 CHILDREN: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -27,14 +27,6 @@ CHILDREN: Mapping[str, Mapping[int, str]] = {
 """Which fields of a message lead on, and to what: field numbers of onnx.proto."""
 
 ENTRY_KEY, ENTRY_VALUE = 1, 2
-VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
-LONGEST_VARINT = 10
-
-
-class _Field(NamedTuple):
-    number: int
-    start: int
-    end: int
 
 
 def external_files(file: Path) -> tuple[Path, ...]:
@@ -73,31 +65,6 @@ def _location(data: mmap.mmap, start: int, end: int) -> Iterator[str]:
         yield entry.get(ENTRY_VALUE, b"").decode()
 
 
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[Field]:
     """The length-delimited fields of one message; the others are skipped."""
-    at = start
-    while at < end:
-        tag, at = _varint(data, at, end)
-        wire = tag & 7
-        if wire == LENGTH_DELIMITED:
-            size, at = _varint(data, at, end)
-            yield _Field(tag >> 3, at, at + size)
-            at += size
-        elif wire == VARINT:
-            _, at = _varint(data, at, end)
-        elif wire in (FIXED32, FIXED64):
-            at += 4 if wire == FIXED32 else 8
-        else:
-            raise ValueError(f"unknown wire type {wire} at byte {at}")
-        if at > end:
-            raise ValueError(f"a field ends at byte {at}, past its message's end at {end}")
-
-
-def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    value = 0
-    for index in range(min(LONGEST_VARINT, end - at)):
-        byte = data[at + index]
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return value, at + index + 1
-    raise ValueError(f"a number at byte {at} does not end")
+    return (field for field in fields(data, start, end) if field.wire == LENGTH_DELIMITED)

@@ -16,7 +16,14 @@ from embedmill.spec.inputs import (
 from embedmill.spec.loading import load_model_spec, load_pipeline_spec
 from embedmill.spec.model import EncoderInputs, ModelSpec
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
-from embedmill.spec.runtimes import RUNTIMES, OnnxSpec, Precision, RuntimeSection, RuntimeSpec
+from embedmill.spec.runtimes import (
+    RUNTIMES,
+    OnnxSpec,
+    Precision,
+    RuntimeSection,
+    RuntimeSpec,
+    TensorFlowSpec,
+)
 
 __all__ = [
     "RUNTIMES",
@@ -41,6 +48,7 @@ __all__ = [
     "RuntimeSection",
     "RuntimeSpec",
     "StringInput",
+    "TensorFlowSpec",
     "TextInput",
     "WorkSpec",
     "load_model_spec",

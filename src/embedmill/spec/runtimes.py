@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -63,6 +63,22 @@ class OnnxSpec(FileRuntime):
     kind: Literal["onnx"]
 
 
-RuntimeSpec: TypeAlias = OnnxSpec
-RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec,)
+class TensorFlowSpec(FolderRuntime):
+    """A SavedModel, computed by TensorFlow."""
+
+    DEFINING: ClassVar[tuple[str, ...]] = (*RuntimeSection.DEFINING, "signature", "xla")
+
+    kind: Literal["tensorflow"]
+    signature: str = Field(default="serving_default", description="The signature that is computed.")
+    xla: bool = Field(default=False, description="Compile with XLA, once for each shape of a batch.")
+    memory_limit_mib: int | None = Field(
+        default=None, ge=1, description="Most device memory, in MiB; it grows up to that, as needed."
+    )
+    allow_ops: tuple[str, ...] = Field(
+        default=(), description="Operations that may run though they can do more than compute."
+    )
+
+
+RuntimeSpec: TypeAlias = Annotated[OnnxSpec | TensorFlowSpec, Field(discriminator="kind")]
+RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, TensorFlowSpec)
 """The sections of all kinds."""
