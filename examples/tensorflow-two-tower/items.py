@@ -78,7 +78,9 @@ def write_vocabulary(file: Path, values: Iterable[str]) -> None:
 
 def write_queries(file: Path, queries: Sequence[tuple[str, Sequence[str]]]) -> None:
     """As the relevance gate reads them."""
-    lines = (json.dumps({"query": query, "relevant": list(ids)}, ensure_ascii=False) for query, ids in queries)
+    lines = (
+        json.dumps({"query": query, "relevant": list(ids)}, ensure_ascii=False) for query, ids in queries
+    )
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

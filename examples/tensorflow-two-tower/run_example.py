@@ -54,7 +54,16 @@ def run(folder: Path, epochs: int) -> None:
     headline("One use case: texts only, with a model trained elsewhere")
     package = folder / "models" / "minilm"
     shutil.rmtree(package, ignore_errors=True)
-    mill("import MiniLM", "model", "import", relative(find_model()), "--out", str(package), "--template", "{name}")
+    mill(
+        "import MiniLM",
+        "model",
+        "import",
+        relative(find_model()),
+        "--out",
+        str(package),
+        "--template",
+        "{name}",
+    )
     mill("embed by text", "run", str(folder / "text.yaml"))
 
     headline("The other: a TensorFlow model of our own. First a quick one, then one that is trained")

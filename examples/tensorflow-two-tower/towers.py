@@ -1,7 +1,7 @@
 """The model: three towers into one space of unit vectors, for items, for typed queries and for pictures.
 
-Texts are read inside the graph, as trigrams of their letters, hashed: a word that training never saw still looks
-like itself. Pictures are 48 x 48; category and tags are rows of embedding tables.
+Texts are read inside the graph, as hashed trigrams of letters and hashed words: a word that training never saw
+still looks like itself. Pictures are 48 x 48; category and tags are rows of embedding tables.
 """
 
 from __future__ import annotations
@@ -28,26 +28,30 @@ class TextTower(keras.layers.Layer):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.parts = keras.layers.Embedding(BUCKETS, WIDTH, embeddings_initializer=keras.initializers.RandomNormal(stddev=SPREAD))
+        self.parts = keras.layers.Embedding(
+            BUCKETS, WIDTH, embeddings_initializer=keras.initializers.RandomNormal(stddev=SPREAD)
+        )
         self.project = keras.layers.Dense(DIMENSION, use_bias=False)
 
     def call(self, texts: Tensor) -> Tensor:
         """Vectors of texts; an empty one is zeros."""
         ids = hashed_parts(texts)
-        sums = tf.math.unsorted_segment_sum(
-            self.parts(ids.flat_values), ids.value_rowids(), ids.nrows()
-        )
+        sums = tf.math.unsorted_segment_sum(self.parts(ids.flat_values), ids.value_rowids(), ids.nrows())
         lengths = tf.cast(ids.row_lengths(), sums.dtype)[:, None]
         return self.project(sums / tf.sqrt(tf.maximum(lengths, 1.0)))
 
 
 def hashed_parts(texts: Tensor) -> Tensor:
-    """Ragged int64[N, None]: `an ox` has the trigrams `␣an`, `an␣`, `n␣o`, `␣ox`, `ox␣`, and `an`, `ox`, `an ox`."""
+    """Ragged int64[N, None]: `an ox` has `␣an`, `an␣`, `n␣o`, `␣ox`, `ox␣`, and its words, alone and in pairs."""
     clean = tf.strings.regex_replace(tf.strings.lower(texts, encoding="utf-8"), r"[^\pL\pN#*+&]+", " ")
     padded = tf.strings.join([" ", tf.strings.strip(clean), " "])
     letters = tf.strings.unicode_split(padded, "UTF-8")
     words = tf.strings.split(tf.strings.join(["^ ", clean, " $"]))
-    found = [tf.strings.ngrams(letters, 3, separator=""), tf.strings.ngrams(words, 1), tf.strings.ngrams(words, 2)]
+    found = [
+        tf.strings.ngrams(letters, 3, separator=""),
+        tf.strings.ngrams(words, 1),
+        tf.strings.ngrams(words, 2),
+    ]
     return tf.ragged.map_flat_values(tf.strings.to_hash_bucket_fast, tf.concat(found, axis=1), BUCKETS)
 
 
@@ -76,7 +80,9 @@ class TwoTower(keras.Model):
         self.text.build((None,))
         self.tags.build((None, tags))
 
-    def item(self, name: Tensor, image: Tensor, category: Tensor, tags: Tensor, *, training: bool = False) -> Tensor:
+    def item(
+        self, name: Tensor, image: Tensor, category: Tensor, tags: Tensor, *, training: bool = False
+    ) -> Tensor:
         """Vectors of items: what is missing adds nothing."""
         seen = self.image(image, training=training)
         return unit(self.text(name) + seen + self.category(category) + self.tags(tags))
@@ -101,7 +107,14 @@ def export(model: TwoTower, folder: Path, *, tags: int) -> None:
     pixels = tf.TensorSpec([None, PIXELS, PIXELS, 3], tf.float32)
     many = tf.TensorSpec([None, tags], tf.float32)
 
-    @tf.function(input_signature=[named(text, "name"), named(pixels, "image"), named(number, "category"), named(many, "tags")])
+    @tf.function(
+        input_signature=[
+            named(text, "name"),
+            named(pixels, "image"),
+            named(number, "category"),
+            named(many, "tags"),
+        ]
+    )
     def item(name: Tensor, image: Tensor, category: Tensor, tags: Tensor) -> dict[str, Tensor]:
         return {"vector": model.item(name, image, category, tags)}
 

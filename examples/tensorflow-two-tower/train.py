@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 from items import category_query, misspelt
 from PIL import Image
-from towers import PIXELS, TwoTower, export, unit
+from towers import PIXELS, TwoTower, export
 
 BATCH = 256
 TEMPERATURE = 0.05
@@ -131,7 +131,9 @@ class Trainer:
             tf.constant(pictures * shown[1][:, None, None, None]),
             tf.constant(batch.categories * shown[2]),
             tf.constant(batch.tags * shown[2][:, None]),
-            tf.constant(np.where(shown[0], [misspelt(name, self.typing) for name in batch.names], batch.queries)),
+            tf.constant(
+                np.where(shown[0], [misspelt(name, self.typing) for name in batch.names], batch.queries)
+            ),
             tf.constant(batch.queries),
             tf.constant(other.astype(np.float32)),
             tf.constant(batch.kinds),
@@ -139,7 +141,18 @@ class Trainer:
         )
 
     @tf.function(reduce_retracing=True)
-    def step(self, names: Any, images: Any, categories: Any, tags: Any, asked: Any, kinds: Any, pictures: Any, kind: Any, named: Any) -> Any:
+    def step(
+        self,
+        names: Any,
+        images: Any,
+        categories: Any,
+        tags: Any,
+        asked: Any,
+        kinds: Any,
+        pictures: Any,
+        kind: Any,
+        named: Any,
+    ) -> Any:
         """Learn from one batch; its loss."""
         with tf.GradientTape() as tape:
             items = self.model.item(names, images, categories, tags, training=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -63,6 +63,22 @@ class OnnxSpec(FileRuntime):
     kind: Literal["onnx"]
 
 
-RuntimeSpec: TypeAlias = OnnxSpec
-RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec,)
+class TensorFlowSpec(FolderRuntime):
+    """A signature of a SavedModel, computed by TensorFlow."""
+
+    DEFINING = ("kind", "output", "signature", "xla")
+
+    kind: Literal["tensorflow"]
+    signature: str = Field(default="serving_default", description="The signature that is called.")
+    memory_limit_mib: int | None = Field(
+        default=None, ge=64, description="Most memory of a GPU, in MiB; it grows as needed where absent."
+    )
+    xla: bool = Field(default=False, description="Compile the signature by XLA, for each shape of a batch.")
+    allow_ops: tuple[str, ...] = Field(
+        default=(), description="Operations beyond those that cannot leave the graph; they run as this user."
+    )
+
+
+RuntimeSpec: TypeAlias = Annotated[OnnxSpec | TensorFlowSpec, Field(discriminator="kind")]
+RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, TensorFlowSpec)
 """The sections of all kinds."""
