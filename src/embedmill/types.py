@@ -51,6 +51,9 @@ class Reason(StrEnum):
     FETCH_TIMEOUT = "fetch-timeout"
     REFUSED_ADDRESS = "refused-address"
     SOURCE_CHANGED = "source-changed"
+    VALUE_MISSING = "value-missing"
+    VALUE_UNKNOWN = "value-unknown"
+    VALUE_INVALID = "value-invalid"
     NOT_FINITE = "not-finite"
 
 
@@ -65,12 +68,18 @@ class Rejection(NamedTuple):
     detail: str
 
 
+InputKind: TypeAlias = Literal[
+    "text", "image", "images", "category", "list", "set", "number", "boolean", "string", "bytes"
+]
+"""What the canonical bytes of an input mean; see `CanonicalColumn`."""
+
+
 @dataclass(frozen=True)
 class CanonicalColumn:
     """What an encoder will see of one input, for N rows, as bytes: the stuff of fingerprints."""
 
     name: str
-    kind: Literal["text", "image"]
+    kind: InputKind
     values: Sequence[bytes]
 
 

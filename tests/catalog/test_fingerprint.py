@@ -8,6 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pytest
@@ -15,10 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.catalog import fingerprints, id_digests
+from embedmill.catalog.fingerprint import KIND_TAGS
 from embedmill.digest import digest_list
-from embedmill.types import CanonicalColumn
+from embedmill.types import CanonicalColumn, InputKind
 
 NOTE = (Path(__file__).parents[2] / "docs/decisions/0001-fingerprints.md").read_text()
+KINDS_NOTE = (Path(__file__).parents[2] / "docs/decisions/0015-inputs-of-every-kind.md").read_text()
+KIND_VECTORS = re.findall(r"^\| `(.+)` \| `([0-9a-f]{32})` \|$", KINDS_NOTE, re.MULTILINE)
 VECTORS = re.findall(r"^\| `(.+)` \| `([0-9a-f]{32})` \|$", NOTE, re.MULTILINE)
 ID_VECTORS = re.findall(r"^\| (\w+(?:\(.+\))?) \| `(.+)` \| `([0-9a-f]{32})` \|$", NOTE, re.MULTILINE)
 ID_TYPES = {
@@ -53,6 +57,25 @@ def parsed_inputs(text: str) -> dict[str, tuple[str, bytes]]:
 @pytest.mark.parametrize(("inputs", "expected"), VECTORS)
 def test_the_notes_vectors_are_what_is_computed(inputs: str, expected: str) -> None:
     assert fingerprint(parsed_inputs(inputs)) == expected
+
+
+@pytest.mark.parametrize(("inputs", "expected"), KIND_VECTORS)
+def test_the_vectors_of_the_later_kinds_are_what_is_computed(inputs: str, expected: str) -> None:
+    columns = []
+    for each in inputs.split(", "):
+        kind, name, *value = each.split(" ")
+        columns.append(CanonicalColumn(name, cast("InputKind", kind), [bytes.fromhex("".join(value))]))
+    assert digest_list(fingerprints(columns))[0].hex() == expected
+
+
+def test_every_kind_has_its_byte_in_a_note_and_a_vector() -> None:
+    """Those of texts and single images are in the first."""
+    told = dict(re.findall(r"^\| ([\w ,]+) \| `([A-Z])` \|", KINDS_NOTE, re.MULTILINE))
+    assert sorted(told.values()) == sorted(
+        tag.decode() for tag in KIND_TAGS.values() if tag not in {b"T", b"I"}
+    )
+    named = {each.split(" ")[0] for inputs, _ in KIND_VECTORS for each in inputs.split(", ")}
+    assert named == set(KIND_TAGS) - {"text", "image"}
 
 
 @pytest.mark.parametrize(("kind", "text", "expected"), ID_VECTORS)

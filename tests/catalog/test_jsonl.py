@@ -17,6 +17,7 @@ from tests.catalog.reading import OpenCatalog, excluded, rows, table, unreadable
 
 from embedmill.catalog import CatalogReader
 from embedmill.catalog.base import BATCH_BYTES
+from embedmill.catalog.jsonl import SAMPLE_ROWS
 from embedmill.errors import CatalogError
 from embedmill.spec import CatalogSpec
 
@@ -43,6 +44,9 @@ TOLD: list[tuple[list[Any], pa.DataType]] = [
     ([True, None], pa.bool_()),
     ([None, None], pa.string()),
     (["a", 12], pa.string()),
+    ([["a"], [], None], pa.list_(pa.string())),
+    ([[1, None], [2.5]], pa.list_(pa.float64())),
+    ([[], None], pa.list_(pa.string())),
 ]
 
 
@@ -55,6 +59,21 @@ def test_types_are_told_from_the_values(
     assert found.schema.field("x").type == kind
     as_text = kind == pa.string()
     assert found["x"].to_pylist() == [str(v) if as_text and isinstance(v, int) else v for v in values]
+
+
+def test_a_list_with_a_value_that_does_not_fit_makes_its_row_unreadable(
+    items: Path, catalog: OpenCatalog
+) -> None:
+    lists = [[1], *([[n] for n in range(SAMPLE_ROWS)]), ["x", 1], [], 7, [None, 2], [[1]]]
+    write(items, *({"id": i, "x": value} for i, value in enumerate(lists)))
+    reader = catalog("items.jsonl", ["x"])
+    assert table(reader)["x"].to_pylist()[-2:] == [[], [None, 2]]
+    first = SAMPLE_ROWS + 2
+    assert problems(reader) == [
+        (first, "column 'x': ['x', 1] is not of type list<item: int64>"),
+        (first + 2, "column 'x': 7 is not of type list<item: int64>"),
+        (first + 4, "column 'x': [[1]] is not of type list<item: int64>"),
+    ]
 
 
 def test_missing_keys_are_null_and_columns_come_in_order(items: Path, catalog: OpenCatalog) -> None:

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from tests.cli.terminal import Terminal
+from tests.every_input import every_input_package
 from tests.models import tiny_image_package, tiny_text_package
 
 
@@ -115,3 +116,20 @@ def test_check_fails_when_weights_compute_something_else(
     said = embedmill("model", "check", out)
     assert said.code == 1
     assert "goldens moved" in said.err
+
+
+def test_show_tells_of_every_kind_what_it_is_made_of_and_what_stands_for_missing(
+    tmp_path: Path, embedmill: Terminal
+) -> None:
+    shown = " ".join(embedmill("model", "show", every_input_package(tmp_path / "package")).out.split())
+    for line in (
+        "item pixels image 'front, back', 4 x 4, nhwc",
+        "item category category 'category', categories.txt, unknown: 0, missing: 9",
+        "item tags categories 'tags', tags.txt, unknown: drop, missing: empty",
+        "item price number 'price', transform: log1p, missing: 10.0",
+        "item stock boolean 'stock', missing: False",
+        "item title string '{title}'",
+        "item file bytes 'front', missing: empty",
+        "query_text title string '{query}'",
+    ):
+        assert line in shown

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from onnx import TensorProto
 from PIL import Image
 from tests.docs.pages import Reader
 from tests.models import tiny_bert_folder, tiny_image_package, tiny_text_package
+from tests.one_input import mirror_package
 
 from embedmill.model.sentence_transformers import import_sentence_transformers
 
@@ -60,6 +62,16 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def furniture_package(folder: Path) -> None:
+    """An export that reads a picture, a category, tags and a price."""
+    item = {name: {"number": {"field": name}} for name in ("pixels", "category", "tags", "price", "no_price")}
+    shapes = {"pixels": (3, 64, 64), "category": (), "tags": (8,), "price": (1,), "no_price": (1,)}
+    kinds = {"category": TensorProto.INT64, "tags": TensorProto.INT64}
+    inputs = [(name, kinds.get(name, TensorProto.FLOAT), shapes[name]) for name in shapes]
+    mirror_package(folder, item, *inputs, dimension=64, projected=True)
+    (folder / "words.txt").unlink()
+
+
 @pytest.fixture
 def reader(tmp_path: Path, minilm: Path) -> Reader:
     """Models as they are exported, a package, a catalog in two formats and a pipeline.yaml."""
@@ -70,7 +82,8 @@ def reader(tmp_path: Path, minilm: Path) -> Reader:
     tiny_text_package(tmp_path / "towers", dimension=384)
     (tmp_path / "towers" / "model.onnx").rename(tmp_path / "towers" / "item.onnx")
     shutil.copy(tmp_path / "towers" / "item.onnx", tmp_path / "towers" / "query.onnx")
-    for export in ("export", "photos", "towers"):
+    furniture_package(tmp_path / "shop")
+    for export in ("export", "photos", "towers", "shop"):
         (tmp_path / export / "model.yaml").unlink()
     for name, colour in (("red", (200, 30, 30)), ("green", (30, 200, 30))):
         Image.new("RGB", (300, 260), colour).save(tmp_path / "photos" / f"{name}.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -15,7 +15,7 @@ from embedmill.spec import EncoderInputs
 from embedmill.spec.pipeline import Name, Section
 
 PATTERN = get_args(Name)[1].metadata[0].pattern
-WORDS = {str: "text", int: "integer", float: "number", EncoderInputs: "inputs"}
+WORDS = {str: "text", int: "integer", float: "number", bool: "boolean", EncoderInputs: "inputs"}
 REQUIRED = object()
 
 
@@ -75,16 +75,24 @@ def type_words(field: FieldInfo) -> str:
 
 
 def in_words(kind: Any) -> str:
+    *others, last = choices(kind)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def choices(kind: Any) -> list[str]:
     match get_origin(kind):
         case origin if origin is Literal:
-            *others, last = map(str, get_args(kind))
-            return f"{', '.join(others)} or {last}" if others else last
+            return list(map(str, get_args(kind)))
+        case origin if origin in (Union, types.UnionType):
+            return [word for each in get_args(kind) for word in choices(each)]
+        case origin if origin is Annotated:
+            return choices(get_args(kind)[0])
         case origin if origin is tuple:
-            return tuple_words(get_args(kind))
+            return [tuple_words(get_args(kind))]
         case origin if origin is dict:
             key, value = get_args(kind)
-            return f"{in_words(value)} by {in_words(key)}"
-    return WORDS[kind]
+            return [f"{in_words(value)} by {in_words(key)}"]
+    return [WORDS[kind]]
 
 
 def tuple_words(kinds: tuple[Any, ...]) -> str:
@@ -95,9 +103,10 @@ def tuple_words(kinds: tuple[Any, ...]) -> str:
 
 
 def not_none(annotation: Any) -> Any:
+    """What may be there: `int` of `int | None`, and a choice without None as it is."""
     if get_origin(annotation) in (Union, types.UnionType):
-        (kind,) = (each for each in get_args(annotation) if each is not type(None))
-        return kind
+        kinds = tuple(each for each in get_args(annotation) if each is not type(None))
+        return kinds[0] if len(kinds) == 1 else Union[kinds]  # noqa: UP007 - made of values
     return annotation
 
 
@@ -106,7 +115,7 @@ def bounds(field: FieldInfo) -> str:
     high = next((each.le for each in limits(field) if hasattr(each, "le")), None)
     if low is None:
         return ""
-    return f" ≥ {low:g}" if high is None else f" {low:g} to {high:g}"
+    return f" ≥ {low:.12g}" if high is None else f" {low:.12g} to {high:.12g}"
 
 
 def limits(field: FieldInfo) -> Iterator[Any]:

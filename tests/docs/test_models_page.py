@@ -14,11 +14,13 @@ import yaml
 from onnx import numpy_helper
 from tests.docs.pages import table, text_of
 from tests.docs.spec_tables import declared, differences, documented
+from tests.every_input import every_input_package
 from tests.models import tiny_image_package, tiny_text_package
 from tests.support.mill import Mill, items
 
 from embedmill.model import ModelPackage
-from embedmill.model.goldens import LOWEST_COSINE, TEXTS
+from embedmill.model.goldens import LOWEST_COSINE
+from embedmill.model.samples import TEXTS
 from embedmill.spec import InputSpec, ModelSpec
 
 PAGE = "models.md"
@@ -33,7 +35,7 @@ def test_the_table_has_every_key_with_its_type_and_default() -> None:
 def test_the_goldens_are_as_many_and_as_near_as_the_page_says() -> None:
     assert len(TEXTS) == 12
     words = " ".join(text_of(PAGE).split())
-    assert "embeds twelve texts" in words
+    assert "embeds twelve rows" in words
     assert f"below a cosine of {LOWEST_COSINE}." in words
 
 
@@ -67,6 +69,11 @@ def other_tokenizer(package: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | {"normalizer": {"type": "Lowercase"}}))
 
 
+def other_vocabulary(package: Path) -> None:
+    file = package / "categories.txt"
+    file.write_text(file.read_text() + "stools\n")
+
+
 def other_weights(package: Path) -> None:
     model = onnx.load(package / "model.onnx")
     first = model.graph.initializer[0]
@@ -81,6 +88,15 @@ def other_tensors(package: Path) -> None:
     (package / "w.bin").write_bytes(data)
 
 
+def rename_vocabulary(package: Path) -> None:
+    (package / "tags.txt").rename(package / "words.txt")
+    every("tags", "categories", vocabulary="words.txt")(package)
+
+
+def every(name: str, kind: str, **keys: Any) -> Edit:
+    return spec(lambda d: d["encoders"]["item"][name][kind].update(keys))
+
+
 def query(document: dict[str, Any]) -> None:
     document["encoders"]["query_text"]["input_ids"]["text"]["template"] = "query: {query}"
 
@@ -91,12 +107,24 @@ CHANGES: dict[str, list[Edit]] = {
         spec(lambda d: d.update(name="other", license="MIT", source="here")),
     ],
     "another file of the folder, such as goldens": [lambda p: (p / "README.md").write_text("words")],
-    "a tokenizer's file name": [rename_tokenizer],
+    "a tokenizer's or vocabulary's file name": [rename_tokenizer, rename_vocabulary],
+    "`length_hint` or `max_length` of a `string`": [
+        every("title", "string", length_hint="characters"),
+        every("title", "string", max_length=9),
+    ],
     "an input of `query_text`": [spec(query)],
     "the ONNX file, or its tensors": [other_weights, other_tensors],
-    "the contents of a tokenizer": [other_tokenizer],
+    "the contents of a tokenizer or vocabulary": [
+        other_tokenizer,
+        other_vocabulary,
+    ],
     "`item`'s template or max_length": [item(template="{title}"), item(max_length=63)],
     "how `item`'s images are made": [image(scale=1.0), image(mean=[0.1, 0.1, 0.1])],
+    "a policy for missing or unknown values": [
+        every("category", "category", unknown="reject"),
+        every("price", "number", missing=11.0),
+        every("pixels", "image", missing="reject"),
+    ],
     "`dimension`, `normalize`, `output`": [
         spec(lambda d: d.update(dimension=17)),
         spec(lambda d: d.update(normalize="none")),
@@ -106,9 +134,19 @@ CHANGES: dict[str, list[Edit]] = {
 ROWS = table(PAGE, "What is computed again")
 
 
-def package_for(change: str, folder: Path) -> Path:
-    if "images" in change:
-        return tiny_image_package(folder)
+def package_for(edit: Edit, folder: Path) -> Path:
+    """A package that the edit is an edit of."""
+    for make in (tiny_text_package_in_two_files, tiny_image_package, every_input_package):
+        package = make(folder / make.__name__)
+        try:
+            edit(shutil.copytree(package, folder / f"{make.__name__}.tried"))
+        except (KeyError, OSError, StopIteration):
+            continue
+        return package
+    raise ValueError("no package has what the edit changes")
+
+
+def tiny_text_package_in_two_files(folder: Path) -> Path:
     package = tiny_text_package(folder)
     model = onnx.load(package / "model.onnx")
     onnx.save(model, package / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
@@ -122,13 +160,12 @@ def test_every_change_of_the_table_is_tried() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_which_changes_move_the_digest_of_the_item_encoder(row: list[str], tmp_path: Path) -> None:
     change, says, _ = row
-    package = package_for(change, tmp_path / "package")
-    before = ModelPackage.open(package)
-    whole, encoder = before.package_digest(), before.encoder_digest()
     for number, edit in enumerate(CHANGES[change]):
-        edited = shutil.copytree(package, tmp_path / str(number))
-        edit(edited)
-        after = ModelPackage.open(edited)
+        package = package_for(edit, tmp_path / str(number))
+        before = ModelPackage.open(package)
+        whole, encoder = before.package_digest(), before.encoder_digest()
+        edit(package)
+        after = ModelPackage.open(package)
         assert after.package_digest() != whole
         assert {True: "same", False: "other"}[after.encoder_digest() == encoder] == says
 

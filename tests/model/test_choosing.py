@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.models import tiny_text_package
+from tests.models import tiny_image_package, tiny_text_package
 
 from embedmill.errors import DeviceUnavailable, ModelError
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.choosing import choose_runtime
-from embedmill.model.importing import write_text_goldens
+from embedmill.model.importing import make_goldens
 
 
 def two_runtimes(folder: Path, *, second_seed: int) -> ModelPackage:
     """A package whose second runtime has the weights of `second_seed`; the first has seed 0."""
     tiny_text_package(folder)
-    write_text_goldens(ModelPackage.open(folder))
+    make_goldens(ModelPackage.open(folder))
     other = tiny_text_package(folder.parent / "other", seed=second_seed)
     (other / "model.onnx").rename(folder / "other.onnx")
     document = yaml.safe_load((folder / "model.yaml").read_text())
@@ -66,3 +66,20 @@ def test_another_runtime_must_make_the_vectors_of_the_goldens(
     else:
         with pytest.raises(ModelError, match="12 of 12 goldens moved"):
             Encoder.load(package, using=other)
+
+
+@pytest.mark.parametrize("second_seed", [0, 1])
+def test_goldens_of_pictures_let_an_image_model_have_two_runtimes(tmp_path: Path, second_seed: int) -> None:
+    folder = tiny_image_package(tmp_path / "package")
+    make_goldens(ModelPackage.open(folder))
+    other = tiny_image_package(tmp_path / "other", seed=second_seed)
+    (other / "model.onnx").rename(folder / "other.onnx")
+    document = yaml.safe_load((folder / "model.yaml").read_text())
+    document["runtimes"].append({"kind": "onnx", "file": "other.onnx"})
+    (folder / "model.yaml").write_text(yaml.safe_dump(document))
+    package = ModelPackage.open(folder)
+    if second_seed == 0:
+        assert Encoder.load(package, using=package.spec.runtimes[1]).name == "item"
+    else:
+        with pytest.raises(ModelError, match=r"goldens moved"):
+            Encoder.load(package, using=package.spec.runtimes[1])

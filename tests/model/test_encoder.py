@@ -312,7 +312,7 @@ def test_a_dimension_that_shows_only_when_computed_is_found_then(tmp_path: Path)
 def test_image_sizes_that_do_not_fit_are_a_model_error_with_both_shapes(tmp_path: Path) -> None:
     folder = tiny_image_package(tmp_path / "package", side=16)
     edit(folder, lambda d: d["encoders"]["item"]["pixels"]["image"].update(crop={"height": 8, "width": 16}))
-    with pytest.raises(ModelError, match=r"shape \[3, 8, 16\].*pixels: float32\[rows, 3, 16, 16\]"):
+    with pytest.raises(ModelError, match=r"images are \[N, 3, 8, 16\].*pixels: float32\[rows, 3, 16, 16\]"):
         load(folder)
 
 
@@ -321,7 +321,9 @@ def test_text_for_an_image_input_is_a_model_error(tmp_path: Path) -> None:
     edit(
         folder, declare("pixels", text={"template": "{title}", "max_length": 9, "mask": "m", "type_ids": "t"})
     )
-    with pytest.raises(ModelError, match="token ids are integers, and the model's input is pixels: float32"):
+    with pytest.raises(
+        ModelError, match="token ids are int64 or int32, and the model's input is pixels: float32"
+    ):
         load(folder)
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import yaml
+from onnx import TensorProto
+from PIL import Image
+from tests.every_input import every_input_package
 from tests.models import tiny_image_package, tiny_text_package
+from tests.one_input import files_package, numbers_package
 
 from embedmill.errors import ModelError, SpecError
 from embedmill.model import Encoder, ModelPackage
+from embedmill.model.check import check_package
+from embedmill.model.goldens import goldens_file, read_goldens
 from embedmill.model.importing import import_declared
+from embedmill.model.samples import ABSENT, NUMBERS, TEXTS
 
 
 @pytest.fixture
@@ -69,9 +78,48 @@ def test_the_other_tower_of_two_lies_beside_the_declaration(source: Path) -> Non
     assert {"model.onnx", "query.onnx"} <= set(imported(source).files())
 
 
-def test_image_models_are_tried_but_have_no_goldens(tmp_path: Path) -> None:
+def test_image_models_have_goldens_of_pictures_that_are_drawn(tmp_path: Path) -> None:
     package = imported(tiny_image_package(tmp_path / "source"))
+    assert package.files() == ["goldens/item.jsonl", "goldens/query_image.jsonl", "model.onnx", "model.yaml"]
+    rows, vectors = read_goldens(goldens_file(package, "item"))
+    opened = [Image.open(io.BytesIO(data)) for data in rows.column("image").to_pylist()]
+    assert {picture.format for picture in opened} == {"PNG"}
+    assert {picture.mode for picture in opened} == {"RGB", "L", "RGBA", "P", "LA", "1"}
+    assert (1, 1) in {picture.size for picture in opened}
+    assert any(picture.getexif().get(0x0112) == 6 for picture in opened)
+    assert (np.linalg.norm(vectors, axis=1) > 0.9).all()
+
+
+def test_models_of_every_kind_have_goldens_of_known_unknown_and_missing_values(tmp_path: Path) -> None:
+    package = imported(every_input_package(tmp_path / "source"))
+    assert {"goldens/item.jsonl", "goldens/query_text.jsonl", "tags.txt"} <= set(package.files())
+    rows, _ = read_goldens(goldens_file(package, "item"))
+    assert len(rows) == len(TEXTS)
+    columns = {name: rows.column(name).to_pylist() for name in rows.schema.names}
+    assert {None, ABSENT, "lamps", "7"} <= set(columns["category"])
+    assert {None, True, False} <= set(columns["stock"])
+    assert None in columns["price"]
+    assert [] in columns["tags"]
+    assert any(ABSENT in tags for tags in columns["tags"] if tags)
+    assert any("," in materials for materials in columns["materials"] if materials)
+    assert {type(picture) for picture in columns["back"]} == {bytes, type(None)}
+    report = check_package(package)
+    assert [encoder.goldens for encoder in report.encoders] == [12, 12]
+
+
+def test_values_that_are_in_no_golden_could_not_have_been(tmp_path: Path) -> None:
+    """What is rejected by declaration is not drawn; what the model's type cannot hold is left out."""
+    strict = {"count": {"number": {"field": "count"}}}
+    package = imported(numbers_package(tmp_path / "source", strict, TensorProto.INT64))
+    rows, _ = read_goldens(goldens_file(package, "item"))
+    assert rows.column("count").to_pylist() == [n for n in NUMBERS if n == int(n)]
+
+
+def test_a_model_of_files_that_nobody_can_guess_has_no_goldens(tmp_path: Path) -> None:
+    package = imported(files_package(tmp_path / "source", size=7))
     assert package.files() == ["model.onnx", "model.yaml"]
+    (report,) = check_package(package).encoders
+    assert report.goldens == 0
 
 
 @pytest.mark.parametrize(

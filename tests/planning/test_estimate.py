@@ -10,7 +10,7 @@ from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
 from embedmill.errors import ModelError
-from embedmill.planning.estimate import row_costs
+from embedmill.planning.estimate import IMAGE_COST, row_costs
 from embedmill.release.runs import open_plans, terminal_of
 from embedmill.spec import EncoderInputs
 from embedmill.types import CanonicalColumn
@@ -63,6 +63,27 @@ def test_longer_texts_cost_more_up_to_the_models_length_and_pictures_cost_alike(
     assert (np.diff(costs) > 0).tolist() == [True, True, True]
     assert costs[3] - costs[0] == 14
     assert costs[0] > 200
+
+
+def test_raw_texts_cost_by_length_files_as_pictures_and_values_next_to_nothing() -> None:
+    inputs = EncoderInputs.model_validate(
+        {
+            "raw": {"string": {"template": "{title}", "max_length": 16}},
+            "free": {"string": {"template": "{title}"}},
+            "two": {"image": {"field": ["front", "back"], **SIZES}},
+            "file": {"bytes": {"field": "front"}},
+            "price": {"number": {"field": "price"}},
+        }
+    )
+    texts = [b"", b"x" * 400]
+    columns = [
+        CanonicalColumn("raw", "string", texts),
+        CanonicalColumn("free", "string", texts),
+        CanonicalColumn("two", "images", [b""] * 2),
+        CanonicalColumn("file", "bytes", [b""] * 2),
+        CanonicalColumn("price", "number", [b""] * 2),
+    ]
+    assert row_costs(inputs, columns).tolist() == [2 + 2 + 3 * IMAGE_COST + 1, 16 + 102 + 3 * IMAGE_COST + 1]
 
 
 @pytest.mark.parametrize("change", ["model", "live release", "spec"])

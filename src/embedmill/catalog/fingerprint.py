@@ -18,15 +18,26 @@ from embedmill.digest import digests_from_bytes
 from embedmill.types import DIGEST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from embedmill.types import CanonicalColumn, Digests
+    from embedmill.types import CanonicalColumn, Digests, InputKind
 
 FINGERPRINT_DOMAIN = b"embedmill/fingerprint/1\n"
 ID_DOMAIN = b"embedmill/id/1\n"
-KIND_TAGS = {"text": b"T", "image": b"I"}
+KIND_TAGS: Mapping[InputKind, bytes] = {
+    "text": b"T",
+    "image": b"I",
+    "images": b"M",
+    "category": b"C",
+    "list": b"L",
+    "set": b"S",
+    "number": b"N",
+    "boolean": b"B",
+    "string": b"R",
+    "bytes": b"Y",
+}
 
 
 def fingerprints(columns: Sequence[CanonicalColumn]) -> Digests:

@@ -32,8 +32,8 @@ class _Line(NamedTuple):
 class JsonlFile:
     """One JSON Lines file, plain or gzipped. Types are told from its first 10,000 rows; declared ones win.
 
-    Integers and floats make float64, integers and texts make text; a value that does not fit makes its
-    row unreadable.
+    Integers and floats make float64, integers and texts make text, in lists too; a value that does not fit
+    makes its row unreadable.
     """
 
     has_lines = True
@@ -97,12 +97,12 @@ def typed_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     for row, found in enumerate(map(type, values)):
         by_type.setdefault(found, []).append(row)
     parts = [_cast_values([values[row] for row in rows], found, kind) for found, rows in by_type.items()]
-    if len(parts) == 1:
-        return parts[0]
+    if len(parts) <= 1:
+        return parts[0] if parts else pa.nulls(0, kind)
     order = np.argsort(
         np.concatenate([np.array(rows, dtype=np.int64) for rows in by_type.values()]), kind="stable"
     )
-    return pa.concat_arrays(parts).take(pa.array(order)) if parts else pa.nulls(0, kind)
+    return pa.concat_arrays(parts).take(pa.array(order))
 
 
 def _cast_values(values: list[Any], found: type, kind: pa.DataType) -> pa.Array:
@@ -115,9 +115,23 @@ def _cast_values(values: list[Any], found: type, kind: pa.DataType) -> pa.Array:
         column = pa.array(list(map(repr, values)), pa.string())
     elif (found is float and is_number(kind)) or (found is bool and pt.is_boolean(kind)):
         column = pa.array(values)
+    elif found is list and pt.is_list(kind):
+        return _lists(values, kind)
     else:
         return pa.nulls(len(values), kind)
     return cast_where_possible(column, kind)
+
+
+def _lists(values: list[list[Any]], kind: pa.ListType) -> pa.Array:
+    """Lists as `kind`; one with a value that does not fit is null."""
+    flat = [value for row in values for value in row]
+    column = typed_column(flat, kind.value_type)
+    offsets = np.cumsum([0, *map(len, values)])
+    given = np.fromiter((value is not None for value in flat), np.bool_, len(flat))
+    wrong = given & column.is_null().to_numpy(zero_copy_only=False)
+    before = np.concatenate([[0], np.cumsum(wrong)])
+    lost = before[offsets[1:]] > before[offsets[:-1]]
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), column, type=kind, mask=pa.array(lost))
 
 
 def _integers(values: list[int], kind: pa.DataType) -> pa.Array:
@@ -140,7 +154,8 @@ def _told_type(values: list[Any]) -> pa.DataType:
     if kinds == {bool}:
         return pa.bool_()
     if kinds == {list}:
-        return pa.list_(pa.null())
+        inner = _told_type([each for value in values if value is not None for each in value])
+        return pa.list_(pa.string() if pt.is_null(inner) else inner)
     return pa.struct([]) if kinds == {dict} else pa.string()
 
 

@@ -139,13 +139,25 @@ def _print_model(package: ModelPackage) -> None:
 
 def _declared(spec: InputSpec) -> str:
     """An input in a line."""
-    if spec.text is not None:
-        return f"text '{spec.text.template}', {spec.text.tokenizer}, {spec.text.max_length} tokens at most"
-    image = spec.image
-    if image is None:  # excluded by the spec
-        return ""
-    side = image.crop or image.resize
-    return f"image '{image.field}', {side.height} x {side.width}, {image.layout}"
+    from embedmill.spec import CategoriesInput, CategoryInput, ImageInput, NumberInput, StringInput, TextInput
+
+    kind = spec.kind
+    name = f"{kind.KIND} '{', '.join(kind.fields)}'"
+    match kind:
+        case TextInput():
+            return f"text '{kind.template}', {kind.tokenizer}, {kind.max_length} tokens at most"
+        case StringInput():
+            return f"string '{kind.template}'"
+        case ImageInput():
+            side = kind.crop or kind.resize
+            return f"{name}, {side.height} x {side.width}, {kind.layout}"
+        case CategoryInput() | CategoriesInput():
+            missing = f"unknown: {kind.unknown}, missing: {kind.missing}"
+            return f"{name}, {kind.vocabulary}, {missing}"
+        case NumberInput():
+            return f"{name}, transform: {kind.transform}, missing: {kind.missing}"
+        case _:
+            return f"{name}, missing: {kind.missing}"
 
 
 @app.command()

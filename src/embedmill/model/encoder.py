@@ -10,8 +10,10 @@ import pyarrow as pa
 
 from embedmill.errors import ModelError
 from embedmill.model import images, tokens
+from embedmill.model.apart import run_apart
 from embedmill.model.batches import pack
 from embedmill.model.choosing import choose_runtime
+from embedmill.model.feeding import Feeds
 from embedmill.model.feeds import Binding, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder
@@ -60,7 +62,7 @@ class Encoder:
             using: One of the package's runtimes; where absent the first that can compute here.
             device: Where to compute: `cpu`.
             threads: Threads a batch; a process a core is faster than many threads.
-            batch_tokens: Rows x longest row of a batch with text.
+            batch_tokens: Rows x longest row of a batch with text; rows, where no length is known.
             batch_images: Rows of a batch with images.
             decoder: What decodes images; by default one of its own, which decodes `threads` at once.
 
@@ -115,8 +117,8 @@ class Encoder:
             feeds, kept, unusable = self.binding.feed(prepared, batch)
             rejected |= unusable
             if len(kept):
-                computed = self._checked(self.runtime.run(feeds), len(kept))
-                rejected |= _not_finite(computed, kept)
+                computed, refused = self._computed(feeds, len(kept))
+                rejected |= {int(kept[at]): why for at, why in refused.items()} | _not_finite(computed, kept)
                 vectors_ND[kept] = _l2(computed) if self.package.spec.normalize == "l2" else computed
             if on_batch is not None:
                 on_batch(len(batch))
@@ -129,12 +131,17 @@ class Encoder:
         Raises:
             ModelError: The encoder reads something else, or made a vector that is not finite.
         """
-        if self.binding.images or len(self.fields) != 1:
+        field = self.package.inputs(self.name).text_field
+        if field is None:
             raise ModelError(
                 f"{self.package.root}: encoder {self.name!r} reads {', '.join(self.fields)}, not one text",
                 hint="declare an encoder query_text in model.yaml, with one text field",
             )
-        encoded = self.encode(pa.record_batch({self.fields[0]: pa.array(texts, pa.large_string())}))
+        try:
+            rows = pa.record_batch({field: pa.array(texts, pa.large_string())})
+        except UnicodeEncodeError as error:
+            raise ModelError(f"a text has a part that is no character: {error.reason}") from error
+        encoded = self.encode(rows)
         for row, why in encoded.rejected.items():
             raise ModelError(f"text {texts[row]!r} could not be embedded: {why.reason}: {why.detail}")
         return encoded.vectors_ND
@@ -150,10 +157,20 @@ class Encoder:
         self.close()
 
     def _batches(self, prepared: Prepared, rows: int) -> list[Rows]:
-        limit = self.profile.batch_images if self.binding.images else rows
+        limit = rows if self.binding.texts else self.profile.batch_tokens
+        limit = self.profile.batch_images if self.binding.files else limit
         return pack(
             prepared.lengths(rows), self.profile.batch_tokens, most_rows=limit, mixed=self.binding.masked
         )
+
+    def _computed(self, feeds: Feeds, rows: int) -> tuple[Vectors, dict[int, Rejection]]:
+        """The vectors of a batch, and the rows of it that the model refuses: their vectors are zero."""
+        if not self.binding.raw:
+            return self._checked(self.runtime.run(feeds), rows), {}
+        vectors, refused = run_apart(self.runtime, feeds, rows)
+        if len(refused) < rows:
+            return self._checked(vectors, rows), refused
+        return np.zeros((rows, self.dimension), np.float32), refused
 
     def _checked(self, computed: Vectors, rows: int) -> Vectors:
         if computed.shape != (rows, self.dimension):

@@ -4,22 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from embedmill.errors import ModelError
+from embedmill.model.columns import file_column
+from embedmill.model.feeding import (
+    NUMBERS,
+    Feed,
+    Feeds,
+    Ready,
+    dtype_problems,
+    present,
+    shape_problems,
+)
 from embedmill.model.images import ImageDecoder, Pixels, pixel_shape
-from embedmill.model.inputs import image_bytes, render
+from embedmill.model.inputs import rendered
 from embedmill.model.package import ModelPackage
+from embedmill.model.raw_feeds import BytesFeed, StringFeed
 from embedmill.model.tokens import Tokenizer, Tokens
-from embedmill.runtimes import Runtime, TensorSpec
-from embedmill.spec import ImageInput, TextInput
-from embedmill.types import Reason, Rejection, Rows
+from embedmill.model.value_feeds import BooleanFeed, CategoriesFeed, CategoryFeed, NumberFeed
+from embedmill.model.vocabulary import Vocabulary
+from embedmill.runtimes import TEXT_ONLY, Runtime, TensorSpec
+from embedmill.spec import (
+    BooleanInput,
+    BytesInput,
+    CategoriesInput,
+    CategoryInput,
+    ImageInput,
+    NumberInput,
+    OtherInput,
+    StringInput,
+    TextInput,
+)
+from embedmill.types import Mask, Reason, Rejection, Rows
 
-Feeds = dict[str, npt.NDArray[Any]]
+Columns: TypeAlias = list[list[bytes | None]]
+"""Images of a batch: for each column, those of its rows."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +57,9 @@ class TextFeed:
     type_ids: TensorSpec | None
 
     @property
-    def targets(self) -> list[str]:
-        """Names of the runtime's inputs that this feeds."""
-        return [spec.name for spec in (self.target, self.mask, self.type_ids) if spec is not None]
+    def targets(self) -> Sequence[TensorSpec]:
+        """See `Feed`."""
+        return present(self.target, self.mask, self.type_ids)
 
     @property
     def width(self) -> int | None:
@@ -43,14 +67,19 @@ class TextFeed:
         size = self.target.shape[1] if len(self.target.shape) > 1 else None
         return size if isinstance(size, int) else None
 
-    def tokenize(self, rows: pa.RecordBatch) -> Tokens:
-        """Tokens of N rows."""
-        return self.tokenizer.tokenize(
-            render(self.spec.template, rows).to_numpy(zero_copy_only=False).tolist()
-        )
+    def problems(self) -> Iterator[str]:
+        """See `Feed`."""
+        yield from dtype_problems(self.target, "token ids", ["int64", "int32"])
+        if self.width is not None and self.spec.max_length > self.width:
+            yield f"max_length {self.spec.max_length} does not fit the model's input {self.target}"
+        yield from shape_problems(self.target, "token ids", [(self.width,)])
 
-    def feed(self, tokens: Tokens, rows: Rows) -> Feeds:
-        """The arrays of one batch."""
+    def prepare(self, rows: pa.RecordBatch) -> Ready:
+        """See `Feed`."""
+        tokens = self.tokenizer.tokenize(rendered(self.spec.template, rows).tolist())
+        return Ready(lambda batch: self._feed(tokens, batch), lengths=tokens.lengths)
+
+    def _feed(self, tokens: Tokens, rows: Rows) -> Feeds:
         batch = tokens.batch(rows, width=self.width)
         pairs = ((self.target, batch.ids_NT), (self.mask, batch.mask_NT), (self.type_ids, batch.type_ids_NT))
         return {spec.name: array.astype(spec.dtype, copy=False) for spec, array in pairs if spec is not None}
@@ -58,39 +87,93 @@ class TextFeed:
 
 @dataclass(frozen=True)
 class ImageFeed:
-    """Feeds pixels to `target`.
+    """Feeds pixels to `target`, and which images there are to `mask`.
 
-    Where `optional`, a missing image is all zeros: the row's other inputs say something.
+    Where `optional`, a row without any image is all zeros: its other inputs say something.
     """
 
     target: TensorSpec
     spec: ImageInput
+    mask: TensorSpec | None
     optional: bool
 
-    def pixels(self, images: Sequence[bytes | None], decoder: ImageDecoder) -> Iterator[Pixels | Rejection]:
-        """Each image's pixels, or why there are none."""
-        decoded = iter(decoder.decode([image for image in images if image], self.spec))
-        for image in images:
-            yield next(decoded) if image else self._without()
+    @property
+    def targets(self) -> Sequence[TensorSpec]:
+        """The runtime's inputs that this feeds."""
+        return present(self.target, self.mask)
 
-    def _without(self) -> Pixels | Rejection:
-        if self.optional:
-            return np.zeros(pixel_shape(self.spec), np.float32)
-        return Rejection(Reason.IMAGE_MISSING, f"column {self.spec.field!r} has no image")
+    @property
+    def several(self) -> bool:
+        """Whether a row has K images, and an axis for them."""
+        return not isinstance(self.spec.field, str)
+
+    def problems(self) -> Iterator[str]:
+        """In what the declaration and the runtime's inputs do not fit each other."""
+        count = (len(self.spec.fields),) if self.several else ()
+        yield from shape_problems(self.target, "images", [(*count, *pixel_shape(self.spec))])
+        yield from dtype_problems(self.target, "pixels", ["float32", "float16", "uint8"])
+        if self.mask is not None:
+            yield from shape_problems(self.mask, "masks of images", [count])
+            yield from dtype_problems(self.mask, "masks", NUMBERS)
+
+    def read(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The image columns of N rows."""
+        return pa.record_batch({field: file_column(rows, field) for field in self.spec.fields})
+
+    def feed(self, images: pa.RecordBatch, decoder: ImageDecoder) -> tuple[Feeds, dict[int, Rejection]]:
+        """The arrays of the images of a batch, and the rows of it that have none that can be used."""
+        columns: Columns = [column.to_pylist() for column in images.columns]
+        there = np.array([[bool(image) for image in column] for column in columns]).T
+        rejected = self._without(there)
+        decoded = iter(decoder.decode([image for column in columns for image in column if image], self.spec))
+        pixels = np.zeros((*there.shape, *pixel_shape(self.spec)), np.float32)
+        for place, column in enumerate(columns):
+            for row, image in enumerate(column):
+                made = next(decoded) if image else None
+                if isinstance(made, Rejection):
+                    rejected.setdefault(row, self._said(made, place))
+                elif made is not None:
+                    pixels[row, place] = made
+        return self._arrays(pixels, there), rejected
+
+    def _without(self, there: Mask) -> dict[int, Rejection]:
+        if self.optional and self.spec.missing == "zeros":
+            return {}
+        enough = there.any(axis=1) if self.spec.missing == "zeros" else there.all(axis=1)
+        lacking = np.flatnonzero(~enough).tolist()
+        first = {row: self.spec.fields[int(np.argmin(there[row]))] for row in lacking}
+        return {
+            row: Rejection(Reason.IMAGE_MISSING, f"column {field!r} has no image")
+            for row, field in first.items()
+        }
+
+    def _said(self, why: Rejection, place: int) -> Rejection:
+        """One of several images needs its column named."""
+        if not self.several:
+            return why
+        return Rejection(why.reason, f"column {self.spec.fields[place]!r}: {why.detail}")
+
+    def _arrays(self, pixels: Pixels, there: Mask) -> Feeds:
+        shaped, mask = (pixels, there) if self.several else (pixels[:, 0], there[:, 0])
+        feeds: Feeds = {self.target.name: shaped.astype(self.target.dtype, copy=False)}
+        if self.mask is not None:
+            flat = mask.astype(self.mask.dtype)
+            feeds[self.mask.name] = flat.reshape(-1, 1) if flat.ndim < len(self.mask.shape) else flat
+        return feeds
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """N rows made ready: tokens by feed, image bytes by feed."""
+    """N rows made ready: images wait as bytes, all else for its batch."""
 
-    tokens: Mapping[str, Tokens]
-    images: Mapping[str, pa.Array]
+    ready: Sequence[Ready]
+    images: Sequence[pa.RecordBatch]
 
     def lengths(self, rows: int) -> npt.NDArray[np.int64]:
         """Tokens of each row's longest text; zero without texts."""
         longest = np.zeros(rows, np.int64)
-        for tokens in self.tokens.values():
-            longest = np.maximum(longest, tokens.lengths)
+        for each in self.ready:
+            longest = longest if each.lengths is None else np.maximum(longest, each.lengths)
         return longest
 
 
@@ -98,82 +181,138 @@ class Prepared:
 class Binding:
     """All feeds of one encoder."""
 
-    texts: Sequence[TextFeed]
+    feeds: Sequence[Feed]
     images: Sequence[ImageFeed]
     decoder: ImageDecoder
+
+    @property
+    def texts(self) -> Sequence[TextFeed]:
+        """Those of tokens."""
+        return [feed for feed in self.feeds if isinstance(feed, TextFeed)]
 
     @property
     def masked(self) -> bool:
         """Whether every text can be padded without the model noticing."""
         return all(feed.mask is not None or feed.width is not None for feed in self.texts)
 
+    @property
+    def files(self) -> bool:
+        """Whether rows have images or other files, which are large."""
+        return bool(self.images) or any(isinstance(feed, BytesFeed) for feed in self.feeds)
+
+    @property
+    def raw(self) -> bool:
+        """Whether the model takes inputs apart itself, and may stumble over one."""
+        return any(isinstance(feed, StringFeed | BytesFeed) for feed in self.feeds)
+
     def prepare(self, rows: pa.RecordBatch) -> Prepared:
-        """Tokenize all texts; images wait as bytes."""
+        """Tokenize all texts and read all values; images wait as bytes."""
         return Prepared(
-            {feed.target.name: feed.tokenize(rows) for feed in self.texts},
-            {feed.target.name: image_bytes(feed.spec, rows) for feed in self.images},
+            [feed.prepare(rows) for feed in self.feeds], [feed.read(rows) for feed in self.images]
         )
 
     def feed(self, prepared: Prepared, rows: Rows) -> tuple[Feeds, Rows, dict[int, Rejection]]:
-        """The arrays of one batch, the rows in it, and those left out because an image is not usable."""
-        columns, rejected = self._pixels(prepared, rows)
-        kept = np.array([row for row in rows.tolist() if row not in rejected], np.int64)
-        feeds: Feeds = {}
+        """The arrays of one batch, the rows in it, and those left out because a value is not usable."""
+        rejected = _rejected(prepared.ready, rows)
+        pixels, kept, unusable = self._pixels(prepared, _without(rows, rejected))
+        rejected |= unusable
         if len(kept) == 0:
-            return feeds, kept, rejected
-        for text in self.texts:
-            feeds |= text.feed(prepared.tokens[text.target.name], kept)
-        for image in self.images:
-            stack = np.stack([columns[image.target.name][row] for row in kept.tolist()])
-            feeds[image.target.name] = stack.astype(image.target.dtype, copy=False)
-        return feeds, kept, rejected
+            return {}, kept, rejected
+        for ready in prepared.ready:
+            pixels |= ready.feed(kept)
+        return pixels, kept, rejected
 
-    def _pixels(
-        self, prepared: Prepared, rows: Rows
-    ) -> tuple[dict[str, dict[int, Pixels]], dict[int, Rejection]]:
-        columns: dict[str, dict[int, Pixels]] = {}
+    def _pixels(self, prepared: Prepared, rows: Rows) -> tuple[Feeds, Rows, dict[int, Rejection]]:
+        """The arrays of images, and the rows in them."""
+        feeds: Feeds = {}
         rejected: dict[int, Rejection] = {}
-        for feed in self.images:
-            found = columns.setdefault(feed.target.name, {})
-            data = prepared.images[feed.target.name].take(pa.array(rows)).to_pylist()
-            for row, made in zip(rows.tolist(), feed.pixels(data, self.decoder), strict=True):
-                if isinstance(made, Rejection):
-                    rejected[row] = made
-                else:
-                    found[row] = made
-        return columns, rejected
+        if len(rows) == 0:
+            return feeds, rows, rejected
+        for feed, images in zip(self.images, prepared.images, strict=True):
+            made, unusable = feed.feed(images.take(pa.array(rows)), self.decoder)
+            feeds |= made
+            rejected = {int(rows[at]): why for at, why in unusable.items()} | rejected
+        kept = _without(rows, rejected)
+        at = np.flatnonzero(np.isin(rows, kept))
+        return {name: array[at] for name, array in feeds.items()}, kept, rejected
+
+
+def _rejected(ready: Sequence[Ready], rows: Rows) -> dict[int, Rejection]:
+    """Rows of a batch with an unusable value; what was declared first is what is said."""
+    found: dict[int, Rejection] = {}
+    for each in ready:
+        if each.rejected:
+            found = {row: each.rejected[row] for row in rows.tolist() if row in each.rejected} | found
+    return found
+
+
+def _without(rows: Rows, rejected: Mapping[int, Rejection]) -> Rows:
+    return np.array([row for row in rows.tolist() if row not in rejected], np.int64) if rejected else rows
 
 
 def bind(package: ModelPackage, encoder: str, runtime: Runtime, decoder: ImageDecoder) -> Binding:
     """Match an encoder's declared inputs with the runtime's.
 
     Raises:
-        ModelError: An input has no counterpart, gets two arrays, or has another shape or type.
+        ModelError: An input has no counterpart, gets two arrays, or has another shape or type; or a tokenizer
+            or vocabulary is damaged.
     """
     declared = package.inputs(encoder).root
-    missing = [name for name in declared if name not in runtime.inputs]
+    missing = [name for name in _named(package, encoder) if name not in runtime.inputs]
     if missing:
         raise _mismatch(package, encoder, runtime, f"the model has no input {', '.join(missing)}")
-    texts: list[TextFeed] = [
-        _text(package, runtime, name, s.text) for name, s in declared.items() if s.text is not None
+    kinds = {name: spec.kind for name, spec in declared.items()}
+    feeds = [
+        _feed(package, runtime, name, kind)
+        for name, kind in kinds.items()
+        if not isinstance(kind, ImageInput)
     ]
-    several = len(declared) > 1
-    pictures = [
-        ImageFeed(runtime.inputs[name], s.image, several)
-        for name, s in declared.items()
-        if s.image is not None
+    images = [
+        ImageFeed(runtime.inputs[name], kind, runtime.inputs.get(kind.mask or ""), len(declared) > 1)
+        for name, kind in kinds.items()
+        if isinstance(kind, ImageInput)
     ]
-    binding = Binding(texts, pictures, decoder)
-    fed = [name for text in texts for name in text.targets] + [image.target.name for image in pictures]
+    every: list[Feed | ImageFeed] = [*feeds, *images]
+    fed = [target.name for feed in every for target in feed.targets]
     unfed = [name for name in runtime.inputs if name not in fed]
     twice = sorted({name for name in fed if fed.count(name) > 1})
     if unfed:
         raise _mismatch(package, encoder, runtime, f"nothing feeds the model's input {', '.join(unfed)}")
     if twice:
         raise _mismatch(package, encoder, runtime, f"two inputs feed {', '.join(twice)}")
-    for problem in _problems(binding):
-        raise ModelError(f"{package.root}: encoder {encoder!r}: {problem}")
-    return binding
+    for feed in every:
+        for problem in feed.problems():
+            raise ModelError(f"{package.root}: encoder {encoder!r}: {problem}")
+    return Binding(feeds, images, decoder)
+
+
+def _named(package: ModelPackage, encoder: str) -> Iterator[str]:
+    """Inputs that the model must have; those of a text's mask and segments it may have."""
+    for name, spec in package.inputs(encoder).root.items():
+        yield name
+        if spec.kind.beside is not None:
+            yield spec.kind.beside
+
+
+def _feed(package: ModelPackage, runtime: Runtime, name: str, kind: OtherInput) -> Feed:
+    inputs = runtime.inputs
+    target, beside = inputs[name], inputs.get(kind.beside or "")
+    match kind:
+        case TextInput():
+            tokenizer = Tokenizer.load(package.path(kind.tokenizer), max_length=kind.max_length)
+            return TextFeed(target, kind, tokenizer, inputs.get(kind.mask), inputs.get(kind.type_ids))
+        case CategoryInput():
+            return CategoryFeed(target, kind, Vocabulary.load(package.path(kind.vocabulary)))
+        case CategoriesInput():
+            return CategoriesFeed(target, kind, Vocabulary.load(package.path(kind.vocabulary)), beside)
+        case NumberInput():
+            return NumberFeed(target, kind, beside)
+        case BooleanInput():
+            return BooleanFeed(target, kind)
+        case StringInput():
+            return StringFeed(target, kind)
+        case BytesInput():
+            return BytesFeed(target, kind, beside, runtime.name in TEXT_ONLY)
 
 
 def _mismatch(package: ModelPackage, encoder: str, runtime: Runtime, what: str) -> ModelError:
@@ -183,34 +322,3 @@ def _mismatch(package: ModelPackage, encoder: str, runtime: Runtime, what: str) 
         f"{package.root}: encoder {encoder!r}: {what}",
         hint=f"model.yaml declares: {declared}; the model has: {there}",
     )
-
-
-def _text(package: ModelPackage, runtime: Runtime, name: str, spec: TextInput) -> TextFeed:
-    tokenizer = Tokenizer.load(package.path(spec.tokenizer), max_length=spec.max_length)
-    inputs = runtime.inputs
-    return TextFeed(inputs[name], spec, tokenizer, inputs.get(spec.mask), inputs.get(spec.type_ids))
-
-
-def _problems(binding: Binding) -> Iterator[str]:
-    for text in binding.texts:
-        if text.target.dtype not in ("int64", "int32"):
-            yield f"token ids are integers, and the model's input is {text.target}"
-        if text.width is not None and text.spec.max_length > text.width:
-            yield f"max_length {text.spec.max_length} does not fit the model's input {text.target}"
-        yield from _fixed_batch(text.target)
-    for image in binding.images:
-        shape = pixel_shape(image.spec)
-        wanted = image.target.shape[1:]
-        fits = len(wanted) == len(shape) and all(
-            not isinstance(size, int) or size == made for size, made in zip(wanted, shape, strict=True)
-        )
-        if not fits:
-            yield f"model.yaml makes images of shape {list(shape)}, and the model's input is {image.target}"
-        if image.target.dtype not in ("float32", "float16", "uint8"):
-            yield f"pixels are float32, float16 or uint8, and the model's input is {image.target}"
-        yield from _fixed_batch(image.target)
-
-
-def _fixed_batch(target: TensorSpec) -> Iterator[str]:
-    if target.shape and isinstance(target.shape[0], int):
-        yield f"the model's input has a fixed number of rows, {target}; export it with a free first dimension"

@@ -8,15 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pyarrow as pa
 
 from embedmill.errors import ModelError
 from embedmill.model.encoder import Encoder
-from embedmill.model.goldens import TEXTS, goldens_file, write_goldens
+from embedmill.model.goldens import goldens_file, write_goldens
 from embedmill.model.package import SPEC_FILE, ModelPackage
+from embedmill.model.raw_feeds import BytesFeed
+from embedmill.model.samples import sample_rows
 from embedmill.runtimes.contents import files_at
 from embedmill.runtimes.formats import confined, inside, refuse_pickle
 from embedmill.spec import RuntimeSection, load_model_spec
+from embedmill.types import Encoded, Reason
+
+LONGEST_ROW = 200
 
 
 def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackage:
@@ -25,7 +31,7 @@ def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackag
     Args:
         source: An ONNX file, a SavedModel folder, or what another runtime loads. It stands for the
             declaration's only model, or for the one of its name; other models lie beside `model_yaml`.
-        model_yaml: The declaration. What else it names, such as tokenizers, lies beside it.
+        model_yaml: The declaration. What else it names (tokenizers, vocabularies) lies beside it.
         target: The folder to make.
 
     Raises:
@@ -37,15 +43,14 @@ def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackag
     spec = load_model_spec(model_yaml)
     runtimes: tuple[RuntimeSection, ...] = spec.runtimes
     models = {runtime.path: runtime for runtime in runtimes if runtime.path is not None}
-    tokenizers = {s.text.tokenizer for e in spec.encoders.values() for s in e.root.values() if s.text}
     with new_package(target) as folder:
         shutil.copyfile(model_yaml, folder / SPEC_FILE)
         for path, runtime in sorted(models.items()):
             mine = len(models) == 1 or PurePosixPath(path).name == source.name
             _copy_model(source if mine else _model_beside(model_yaml, path), folder, runtime, model_yaml)
-        for name in sorted(tokenizers):
+        for name in spec.assets:
             copy_file(_beside(model_yaml, name), inside(folder, name, said_by=str(model_yaml)))
-        write_text_goldens(ModelPackage.open(folder))
+        make_goldens(ModelPackage.open(folder))
     return ModelPackage.open(target)
 
 
@@ -70,27 +75,36 @@ def _copy_model(source: Path, folder: Path, runtime: RuntimeSection, model_yaml:
             copy_file(file, goal if file == source else goal.parent / file.relative_to(source.parent))
 
 
-def write_text_goldens(package: ModelPackage) -> None:
-    """Embed `TEXTS` by every encoder that reads text alone, and keep inputs and vectors in the package.
+def make_goldens(package: ModelPackage) -> None:
+    """Embed made-up rows by every encoder, and keep rows and vectors in the package.
 
-    The reference runtime of each makes them: what the others are compared with.
-
-    Encoders that read images are loaded as well, so that a package that does not fit is never made.
+    The reference runtime of each makes them: what the others are compared with. Rows that the encoder refuses
+    are left out; where it refuses all, such as files of a kind that nobody can guess, it has no goldens.
 
     Raises:
         ModelError: The model does not fit the declaration, or makes vectors that are not finite.
     """
-    for name, inputs in package.spec.encoders.items():
-        encoder = Encoder.load(package, name, using=package.spec.runtimes_for(name)[0])
-        if any(spec.text is None for spec in inputs.root.values()):
-            continue
-        first, *others = inputs.fields
-        columns = {first: pa.array(TEXTS), **{field: pa.nulls(len(TEXTS), pa.string()) for field in others}}
-        rows = pa.record_batch(columns)
-        encoded = encoder.encode(rows)
+    for name in package.spec.encoders:
+        rows = sample_rows(package, name)
+        with Encoder.load(package, name, using=package.spec.runtimes_for(name)[0]) as encoder:
+            encoded = _tried(encoder, rows)
         for row, why in encoded.rejected.items():
-            raise ModelError(f"{package.root}: encoder {name!r} fails on {TEXTS[row]!r}: {why.detail}")
-        write_goldens(goldens_file(package, name), rows, encoded.vectors_ND)
+            if why.reason == Reason.NOT_FINITE:
+                shown = str(rows.slice(row, 1).to_pylist()[0])[:LONGEST_ROW]
+                raise ModelError(f"{package.root}: encoder {name!r} fails on {shown}: {why.detail}")
+        kept = np.setdiff1d(np.arange(len(rows)), list(encoded.rejected))
+        if len(kept):
+            vectors = encoded.vectors_ND[kept]
+            write_goldens(goldens_file(package, name), rows.take(pa.array(kept)), vectors)
+
+
+def _tried(encoder: Encoder, rows: pa.RecordBatch) -> Encoded:
+    """The rows embedded; those of files one by one, of which a model may not know a single one."""
+    if not any(isinstance(feed, BytesFeed) for feed in encoder.binding.feeds):
+        return encoder.encode(rows)
+    parts = [encoder.encode(rows.slice(row, 1)) for row in range(len(rows))]
+    rejected = {row: part.rejected[0] for row, part in enumerate(parts) if part.rejected}
+    return Encoded(np.concatenate([part.vectors_ND for part in parts]), rejected)
 
 
 def copy_file(source: Path, target: Path) -> None:

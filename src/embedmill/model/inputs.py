@@ -1,8 +1,6 @@
-"""What an encoder sees of a row: templates become text, images stay bytes.
+"""What an encoder sees of a row: templates become text, files stay bytes, values are told by what they mean.
 
-How a field becomes text: integers and decimals as written, true / false, floats by their shortest form
-that reads back the same (0.1, 1e+20, nan), dates and times in ISO 8601 without trailing zeros (time zones as
-UTC with Z), null as nothing. Strings are taken verbatim: no trimming, no Unicode normalisation.
+The canonical bytes of each kind: docs/decisions/0015-inputs-of-every-kind.md.
 """
 
 from __future__ import annotations
@@ -11,41 +9,78 @@ import string
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.errors import CatalogError
-from embedmill.spec import EncoderInputs, ImageInput, TextInput
-from embedmill.types import CanonicalColumn, Mask
-
-TEXT = pa.large_string()
-"""64-bit offsets: the texts of one batch may pass 2 GiB."""
+from embedmill.model.columns import (
+    TEXT,
+    boolean_column,
+    category_column,
+    file_column,
+    list_column,
+    number_column,
+    text_column,
+)
+from embedmill.spec import (
+    AnyInput,
+    BooleanInput,
+    BytesInput,
+    CategoriesInput,
+    CategoryInput,
+    EncoderInputs,
+    ImageInput,
+    NumberInput,
+    StringInput,
+    TextInput,
+)
+from embedmill.types import CanonicalColumn, InputKind, Mask
 
 
 def canonical_columns(inputs: EncoderInputs, rows: pa.RecordBatch) -> tuple[list[CanonicalColumn], Mask]:
     """What an encoder will see of N rows, as bytes, and which rows are empty.
 
     Image columns must by then hold each image's identity as binary. A row is empty when all its inputs
-    are: a text whose fields are all null or white space, an image that is null or has no bytes.
+    are: a text whose fields are all null or white space, an image that is null or has no bytes, a value or
+    list that is missing.
 
     Returns:
         A column per input, in order of declaration, and bool[N].
 
     Raises:
-        CatalogError: A column is absent, or of a type that cannot be one of a text or an image.
+        CatalogError: A column is absent, or of a type that the input does not read.
     """
     check_columns(inputs, rows.schema.names)
     columns = []
     empty: Mask = np.ones(rows.num_rows, dtype=np.bool_)
     for name, spec in inputs.root.items():
-        if isinstance(spec.kind, TextInput):
-            values = render(spec.kind.template, rows)
-            columns.append(CanonicalColumn(name, "text", _bytes(values)))
-        else:
-            values = image_bytes(spec.kind, rows)
-            columns.append(CanonicalColumn(name, "image", _bytes(values)))
+        kind, values = _canonical(spec.kind, rows)
+        columns.append(CanonicalColumn(name, kind, values))
         empty &= empty_rows(spec.kind, rows)
     return columns, empty
+
+
+def _canonical(kind: AnyInput, rows: pa.RecordBatch) -> tuple[InputKind, Sequence[bytes]]:
+    match kind:
+        case TextInput():
+            return "text", _bytes(render(kind.template, rows))
+        case StringInput():
+            return "string", _bytes(render(kind.template, rows))
+        case ImageInput():
+            columns = [_bytes(file_column(rows, field)) for field in kind.fields]
+            return ("image", columns[0]) if isinstance(kind.field, str) else ("images", _joined(columns))
+        case BytesInput():
+            return "bytes", _bytes(file_column(rows, kind.field, "bytes"))
+        case CategoryInput():
+            return "category", _bytes(category_column(kind, rows))
+        case CategoriesInput():
+            ordered = kind.encoding == "padded"
+            return "list" if ordered else "set", list_column(kind, rows).canonical(ordered=ordered)
+        case NumberInput():
+            return "number", number_column(kind, rows).canonical()
+        case BooleanInput():
+            return "boolean", boolean_column(kind, rows).canonical()
 
 
 def check_columns(inputs: EncoderInputs, present: Sequence[str]) -> None:
@@ -63,13 +98,28 @@ def check_columns(inputs: EncoderInputs, present: Sequence[str]) -> None:
             )
 
 
-def empty_rows(kind: TextInput | ImageInput, rows: pa.RecordBatch) -> Mask:
-    """Which rows give this input nothing to see: bool[N]."""
-    if isinstance(kind, ImageInput):
-        return _mask(pc.equal(pc.fill_null(pc.binary_length(image_bytes(kind, rows)), 0), 0))
+def empty_rows(kind: AnyInput, rows: pa.RecordBatch) -> Mask:
+    """Which rows give this input nothing to see: bool[N].
+
+    Raises:
+        CatalogError: A column is of a type that the input does not read.
+    """
+    match kind:
+        case ImageInput() | BytesInput():
+            absent = [_no_bytes(file_column(rows, field, kind.KIND)) for field in kind.fields]
+            nothing: Mask = np.logical_and.reduce(absent)
+            return nothing
+        case CategoryInput():
+            return _mask(category_column(kind, rows).is_null())
+        case CategoriesInput():
+            return list_column(kind, rows).missing
+        case NumberInput():
+            return number_column(kind, rows).missing
+        case BooleanInput():
+            return boolean_column(kind, rows).missing
     empty: Mask = np.ones(rows.num_rows, dtype=np.bool_)
     for field in kind.fields:
-        text = _field_text(rows, field)
+        text = text_column(rows, field)
         empty &= _mask(pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text)))
     return empty
 
@@ -85,7 +135,7 @@ def render(template: str, rows: pa.RecordBatch) -> pa.Array:
         if literal:
             parts.append(pa.scalar(literal, TEXT))
         if field is not None:
-            parts.append(_field_text(rows, field))
+            parts.append(text_column(rows, field))
     if not any(isinstance(part, pa.Array) for part in parts):
         return pa.array(["".join(part.as_py() for part in parts)] * rows.num_rows, TEXT)
     if len(parts) == 1:
@@ -93,79 +143,32 @@ def render(template: str, rows: pa.RecordBatch) -> pa.Array:
     return pc.binary_join_element_wise(*parts, pa.scalar("", TEXT))
 
 
-def image_bytes(kind: ImageInput, rows: pa.RecordBatch) -> pa.Array:
-    """The image column: large_binary[N], nulls kept.
+def rendered(template: str, rows: pa.RecordBatch) -> npt.NDArray[np.object_]:
+    """The template's text for each row, as Python strings: object[N].
 
     Raises:
-        CatalogError: The column is absent or not binary.
+        CatalogError: As `render`, or a text is not UTF-8.
     """
-    column = _column(rows, kind.field)
-    if pa.types.is_null(column.type):
-        return pa.nulls(rows.num_rows, pa.large_binary())
-    if not _is_binary(column.type):
-        raise CatalogError(f"column {kind.field!r} is {column.type}, and the image input needs binary")
-    return column.cast(pa.large_binary())
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    types = pa.types
-    return any(test(kind) for test in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary))
-
-
-def _column(rows: pa.RecordBatch, name: str) -> pa.Array:
-    column = rows.column(name)
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def _field_text(rows: pa.RecordBatch, name: str) -> pa.Array:
-    """A column as large_string[N]; null becomes the empty text."""
-    column = _column(rows, name)
+    made = render(template, rows)
     try:
-        text = _as_text(column)
-    except pa.ArrowException as error:
+        texts: npt.NDArray[np.object_] = made.to_numpy(zero_copy_only=False)
+    except (UnicodeDecodeError, pa.ArrowException) as error:
         raise CatalogError(
-            f"column {name!r} is {column.type}, of which no text can be made: {error}",
-            hint="use a string, number, boolean, date or time in templates",
+            f"template {template!r}: a column has text that is not UTF-8",
+            hint="write it in UTF-8, or leave the row out",
         ) from error
-    return pc.fill_null(text, "")
+    return texts
 
 
-def _as_text(column: pa.Array) -> pa.Array:
-    types, kind = pa.types, column.type
-    if types.is_floating(kind):
-        return _floats(column)
-    if types.is_timestamp(kind):
-        return _timestamps(column)
-    if types.is_date(kind):
-        return column.cast(pa.date32()).cast(TEXT)
-    if types.is_time(kind):
-        return _without_trailing_zeros(column.cast(TEXT))
-    if _is_binary(kind) or types.is_nested(kind) or types.is_duration(kind):
-        raise pa.ArrowNotImplementedError("not a scalar with one way to write it")
-    return column.cast(TEXT)
+def _no_bytes(column: pa.Array) -> Mask:
+    return _mask(pc.equal(pc.fill_null(pc.binary_length(column), 0), 0))
 
 
-def _floats(column: pa.Array) -> pa.Array:
-    """Numpy writes the shortest digits that read back the same in that precision, as `repr` does."""
-    encoded = column.cast(pa.float64()).dictionary_encode()
-    values = encoded.dictionary.to_numpy(zero_copy_only=False).astype(f"f{column.type.bit_width // 8}")
-    return pa.array([str(value) for value in values], TEXT).take(encoded.indices)
-
-
-def _timestamps(column: pa.Array) -> pa.Array:
-    naive = column.cast(pa.timestamp(column.type.unit))
-    text = _without_trailing_zeros(pc.strftime(naive, format="%Y-%m-%dT%H:%M:%S").cast(TEXT))
-    return (
-        text
-        if column.type.tz is None
-        else pc.binary_join_element_wise(text, pa.scalar("Z", TEXT), pa.scalar("", TEXT))
-    )
-
-
-def _without_trailing_zeros(text: pa.Array) -> pa.Array:
-    """The same moment reads the same in whatever unit it was stored."""
-    shorter = pc.replace_substring_regex(text, r"(\.[0-9]*?)0+$", r"\1")
-    return pc.replace_substring_regex(shorter, r"\.$", "")
+def _joined(columns: Sequence[Sequence[bytes]]) -> list[bytes]:
+    """The values of each row, each behind its length."""
+    return [
+        b"".join(len(value).to_bytes(4, "big") + value for value in row) for row in zip(*columns, strict=True)
+    ]
 
 
 def _mask(flags: pa.Array) -> Mask:

@@ -42,7 +42,7 @@ class ModelPackage:
                 hint="`embedmill model import` makes one of a sentence-transformers folder or an ONNX file",
             )
         package = cls(root, load_model_spec(root / SPEC_FILE))
-        for name in package.tokenizers():
+        for name in package.spec.assets:
             package.path(name)
         for runtime in package.spec.runtimes:
             package.contents(runtime)
@@ -55,11 +55,6 @@ class ModelPackage:
             ModelError: It is absent, or outside the folder.
         """
         return confined(self.root, name, said_by=str(self.root / SPEC_FILE))
-
-    def tokenizers(self) -> list[str]:
-        """Tokenizer files that `model.yaml` names, sorted."""
-        inputs = [spec for each in self.spec.encoders.values() for spec in each.root.values()]
-        return sorted({spec.text.tokenizer for spec in inputs if spec.text is not None})
 
     def contents(self, runtime: RuntimeSection) -> tuple[Path, ...]:
         """The files that a runtime reads, the main one first.
@@ -107,8 +102,9 @@ class ModelPackage:
         """SHA-256 over what changes this encoder's vectors, and nothing else, in hex.
 
         That is: the first runtime's file and the files that it refers to (other runtimes are other ways to
-        compute the same, within a tolerance that loading them checks), tokenizers (by contents, not by name),
-        the inputs' declaration, output, dimension, normalisation, precision, and the numerics epoch.
+        compute the same, within a tolerance that loading them checks), tokenizers and vocabularies (by
+        contents, not by name), the inputs' declaration without hints, output, dimension, normalisation,
+        precision, and the numerics epoch.
         Comments, names, licences and other encoders leave it as it is.
 
         Raises:
@@ -138,10 +134,10 @@ class ModelPackage:
         return defining | {"file": self._contents(file), "external": list(map(self._contents, external))}
 
     def _input_part(self, spec: InputSpec) -> dict[str, Any]:
-        if spec.text is None:
-            return spec.model_dump(mode="json", exclude={"text"})
-        declared = spec.text.model_dump(mode="json")
-        return {"text": {**declared, "tokenizer": self._contents(spec.text.tokenizer)}}
+        kind, declared = spec.kind, spec.kind.defining()
+        if kind.FILE is not None and kind.file is not None:
+            declared[kind.FILE] = self._contents(kind.file)
+        return {kind.KIND: declared}
 
     def _contents(self, name: str) -> str:
         known = self.file_digests().get(Path(name).as_posix())

@@ -20,7 +20,7 @@ import yaml
 
 from embedmill.errors import MissingExtra, ModelError
 from embedmill.model.bert import OUTPUT, BertShape, Weights, bert_graph
-from embedmill.model.importing import copy_file, new_package, write_text_goldens
+from embedmill.model.importing import copy_file, make_goldens, new_package
 from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.runtimes.formats import refuse_pickle
 
@@ -87,7 +87,7 @@ def import_sentence_transformers(
         }
         spec = _spec(found, name or _name(source), encoders)
         (folder / SPEC_FILE).write_text(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True), "utf-8")
-        write_text_goldens(ModelPackage.open(folder))
+        make_goldens(ModelPackage.open(folder))
     return ModelPackage.open(target)
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from embedmill.catalog.frozen import with_images
 from embedmill.model import Encoder
+from embedmill.spec import BytesInput, ImageInput, StringInput, TextInput
 from embedmill.spec.documents import Estimate
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ def row_costs(inputs: EncoderInputs, columns: Sequence[CanonicalColumn]) -> npt.
     """int64[N]: the estimated cost of each row, in tokens."""
     total = np.zeros(len(columns[0].values), dtype=np.int64)
     for column in columns:
-        text = inputs.root[column.name].text
-        if text is None:
-            total += IMAGE_COST
-        else:
+        kind = inputs.root[column.name].kind
+        if isinstance(kind, TextInput | StringInput):
             lengths = np.fromiter(map(len, column.values), dtype=np.int64, count=len(column.values))
-            total += np.minimum(lengths // BYTES_PER_TOKEN + 2, text.max_length)
+            tokens = lengths // BYTES_PER_TOKEN + 2
+            total += tokens if kind.max_length is None else np.minimum(tokens, kind.max_length)
+        else:
+            total += IMAGE_COST * len(kind.fields) if isinstance(kind, ImageInput | BytesInput) else 1
     return total
 
 

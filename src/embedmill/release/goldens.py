@@ -21,6 +21,7 @@ from embedmill.errors import ReleaseCorrupt
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.inputs import render
 from embedmill.release.layout import Home
+from embedmill.spec import StringInput, TextInput
 from embedmill.store import join_key
 
 if TYPE_CHECKING:
@@ -181,9 +182,10 @@ def _with_vectors(rows: pa.Table, table: VectorTable, located: Rows) -> pa.Table
 
 
 def _queries(package: ModelPackage, items: pa.Table) -> dict[str, pa.Table]:
-    """Goldens of the query encoders that take one text, or one image, where items have such a thing."""
+    """Goldens of the query encoders that take one text, or one file, where items have such a thing."""
     batch = items.combine_chunks().to_batches()[0].slice(0, QUERY_GOLDENS)
-    texts = [spec.text for spec in package.inputs("item").root.values() if spec.text is not None]
+    kinds = [spec.kind for spec in package.inputs("item").root.values()]
+    texts = [kind.template for kind in kinds if isinstance(kind, TextInput | StringInput)]
     images = package.inputs("item").image_fields
     made: dict[str, pa.Table] = {}
     for name in package.spec.encoders:
@@ -192,8 +194,8 @@ def _queries(package: ModelPackage, items: pa.Table) -> dict[str, pa.Table]:
             continue
         if inputs.image_fields and images:
             values = batch.column(images[0])
-        elif not inputs.image_fields and texts:
-            values = render(texts[0].template, batch)
+        elif inputs.text_field and texts:
+            values = render(texts[0], batch)
         else:
             continue
         rows = pa.RecordBatch.from_pydict({inputs.fields[0]: values})

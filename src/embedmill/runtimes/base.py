@@ -119,6 +119,8 @@ class Loader(Protocol):
         ...
 
 
+TEXT_ONLY = frozenset({"onnxruntime"})
+"""Runtimes whose `string` tensors hold text alone: bytes would come out as something else."""
 _MODULES: Mapping[str, str] = {
     "onnx": "embedmill.runtimes.onnx",
     "tensorflow": "embedmill.runtimes.tensorflow",

@@ -24,7 +24,10 @@ DTYPES = {
     "tensor(int64)": "int64",
     "tensor(int32)": "int32",
     "tensor(uint8)": "uint8",
+    "tensor(int16)": "int16",
+    "tensor(int8)": "int8",
     "tensor(bool)": "bool",
+    "tensor(string)": "string",
 }
 FATAL = 4
 """Log level: errors reach the user as exceptions, and once."""

@@ -1,13 +1,31 @@
 """What users write (`pipeline.yaml`, `model.yaml`) and what Embedmill persists, as pydantic models."""
 
+from embedmill.spec.inputs import (
+    AnyInput,
+    BooleanInput,
+    BytesInput,
+    CategoriesInput,
+    CategoryInput,
+    ImageInput,
+    InputSpec,
+    NumberInput,
+    OtherInput,
+    StringInput,
+    TextInput,
+)
 from embedmill.spec.loading import load_model_spec, load_pipeline_spec
-from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, TextInput
+from embedmill.spec.model import EncoderInputs, ModelSpec
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 from embedmill.spec.runtimes import RUNTIMES, OnnxSpec, Precision, RuntimeSection, RuntimeSpec, TensorFlowSpec
 
 __all__ = [
     "RUNTIMES",
+    "AnyInput",
+    "BooleanInput",
+    "BytesInput",
     "CatalogSpec",
+    "CategoriesInput",
+    "CategoryInput",
     "EncoderInputs",
     "FetchSpec",
     "GateLimits",
@@ -15,11 +33,14 @@ __all__ = [
     "IndexSpec",
     "InputSpec",
     "ModelSpec",
+    "NumberInput",
     "OnnxSpec",
+    "OtherInput",
     "PipelineSpec",
     "Precision",
     "RuntimeSection",
     "RuntimeSpec",
+    "StringInput",
     "TensorFlowSpec",
     "TextInput",
     "WorkSpec",

@@ -2,140 +2,13 @@
 
 from __future__ import annotations
 
-import string
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, model_validator
 
+from embedmill.spec.inputs import BytesInput, ImageInput, InputSpec, StringInput, TextInput
 from embedmill.spec.pipeline import Name, Section
 from embedmill.spec.runtimes import EncoderName, Precision, RuntimeSpec
-
-
-def template_fields(template: str) -> tuple[str, ...]:
-    """Fields that a template names, in order of first use.
-
-    Raises:
-        ValueError: It has a format specification, a conversion, or a part without a name.
-    """
-    fields: dict[str, None] = {}
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise ValueError(f"template {template!r}: {error}") from None
-    for _, field, form, conversion in parts:
-        if field is None:
-            continue
-        if not field or form or conversion or any(c in field for c in ".[]"):
-            raise ValueError(
-                f"template {template!r}: write plain {{field}} names, without formats or indexing"
-            )
-        fields[field] = None
-    return tuple(fields)
-
-
-class TextInput(Section):
-    """Tokens of a text that a template makes of fields.
-
-    The runtime's input of this name gets int64[N, T] token ids; `mask` and `type_ids` name the inputs
-    that get the attention mask and the segment ids, where the model has inputs of those names.
-    """
-
-    template: str = Field(description="Text with {field} names; a null field is an empty text.")
-    tokenizer: str = Field(
-        default="tokenizer.json", description="A Hugging Face `tokenizers` file in the package."
-    )
-    max_length: int = Field(ge=1, description="Tokens kept, special tokens included.")
-    mask: str = "attention_mask"
-    type_ids: str = "token_type_ids"
-
-    @model_validator(mode="after")
-    def _template_is_plain(self) -> TextInput:
-        if not template_fields(self.template):
-            raise ValueError(f"template {self.template!r} names no field")
-        return self
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Catalog columns that this input reads."""
-        return template_fields(self.template)
-
-
-class Resize(Section):
-    """Scale to `height` x `width`, or the shorter side to `shorter`."""
-
-    shorter: int | None = Field(default=None, ge=1)
-    height: int | None = Field(default=None, ge=1)
-    width: int | None = Field(default=None, ge=1)
-    filter: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Resize:
-        both = self.height is not None and self.width is not None
-        if (self.shorter is not None) == both or (self.height is None) != (self.width is None):
-            raise ValueError("resize: give either `shorter`, or both `height` and `width`")
-        return self
-
-
-class Crop(Section):
-    """Cut this size from the middle; smaller images are padded with black."""
-
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
-
-
-class ImageInput(Section):
-    """Pixels of one image: decode, EXIF orientation, RGB over `background`, resize, crop, scale, normalise.
-
-    The runtime's input of this name gets float32[N, 3, H, W] (`nchw`) or float32[N, H, W, 3] (`nhwc`).
-    """
-
-    field: str = Field(description="The column with the image: bytes, a path, or an object key.")
-    resize: Resize
-    crop: Crop | None = None
-    scale: float = Field(default=1 / 255, description="Pixel values 0..255 are multiplied by this.")
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    layout: Literal["nchw", "nhwc"] = "nchw"
-    background: tuple[int, int, int] = Field(
-        default=(255, 255, 255), description="Colour under transparency."
-    )
-    max_pixels: int = Field(
-        default=50_000_000, ge=1, description="Larger images are refused before decoding."
-    )
-
-    @model_validator(mode="after")
-    def _fixed_size(self) -> ImageInput:
-        if self.crop is None and self.resize.shorter is not None:
-            raise ValueError("image: `resize: {shorter: …}` leaves the size open; add `crop`")
-        if 0.0 in self.std:
-            raise ValueError("image: `std` may not be zero")
-        return self
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Catalog columns that this input reads."""
-        return (self.field,)
-
-
-class InputSpec(Section):
-    """One input of the model; exactly one kind."""
-
-    text: TextInput | None = None
-    image: ImageInput | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> InputSpec:
-        if (self.text is None) == (self.image is None):
-            raise ValueError("an input is either `text` or `image`")
-        return self
-
-    @property
-    def kind(self) -> TextInput | ImageInput:
-        """The one that is there."""
-        chosen = self.text if self.text is not None else self.image
-        if chosen is None:  # excluded by the validator
-            raise ValueError("an input is either `text` or `image`")
-        return chosen
 
 
 class EncoderInputs(RootModel[dict[str, InputSpec]]):
@@ -154,8 +27,16 @@ class EncoderInputs(RootModel[dict[str, InputSpec]]):
 
     @property
     def image_fields(self) -> tuple[str, ...]:
-        """Those of them that hold images."""
-        return tuple(dict.fromkeys(spec.image.field for spec in self.root.values() if spec.image is not None))
+        """Those of them that hold images or other files: bytes, or references to them."""
+        kinds = [spec.kind for spec in self.root.values()]
+        files = [kind for kind in kinds if isinstance(kind, ImageInput | BytesInput)]
+        return tuple(dict.fromkeys(field for kind in files for field in kind.fields))
+
+    @property
+    def text_field(self) -> str | None:
+        """The only column, where the encoder reads one and makes nothing but texts of it."""
+        texts = all(isinstance(spec.kind, TextInput | StringInput) for spec in self.root.values())
+        return self.fields[0] if texts and len(self.fields) == 1 else None
 
 
 class ModelSpec(Section):
@@ -186,6 +67,12 @@ class ModelSpec(Section):
         for encoder in self.encoders:
             self.runtimes_for(encoder)
         return self
+
+    @property
+    def assets(self) -> list[str]:
+        """Files of the package that inputs name, sorted: tokenizers and vocabularies."""
+        kinds = [spec.kind for each in self.encoders.values() for spec in each.root.values()]
+        return sorted({kind.file for kind in kinds if kind.file is not None})
 
     def runtimes_for(self, encoder: str) -> tuple[RuntimeSpec, ...]:
         """The runtimes that compute this encoder, the best first; the first is its reference.
