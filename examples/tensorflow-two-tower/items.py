@@ -61,13 +61,14 @@ def misspelt(name: str, chance: random.Random) -> str:
 
 
 def labelled_queries(table: pa.Table) -> list[tuple[str, list[str]]]:
-    """Each held-out item's name, and each subcategory of held-out items, with the ids to be found."""
-    hidden = table.filter(table["held_out"])
+    """Each held-out item's name, with the ids of that name; each subcategory, with all that it has."""
+    rows = table.select(["id", "name", "subcategory", "held_out"]).to_pylist()
     by_name: dict[str, list[str]] = defaultdict(list)
     by_kind: dict[str, list[str]] = defaultdict(list)
-    for row in hidden.select(["id", "name", "subcategory"]).to_pylist():
-        by_name[row["name"]].append(row["id"])
+    for row in rows:
         by_kind[category_query(row["subcategory"])].append(row["id"])
+        if row["held_out"]:
+            by_name[row["name"]].append(row["id"])
     return [*sorted(by_name.items()), *sorted(by_kind.items())]
 
 

@@ -47,6 +47,7 @@ def run(folder: Path, epochs: int) -> None:
     headline("The catalog: the demo's pictures, names and categories; tags, and items kept from training")
     python("build the catalog", DEMO / "build_catalog.py", str(folder / "catalog"))
     python("prepare the items", HERE / "items.py", str(folder))
+    shutil.rmtree(folder / "mill", ignore_errors=True)  # the story begins without releases, each time
     for file in ("text.yaml", "towers.yaml"):
         shutil.copyfile(HERE / file, folder / file)
     shutil.copyfile(HERE / "model.yaml", folder / "export" / "model.yaml")
