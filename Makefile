@@ -6,7 +6,7 @@ TEST_GROUPS := $(subst _,-,$(patsubst tests/%_group,%,$(wildcard tests/*_group))
 SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-s3 test test-all soak bench check clean
+.PHONY: help demo demo-s3 two-tower test test-all soak bench check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9<>-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ demo-s3: environment-demo-s3  ## the same on object storage, with an S3 server t
 	@.venv/demo-s3/bin/python tools/seaweedfs.py --data demo-s3/server --bucket demo \
 		.venv/demo-s3/bin/python examples/demo/run_demo.py \
 		--folder demo-s3 --store s3://demo/mill --again "make demo-s3"
+
+two-tower: environment-tensorflow  ## train a TensorFlow model, publish two use cases, be stopped by a gate
+	@.venv/tensorflow/bin/python examples/tensorflow-two-tower/run_example.py
 
 test: environment-core  ## the core tests
 	@$(CORE)/python -m pytest --junitxml=build/reports/core.xml
@@ -51,7 +54,7 @@ check: environment-core  ## lint, format, types, layers, lengths: all of them, t
 	[ -z "$$failed" ] || { echo "check failed:$$failed"; exit 1; }
 
 clean:  ## remove all that make has made: environments, reports, caches, the demo's output
-	rm -rf .venv build demo demo-s3 .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build demo demo-s3 two-tower .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 environment-%:

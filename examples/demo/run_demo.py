@@ -185,16 +185,16 @@ def headline(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def show(step: str, command: Sequence[str]) -> None:
+def show(step: str, command: Sequence[str], *, code: int = 0) -> None:
     """Echo a command, then run it.
 
     Raises:
-        StepFailed: It ended with anything but 0.
+        StepFailed: It ended with another code.
     """
     print(f"\n$ {shlex.join(command)}", flush=True)
-    code = subprocess.run(command, check=False).returncode
-    if code != 0:
-        raise StepFailed(step, f"exit code {code}")
+    found = subprocess.run(command, check=False).returncode
+    if found != code:
+        raise StepFailed(step, f"exit code {found}" + (f", not {code}" if code else ""))
 
 
 ENDING = """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -98,12 +99,26 @@ def load(spec: TensorFlowSpec, root: Path, *, place: Place) -> TensorFlowRuntime
 def _library() -> ModuleType:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach the user as exceptions, and once
     try:
-        import tensorflow as tf
+        with _stderr_closed():
+            import tensorflow as tf
     except ImportError:
         raise MissingExtra("TensorFlow", extra="tensorflow") from None
     tf.get_logger().setLevel("ERROR")
     module: ModuleType = tf
     return module
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Keep from the terminal what TensorFlow's libraries say at any log level, while they are loaded."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _version(tf: ModuleType, place: Place) -> str:
