@@ -119,7 +119,11 @@ class Loader(Protocol):
         ...
 
 
-_MODULES: Mapping[str, str] = {"onnx": "embedmill.runtimes.onnx"}
+_MODULES: Mapping[str, str] = {
+    "onnx": "embedmill.runtimes.onnx",
+    "tf_serving": "embedmill.runtimes.tf_serving",
+    "triton": "embedmill.runtimes.triton",
+}
 """Where each kind is; imported when asked for."""
 
 

@@ -3,7 +3,16 @@
 from embedmill.spec.loading import load_model_spec, load_pipeline_spec
 from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, TextInput
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
-from embedmill.spec.runtimes import RUNTIMES, OnnxSpec, Precision, RuntimeSection, RuntimeSpec
+from embedmill.spec.runtimes import (
+    RUNTIMES,
+    OnnxSpec,
+    Precision,
+    RemoteRuntime,
+    RuntimeSection,
+    RuntimeSpec,
+    TfServingSpec,
+    TritonSpec,
+)
 
 __all__ = [
     "RUNTIMES",
@@ -18,9 +27,12 @@ __all__ = [
     "OnnxSpec",
     "PipelineSpec",
     "Precision",
+    "RemoteRuntime",
     "RuntimeSection",
     "RuntimeSpec",
     "TextInput",
+    "TfServingSpec",
+    "TritonSpec",
     "WorkSpec",
     "load_model_spec",
     "load_pipeline_spec",
