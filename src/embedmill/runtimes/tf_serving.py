@@ -17,6 +17,6 @@ def load(spec: TfServingSpec, root: Path, *, place: Place) -> RemoteModel:  # no
     try:
         from embedmill.runtimes.remote.tf_rest import TfServing
     except ImportError:
-        raise MissingExtra("aiohttp, which talks to TensorFlow Serving,", extra="http") from None
+        raise MissingExtra("aiohttp", extra="http") from None
     said_by = f"{shown_address(url)}: model {spec.model!r} {spec.version}"
     return connect(spec, TfServing(spec, url, said_by=said_by), url, place=place)

@@ -21,12 +21,8 @@ def load(spec: TritonSpec, root: Path, *, place: Place) -> RemoteModel:  # noqa:
 def _server(spec: TritonSpec, url: str) -> ModelServer:
     said_by = f"{shown_address(url)}: model {spec.model!r} {spec.version}"
     try:
-        if url.startswith("grpc:"):
-            from embedmill.runtimes.remote.kserve_grpc import KServeGrpc
-
-            return KServeGrpc(spec, url, said_by=said_by)
         from embedmill.runtimes.remote.kserve import KServeHttp
-
-        return KServeHttp(spec, url, said_by=said_by)
+        from embedmill.runtimes.remote.kserve_grpc import KServeGrpc
     except ImportError:
-        raise MissingExtra("what talks to Triton", extra="triton") from None
+        raise MissingExtra("aiohttp", extra="triton") from None
+    return (KServeGrpc if url.startswith("grpc:") else KServeHttp)(spec, url, said_by=said_by)

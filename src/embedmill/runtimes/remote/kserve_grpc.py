@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-import grpc
 import numpy.typing as npt
-from tritonclient import grpc as triton
-from tritonclient.grpc import aio
-from tritonclient.utils import InferenceServerException
 
-from embedmill.errors import ModelError
+from embedmill.errors import MissingExtra, ModelError
 from embedmill.runtimes.base import TensorSpec
 from embedmill.runtimes.remote.base import (
     Description,
@@ -40,6 +37,7 @@ class KServeGrpc:
     def __init__(self, spec: TritonSpec, url: str, *, said_by: str) -> None:
         """Connect to nothing yet."""
         self._spec, self._said_by = spec, said_by
+        self._triton = _library()
         self._host = urlsplit(url).netloc
         self._client: Any = None
 
@@ -51,7 +49,7 @@ class KServeGrpc:
             server = await client.get_server_metadata(client_timeout=timeout_s)
             model = await client.get_model_metadata(name, version, client_timeout=timeout_s)
             config = await client.get_model_config(name, version, client_timeout=timeout_s)
-        except InferenceServerException as error:
+        except self._triton.utils.InferenceServerException as error:
             raise self._meaning(error) from error
         return Description(
             server=server.version,
@@ -67,12 +65,12 @@ class KServeGrpc:
         try:
             found = await self._open().infer(
                 self._spec.model,
-                [_input(name, array) for name, array in feeds.items()],
+                [self._input(name, array) for name, array in feeds.items()],
                 version,
-                [triton.InferRequestedOutput(output.name)],
+                [self._triton.grpc.InferRequestedOutput(output.name)],
                 client_timeout=self._spec.timeout_s,
             )
-        except InferenceServerException as error:
+        except self._triton.utils.InferenceServerException as error:
             raise self._meaning(error) from error
         response = found.get_response()
         check_version(response.model_version, version, said_by=self._said_by)
@@ -92,7 +90,7 @@ class KServeGrpc:
         if self._client is None:
             widest = TensorSpec("", "float64", (None, None))
             most_bytes = answer_bytes(self._spec.max_batch, widest, value_bytes=8)
-            self._client = aio.InferenceServerClient(
+            self._client = self._triton.grpc.aio.InferenceServerClient(
                 self._host,
                 channel_args=[
                     ("grpc.max_receive_message_length", min(most_bytes, SENT_BYTES)),
@@ -103,19 +101,28 @@ class KServeGrpc:
             )
         return self._client
 
-    def _meaning(self, error: InferenceServerException) -> Exception:
+    def _meaning(self, error: Any) -> Exception:
         status, words = str(error.status()), one_line(str(error.message()))
         said = f"{status.removeprefix('StatusCode.')} {words}"
-        if status == str(grpc.StatusCode.RESOURCE_EXHAUSTED) and "larger than max" in words:
+        if status == "StatusCode.RESOURCE_EXHAUSTED" and "larger than max" in words:
             return ModelError(f"{self._said_by}: answered more than fits: {words}")
         if status in PASSING:
-            refused = status == str(grpc.StatusCode.UNAVAILABLE) and "connect" in words.lower()
+            refused = status == "StatusCode.UNAVAILABLE" and "connect" in words.lower()
             return Unanswered(f"answered {said}", reached=not refused)
-        if status == str(grpc.StatusCode.NOT_FOUND):
+        if status == "StatusCode.NOT_FOUND":
             return NotThere(f"{self._said_by}: answered {said}")
         return ModelError(f"{self._said_by}: answered {said}")
 
+    def _input(self, name: str, array: npt.NDArray[Any]) -> Any:
+        tensor = self._triton.grpc.InferInput(name, list(array.shape), datatype_of(array))
+        return tensor.set_data_from_numpy(as_bytes(array) if array.dtype.kind in "OSU" else array)
 
-def _input(name: str, array: npt.NDArray[Any]) -> Any:
-    tensor = triton.InferInput(name, list(array.shape), datatype_of(array))
-    return tensor.set_data_from_numpy(as_bytes(array) if array.dtype.kind in "OSU" else array)
+
+def _library() -> ModuleType:
+    try:
+        import tritonclient.grpc.aio
+        import tritonclient.utils
+    except ImportError:
+        raise MissingExtra("tritonclient", extra="triton") from None
+    module: ModuleType = tritonclient
+    return module
