@@ -27,10 +27,14 @@ max_batch_size: {max_batch}
 output [{{ name: "vectors", data_type: TYPE_FP32, dims: [{dimension}] }}]
 instance_group [{{ kind: KIND_CPU, count: 1 }}]
 """
-TOKENS = "\n".join(
-    f'input [{{ name: "{name}", data_type: TYPE_INT64, dims: [-1] }}]'
-    for name in ("input_ids", "attention_mask")
-)
+
+
+def tokens(*names: str) -> str:
+    """Inputs of token ids and the like: int64[N, T]."""
+    return "\n".join(f'input [{{ name: "{name}", data_type: TYPE_INT64, dims: [-1] }}]' for name in names)
+
+
+TEXT = tokens("input_ids", "attention_mask")
 
 
 @dataclass
@@ -58,7 +62,7 @@ class Triton:
         dimension: int,
         version: int = 3,
         max_batch: int = 8,
-        inputs: str = TOKENS,
+        inputs: str = TEXT,
     ) -> None:
         """Put a model into the folder: its `model.py`, and files beside it."""
         place = self.models / name / str(version)
