@@ -27,6 +27,7 @@ from tests.support.mill import Mill, items
 from tests.triton_group.conftest import MODELS
 from tests.triton_group.server import Triton
 
+from embedmill.engines.local import GRACE_S
 from embedmill.errors import ServerUnavailable
 from embedmill.model import Encoder, ModelPackage
 from embedmill.spec import TritonSpec
@@ -106,8 +107,9 @@ def test_ctrl_c_ends_a_run_that_waits_for_a_server(server: Triton, mill: Mill, s
     process = start(["run", str(spec)])
     wait_for_a_commit(spec)
     server.kill()
+    time.sleep(1)  # so that the worker waits
     os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=GRACE_S - 2)  # before its workers are killed
     assert process.returncode == 130
     wait_for_orphans(spec)
 

@@ -12,12 +12,12 @@ from embedmill.errors import ModelError
 from embedmill.model import images, tokens
 from embedmill.model.batches import pack
 from embedmill.model.choosing import choose_runtime
-from embedmill.model.feeds import Binding, Prepared, bind
+from embedmill.model.feeds import Binding, Feeds, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder
 from embedmill.model.inputs import check_columns
 from embedmill.model.package import ModelPackage
-from embedmill.runtimes import Runtime
+from embedmill.runtimes import Runtime, Waiting
 from embedmill.spec import RuntimeSpec
 from embedmill.spec.documents import Profile
 from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
@@ -100,7 +100,8 @@ class Encoder:
 
         Args:
             rows: At least the columns of `fields`.
-            on_batch: Called after each batch with the number of rows done in it; what it raises ends this.
+            on_batch: Called after each batch with the number of rows done in it, and with 0 while a server is
+                waited for; what it raises ends this.
 
         Raises:
             CatalogError: A column is absent or of a wrong type.
@@ -115,7 +116,7 @@ class Encoder:
             feeds, kept, unusable = self.binding.feed(prepared, batch)
             rejected |= unusable
             if len(kept):
-                computed = self._checked(self.runtime.run(feeds), len(kept))
+                computed = self._checked(self._run(feeds, on_batch), len(kept))
                 rejected |= _not_finite(computed, kept)
                 vectors_ND[kept] = _l2(computed) if self.package.spec.normalize == "l2" else computed
             if on_batch is not None:
@@ -154,6 +155,11 @@ class Encoder:
         return pack(
             prepared.lengths(rows), self.profile.batch_tokens, most_rows=limit, mixed=self.binding.masked
         )
+
+    def _run(self, feeds: Feeds, on_batch: Callable[[int], None] | None) -> Vectors:
+        if on_batch is not None and isinstance(self.runtime, Waiting):
+            return self.runtime.run_watched(feeds, lambda: on_batch(0))
+        return self.runtime.run(feeds)
 
     def _checked(self, computed: Vectors, rows: int) -> Vectors:
         if computed.shape != (rows, self.dimension):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +108,17 @@ class Runtime(Protocol):
         Raises:
             ModelError: The model refused the feeds, or its output is no table of numbers.
         """
+        ...
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """An optional power, of runtimes that may wait long for somebody else."""
+
+    def run_watched(
+        self, feeds: Mapping[str, npt.NDArray[Any]], while_waiting: Callable[[], object]
+    ) -> Vectors:
+        """`Runtime.run`, with a call every half second, which ends it by raising."""
         ...
 
 

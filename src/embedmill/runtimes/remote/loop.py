@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+TICK_S = 0.5
 CLOSING_S = 5.0
 
 
@@ -23,10 +25,12 @@ class EventLoop:
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for a coroutine; Ctrl-C ends the wait and the coroutine."""
+    def run(self, work: Coroutine[Any, Any, T], while_waiting: Callable[[], object] | None = None) -> T:
+        """Wait for a coroutine; Ctrl-C, and what `while_waiting` raises, end the wait and the coroutine."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            while while_waiting is not None and not wait([future], TICK_S).done:
+                while_waiting()
             return future.result()
         except BaseException:
             future.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,13 @@ class RemoteModel:
         return self.described.outputs
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Vectors:
-        """Compute the chosen output, float32[N, D]; see `Runtime.run`.
+        """Compute the chosen output, float32[N, D]; see `Runtime.run`."""
+        return self.run_watched(feeds, None)
+
+    def run_watched(
+        self, feeds: Mapping[str, npt.NDArray[Any]], while_waiting: Callable[[], object] | None
+    ) -> Vectors:
+        """The same; see `Waiting`.
 
         Raises:
             ModelError: The feeds do not fit, the server refused them, or its answer is not what it promised.
@@ -65,7 +71,7 @@ class RemoteModel:
         check_feeds(feeds, self.inputs, said_by=self.said_by)
         limits = [self.spec.max_batch, self.described.max_batch]
         parts = split(feeds, min(limit for limit in limits if limit > 0))
-        answers = self.loop.run(self._all(parts))
+        answers = self.loop.run(self._all(parts), while_waiting)
         return np.concatenate(answers) if answers else np.zeros((0, 0), np.float32)
 
     async def _all(self, parts: list[Feeds]) -> list[Vectors]:
