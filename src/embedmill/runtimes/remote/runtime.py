@@ -110,8 +110,12 @@ class RemoteModel:
     def _check_same(self, now: Description) -> None:
         """After a failure the server may be another: vectors of two are never mixed in one batch."""
         if now != self.described:
+            before, after = (_identity(self.spec, described) for described in (self.described, now))
+            how = (
+                f"was {before}, and is {after} now" if before != after else "has other inputs or outputs now"
+            )
             raise ServerUnavailable(
-                f"{self.said_by}: is {_identity(self.spec, now)} now, and was {self.version}",
+                f"{self.said_by}: is not what it was: {how}",
                 hint="run again: a new attempt works with the server as it is",
             )
 

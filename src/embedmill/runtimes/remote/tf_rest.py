@@ -36,8 +36,8 @@ DTYPES = {
 }
 COMING = frozenset({"START", "LOADING", "UNLOADING", "UNKNOWN"})
 """States of a version that may be available soon."""
-NUMBER_BYTES = 40
-"""What a number of an answer may take: its digits, a comma, a space, line breaks and brackets."""
+NUMBER_BYTES = 64
+"""What a number of an answer may take: its digits, and 16 spaces on a line of its own."""
 METADATA_BYTES = 4 * 1024 * 1024
 
 
