@@ -19,6 +19,7 @@ from tests.support.tf_serving import Problem, Servable, TfServing, tf_serving, t
 
 from embedmill.errors import DeviceUnavailable, ModelError, ServerUnavailable, SpecError
 from embedmill.model import Encoder, ModelPackage
+from embedmill.model.importing import write_text_goldens
 from embedmill.runtimes import load_runtime
 from embedmill.spec import TfServingSpec
 
@@ -108,9 +109,8 @@ def test_a_model_that_comes_back_as_another_is_refused(server: TfServing, tmp_pa
 
     def first_fails(feeds: Mapping[str, npt.NDArray[Any]]) -> Mapping[str, npt.NDArray[Any]]:
         if next(gone, False):
-            server.models["tiny"] = {}
             server.models["tiny"] = {7: wider}
-            raise_missing()
+            raise Problem(404, "Servable not found for request: Specific(tiny, 7)")
         return wider.compute(feeds)
 
     server.models["tiny"][7] = replace(server.models["tiny"][7], compute=first_fails)
@@ -182,13 +182,14 @@ def test_where_nothing_says_where_the_server_is_the_next_runtime_computes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv(SPEC.VARIABLE, raising=False)
-    package = ModelPackage.open(served(tiny_text_package(tmp_path / "package")))
-    (remote, local) = package.spec.runtimes
+    folder = tiny_text_package(tmp_path / "package")
+    write_text_goldens(ModelPackage.open(folder))
+    package = ModelPackage.open(served(folder))
     with pytest.raises(
         DeviceUnavailable, match=r"nothing says where the server .*set EMBEDMILL_TF_SERVING_URL"
     ):
-        Encoder.load(package, using=remote)
-    assert Encoder.load(package, using=local).profile.runtime == "onnxruntime"
+        Encoder.load(package, using=package.spec.runtimes[0])
+    assert Encoder.load(package).profile.runtime == "onnxruntime"
 
 
 def test_the_environment_goes_before_the_package(server: TfServing, tmp_path: Path) -> None:
