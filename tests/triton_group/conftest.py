@@ -24,6 +24,11 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
         weights = server.folder / "weights.npz"
         np.savez(weights, **tiny_text.weights(dimension=dimension))  # type: ignore[arg-type]
         server.add(name, MODELS / "tiny_text.py", weights, dimension=dimension)
+    kinds = {"words": "TYPE_STRING", "flags": "TYPE_BOOL", "halves": "TYPE_FP16"}
+    inputs = "\n".join(
+        f'input [{{ name: "{n}", data_type: {kind}, dims: [2] }}]' for n, kind in kinds.items()
+    )
+    server.add("kinds", MODELS / "kinds.py", dimension=3, version=1, inputs=inputs, output="TYPE_FP16")
     try:
         server.start()
         yield server

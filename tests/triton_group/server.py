@@ -24,7 +24,7 @@ name: "{name}"
 backend: "python"
 max_batch_size: {max_batch}
 {inputs}
-output [{{ name: "vectors", data_type: TYPE_FP32, dims: [{dimension}] }}]
+output [{{ name: "vectors", data_type: {output}, dims: [{dimension}] }}]
 instance_group [{{ kind: KIND_CPU, count: 1 }}]
 """
 
@@ -63,6 +63,7 @@ class Triton:
         version: int = 3,
         max_batch: int = 8,
         inputs: str = TEXT,
+        output: str = "TYPE_FP32",
     ) -> None:
         """Put a model into the folder: its `model.py`, and files beside it."""
         place = self.models / name / str(version)
@@ -70,7 +71,9 @@ class Triton:
         shutil.copyfile(code, place / "model.py")
         for file in files:
             shutil.copyfile(file, place / file.name)
-        config = CONFIG.format(name=name, max_batch=max_batch, dimension=dimension, inputs=inputs)
+        config = CONFIG.format(
+            name=name, max_batch=max_batch, dimension=dimension, inputs=inputs, output=output
+        )
         (place.parent / "config.pbtxt").write_text(config)
 
     def start(self) -> None:

@@ -42,6 +42,23 @@ class TestOverHttp(ComputingSuite):
             load_runtime(self.spec.model_copy(update=change), root)
         assert caught.value.exit_code == 1
 
+    def test_text_bytes_truths_and_half_floats_arrive_as_they_are(self, root: Path) -> None:
+        runtime = load_runtime(self.spec.model_copy(update={"model": "kinds", "version": 1}), root)
+        assert [str(spec) for spec in runtime.inputs.values()] == [
+            "words: string[?, 2]",
+            "flags: bool[?, 2]",
+            "halves: float16[?, 2]",
+        ]
+        vectors = runtime.run(
+            {
+                "words": np.array([["größe", ""], [b"\xff\x00", "🍎"]], dtype=object),
+                "flags": np.array([[True, False], [True, True]]),
+                "halves": np.array([[0.5, 0.25], [-1, 65504]], np.float16),
+            }
+        )
+        assert vectors.dtype == np.float32
+        np.testing.assert_array_equal(vectors, [[7, 1, 0.75], [6, 2, 65504]])
+
     def test_what_the_model_itself_says_of_an_error_is_told_in_one_line(self, root: Path) -> None:
         with pytest.raises(ModelError, match="IndexError: index 1000000 is out of bounds"):
             load_runtime(self.spec, root).run({**FEEDS, "input_ids": np.full((2, 4), 10**6)})
