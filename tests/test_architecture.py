@@ -27,7 +27,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tensorflow": (),
     "jax": (),
     "openvino": (),
-    "tritonclient": (),
+    "tritonclient": ("runtimes/remote/kserve_grpc.py",),
     "ray": (),
     "kubernetes": (),
 }

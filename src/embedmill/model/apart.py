@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from embedmill.errors import DeviceUnavailable, ModelError
-from embedmill.runtimes import Runtime
 from embedmill.types import Reason, Rejection, Vectors
 
 LONGEST_DETAIL = 200
+Run: TypeAlias = Callable[[Mapping[str, npt.NDArray[Any]]], Vectors]
+"""A runtime's `run`."""
 
 
 def run_apart(
-    runtime: Runtime, feeds: Mapping[str, npt.NDArray[Any]], rows: int
+    run: Run, feeds: Mapping[str, npt.NDArray[Any]], rows: int
 ) -> tuple[Vectors, dict[int, Rejection]]:
     """Compute N rows, float32[N, D]; a batch that fails is halved until its bad rows are alone.
 
@@ -27,18 +28,18 @@ def run_apart(
         ModelError: Every row of several failed: then the model is to blame, and not the rows.
     """
     try:
-        return runtime.run(feeds), {}
+        return run(feeds), {}
     except DeviceUnavailable:
         raise
     except ModelError as error:
-        vectors, refused = _halves(runtime, feeds, rows, error)
+        vectors, refused = _halves(run, feeds, rows, error)
         if 1 < rows == len(refused):
             raise
         return vectors, refused
 
 
 def _halves(
-    runtime: Runtime, feeds: Mapping[str, npt.NDArray[Any]], rows: int, error: ModelError
+    run: Run, feeds: Mapping[str, npt.NDArray[Any]], rows: int, error: ModelError
 ) -> tuple[Vectors, dict[int, Rejection]]:
     if rows == 1:
         return np.zeros((1, 0), np.float32), {0: _refused(error)}
@@ -47,11 +48,11 @@ def _halves(
     for start, end in ((0, rows // 2), (rows // 2, rows)):
         half = {name: array[start:end] for name, array in feeds.items()}
         try:
-            parts.append(runtime.run(half))
+            parts.append(run(half))
         except DeviceUnavailable:
             raise
         except ModelError as again:
-            vectors, lost = _halves(runtime, half, end - start, again)
+            vectors, lost = _halves(run, half, end - start, again)
             parts.append(vectors)
             refused |= {start + at: why for at, why in lost.items()}
     width = max(vectors.shape[1] for vectors in parts)

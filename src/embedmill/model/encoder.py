@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from embedmill.errors import ModelError
 from embedmill.model import images, tokens
-from embedmill.model.apart import run_apart
+from embedmill.model.apart import Run, run_apart
 from embedmill.model.batches import pack
 from embedmill.model.choosing import choose_runtime
 from embedmill.model.feeding import Feeds
@@ -19,7 +19,7 @@ from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder
 from embedmill.model.inputs import check_columns
 from embedmill.model.package import ModelPackage
-from embedmill.runtimes import Runtime
+from embedmill.runtimes import Runtime, Waiting
 from embedmill.spec import RuntimeSpec
 from embedmill.spec.documents import Profile
 from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
@@ -102,7 +102,8 @@ class Encoder:
 
         Args:
             rows: At least the columns of `fields`.
-            on_batch: Called after each batch with the number of rows done in it; what it raises ends this.
+            on_batch: Called after each batch with the number of rows done in it, and with 0 while a server is
+                waited for; what it raises ends this.
 
         Raises:
             CatalogError: A column is absent or of a wrong type.
@@ -117,7 +118,7 @@ class Encoder:
             feeds, kept, unusable = self.binding.feed(prepared, batch)
             rejected |= unusable
             if len(kept):
-                computed, refused = self._computed(feeds, len(kept))
+                computed, refused = self._computed(feeds, len(kept), on_batch)
                 rejected |= {int(kept[at]): why for at, why in refused.items()} | _not_finite(computed, kept)
                 vectors_ND[kept] = _l2(computed) if self.package.spec.normalize == "l2" else computed
             if on_batch is not None:
@@ -163,14 +164,24 @@ class Encoder:
             prepared.lengths(rows), self.profile.batch_tokens, most_rows=limit, mixed=self.binding.masked
         )
 
-    def _computed(self, feeds: Feeds, rows: int) -> tuple[Vectors, dict[int, Rejection]]:
+    def _computed(
+        self, feeds: Feeds, rows: int, on_batch: Callable[[int], None] | None
+    ) -> tuple[Vectors, dict[int, Rejection]]:
         """The vectors of a batch, and the rows of it that the model refuses: their vectors are zero."""
+        run = self._watched(on_batch)
         if not self.binding.raw:
-            return self._checked(self.runtime.run(feeds), rows), {}
-        vectors, refused = run_apart(self.runtime, feeds, rows)
+            return self._checked(run(feeds), rows), {}
+        vectors, refused = run_apart(run, feeds, rows)
         if len(refused) < rows:
             return self._checked(vectors, rows), refused
         return np.zeros((rows, self.dimension), np.float32), refused
+
+    def _watched(self, on_batch: Callable[[int], None] | None) -> Run:
+        """The runtime's `run`; one that may wait for long says so to `on_batch` meanwhile."""
+        runtime = self.runtime
+        if on_batch is not None and isinstance(runtime, Waiting):
+            return lambda feeds: runtime.run_watched(feeds, lambda: on_batch(0))
+        return runtime.run
 
     def _checked(self, computed: Vectors, rows: int) -> Vectors:
         if computed.shape != (rows, self.dimension):

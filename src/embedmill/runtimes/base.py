@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,17 @@ class Runtime(Protocol):
         ...
 
 
+@runtime_checkable
+class Waiting(Protocol):
+    """An optional power, of runtimes that may wait long for somebody else."""
+
+    def run_watched(
+        self, feeds: Mapping[str, npt.NDArray[Any]], while_waiting: Callable[[], object]
+    ) -> Vectors:
+        """`Runtime.run`, with a call every half second, which ends it by raising."""
+        ...
+
+
 class Loader(Protocol):
     """What each runtime's file has as `load`; see `load_runtime`."""
 
@@ -124,6 +135,8 @@ TEXT_ONLY = frozenset({"onnxruntime"})
 _MODULES: Mapping[str, str] = {
     "onnx": "embedmill.runtimes.onnx",
     "tensorflow": "embedmill.runtimes.tensorflow",
+    "tf_serving": "embedmill.runtimes.tf_serving",
+    "triton": "embedmill.runtimes.triton",
 }
 """Where each kind is; imported when asked for."""
 

@@ -20,9 +20,12 @@ from embedmill.spec.runtimes import (
     RUNTIMES,
     OnnxSpec,
     Precision,
+    RemoteRuntime,
     RuntimeSection,
     RuntimeSpec,
     TensorFlowSpec,
+    TfServingSpec,
+    TritonSpec,
 )
 
 __all__ = [
@@ -45,11 +48,14 @@ __all__ = [
     "OtherInput",
     "PipelineSpec",
     "Precision",
+    "RemoteRuntime",
     "RuntimeSection",
     "RuntimeSpec",
     "StringInput",
     "TensorFlowSpec",
     "TextInput",
+    "TfServingSpec",
+    "TritonSpec",
     "WorkSpec",
     "load_model_spec",
     "load_pipeline_spec",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from embedmill.spec.address import check_address
 from embedmill.spec.pipeline import Section
 
 EncoderName: TypeAlias = Literal["item", "query_text", "query_image"]
@@ -79,6 +80,64 @@ class TensorFlowSpec(FolderRuntime):
     )
 
 
-RuntimeSpec: TypeAlias = Annotated[OnnxSpec | TensorFlowSpec, Field(discriminator="kind")]
-RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, TensorFlowSpec)
+class RemoteRuntime(RuntimeSection):
+    """A runtime that asks a server, which has the model.
+
+    Where the server is does not change vectors and differs from place to place, while a package never
+    changes: so `url` is only what is asked where the environment variable `VARIABLE` is not set.
+    """
+
+    DEFINING: ClassVar[tuple[str, ...]] = ("kind", "output", "model", "version")
+    VARIABLE: ClassVar[str]
+    """The environment variable that says where the server is."""
+    SCHEMES: ClassVar[tuple[str, ...]]
+    """How its URL may start."""
+
+    kind: str
+    model: str = Field(min_length=1, description="The model's name at the server.")
+    version: int = Field(ge=1, description="The model's version at the server; no other is ever asked.")
+    url: str | None = Field(
+        default=None, description="Where the server is, unless the environment says so; no credentials."
+    )
+    max_batch: int = Field(
+        default=64, ge=1, description="Rows a request at most; the server may allow fewer."
+    )
+    in_flight: int = Field(default=4, ge=1, description="Requests that one worker has at the server at once.")
+    timeout_s: float = Field(default=60.0, gt=0, description="How long one request may take.")
+    retry_for_s: float = Field(
+        default=180.0, ge=0, description="How long a server that gives no answer is asked again."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_an_address(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_address(url, cls.SCHEMES, credentials=False)
+        return url
+
+
+class TritonSpec(RemoteRuntime):
+    """A model at a Triton Inference Server, asked by the KServe v2 protocol."""
+
+    VARIABLE = "EMBEDMILL_TRITON_URL"
+    SCHEMES = ("http", "https", "grpc")
+
+    kind: Literal["triton"]
+
+
+class TfServingSpec(RemoteRuntime):
+    """A model at a TensorFlow Serving, asked by its REST API."""
+
+    DEFINING = (*RemoteRuntime.DEFINING, "signature")
+    VARIABLE = "EMBEDMILL_TF_SERVING_URL"
+    SCHEMES = ("http", "https")
+
+    kind: Literal["tf_serving"]
+    signature: str = Field(default="serving_default", description="The signature that is called.")
+
+
+RuntimeSpec: TypeAlias = Annotated[
+    OnnxSpec | TensorFlowSpec | TritonSpec | TfServingSpec, Field(discriminator="kind")
+]
+RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, TensorFlowSpec, TritonSpec, TfServingSpec)
 """The sections of all kinds."""

@@ -1,0 +1,89 @@
+"""How a server that gives no answer is asked again: with waits that grow, for a while, and not in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from embedmill.errors import ServerUnavailable
+from embedmill.runtimes.remote.base import Unanswered
+
+T = TypeVar("T")
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 5.0
+FIRST_CONTACT_S = 20.0
+"""How long an address is tried where nothing ever answered: it is likelier wrong than down."""
+TELL_AFTER_S = 3.0
+"""What takes less is nobody's concern."""
+TELL_EVERY_S = 10.0
+LOGGER = logging.getLogger("embedmill.runtimes")
+
+
+@dataclass
+class Retrying:
+    """Asks a server until it answers.
+
+    A wait is drawn evenly between 0 and a limit that doubles from try to try, so that workers do not come
+    back in step; it is longer where the server says so (`Retry-After`).
+    """
+
+    server: str
+    retry_for_s: float
+    known: bool = False
+    """Whether anything ever answered there."""
+    _told_s: float = field(default=-TELL_EVERY_S)
+    _waiting: bool = False
+
+    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer.
+
+        Raises:
+            ServerUnavailable: There was none for `retry_for_s`.
+        """
+        started_s, tries = time.monotonic(), 0
+        while True:
+            try:
+                answer = await question()
+            except Unanswered as error:
+                self.known |= error.reached
+                await self._wait(error, time.monotonic() - started_s, tries)
+                tries += 1
+            else:
+                self._answered(tries, time.monotonic() - started_s)
+                return answer
+
+    async def _wait(self, error: Unanswered, passed_s: float, tries: int) -> None:
+        limit_s = self.retry_for_s if self.known else min(self.retry_for_s, FIRST_CONTACT_S)
+        longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(tries, 60))
+        drawn_s = random.uniform(0, longest_s)  # noqa: S311 - no secret
+        wait_s = min(drawn_s, limit_s - passed_s) if error.wait_s is None else error.wait_s
+        if passed_s >= limit_s or wait_s > limit_s - passed_s:
+            raise self._gone(error, passed_s) from error
+        self._tell(error.why, passed_s + wait_s, limit_s - passed_s)
+        await asyncio.sleep(wait_s)
+
+    def _gone(self, error: Unanswered, passed_s: float) -> ServerUnavailable:
+        again = "run again when it is back: what was finished is kept"
+        asked_for = f", and asked to wait {error.wait_s:.0f} s" if error.wait_s else ""
+        return ServerUnavailable(
+            f"{self.server}: gave no answer for {passed_s:.0f} s{asked_for}: {error.why}",
+            hint=again if self.known else f"is the address right? If it is, {again}",
+        )
+
+    def _tell(self, why: str, waited_s: float, left_s: float) -> None:
+        now_s = time.monotonic()
+        if waited_s < TELL_AFTER_S or now_s - self._told_s < TELL_EVERY_S:
+            return
+        self._told_s, self._waiting = now_s, True
+        LOGGER.warning("%s gives no answer: %s; asking for up to %.0f s more", self.server, why, left_s)
+
+    def _answered(self, tries: int, passed_s: float) -> None:
+        self.known = True
+        if tries and self._waiting:
+            self._waiting = False
+            LOGGER.warning("%s answers again, after %.0f s", self.server, passed_s)

@@ -1,0 +1,28 @@
+"""Runtime `triton`: a model at a Triton Inference Server, over HTTP or gRPC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from embedmill.errors import MissingExtra
+from embedmill.runtimes.base import Place
+from embedmill.runtimes.remote.base import ModelServer
+from embedmill.runtimes.remote.runtime import RemoteModel, address, connect
+from embedmill.spec import TritonSpec
+from embedmill.spec.address import shown_address
+
+
+def load(spec: TritonSpec, root: Path, *, place: Place) -> RemoteModel:  # noqa: ARG001 - the server has all
+    """Ask a Triton for its model; see `load_runtime`."""
+    url = address(spec)
+    return connect(spec, _server(spec, url), url, place=place)
+
+
+def _server(spec: TritonSpec, url: str) -> ModelServer:
+    said_by = f"{shown_address(url)}: model {spec.model!r} {spec.version}"
+    try:
+        from embedmill.runtimes.remote.kserve import KServeHttp
+        from embedmill.runtimes.remote.kserve_grpc import KServeGrpc
+    except ImportError:
+        raise MissingExtra("aiohttp", extra="triton") from None
+    return (KServeGrpc if url.startswith("grpc:") else KServeHttp)(spec, url, said_by=said_by)
