@@ -23,7 +23,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "faiss": ("index/faiss.py",),
     "onnx": ("model/bert.py",),
     "safetensors": ("model/sentence_transformers.py",),
-    "torch": (),
+    "torch": ("runtimes/torch.py",),
     "tensorflow": (),
     "jax": (),
     "openvino": (),

@@ -3,7 +3,7 @@
 from embedmill.spec.loading import load_model_spec, load_pipeline_spec
 from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, TextInput
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
-from embedmill.spec.runtimes import RUNTIMES, OnnxSpec, Precision, RuntimeSection, RuntimeSpec
+from embedmill.spec.runtimes import RUNTIMES, OnnxSpec, Precision, RuntimeSection, RuntimeSpec, TorchSpec
 
 __all__ = [
     "RUNTIMES",
@@ -21,6 +21,7 @@ __all__ = [
     "RuntimeSection",
     "RuntimeSpec",
     "TextInput",
+    "TorchSpec",
     "WorkSpec",
     "load_model_spec",
     "load_pipeline_spec",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -63,6 +63,15 @@ class OnnxSpec(FileRuntime):
     kind: Literal["onnx"]
 
 
-RuntimeSpec: TypeAlias = OnnxSpec
-RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec,)
+class TorchSpec(FileRuntime):
+    """A program of `torch.export` (`.pt2`), computed by PyTorch."""
+
+    kind: Literal["torch"]
+    memory_fraction: float | None = Field(
+        default=None, gt=0, le=1, description="Share of a GPU's memory that this process may take."
+    )
+
+
+RuntimeSpec: TypeAlias = Annotated[OnnxSpec | TorchSpec, Field(discriminator="kind")]
+RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, TorchSpec)
 """The sections of all kinds."""
