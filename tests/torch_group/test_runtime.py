@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ class Positional(TinyText):
 class Several(TinyText):
     """Returns two tensors as a tuple."""
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
         vectors = super().forward(input_ids, attention_mask)["vectors"]
         return vectors, vectors * 2
 
