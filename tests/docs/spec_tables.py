@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -54,6 +54,13 @@ def section_of(annotation: Any) -> type[Section] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
+def is_of_sections(kind: Any) -> bool:
+    """Whether it is a section, or one of several that are told apart by a key."""
+    union = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    several = get_args(union) if get_origin(union) in (Union, types.UnionType) else (union,)
+    return all(section_of(each) is not None for each in several)
+
+
 def is_default_section(field: FieldInfo) -> bool:
     return section_of(field.annotation) is not None and isinstance(field.default, Section)
 
@@ -89,8 +96,7 @@ def in_words(kind: Any) -> str:
 
 def tuple_words(kinds: tuple[Any, ...]) -> str:
     if kinds[-1] is Ellipsis:
-        section = section_of(kinds[0])
-        return f"list of {'sections' if section else in_words(kinds[0])}"
+        return f"list of {'sections' if is_of_sections(kinds[0]) else in_words(kinds[0])}"
     return f"{len(kinds)} {in_words(kinds[0])}s"
 
 
