@@ -160,6 +160,8 @@ def test_files_of_torch_save_and_torchscript_are_refused(tmp_path: Path, canary:
         "math.__loader__.exec_module",
         "#extension:evil",
         "builtins.eval",
+        "torch.ops.aten.__class__.mro",
+        "torch.ops.aten.add._op",
         "torch.ops.aten.add.Tensor\nimport os",
     ],
 )
@@ -169,6 +171,15 @@ def test_what_is_no_operator_of_torchs_own_is_refused(sound: Members, tmp_path: 
 
     write(tmp_path, edited(sound, GRAPH, edit))
     assert "the program calls" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["torch.ops.aten.name.join", "torch.ops.aten.nothing.default"])
+def test_what_only_looks_like_an_operator_is_refused(sound: Members, tmp_path: Path, target: str) -> None:
+    def edit(document: Any) -> None:
+        document["graph_module"]["graph"]["nodes"][0]["target"] = target
+
+    write(tmp_path, edited(sound, GRAPH, edit))
+    assert "torch cannot load it" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

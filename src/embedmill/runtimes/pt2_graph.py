@@ -23,7 +23,7 @@ NAME = re.compile(r"[A-Za-z0-9_.]{0,512}", re.ASCII)
 VERSION = re.compile(r"[A-Za-z0-9_.+]{0,64}", re.ASCII)
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
 TARGET = re.compile(
-    r"torch\.ops\.(?:aten|prims)\.([A-Za-z0-9_]+)\.[A-Za-z0-9_]+"
+    r"torch\.ops\.(?:aten|prims)\.((?!__)[A-Za-z0-9_]+|__[a-z]+shift__|__(?:and|or|xor)__)\.[A-Za-z0-9][A-Za-z0-9_]*"
     r"|_operator\.(?:add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem)"
     r"|torch\.(?:sym_(?:float|int|ite|max|min|not|sum))"
     r"|math\.(?:trunc|ceil|floor)",

@@ -26,6 +26,8 @@ PRECISIONS: Mapping[str, tuple[Precision, ...]] = {
     "cuda": ("float32", "tf32", "bfloat16", "float16"),
 }
 REDUCED = ("float16", "bfloat16")
+PLAIN_MODULES = ("_operator", "math", "torch")
+"""Whose functions of numbers a program calls for its sizes; pt2_graph says which."""
 DETERMINISTIC_CUBLAS = ":4096:8"
 """Of CUBLAS_WORKSPACE_CONFIG: without it cuBLAS may add up in any order."""
 
@@ -100,9 +102,9 @@ def load(spec: TorchSpec, root: Path, *, place: Place) -> TorchRuntime:
     """Load a program; see `load_runtime`."""
     library = _library()
     file = root / spec.file
-    _check_place(library, place)
+    check_place(library, place)
     if place.kind == "cuda":
-        _prepare_cuda(library, place, spec.memory_fraction)
+        prepare_cuda(library, place, spec.memory_fraction)
     refuse_pickle(file)
     device = (place.kind, place.index if place.kind == "cuda" else None)
     with checked_program(file, device=device) as (program, clean):
@@ -135,7 +137,12 @@ def _library() -> ModuleType:
     return module
 
 
-def _check_place(library: ModuleType, place: Place) -> None:
+def check_place(library: ModuleType, place: Place) -> None:
+    """Fail unless torch has the device, and computes in the precision on it.
+
+    Raises:
+        DeviceUnavailable: It does not.
+    """
     place.check("torch", devices=list(PRECISIONS), precisions=PRECISIONS.get(place.kind, ()))
     if place.kind == "cuda":
         count = library.cuda.device_count() if library.cuda.is_available() else 0
@@ -145,7 +152,7 @@ def _check_place(library: ModuleType, place: Place) -> None:
             )
 
 
-def _prepare_cuda(library: ModuleType, place: Place, memory_fraction: float | None) -> None:
+def prepare_cuda(library: ModuleType, place: Place, memory_fraction: float | None) -> None:
     """Before the first use of the device: a cap on its memory, and sums that are always in one order."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", DETERMINISTIC_CUBLAS)
     if memory_fraction is not None:
@@ -155,6 +162,11 @@ def _prepare_cuda(library: ModuleType, place: Place, memory_fraction: float | No
 def _module(library: ModuleType, exported: Any, place: Place) -> Any:
     """What computes; in reduced precision without the program's assertions on float32 in between."""
     module = exported.module(check_guards=False)
+    operator = type(library.ops.aten.add.Tensor)
+    for node in module.graph.nodes:
+        known = isinstance(node.target, operator) or getattr(node.target, "__module__", "") in PLAIN_MODULES
+        if node.op == "call_function" and not known:
+            raise TypeError(f"{node.name} calls {node.target!r}, which is no operator")
     if place.precision in REDUCED:
         for node in list(module.graph.nodes):
             if node.target is library.ops.aten._assert_tensor_metadata.default:
