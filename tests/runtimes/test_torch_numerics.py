@@ -1,4 +1,4 @@
-"""How the torch runtime sets torch up, shown on a stand-in for the library: there was no GPU to show it on."""
+"""How the torch runtime sets torch up, shown on a stand-in: there was no GPU to show it on."""
 
 from __future__ import annotations
 

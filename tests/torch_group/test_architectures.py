@@ -36,6 +36,17 @@ def test_a_text_has_one_vector_whatever_it_is_batched_with(tmp_path: Path) -> No
     assert lowest_cosine(alone, together) >= 0.999999
 
 
+def test_two_imports_of_one_folder_have_one_encoder_digest_and_no_paths_of_the_machine(
+    tmp_path: Path,
+) -> None:
+    source = random_folder(tmp_path / "source", "mpnet")
+    first, second = (import_sentence_transformers(source, tmp_path / name, name="x") for name in "ab")
+    assert first.package_digest() == second.package_digest()
+    program = (first.root / "model.pt2").read_bytes()
+    assert b"site-packages" not in program
+    assert str(tmp_path).encode() not in program
+
+
 def test_prompts_become_what_the_encoders_read(tmp_path: Path) -> None:
     prompts = {"query": "query: ", "document": "passage: "}
     source = random_folder(tmp_path / "source", "mpnet", prompts=prompts)

@@ -22,11 +22,12 @@ import yaml
 
 from embedmill.errors import MissingExtra, ModelError
 from embedmill.model.goldens import LOWEST_COSINE, TEXTS, cosines
-from embedmill.model.importing import new_package, write_text_goldens
+from embedmill.model.importing import copy_file, new_package, write_text_goldens
 from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.model.sentence_folder import SentenceFolder, missing_weights, read_json
 from embedmill.model.tokens import Tokenizer
 from embedmill.runtimes import load_runtime
+from embedmill.runtimes.pt2_archive import checked_program
 from embedmill.runtimes.safetensors_header import check_safetensors
 from embedmill.spec import TorchSpec
 
@@ -180,7 +181,14 @@ def _export(torch: ModuleType, model: Any, file: Path, length: int) -> None:
     free = {name: {0: rows, 1: tokens} for name in example}
     with torch.no_grad():
         program = torch.export.export(Embedding().eval(), (), example, dynamic_shapes=free)
-    torch.export.save(program, file)
+    with tempfile.TemporaryDirectory(prefix="embedmill-export-") as scratch:
+        saved = Path(scratch) / file.name
+        torch.export.save(program, saved)
+        with checked_program(saved, device=("cpu", None)) as (
+            _,
+            clean,
+        ):  # without paths and times of this machine
+            copy_file(clean, file)
 
 
 def _inputs(model: Any) -> list[str]:

@@ -131,20 +131,26 @@ def _write(
     """The archive anew, of what was checked."""
     with zipfile.ZipFile(clean, "w") as target:
         for name, text in WRITTEN.items():
-            target.writestr(f"program/{name}", text)
-        target.writestr("program/data/sample_inputs/model.pt", b"")
-        target.writestr(f"program/{GRAPH}", json.dumps(program.document))
+            target.writestr(_entry(name), text)
+        target.writestr(_entry("data/sample_inputs/model.pt"), b"")
+        target.writestr(_entry(GRAPH), json.dumps(program.document))
         for config, pattern in TENSORS.items():
             folder = config.rpartition("/")[0]
             tensors = _tensors(_read(archive, members, config, file), members, folder, pattern, file, device)
-            target.writestr(f"program/{config}", json.dumps({"config": tensors}))
+            target.writestr(_entry(config), json.dumps({"config": tensors}))
             for name in sorted({f"{folder}/{tensor['path_name']}" for tensor in tensors.values()}):
-                _copy(archive, members[name].info, target, f"program/{name}")
+                _copy(archive, members[name].info, target, _entry(name))
 
 
-def _copy(archive: zipfile.ZipFile, source: zipfile.ZipInfo, target: zipfile.ZipFile, name: str) -> None:
+def _entry(name: str) -> zipfile.ZipInfo:
+    """A member without the time of day: equal programs are equal bytes."""
+    return zipfile.ZipInfo(f"program/{name}")
+
+
+def _copy(
+    archive: zipfile.ZipFile, source: zipfile.ZipInfo, target: zipfile.ZipFile, info: zipfile.ZipInfo
+) -> None:
     """Bytes of a tensor; zipfile compares their checksum."""
-    info = zipfile.ZipInfo(name)
     info.file_size = source.file_size
     with archive.open(source) as reading, target.open(info, "w") as writing:
         shutil.copyfileobj(reading, writing, 1 << 20)
