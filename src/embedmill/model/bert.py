@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from embedmill.errors import MissingExtra, ModelError
+from embedmill.errors import MissingExtra
 
+FAMILY = ("bert", "roberta", "xlm-roberta")
 OPSET = 20
 IR_VERSION = 10
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -45,27 +46,29 @@ class BertShape:
     """Tokens that a text can have."""
 
     @classmethod
+    def knows(cls, config: Mapping[str, Any]) -> bool:
+        """Whether a `config.json` is of an architecture that is built here."""
+        return (
+            config.get("model_type") in FAMILY
+            and config.get("position_embedding_type", "absolute") == "absolute"
+            and config.get("hidden_act", "gelu") in _ACTIVATIONS
+        )
+
+    @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> BertShape:
-        """Read a `config.json`.
+        """Read a `config.json` that it `knows`.
 
         Raises:
-            ModelError: It is of another family, or varies it in a way that is not built here.
+            KeyError: A key is missing.
+            ValueError, TypeError: A value is none of its kind.
         """
-        kind = config.get("model_type")
-        if kind not in ("bert", "roberta", "xlm-roberta"):
-            raise _unsupported(f"model_type {kind!r}", "bert, roberta, xlm-roberta")
-        if config.get("position_embedding_type", "absolute") != "absolute":
-            raise _unsupported(f"position_embedding_type {config['position_embedding_type']!r}", "absolute")
-        activation = _ACTIVATIONS.get(str(config["hidden_act"]))
-        if activation is None:
-            raise _unsupported(f"hidden_act {config['hidden_act']!r}", ", ".join(_ACTIVATIONS))
-        first = 0 if kind == "bert" else int(config["pad_token_id"]) + 1
+        first = 0 if config["model_type"] == "bert" else int(config["pad_token_id"]) + 1
         return cls(
             hidden_size=int(config["hidden_size"]),
             layers=int(config["num_hidden_layers"]),
             heads=int(config["num_attention_heads"]),
             epsilon=float(config["layer_norm_eps"]),
-            activation=activation,
+            activation=_ACTIVATIONS[str(config["hidden_act"])],
             first_position=first,
             positions=int(config["max_position_embeddings"]) - first,
         )
@@ -77,13 +80,6 @@ _ACTIVATIONS: Mapping[str, Literal["gelu", "gelu_tanh", "relu"]] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
-
-
-def _unsupported(found: str, supported: str) -> ModelError:
-    return ModelError(
-        f"config.json: {found} is not supported",
-        hint=f"supported: {supported}; or export the model to ONNX and import that file",
-    )
 
 
 def bert_graph(shape: BertShape, weights: Weights, pooling: Literal["mean", "cls"]) -> bytes:

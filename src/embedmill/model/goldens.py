@@ -82,24 +82,24 @@ def check_goldens(encoder: Encoder, file: Path) -> float:
         raise ModelError(
             f"{file}: vectors of {stored.shape[1]} values, and the model makes {encoder.dimension}"
         )
-    cosines = _cosines(encoder.encode(rows).vectors_ND, stored)
-    worst = int(np.argmin(cosines))
-    if not cosines[worst] >= LOWEST_COSINE:
-        moved = int((~(cosines >= LOWEST_COSINE)).sum())
+    found = cosines(encoder.encode(rows).vectors_ND, stored)
+    worst = int(np.argmin(found))
+    if not found[worst] >= LOWEST_COSINE:
+        moved = int((~(found >= LOWEST_COSINE)).sum())
         raise ModelError(
-            f"{file}: {encoder.runtime.name}: {moved} of {len(cosines)} goldens moved; the worst, "
-            f"line {worst + 1}, has a cosine of {cosines[worst]:.6f}, below {LOWEST_COSINE}",
+            f"{file}: {encoder.runtime.name}: {moved} of {len(found)} goldens moved; the worst, "
+            f"line {worst + 1}, has a cosine of {found[worst]:.6f}, below {LOWEST_COSINE}",
             hint="weights, tokenizer or a library are not those of the import; import the model again",
         )
-    return float(cosines[worst])
+    return float(found[worst])
 
 
-def _cosines(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:
+def cosines(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:
     """Of rows, pairwise; two zero vectors agree."""
     a, b = left.astype(np.float64), right.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     same = (a == b).all(axis=1)
-    cosines: npt.NDArray[np.float64] = np.where(
+    found: npt.NDArray[np.float64] = np.where(
         same, 1.0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1.0)
     )
-    return cosines
+    return found

@@ -136,6 +136,7 @@ _MODULES: Mapping[str, str] = {
     "onnx": "embedmill.runtimes.onnx",
     "tensorflow": "embedmill.runtimes.tensorflow",
     "tf_serving": "embedmill.runtimes.tf_serving",
+    "torch": "embedmill.runtimes.torch",
     "triton": "embedmill.runtimes.triton",
 }
 """Where each kind is; imported when asked for."""

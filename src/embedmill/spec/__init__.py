@@ -25,6 +25,7 @@ from embedmill.spec.runtimes import (
     RuntimeSpec,
     TensorFlowSpec,
     TfServingSpec,
+    TorchSpec,
     TritonSpec,
 )
 
@@ -55,6 +56,7 @@ __all__ = [
     "TensorFlowSpec",
     "TextInput",
     "TfServingSpec",
+    "TorchSpec",
     "TritonSpec",
     "WorkSpec",
     "load_model_spec",

@@ -136,8 +136,17 @@ class TfServingSpec(RemoteRuntime):
     signature: str = Field(default="serving_default", description="The signature that is called.")
 
 
+class TorchSpec(FileRuntime):
+    """A program of `torch.export` (`.pt2`), computed by PyTorch."""
+
+    kind: Literal["torch"]
+    memory_fraction: float | None = Field(
+        default=None, gt=0, le=1, description="Share of a GPU's memory that this process may take."
+    )
+
+
 RuntimeSpec: TypeAlias = Annotated[
-    OnnxSpec | TensorFlowSpec | TritonSpec | TfServingSpec, Field(discriminator="kind")
+    OnnxSpec | TensorFlowSpec | TorchSpec | TritonSpec | TfServingSpec, Field(discriminator="kind")
 ]
-RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, TensorFlowSpec, TritonSpec, TfServingSpec)
+RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, TensorFlowSpec, TorchSpec, TritonSpec, TfServingSpec)
 """The sections of all kinds."""
