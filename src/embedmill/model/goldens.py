@@ -79,7 +79,7 @@ def check_goldens(encoder: Encoder, file: Path) -> float:
         raise ModelError(
             f"{file}: vectors of {stored.shape[1]} values, and the model makes {encoder.dimension}"
         )
-    cosines = _cosines(encoder.encode(rows).vectors_ND, stored)
+    cosines = cosines_of(encoder.encode(rows).vectors_ND, stored)
     worst = int(np.argmin(cosines))
     if not cosines[worst] >= LOWEST_COSINE:
         moved = int((~(cosines >= LOWEST_COSINE)).sum())
@@ -91,7 +91,7 @@ def check_goldens(encoder: Encoder, file: Path) -> float:
     return float(cosines[worst])
 
 
-def _cosines(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:
+def cosines_of(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:
     """Of rows, pairwise; two zero vectors agree."""
     a, b = left.astype(np.float64), right.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
