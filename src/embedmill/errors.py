@@ -21,6 +21,7 @@
     │   ├── RunMissing                     no such run, or nothing to resume
     │   ├── RunClosed                  75  somebody closed the run; run again
     │   ├── ShardsMissing              75  shards without a commit record; run `resume`
+    │   ├── NumericsMoved              75  this machine would not make the run's vectors; another may
     │   ├── WorkerFailed                   worker processes kept failing
     │   └── AccountingError                read != embedded + reused + empty + quarantined
     ├── ReleaseError                   1
@@ -167,6 +168,12 @@ class RunClosed(RunError):
 
 class ShardsMissing(RunError):
     """Some shards have no commit record yet."""
+
+    exit_code = 75
+
+
+class NumericsMoved(RunError):
+    """What is installed here makes other vectors than the run has; another machine may go on."""
 
     exit_code = 75
 

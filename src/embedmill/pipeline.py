@@ -126,7 +126,11 @@ class Pipeline:
             if plan is None:
                 continue
             if run.open:
-                why = (given_up or {}).get(run.name) or planner.outdated(plan, planner.base_name)
+                why = (
+                    (given_up or {}).get(run.name)
+                    or planner.outdated(plan, planner.base_name)
+                    or planner.outgrown(plan)
+                )
                 if not why:
                     return PlannedRun(self, plan, resumed=True)
                 outlived[run.name] = why
@@ -289,6 +293,8 @@ class PlannedRun:
             compacted=content.compacted,
             resumed=self.resumed,
             seconds=round(self.home.world.monotonic() - started, 3),
+            epoch=content.numerics.epoch,
+            numerics=content.numerics.why,
         )
 
     def work(self, on_progress: OnProgress = silent) -> None:

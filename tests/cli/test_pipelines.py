@@ -16,14 +16,14 @@ from embedmill.spec import documents
 
 PLAN_KEYS = {
     *("schema", "run", "base", "resumed", "outlived", "items", "excluded", "compute", "reused", "shards"),
-    *("estimate", "why"),
+    *("estimate", "why", "epoch", "numerics"),
 }
 ITEM_KEYS = {
     *("total", "new", "changed", "unchanged", "deleted", "duplicates", "quarantined", "empty", "kept"),
 }
 RUN_KEYS = {
     *("schema", "release", "number", "url", "total", "computed", "embedded", "reused", "empty"),
-    *("quarantined", "kept", "compacted", "resumed", "seconds"),
+    *("quarantined", "kept", "compacted", "resumed", "seconds", "epoch", "numerics"),
 }
 
 

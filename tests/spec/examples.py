@@ -27,6 +27,7 @@ from embedmill.spec.documents import (
     Lease,
     LogEntry,
     Manifest,
+    Numerics,
     Plan,
     Profile,
     ReleaseName,
@@ -107,6 +108,11 @@ def salvaged() -> Salvaged:
     return Salvaged(run="20260130T030000-9d2e", parts=(part,), frozen=(frozen,), profiles=(profile(),))
 
 
+def numerics() -> Numerics:
+    why = "numerics epoch 0 -> 1: pillow 12.0 -> 13.0: goldens moved, lowest cosine 0.980000, below 0.9999"
+    return Numerics(epoch=1, stacks=(profile().stack,), why=why)
+
+
 def plan() -> Plan:
     return Plan(
         run=RUN,
@@ -118,6 +124,8 @@ def plan() -> Plan:
         model=(entry("model/model.yaml"), entry("model/model.onnx")),
         package_digest="23" * 32,
         encoder_digest="45" * 32,
+        numerics=numerics(),
+        goldens=entry(f"runs/{RUN}/goldens/item.arrow", 32),
         dimension=384,
         items=counts(),
         excluded=8,
@@ -176,6 +184,7 @@ def content() -> Content:
         base=BASE,
         package_digest="23" * 32,
         encoder_digest="45" * 32,
+        numerics=numerics(),
         content_digest="67" * 32,
         dimension=384,
         dtype="float32",

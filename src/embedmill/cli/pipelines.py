@@ -51,6 +51,8 @@ def plan(pipeline: PipelineFile, as_json: AsJson = False, quiet: Quiet = False) 
                 outlived=dict(planned.outlived),
                 reused=found.reused_vectors,
                 shards=len(found.shards),
+                epoch=found.numerics.epoch,
+                numerics=found.numerics.why,
             )
         )
     else:
@@ -71,6 +73,7 @@ def _print_plan(planned: PlannedRun, file: Path) -> None:
         ("to reuse", f"{found.reused_vectors:,} vectors"),
         ("estimate", _estimate(found.estimate)),
         ("why", found.why),
+        *([("numerics", found.numerics.why)] if found.numerics.why else []),
     ]
     out.print(facts(work))
     out.print(f"\nCarry it out:  {command('run', file)}", soft_wrap=True)
@@ -147,6 +150,8 @@ def _carry_out(
             nonlocal begun
             begun = True
             _say_outlived(planned)
+            if planned.plan.numerics.why:
+                talk().print(planned.plan.numerics.why, style="yellow", soft_wrap=True)
             reporter.planned(planned.plan, resumed=planned.resumed)
 
         try:
@@ -173,7 +178,7 @@ def _stopped(file: Path, *, begun: bool) -> Interrupted:
 def _say_outlived(planned: PlannedRun) -> None:
     """An open run that is not gone on with is never left without a word."""
     for run, why in planned.outlived.items():
-        say = f"run {run} is not gone on with: {why}; what it has finished is taken over where it is needed"
+        say = f"run {run} is not gone on with: {why}; what fits of it is taken over"
         talk().print(say, style="yellow", soft_wrap=True)
 
 
@@ -186,6 +191,7 @@ def _print_result(result: RunReport) -> None:
         *([("kept, not fetched", result.kept)] if result.kept else []),
         ("empty", result.empty),
         ("quarantined", result.quarantined),
+        *([("numerics", result.numerics)] if result.numerics else []),
         ("took", duration(result.seconds)),
         ("lies in", result.url),
     ]

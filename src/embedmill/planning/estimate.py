@@ -79,7 +79,7 @@ def estimate_work(
 
 
 def _rate_is_trusted(base: Release, package: ModelPackage) -> bool:
-    same_model = base.content.encoder_digest == package.encoder_digest()
+    same_model = base.content.encoder_digest == package.encoder_digest(epoch=base.content.numerics.epoch)
     return same_model and base.content.computed >= TRUSTED_VECTORS and base.content.seconds > 0
 
 

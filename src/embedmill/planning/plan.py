@@ -7,25 +7,29 @@ parts, counts) → freeze by fingerprint (shards) → plan.json, which is writte
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embedmill.catalog import CatalogReader, ImageSource
-from embedmill.errors import CatalogError, SpecError
+from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecError
 from embedmill.index import require_faiss
 from embedmill.planning.estimate import estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids, spill_base
+from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import Scan, Scanner
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
 from embedmill.release.layout import PLAN, Home
+from embedmill.release.numerics import goldens_entry, planned_goldens
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.spec import GateLimits
 from embedmill.spec.documents import (
     Counts,
     FileEntry,
+    Numerics,
     Plan,
     ReleaseName,
     ShardPlan,
@@ -70,7 +74,11 @@ class Planner:
         """
         self._check_names()
         reader, run = self.reader(), self.home.new_run()
-        alike = [other for other in others if other.encoder_digest == self.package.encoder_digest()]
+        alike = [
+            other
+            for other in others
+            if other.encoder_digest == self.encoder_digest and not self.outgrown(other)
+        ]
         salvage = Salvage.collect(self.home, run, alike)
         images = ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
         with scratch_folder() as scratch:
@@ -102,6 +110,14 @@ class Planner:
         return (
             "" if plan.catalog_digest == self.catalog_digest(self.reader()) else "the catalog changed since"
         )
+
+    def outgrown(self, plan: Plan) -> str:
+        """Why vectors of this machine do not fit to those of an unpublished run; empty if they do."""
+        try:
+            found = self._here.compare(plan.numerics.stacks, lambda: planned_goldens(self.home, plan))
+        except (ObjectMissing, ReleaseCorrupt) as error:
+            return f"its goldens are gone: {error.message}"
+        return f"the numerics are not those that it was planned with ({found})" if found.moved else ""
 
     def had_its_chance(self, plan: Plan) -> bool:
         """Whether the live release was planned when this unpublished run was already behind: it took what it
@@ -138,8 +154,22 @@ class Planner:
             quarantine=quarantine,
         )
 
+    @cached_property
+    def _here(self) -> Here:
+        return Here(self.package, self.spec.work)
+
+    @cached_property
+    def numerics(self) -> Numerics:
+        """The epoch that a new run computes in, and what it rests on; a live release's goldens may decide."""
+        return decide_numerics(self.home, self.package, self.base, self._here)
+
+    @property
+    def encoder_digest(self) -> str:
+        """Of the `item` encoder in that epoch."""
+        return self.package.encoder_digest(epoch=self.numerics.epoch)
+
     def _reuses(self) -> bool:
-        return self.base is not None and self.base.content.encoder_digest == self.package.encoder_digest()
+        return self.base is not None and self.base.content.encoder_digest == self.encoder_digest
 
     def _exists(self, prints: Digests, salvage: Salvage) -> Mask:
         """bool[N]: fingerprints whose vectors are there, made by this very encoder."""
@@ -204,7 +234,9 @@ class Planner:
             catalog_digest=self.catalog_digest(reader),
             model=self._keep_model(run),
             package_digest=self.package.package_digest(),
-            encoder_digest=self.package.encoder_digest(),
+            encoder_digest=self.encoder_digest,
+            numerics=self.numerics,
+            goldens=self._goldens(run, shards, images),
             dimension=self.package.spec.dimension,
             items=counts,
             excluded=scan.excluded,
@@ -232,9 +264,22 @@ class Planner:
         but = f"; what run {saved} had finished is taken over" if saved else ""
         if self.base is None:
             return f"nothing was published yet, so every vector is new{but}"
+        if self._new_epoch():
+            return f"{self.numerics.why}, so every vector is new{but}"
         if not self._reuses():
             return f"the encoder is not that of release {self.base.name}, so every vector is new{but}"
         return f"only inputs that the live release has no vector for are computed{but}"
+
+    def _new_epoch(self) -> bool:
+        return self.base is not None and self.numerics.epoch != self.base.content.numerics.epoch
+
+    def _goldens(self, run: str, shards: list[FrozenShard], images: ImageSource) -> FileEntry | None:
+        """What workers of another stack have to reproduce: the base's goldens, or some of the rows."""
+        if self.base is not None and self._reuses():
+            return goldens_entry(self.base)
+        with scratch_folder() as scratch:
+            file = self._here.sample(shards, images, scratch)
+            return None if file is None else self._keep(run, "goldens", *file)
 
     def _keep(self, run: str, folder: str, file: Path, rows: int) -> FileEntry:
         key = self.home.run_key(run, folder, file.name)

@@ -19,7 +19,7 @@ from embedmill.release.layout import Home, relative
 from embedmill.release.runs import commit_records
 from embedmill.release.segments import salvaged_segment
 from embedmill.release.vectors import VectorPart, VectorTable
-from embedmill.spec.documents import FileEntry, Salvaged, distinct_profiles
+from embedmill.spec.documents import FileEntry, Salvaged, distinct
 from embedmill.store import copy, join_key
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Salvage:
                     run=other.run,
                     parts=tuple(entry for entry, _, _ in found),
                     frozen=_take_inputs(home, run, other, {record.shard for _, _, record in found}),
-                    profiles=distinct_profiles(record.profile for _, _, record in found),
+                    profiles=distinct(record.profile for _, _, record in found),
                 )
                 salvage.sources.append(_Source(salvaged, VectorTable([part for _, part, _ in found])))
         return salvage

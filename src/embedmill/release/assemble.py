@@ -33,7 +33,7 @@ from embedmill.release.segments import (
     needs_compaction,
     read_commits,
 )
-from embedmill.spec.documents import Content, FileEntry, Plan, distinct_profiles
+from embedmill.spec.documents import Content, FileEntry, Plan, distinct
 from embedmill.store import copy, join_key
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import FETCH_REASONS, Reason
@@ -257,6 +257,9 @@ def _content(
         base=plan.base,
         package_digest=plan.package_digest,
         encoder_digest=plan.encoder_digest,
+        numerics=plan.numerics.model_copy(
+            update={"stacks": distinct([*plan.numerics.stacks, *(each.stack for each in profiles)])}
+        ),
         content_digest=tally.content.hexdigest(),
         dimension=plan.dimension,
         dtype="float32",
@@ -265,7 +268,7 @@ def _content(
         model=plan.model,
         goldens=tuple(goldens),
         quarantine=items.quarantine,
-        profiles=distinct_profiles(profiles),
+        profiles=distinct(profiles),
         counts=plan.items,
         embedded=tally.embedded,
         reused=tally.reused,

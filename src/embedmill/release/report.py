@@ -34,6 +34,7 @@ def render_report(content: Content, gates: Gates) -> bytes:
         ("On top of", base),
         ("Model package", content.package_digest),
         ("Encoder", content.encoder_digest),
+        ("Numerics", content.numerics.why or f"epoch {content.numerics.epoch}"),
         ("Content digest", content.content_digest),
     ]
     counts = [(name, f"{value:,}") for name, value in _counts(content)]

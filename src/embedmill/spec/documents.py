@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -130,6 +130,15 @@ class ShardPlan(Part):
     file: FileEntry
 
 
+class Stack(Part):
+    """What computes vectors: software, and the kind of device. Another one may move them."""
+
+    runtime: str
+    runtime_version: str
+    device: str
+    libraries: dict[str, str]
+
+
 class Profile(Part):
     """Everything beside package and row order that may move a vector's bits; recorded with every attempt.
 
@@ -145,11 +154,36 @@ class Profile(Part):
     batch_images: int
     libraries: dict[str, str]
 
+    @property
+    def stack(self) -> Stack:
+        """The part that is not a setting of this run: what upgrades and other machines change."""
+        return Stack(
+            runtime=self.runtime,
+            runtime_version=self.runtime_version,
+            device=self.device.partition(":")[0],
+            libraries=self.libraries,
+        )
 
-def distinct_profiles(profiles: Iterable[Profile]) -> tuple[Profile, ...]:
-    """Each profile once, in an order that does not depend on theirs."""
-    found = {profile.model_dump_json(): profile for profile in profiles}
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+def distinct(parts: Iterable[AnyPart]) -> tuple[AnyPart, ...]:
+    """Each once, in an order that does not depend on theirs."""
+    found = {canonical_json(part.model_dump(mode="json")): part for part in parts}
     return tuple(found[key] for key in sorted(found))
+
+
+class Numerics(Part):
+    """Which vectors may stand beside each other: those of one epoch.
+
+    `epoch` is in the encoder digest. Each of `stacks` computed vectors of this epoch, or its goldens within
+    tolerance. `why` says what comparing goldens found when the run was planned; empty where nothing differed.
+    """
+
+    epoch: int = 0
+    stacks: tuple[Stack, ...] = ()
+    why: str = ""
 
 
 class Salvaged(Part):
@@ -166,7 +200,10 @@ class Salvaged(Part):
 
 
 class Plan(Document):
-    """The frozen work of one run. Everything after it is a function of it."""
+    """The frozen work of one run. Everything after it is a function of it.
+
+    `goldens`: raw inputs with vectors, which a worker whose stack is not in `numerics` must reproduce.
+    """
 
     SCHEMA: ClassVar[str] = "plan/1"
 
@@ -179,6 +216,8 @@ class Plan(Document):
     model: tuple[FileEntry, ...]
     package_digest: str
     encoder_digest: str
+    numerics: Numerics = Numerics()
+    goldens: FileEntry | None = None
     dimension: int
     items: Counts
     excluded: int
@@ -247,6 +286,7 @@ class Content(Document):
     base: ReleaseName | None
     package_digest: str
     encoder_digest: str
+    numerics: Numerics = Numerics()
     content_digest: str
     dimension: int
     dtype: Literal["float32"]

@@ -53,7 +53,7 @@ class ErrorReport(Document):
 
 
 class PlanReport(Document):
-    """`plan`: what a run will do. `compute` and `reused` count vectors."""
+    """`plan`: what a run will do. `compute` and `reused` count vectors; `numerics`: what moved, if it did."""
 
     SCHEMA: ClassVar[str] = "plan-report/1"
 
@@ -68,6 +68,8 @@ class PlanReport(Document):
     shards: int
     estimate: Estimate
     why: str
+    epoch: int = 0
+    numerics: str = ""
 
 
 class RunReport(Document):
@@ -91,6 +93,8 @@ class RunReport(Document):
     compacted: bool
     resumed: bool
     seconds: float
+    epoch: int = 0
+    numerics: str = ""
 
 
 class WorkReport(Document):

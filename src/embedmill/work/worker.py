@@ -5,6 +5,7 @@ Everything comes from the store and goes there: a loop may start late, stop earl
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClose
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder
 from embedmill.release.layout import Home
+from embedmill.release.numerics import check_numerics
 from embedmill.release.publish import abandon
 from embedmill.release.runs import check_not_over, check_open, read_plan
 from embedmill.release.vectors import write_vectors
@@ -71,6 +73,7 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
         RunClosed: Somebody gave the run up; or this loop did, since its frozen rows are damaged.
         ModelError: The model cannot be loaded, or is not the planned one.
         DecodersFailed: No process that decodes images can be started.
+        NumericsMoved: What is installed here makes other vectors than the run has.
     """
     home.check_fit()
     plan = read_plan(home, run)
@@ -96,12 +99,12 @@ def _load_encoder(home: Home, plan: Plan, options: WorkerOptions, scratch: Path)
     """The planned model, every byte checked, on this loop's device."""
     root = home.materialize(plan.model, home.release_key(plan.run), scratch / "package") / "model"
     package = ModelPackage.open(root)
-    if package.encoder_digest() != plan.encoder_digest:
+    if package.encoder_digest(epoch=plan.numerics.epoch) != plan.encoder_digest:
         raise ModelError(
             f"{root}: is not the model that run {plan.run} was planned with", hint="start a new run"
         )
     settings = plan.pipeline.work
-    return Encoder.load(
+    encoder = Encoder.load(
         package,
         "item",
         device=options.device,
@@ -110,6 +113,11 @@ def _load_encoder(home: Home, plan: Plan, options: WorkerOptions, scratch: Path)
         batch_images=settings.batch_images,
         decoder=ImageDecoder(children=options.threads, limits=options.decoding),
     )
+    with contextlib.ExitStack() as unless_checked:
+        unless_checked.callback(encoder.close)
+        check_numerics(home, plan, encoder)
+        unless_checked.pop_all()
+    return encoder
 
 
 @dataclass

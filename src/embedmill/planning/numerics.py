@@ -1,0 +1,126 @@
+"""Which numerics a new run has: those of the live release, or a new epoch, since its goldens moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from embedmill.catalog.frozen import with_images
+from embedmill.errors import DeviceUnavailable, MissingExtra
+from embedmill.model import Encoder
+from embedmill.release.goldens import VECTOR, read_goldens
+from embedmill.release.numerics import (
+    Comparison,
+    compare,
+    goldens_entry,
+    highest_epoch,
+    numerics_of,
+)
+from embedmill.spec.documents import Numerics, distinct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from embedmill.catalog import ImageSource
+    from embedmill.model import ModelPackage
+    from embedmill.planning.freeze import FrozenShard
+    from embedmill.release.layout import Home
+    from embedmill.release.reader import Release
+    from embedmill.spec import WorkSpec
+    from embedmill.spec.documents import Stack
+
+SAMPLE_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Here:
+    """The `item` encoder as the planner's machine computes it; loaded when it is asked for."""
+
+    package: ModelPackage
+    work: WorkSpec
+
+    @cached_property
+    def _loaded(self) -> Stack | MissingExtra | DeviceUnavailable:
+        try:
+            with self._encoder() as encoder:
+                return encoder.profile.stack
+        except (MissingExtra, DeviceUnavailable) as error:
+            return error
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """The one of this machine; none where it cannot compute."""
+        return () if isinstance(self._loaded, Exception) else (self._loaded,)
+
+    @property
+    def absent(self) -> str:
+        """Why this machine cannot compute; empty if it can."""
+        return str(self._loaded) if isinstance(self._loaded, Exception) else ""
+
+    def compare(self, stacks: Sequence[Stack], goldens: Callable[[], pa.Table | None]) -> Comparison:
+        """Compare this machine with what stacks made; one that cannot compute leaves that to the workers."""
+        if not self.stacks or self.stacks[0] in stacks:
+            return Comparison()
+        with self._encoder() as encoder:
+            return compare(encoder, stacks, goldens)
+
+    def sample(
+        self, shards: Sequence[FrozenShard], images: ImageSource, scratch: Path
+    ) -> tuple[Path, int] | None:
+        """Goldens of rows that are to be computed, as a file, and how many: by them workers prove themselves.
+
+        None where there are no rows, where this machine cannot compute, or where images come by URL: a plan
+        downloads none.
+        """
+        if not shards or not self.stacks or images.has_urls:
+            return None
+        with pa.memory_map(str(shards[len(shards) // 2].file)) as source:
+            frozen = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
+        rows, missing = with_images(frozen, self.package.inputs("item").image_fields, images)
+        with self._encoder() as encoder:
+            encoded = encoder.encode(rows)
+        usable = np.setdiff1d(np.arange(len(rows)), [*missing, *encoded.rejected])
+        vectors = encoded.vectors_ND[usable]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+        table = pa.Table.from_batches([rows.take(pa.array(usable))]).append_column(VECTOR, column)
+        file = scratch / "item.arrow"
+        with pa.ipc.new_file(str(file), table.schema) as writer:
+            writer.write_table(table)
+        return file, len(table)
+
+    def _encoder(self) -> Encoder:
+        return Encoder.load(
+            self.package, batch_tokens=self.work.batch_tokens, batch_images=self.work.batch_images
+        )
+
+
+def decide_numerics(home: Home, package: ModelPackage, base: Release | None, here: Here) -> Numerics:
+    """The numerics of a run on top of the live release.
+
+    A model that is not the live one has nothing to compare with, and stays in the epoch that it finds. A new
+    epoch has a number above that of every release there is, so that none is used twice.
+    """
+    if base is None:
+        return Numerics(stacks=here.stacks)
+    before = numerics_of(base.content)
+    if base.content.encoder_digest != package.encoder_digest(epoch=before.epoch):
+        return Numerics(epoch=before.epoch, stacks=here.stacks)
+    if here.absent:
+        why = f"goldens were not compared: {here.absent}; workers compare them"
+        return before.model_copy(update={"why": why})
+    entry = goldens_entry(base)
+    found = here.compare(
+        before.stacks, lambda: entry and read_goldens(home.verified(home.key(entry.path), entry))
+    )
+    if found.moved:
+        epoch = highest_epoch(home) + 1
+        return Numerics(
+            epoch=epoch, stacks=here.stacks, why=f"numerics epoch {before.epoch} -> {epoch}: {found}"
+        )
+    why = f"{found}; vectors are kept" if found.changes else ""
+    return before.model_copy(update={"stacks": distinct([*before.stacks, *here.stacks]), "why": why})

@@ -1,0 +1,179 @@
+"""Without an optional dependency, each command that needs it says in one line which extra to install.
+
+An extra that pyproject.toml declares needs a case in CASES: one line, with what may not be imported, a
+command, and how to prepare the folder that it runs in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from tests.cli.terminal import Said, run_alone
+from tests.models import tiny_bert_folder, tiny_image_package, tiny_text_package
+from tests.support.mill import Mill, items
+
+Prepare = Callable[[Mill], None]
+REPOSITORY = Path(__file__).parents[2]
+
+BLOCKER = """\
+import os, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in os.environ["TEST_BLOCKED"].split():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+"""A sitecustomize.py: Python imports it first, in the command and in every process that it starts."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command that needs `extra`, and what of it cannot be imported."""
+
+    extra: str
+    blocked: str
+    command: str
+    prepare: Prepare
+
+    def __str__(self) -> str:
+        return f"{self.extra}: {self.command} without {self.blocked}"
+
+
+def catalog(mill: Mill) -> None:
+    mill.write(items(8))
+    mill.open()
+
+
+def released(mill: Mill) -> None:
+    mill.run(items(8))
+
+
+def planned(mill: Mill) -> None:
+    mill.planned(items(8))
+
+
+def settings(**changed: Any) -> Prepare:
+    def prepare(mill: Mill) -> None:
+        mill.settings |= changed
+        catalog(mill)
+
+    return prepare
+
+
+def source(url: str) -> Prepare:
+    return settings(catalog={"source": url, "table": "items", "id": "sku", "display": ["title"]})
+
+
+def released_with_graph(mill: Mill) -> None:
+    settings(index={"kind": "hnsw", "exact_below": 1})(mill)
+    mill.run(items(8))
+
+
+def image_urls(mill: Mill) -> None:
+    mill.model = tiny_image_package(mill.root / "images")
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.string())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku"}
+    mill.write([{"sku": "s1", "image": "https://images.example/1.png"}])
+    mill.open()
+
+
+def sentence_transformers(mill: Mill) -> None:
+    tiny_bert_folder(mill.root / "folder")
+
+
+def package(**runtime: str) -> Prepare:
+    """A text package in `package` whose only runtime is declared like this."""
+
+    def prepare(mill: Mill) -> None:
+        spec = tiny_text_package(mill.root / "package") / "model.yaml"
+        spec.write_text(yaml.safe_dump(yaml.safe_load(spec.read_text()) | {"runtimes": [runtime]}))
+
+    return prepare
+
+
+CASES = [
+    Case("onnx", "onnxruntime", "model check package", package(kind="onnx", file="model.onnx")),
+    Case("onnx", "onnxruntime", "run pipeline.yaml --quiet", catalog),
+    Case("onnx", "onnxruntime", "search pipeline.yaml --text lamp", released),
+    Case("faiss", "faiss", "plan pipeline.yaml --quiet", settings(index={"kind": "hnsw", "exact_below": 1})),
+    Case("faiss", "faiss", "search pipeline.yaml --item s1", released_with_graph),
+    Case("import", "onnx", "model import folder --out package", sentence_transformers),
+    Case("import", "safetensors", "model import folder --out package", sentence_transformers),
+    Case("cloud", "obstore", "plan pipeline.yaml", settings(store="s3://bucket/mill")),
+    Case("cloud", "obstore", "status pipeline.yaml", settings(store="gs://bucket/mill")),
+    Case("cloud", "obstore", "store check az://bucket/mill", catalog),
+    Case("http", "aiohttp", "plan pipeline.yaml", image_urls),
+    Case("sql", "adbc_driver_sqlite", "plan pipeline.yaml", source("sqlite:///shop.db")),
+    Case("sql", "adbc_driver_postgresql", "plan pipeline.yaml", source("postgresql://127.0.0.1:9/shop")),
+    Case("sql", "adbc_driver_manager", "plan pipeline.yaml", source("postgresql://127.0.0.1:9/shop")),
+    Case("sqlalchemy", "sqlalchemy", "plan pipeline.yaml", source("mysql+pymysql://127.0.0.1:9/shop")),
+]
+
+
+def declared() -> dict[str, list[str]]:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    return extras
+
+
+def without(case: Case, mill: Mill, *options: str) -> Said:
+    """What the case's command says where its library cannot be imported."""
+    case.prepare(mill)
+    folder = mill.root / "path"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(BLOCKER)
+    words = [_path(mill, word) for word in shlex.split(case.command)]
+    return run_alone(*words, *options, PYTHONPATH=str(folder), TEST_BLOCKED=case.blocked)
+
+
+def _path(mill: Mill, word: str) -> str:
+    return str(mill.root / word) if word in {"pipeline.yaml", "package", "folder"} else word
+
+
+def test_every_extra_has_a_case() -> None:
+    assert {case.extra for case in CASES} == declared().keys() - {"all"}
+
+
+def test_the_extra_all_is_all_of_them() -> None:
+    (everything,) = declared()["all"]
+    named = re.fullmatch(r"embedmill\[(.*)\]", everything)
+    assert named is not None
+    assert set(named[1].split(",")) == declared().keys() - {"all"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_command_without_its_library_names_the_extra_in_one_line(case: Case, mill: Mill) -> None:
+    said = without(case, mill)
+    assert said.code == 2, said
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ")
+    assert "is not installed" in line
+    assert f"pip install 'embedmill[{case.extra}]'" in line
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_and_one_document_with_json(case: Case, mill: Mill) -> None:
+    said = without(case, mill, "--json")
+    assert said.code == 2
+    error = json.loads(said.out)["error"]
+    assert error["code"] == "MissingExtra"
+    assert error["hint"] == f"pip install 'embedmill[{case.extra}]'"
+
+
+def test_a_worker_without_its_library_is_quoted_by_the_command_that_started_it(mill: Mill) -> None:
+    said = without(Case("onnx", "onnxruntime", "resume pipeline.yaml --quiet", planned), mill)
+    why = "ONNX Runtime is not installed (pip install 'embedmill[onnx]')"
+    assert (said.code, said.out, said.err) == (1, "", f"error: worker local-0: {why}\n")
