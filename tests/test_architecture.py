@@ -26,7 +26,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "sentence_transformers": ("model/exporting.py",),
     "transformers": ("model/exporting.py",),
     "torch": ("runtimes/torch.py", "model/exporting.py"),
-    "tensorflow": (),
+    "tensorflow": ("runtimes/tensorflow.py",),
     "jax": (),
     "openvino": (),
     "tritonclient": ("runtimes/remote/kserve_grpc.py",),

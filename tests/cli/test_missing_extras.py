@@ -20,6 +20,7 @@ import pytest
 import yaml
 from tests.cli.terminal import Said, run_alone
 from tests.models import tiny_bert_folder, tiny_image_package, tiny_text_package
+from tests.runtimes.saved_model_bytes import model as savable
 from tests.support.mill import Mill, items
 
 Prepare = Callable[[Mill], None]
@@ -93,7 +94,17 @@ def sentence_transformers(mill: Mill) -> None:
     tiny_bert_folder(mill.root / "folder")
 
 
-def package(**runtime: str) -> Prepare:
+def another_architecture(mill: Mill) -> None:
+    config = tiny_bert_folder(mill.root / "folder") / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "mpnet"}))
+
+
+def saved_model(mill: Mill) -> None:
+    package(kind="tensorflow", folder="towers")(mill)
+    savable().save(mill.root / "package" / "towers")
+
+
+def package(**runtime: str | int) -> Prepare:
     """A text package in `package` whose only runtime is declared like this."""
 
     def prepare(mill: Mill) -> None:
@@ -103,6 +114,9 @@ def package(**runtime: str) -> Prepare:
     return prepare
 
 
+LARGE = ("jax", "tensorflow", "torch")
+"""Extras that `all` leaves out: each is more than everything else together."""
+TRITON: dict[str, str | int] = {"kind": "triton", "model": "m", "version": 1}
 CASES = [
     Case("onnx", "onnxruntime", "model check package", package(kind="onnx", file="model.onnx")),
     Case("onnx", "onnxruntime", "run pipeline.yaml --quiet", catalog),
@@ -118,6 +132,21 @@ CASES = [
     Case("sql", "adbc_driver_sqlite", "plan pipeline.yaml", source("sqlite:///shop.db")),
     Case("sql", "adbc_driver_postgresql", "plan pipeline.yaml", source("postgresql://127.0.0.1:9/shop")),
     Case("sql", "adbc_driver_manager", "plan pipeline.yaml", source("postgresql://127.0.0.1:9/shop")),
+    Case("tensorflow", "tensorflow", "model check package", saved_model),
+    Case(
+        "torch",
+        "torch sentence_transformers transformers",
+        "model import folder --out package",
+        another_architecture,
+    ),
+    Case("triton", "tritonclient grpc", "model check package", package(**TRITON, url="grpc://127.0.0.1:9")),
+    Case("triton", "aiohttp", "model check package", package(**TRITON, url="http://127.0.0.1:9")),
+    Case(
+        "http",
+        "aiohttp",
+        "model check package",
+        package(**TRITON | {"kind": "tf_serving"}, url="http://127.0.0.1:9"),
+    ),
     Case("sqlalchemy", "sqlalchemy", "plan pipeline.yaml", source("mysql+pymysql://127.0.0.1:9/shop")),
 ]
 
@@ -146,11 +175,11 @@ def test_every_extra_has_a_case() -> None:
     assert {case.extra for case in CASES} == declared().keys() - {"all"}
 
 
-def test_the_extra_all_is_all_of_them() -> None:
+def test_the_extra_all_is_all_but_the_large_frameworks() -> None:
     (everything,) = declared()["all"]
     named = re.fullmatch(r"embedmill\[(.*)\]", everything)
     assert named is not None
-    assert set(named[1].split(",")) == declared().keys() - {"all"}
+    assert set(named[1].split(",")) == declared().keys() - {"all", *LARGE}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

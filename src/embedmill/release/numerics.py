@@ -74,7 +74,8 @@ def differences(stacks: Sequence[Stack], here: Stack) -> str:
     if not stacks:
         return "what computed the vectors is not recorded"
     found: list[list[str]] = [_changed(_parts(stack), _parts(here)) for stack in stacks]
-    return ", ".join(min(found, key=lambda changes: len(changes)))
+    fewest = min(found, key=len)
+    return ", ".join(fewest)
 
 
 def _parts(stack: Stack) -> dict[str, str]:
