@@ -155,12 +155,13 @@ def _object_problems(value: Mapping[str, Any]) -> Iterator[str]:
     if "class_name" not in value:
         return
     name, module, registered = (value.get(key) for key in ("class_name", "module", "registered_name"))
-    plain = isinstance(name, str) and isinstance(module, str | None)
-    if plain and name in VALUES:
+    if not isinstance(name, str) or not isinstance(module, str | None):
+        yield f"names {name!r} of {module!r}, which are no names"
+    elif name in VALUES:
         return
-    if plain and name in REFUSED:
+    elif name in REFUSED:
         yield f"the layer {name!r} runs what the file brings along; it is never loaded"
-    elif not plain or module not in MODULES or not name[:1].isupper():
+    elif module not in MODULES or not name[:1].isupper():
         yield f"names {name!r} of {module!r}, which is no layer of Keras"
     elif registered not in (None, name):
         yield f"needs the custom class {registered!r}"
