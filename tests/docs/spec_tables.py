@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -15,7 +15,7 @@ from embedmill.spec import EncoderInputs
 from embedmill.spec.pipeline import Name, Section
 
 PATTERN = get_args(Name)[1].metadata[0].pattern
-WORDS = {str: "text", int: "integer", float: "number", EncoderInputs: "inputs"}
+WORDS = {str: "text", int: "integer", float: "number", bool: "boolean", EncoderInputs: "inputs"}
 REQUIRED = object()
 
 
@@ -54,6 +54,15 @@ def section_of(annotation: Any) -> type[Section] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
+def is_section(kind: Any) -> bool:
+    """Whether it is a section, or one of several that are told apart by their `kind`."""
+    if get_origin(kind) is Annotated:
+        return is_section(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        return all(map(is_section, get_args(kind)))
+    return section_of(kind) is not None
+
+
 def is_default_section(field: FieldInfo) -> bool:
     return section_of(field.annotation) is not None and isinstance(field.default, Section)
 
@@ -89,8 +98,7 @@ def in_words(kind: Any) -> str:
 
 def tuple_words(kinds: tuple[Any, ...]) -> str:
     if kinds[-1] is Ellipsis:
-        section = section_of(kinds[0])
-        return f"list of {'sections' if section else in_words(kinds[0])}"
+        return f"list of {'sections' if is_section(kinds[0]) else in_words(kinds[0])}"
     return f"{len(kinds)} {in_words(kinds[0])}s"
 
 

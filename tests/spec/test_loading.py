@@ -219,7 +219,7 @@ def test_an_error_in_a_variable_names_the_variable(tmp_path: Path, name: str, va
             5,
             "`dimension`: found 0; input should be greater",
         ),
-        (("kind: onnx", "kind: pickle"), 3, "found 'pickle'; input should be 'onnx'"),
+        (("kind: onnx", "kind: pickle"), 3, "does not match any of the expected tags: 'onnx'"),
         (("{title}. {category}", "no fields"), 9, "template 'no fields' names no field"),
         (("{title}. {category}", "{title!r}"), 9, "write plain {field} names, without formats or indexing"),
         (("{title}. {category}", "{title:>10}"), 9, "write plain {field} names"),
