@@ -27,6 +27,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "transformers": ("model/exporting.py",),
     "torch": ("runtimes/torch.py", "model/exporting.py"),
     "tensorflow": ("runtimes/tensorflow.py",),
+    "keras": ("model/keras_child.py",),
     "jax": (),
     "openvino": (),
     "tritonclient": ("runtimes/remote/kserve_grpc.py",),

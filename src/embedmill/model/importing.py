@@ -14,12 +14,13 @@ import pyarrow as pa
 from embedmill.errors import ModelError
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import goldens_file, write_goldens
+from embedmill.model.keras_export import export_keras
 from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.model.raw_feeds import BytesFeed
 from embedmill.model.samples import sample_rows
 from embedmill.runtimes.contents import files_at
 from embedmill.runtimes.formats import confined, inside, refuse_pickle
-from embedmill.spec import RuntimeSection, load_model_spec
+from embedmill.spec import RuntimeSection, TensorFlowSpec, load_model_spec
 from embedmill.types import Encoded, Reason
 
 LONGEST_ROW = 200
@@ -29,8 +30,9 @@ def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackag
     """Make a package of a model's file or folder and a `model.yaml` that declares it.
 
     Args:
-        source: An ONNX file, a SavedModel folder, or what another runtime loads. It stands for the
-            declaration's only model, or for the one of its name; other models lie beside `model_yaml`.
+        source: An ONNX file, a SavedModel folder, a `.keras` file, which is exported to a SavedModel, or what
+            another runtime loads. It stands for the declaration's only model, or for the one of its name;
+            other models lie beside `model_yaml`.
         model_yaml: The declaration. What else it names (tokenizers, vocabularies) lies beside it.
         target: The folder to make.
 
@@ -66,6 +68,10 @@ def _model_beside(model_yaml: Path, name: str) -> Path:
 def _copy_model(source: Path, folder: Path, runtime: RuntimeSection, model_yaml: Path) -> None:
     """Copy a file with those that it refers to, or a folder, to where the declaration says that it is."""
     goal = inside(folder, str(runtime.path), said_by=str(model_yaml))
+    if source.is_file() and isinstance(runtime, TensorFlowSpec):
+        with tempfile.TemporaryDirectory(prefix=".keras.", dir=folder.parent) as scratch:
+            shutil.copytree(export_keras(source, Path(scratch)), goal)
+        return
     if source.is_file():
         refuse_pickle(source)
     for file in files_at(source, runtime):

@@ -44,7 +44,10 @@ def files_at(path: Path, spec: RuntimeSection) -> tuple[Path, ...]:
 
 
 def _folder(path: Path) -> tuple[Path, ...]:
-    files = sorted(file for file in path.rglob("*") if not file.is_dir())
+    found = list(path.rglob("*"))
+    for link in (each for each in found if each.is_symlink() and each.is_dir()):
+        raise ModelError(f"{link}: is a link to a folder", hint="put the folder itself there")
+    files = sorted(file for file in found if not file.is_dir())
     if not files:
         raise ModelError(f"{path}: is an empty folder", hint="put the model there")
     return tuple(confined(path, file.relative_to(path).as_posix(), said_by=str(path)) for file in files)
