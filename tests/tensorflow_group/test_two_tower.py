@@ -51,8 +51,8 @@ def test_what_is_typed_and_what_is_seen_land_in_the_space_of_the_items(example: 
     apple = next(hit for hit in release.search("red apple", k=1))
     pictures = release.encoder("query_image")
     (vector,) = pictures.encode(pa.record_batch({"image": [apple.fields["image"]]})).vectors_ND
-    kinds = [str(hit.fields["category"]) for hit in release.search(vector=vector, k=5)]
-    assert kinds.count("Food & Drink") >= 3
+    kinds = [str(hit.fields["category"]) for hit in release.search(vector=vector, k=10)]
+    assert kinds.count("Food & Drink") >= 3  # by chance it would be 0.4
 
 
 def live(folder: Path, name: str) -> Release:
