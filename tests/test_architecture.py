@@ -26,7 +26,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "torch": (),
     "tensorflow": (),
     "jax": (),
-    "openvino": (),
+    "openvino": ("runtimes/openvino.py",),
     "tritonclient": (),
     "ray": (),
     "kubernetes": (),

@@ -119,7 +119,10 @@ class Loader(Protocol):
         ...
 
 
-_MODULES: Mapping[str, str] = {"onnx": "embedmill.runtimes.onnx"}
+_MODULES: Mapping[str, str] = {
+    "onnx": "embedmill.runtimes.onnx",
+    "openvino": "embedmill.runtimes.openvino",
+}
 """Where each kind is; imported when asked for."""
 
 

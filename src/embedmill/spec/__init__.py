@@ -3,7 +3,14 @@
 from embedmill.spec.loading import load_model_spec, load_pipeline_spec
 from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec, TextInput
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
-from embedmill.spec.runtimes import RUNTIMES, OnnxSpec, Precision, RuntimeSection, RuntimeSpec
+from embedmill.spec.runtimes import (
+    RUNTIMES,
+    OnnxSpec,
+    OpenVinoSpec,
+    Precision,
+    RuntimeSection,
+    RuntimeSpec,
+)
 
 __all__ = [
     "RUNTIMES",
@@ -16,6 +23,7 @@ __all__ = [
     "InputSpec",
     "ModelSpec",
     "OnnxSpec",
+    "OpenVinoSpec",
     "PipelineSpec",
     "Precision",
     "RuntimeSection",

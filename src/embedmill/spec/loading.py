@@ -132,8 +132,9 @@ def _validate(
         first = min(
             errors, key=lambda each: each["type"] != "extra_forbidden"
         )  # a misspelt key is missing too
-        blamed = [name for keys, name in variables.items() if first["loc"][: len(keys)] == keys]
-        where = f"environment: {blamed[0]}" if blamed else f"{path}:{_line(node, first['loc'])}"
+        location, _ = _walk(kind, first["loc"])
+        blamed = [name for keys, name in variables.items() if location[: len(keys)] == keys]
+        where = f"environment: {blamed[0]}" if blamed else f"{path}:{_line(node, location)}"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise SpecError(f"{where}: {_explain(kind, first)}{more}") from None
 
@@ -157,7 +158,7 @@ def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:
 
 
 def _explain(kind: type[BaseModel], error: ErrorDetails) -> str:
-    location = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    location = ".".join(str(part) for part in _walk(kind, error["loc"])[0] if part != "[key]")
     found = error.get("input")
     match error["type"]:
         case "extra_forbidden":
@@ -167,6 +168,11 @@ def _explain(kind: type[BaseModel], error: ErrorDetails) -> str:
             return f"unknown key `{location}`; {guess}allowed: {', '.join(allowed)}"
         case "missing":
             return f"`{location}` is missing"
+        case "union_tag_not_found":
+            return f"`{location}.kind` is missing"
+        case "union_tag_invalid":
+            context = error["ctx"]
+            return f"`{location}.kind`: found {context['tag']!r}; it is one of {context['expected_tags']}"
         case "value_error":
             said = error["msg"].removeprefix("Value error, ")
             return f"`{location}`: {said}" if location else said
@@ -176,15 +182,30 @@ def _explain(kind: type[BaseModel], error: ErrorDetails) -> str:
 
 def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Keys that the section at `location` allows, from the JSON Schema."""
+    return list(_walk(kind, location)[1].get("properties", {}))
+
+
+def _walk(
+    kind: type[BaseModel], location: tuple[int | str, ...]
+) -> tuple[tuple[int | str, ...], dict[str, Any]]:
+    """Where `location` is in the file, and the JSON Schema of what is there.
+
+    Where sections are told apart by their `kind`, pydantic puts that into the location; no file has it there.
+    """
     schema = kind.model_json_schema()
-    here: dict[str, Any] = schema
+    here, parts = _resolve(schema, schema), list[int | str]()
     for part in location:
-        here = _resolve(schema, here)
+        kinds = here.get("discriminator", {}).get("mapping", {})
+        if part in kinds:
+            here = _resolve(schema, {"$ref": kinds[part]})
+            continue
+        parts.append(part)
         if isinstance(part, int):
             here = here.get("items") or (here.get("prefixItems") or [{}])[0]
         else:
             here = here.get("properties", {}).get(part) or here.get("additionalProperties") or {}
-    return list(_resolve(schema, here).get("properties", {}))
+        here = _resolve(schema, here)
+    return tuple(parts), here
 
 
 def _resolve(schema: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:

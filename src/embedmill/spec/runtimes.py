@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from embedmill.spec.pipeline import Section
 
@@ -63,6 +63,25 @@ class OnnxSpec(FileRuntime):
     kind: Literal["onnx"]
 
 
-RuntimeSpec: TypeAlias = OnnxSpec
-RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec,)
+class OpenVinoSpec(RuntimeSection):
+    """An ONNX file, an OpenVINO IR or a SavedModel, computed by OpenVINO on CPUs."""
+
+    kind: Literal["openvino"]
+    file: str | None = Field(default=None, description="An ONNX file, or the .xml of an OpenVINO IR.")
+    folder: str | None = Field(default=None, description="A folder with a SavedModel, in place of `file`.")
+
+    @model_validator(mode="after")
+    def _one_model(self) -> OpenVinoSpec:
+        if (self.file is None) == (self.folder is None):
+            raise ValueError("openvino: give either `file` or `folder`")
+        return self
+
+    @property
+    def path(self) -> str:
+        """The file or folder."""
+        return str(self.file if self.folder is None else self.folder)
+
+
+RuntimeSpec: TypeAlias = Annotated[OnnxSpec | OpenVinoSpec, Field(discriminator="kind")]
+RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, OpenVinoSpec)
 """The sections of all kinds."""
