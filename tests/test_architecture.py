@@ -29,7 +29,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tensorflow": ("runtimes/tensorflow.py",),
     "keras": ("model/keras_child.py",),
     "jax": (),
-    "openvino": (),
+    "openvino": ("runtimes/openvino.py",),
     "tritonclient": ("runtimes/remote/kserve_grpc.py",),
     "ray": (),
     "kubernetes": (),

@@ -121,7 +121,10 @@ HOSTILE: dict[str, tuple[Body, str]] = {
         lambda x, canary: then(raw.PrintV2(input="here", output_stream=f"file://{canary}"))(x),
         "PrintV2",
     ),
-    "reads lines as a data set": (data_set, "Te"),  # TextLineDataset, or TensorSliceDataset: whichever comes first
+    "reads lines as a data set": (
+        data_set,
+        "Te",
+    ),  # TextLineDataset, or TensorSliceDataset: whichever comes first
     "saves in the serving function": (save_checkpoint, "SaveV2"),
     "restores in the serving function": (restore_checkpoint, "RestoreV2"),
     "merges checkpoints": (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from embedmill.errors import ModelError
-from embedmill.runtimes.formats import confined, inside
+from embedmill.runtimes.formats import confined, inside, is_xml
 from embedmill.runtimes.onnx_external import external_files
-from embedmill.spec import OnnxSpec, RuntimeSection
+from embedmill.spec import OnnxSpec, OpenVinoSpec, RuntimeSection
 
 
 def contents(spec: RuntimeSection, root: Path, *, said_by: str) -> tuple[Path, ...]:
@@ -40,7 +40,9 @@ def files_at(path: Path, spec: RuntimeSection) -> tuple[Path, ...]:
     """
     if path.is_dir():
         return _folder(path)
-    return (path, *external_files(path)) if isinstance(spec, OnnxSpec) else (path,)
+    if isinstance(spec, OpenVinoSpec) and is_xml(path):
+        return (path, confined(path.parent, path.with_suffix(".bin").name, said_by=str(path)))
+    return (path, *external_files(path)) if isinstance(spec, OnnxSpec | OpenVinoSpec) else (path,)
 
 
 def _folder(path: Path) -> tuple[Path, ...]:

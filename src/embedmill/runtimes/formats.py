@@ -42,6 +42,15 @@ def _is_pickle(file: Path) -> bool:
     return len(head) > 1 and head[0] == 0x80 and head[1] in PICKLE_PROTOCOLS
 
 
+def is_xml(file: Path) -> bool:
+    """Whether a file is XML, as OpenVINO's IR is; False of what cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+    except OSError:
+        return False
+
+
 def inside(root: Path, name: str, *, said_by: str) -> Path:
     """Where `name` (relative, `/`-separated) lies in the folder `root`; it need not exist.
 

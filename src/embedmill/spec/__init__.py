@@ -19,6 +19,7 @@ from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpe
 from embedmill.spec.runtimes import (
     RUNTIMES,
     OnnxSpec,
+    OpenVinoSpec,
     Precision,
     RemoteRuntime,
     RuntimeSection,
@@ -46,6 +47,7 @@ __all__ = [
     "ModelSpec",
     "NumberInput",
     "OnnxSpec",
+    "OpenVinoSpec",
     "OtherInput",
     "PipelineSpec",
     "Precision",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from embedmill.spec.address import check_address
 from embedmill.spec.pipeline import Section
@@ -145,8 +145,35 @@ class TorchSpec(FileRuntime):
     )
 
 
+class OpenVinoSpec(RuntimeSection):
+    """An ONNX file, an OpenVINO IR or a SavedModel, computed by OpenVINO on CPUs."""
+
+    kind: Literal["openvino"]
+    file: str | None = Field(default=None, description="An ONNX file, or the .xml of an OpenVINO IR.")
+    folder: str | None = Field(default=None, description="A folder with a SavedModel, in place of `file`.")
+
+    @model_validator(mode="after")
+    def _one_model(self) -> OpenVinoSpec:
+        if (self.file is None) == (self.folder is None):
+            raise ValueError("openvino: give either `file` or `folder`")
+        return self
+
+    @property
+    def path(self) -> str:
+        """The file or folder."""
+        return str(self.file if self.folder is None else self.folder)
+
+
 RuntimeSpec: TypeAlias = Annotated[
-    OnnxSpec | TensorFlowSpec | TorchSpec | TritonSpec | TfServingSpec, Field(discriminator="kind")
+    OnnxSpec | OpenVinoSpec | TensorFlowSpec | TorchSpec | TritonSpec | TfServingSpec,
+    Field(discriminator="kind"),
 ]
-RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, TensorFlowSpec, TorchSpec, TritonSpec, TfServingSpec)
+RUNTIMES: tuple[type[RuntimeSection], ...] = (
+    OnnxSpec,
+    OpenVinoSpec,
+    TensorFlowSpec,
+    TorchSpec,
+    TritonSpec,
+    TfServingSpec,
+)
 """The sections of all kinds."""
