@@ -16,6 +16,7 @@ from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_o
 from embedmill.runtimes.contents import contents
 from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.formats import is_xml, refuse_pickle
+from embedmill.runtimes.savedmodel import check_saved_model
 from embedmill.spec import OpenVinoSpec, Precision
 from embedmill.types import Vectors
 
@@ -70,7 +71,9 @@ def load(spec: OpenVinoSpec, root: Path, *, place: Place) -> OpenVinoRuntime:
     library = _library()
     place.check("openvino", devices=["cpu"], precisions=list(PRECISIONS))
     path = root / spec.path
-    if not path.is_dir():
+    if path.is_dir():
+        check_saved_model(path)
+    else:
         refuse_pickle(path)
     files = contents(spec, root, said_by=str(root))
     failures = _failures(library)
