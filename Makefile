@@ -6,7 +6,7 @@ TEST_GROUPS := $(subst _,-,$(patsubst tests/%_group,%,$(wildcard tests/*_group))
 SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-s3 two-tower test test-all soak bench check clean
+.PHONY: help demo demo-s3 two-tower matrix test test-all soak bench check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9<>-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ soak-%: environment-%
 bench: environment-core  ## every benchmark
 	@set -- $(wildcard benchmarks/[a-z]*.py); [ $$# -gt 0 ] || echo "benchmarks/ has none yet"; \
 	for file do echo "== $$file"; $(CORE)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+matrix: environment-core environment-torch environment-convert environment-tensorflow environment-triton  ## real models on every runtime: are the vectors equal, what does each cost?
+	@$(CORE)/python -m benchmarks.matrix
 
 check: environment-core  ## lint, format, types, layers, lengths: all of them, then the verdict
 	@export PATH="$(CURDIR)/$(CORE):$$PATH"; failed=""; \
