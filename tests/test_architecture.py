@@ -25,7 +25,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "safetensors": ("model/sentence_transformers.py",),
     "torch": (),
     "tensorflow": (),
-    "jax": (),
+    "jax": ("runtimes/jax*.py", "model/jax_export.py"),
     "openvino": ("runtimes/openvino.py",),
     "tritonclient": (),
     "ray": (),

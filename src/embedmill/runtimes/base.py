@@ -121,6 +121,7 @@ class Loader(Protocol):
 
 _MODULES: Mapping[str, str] = {
     "onnx": "embedmill.runtimes.onnx",
+    "jax": "embedmill.runtimes.jax",
     "openvino": "embedmill.runtimes.openvino",
 }
 """Where each kind is; imported when asked for."""

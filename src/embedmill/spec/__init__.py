@@ -5,6 +5,7 @@ from embedmill.spec.model import EncoderInputs, ImageInput, InputSpec, ModelSpec
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 from embedmill.spec.runtimes import (
     RUNTIMES,
+    JaxSpec,
     OnnxSpec,
     OpenVinoSpec,
     Precision,
@@ -21,6 +22,7 @@ __all__ = [
     "ImageInput",
     "IndexSpec",
     "InputSpec",
+    "JaxSpec",
     "ModelSpec",
     "OnnxSpec",
     "OpenVinoSpec",

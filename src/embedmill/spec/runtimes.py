@@ -82,6 +82,15 @@ class OpenVinoSpec(RuntimeSection):
         return str(self.file if self.folder is None else self.folder)
 
 
-RuntimeSpec: TypeAlias = Annotated[OnnxSpec | OpenVinoSpec, Field(discriminator="kind")]
-RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, OpenVinoSpec)
+class JaxSpec(FileRuntime):
+    """An artifact of `jax.export`, compiled by XLA for the device."""
+
+    kind: Literal["jax"]
+    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = Field(
+        default=("cpu", "cuda", "tpu"), min_length=1, description="What the artifact must be lowered for."
+    )
+
+
+RuntimeSpec: TypeAlias = Annotated[OnnxSpec | OpenVinoSpec | JaxSpec, Field(discriminator="kind")]
+RUNTIMES: tuple[type[RuntimeSection], ...] = (OnnxSpec, OpenVinoSpec, JaxSpec)
 """The sections of all kinds."""
