@@ -3,9 +3,9 @@
     make matrix
 
 A cell has the lowest cosine between its vectors and the reference's, the rows a second as a multiple of the
-reference's, and the peak RSS of its process in MiB. Each cell is a process in the environment of its library, one
-after the other; speed is the median of three passes. Everything lies in build/matrix. Ends with 1 where a float32
-cosine is below 0.9999.
+reference's, and the peak RSS of its process in MiB. Each cell is a process in the environment of its library,
+one after the other; speed is the median of three passes. Everything lies in build/matrix. Ends with 1 where a
+float32 cosine is below 0.9999.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ENVIRONMENTS = {
 
 @dataclass(frozen=True)
 class Model:
-    """A row: who prepares its package, its encoder, and the columns that apply; the first is the reference."""
+    """A row: its package, its encoder, and the columns that apply; the first is the reference."""
 
     name: str
     package: str

@@ -124,6 +124,7 @@ CASES = [
     Case("faiss", "faiss", "plan pipeline.yaml --quiet", settings(index={"kind": "hnsw", "exact_below": 1})),
     Case("faiss", "faiss", "search pipeline.yaml --item s1", released_with_graph),
     Case("openvino", "openvino", "model check package", package(kind="openvino", file="model.onnx")),
+    Case("jax", "jax", "model check package", package(kind="jax", file="model.onnx")),
     Case("import", "onnx", "model import folder --out package", sentence_transformers),
     Case("import", "safetensors", "model import folder --out package", sentence_transformers),
     Case("cloud", "obstore", "plan pipeline.yaml", settings(store="s3://bucket/mill")),

@@ -134,6 +134,7 @@ TEXT_ONLY = frozenset({"onnxruntime"})
 """Runtimes whose `string` tensors hold text alone: bytes would come out as something else."""
 _MODULES: Mapping[str, str] = {
     "onnx": "embedmill.runtimes.onnx",
+    "jax": "embedmill.runtimes.jax",
     "openvino": "embedmill.runtimes.openvino",
     "tensorflow": "embedmill.runtimes.tensorflow",
     "tf_serving": "embedmill.runtimes.tf_serving",

@@ -18,6 +18,7 @@ from embedmill.spec.model import EncoderInputs, ModelSpec
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 from embedmill.spec.runtimes import (
     RUNTIMES,
+    JaxSpec,
     OnnxSpec,
     OpenVinoSpec,
     Precision,
@@ -44,6 +45,7 @@ __all__ = [
     "ImageInput",
     "IndexSpec",
     "InputSpec",
+    "JaxSpec",
     "ModelSpec",
     "NumberInput",
     "OnnxSpec",

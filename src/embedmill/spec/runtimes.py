@@ -164,8 +164,17 @@ class OpenVinoSpec(RuntimeSection):
         return str(self.file if self.folder is None else self.folder)
 
 
+class JaxSpec(FileRuntime):
+    """An artifact of `jax.export`, compiled by XLA for the device."""
+
+    kind: Literal["jax"]
+    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = Field(
+        default=("cpu", "cuda", "tpu"), min_length=1, description="What the artifact must be lowered for."
+    )
+
+
 RuntimeSpec: TypeAlias = Annotated[
-    OnnxSpec | OpenVinoSpec | TensorFlowSpec | TorchSpec | TritonSpec | TfServingSpec,
+    OnnxSpec | OpenVinoSpec | TensorFlowSpec | TorchSpec | JaxSpec | TritonSpec | TfServingSpec,
     Field(discriminator="kind"),
 ]
 RUNTIMES: tuple[type[RuntimeSection], ...] = (
@@ -173,6 +182,7 @@ RUNTIMES: tuple[type[RuntimeSection], ...] = (
     OpenVinoSpec,
     TensorFlowSpec,
     TorchSpec,
+    JaxSpec,
     TritonSpec,
     TfServingSpec,
 )
