@@ -23,6 +23,7 @@ from embedmill.spec import RuntimeSpec
 
 PASSES = 3
 WARM_ROWS = 32
+TRITON_GROUP = Path(__file__).resolve().parents[2] / "tests" / "triton_group"
 
 
 def main() -> None:
@@ -64,13 +65,21 @@ def served(column: str, folder: Path) -> Iterator[None]:
     if column != "triton":
         yield
         return
-    from tests.triton_group.conftest import MODELS
-    from tests.triton_group.server import Triton, tokens
+    sys.path.insert(0, str(TRITON_GROUP))
+    from server import Triton, tokens
 
     inputs = tokens("input_ids", "attention_mask", "token_type_ids")
     server = Triton(folder / f"triton-{os.getpid()}")
     weights = folder / "package" / "model.onnx"
-    server.add("minilm", MODELS / "minilm.py", weights, dimension=384, version=2, max_batch=64, inputs=inputs)
+    server.add(
+        "minilm",
+        TRITON_GROUP / "models" / "minilm.py",
+        weights,
+        dimension=384,
+        version=2,
+        max_batch=64,
+        inputs=inputs,
+    )
     os.environ["EMBEDMILL_TRITON_URL"] = server.url("http")
     try:
         server.start()
