@@ -16,7 +16,8 @@ from tests.support.mill import Mill, items
 
 from embedmill.release.layout import Home
 from embedmill.release.log import read_history
-from embedmill.spec.documents import Content
+from embedmill.release.numerics import differences, numerics_of
+from embedmill.spec.documents import Content, Numerics
 from embedmill.work import WorkerOptions, work
 
 Environment = dict[str, str]
@@ -134,6 +135,16 @@ def test_what_a_first_run_had_finished_before_the_upgrade_is_not_mixed_in(
     assert (report["computed"], report["reused"]) == (20, 0)
 
 
+def test_resume_after_the_upgrade_ends_and_says_what_to_do(mill: Mill, moving: Environment) -> None:
+    mill.run(items(8))
+    mill.planned(items(20))
+    said = alone(mill, "resume", moving, "--quiet")
+    assert said.code == 75
+    (line,) = said.err.splitlines()
+    assert f"onnxruntime {NOW} -> 99.2.0: goldens moved" in line
+    assert "once all are upgraded, `embedmill run`" in line
+
+
 @pytest.mark.parametrize("first", [True, False], ids=["first run", "later run"])
 def test_a_worker_whose_libraries_move_goldens_refuses_before_its_first_shard(
     mill: Mill, moving: Environment, first: bool
@@ -159,6 +170,17 @@ def test_a_worker_whose_libraries_move_nothing_works_and_is_known_from_then_on(
     mill.open().run()
     assert {stack.runtime_version for stack in content(mill).numerics.stacks} == {NOW, "99.1.0"}
     assert command(mill, "run", harmless)["numerics"] == ""
+
+
+def test_a_release_that_recorded_no_stack_is_compared_by_its_profiles(mill: Mill) -> None:
+    mill.run(items(8))
+    recorded = content(mill)
+    older = recorded.model_copy(update={"numerics": Numerics()})
+    assert numerics_of(older).stacks == recorded.numerics.stacks
+    silent = older.model_copy(update={"profiles": ()})
+    assert differences(numerics_of(silent).stacks, recorded.numerics.stacks[0]) == (
+        "what computed the vectors is not recorded"
+    )
 
 
 def test_an_epoch_is_not_used_twice_after_a_rollback(

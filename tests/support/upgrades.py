@@ -62,7 +62,7 @@ def onnxruntime(folder: Path, version: str, *, shift: float) -> dict[str, str]:
 
 
 def pillow(folder: Path, version: str) -> dict[str, str]:
-    """The environment of a process that has this version, which resizes to black and white alone."""
+    """The environment of a process that has this version, which makes what it resizes black and white."""
     return _changed(folder, "PIL.Image", PILLOW.format(version=version))
 
 

@@ -73,8 +73,8 @@ def differences(stacks: Sequence[Stack], here: Stack) -> str:
     """Such as `pillow 13.0 -> 14.0`: against the stack that is most like this one."""
     if not stacks:
         return "what computed the vectors is not recorded"
-    found: list[list[str]] = [_changed(_parts(stack), _parts(here)) for stack in stacks]
-    fewest = min(found, key=len)
+    found = [_changed(_parts(stack), _parts(here)) for stack in stacks]
+    _, fewest = min((len(changes), changes) for changes in found)
     return ", ".join(fewest)
 
 
