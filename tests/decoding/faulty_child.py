@@ -92,8 +92,9 @@ def say(message: bytes) -> Callable[[], str]:
 
 
 def say_twice() -> str:
-    os.write(0, ANSWER.pack(REASON, 4) + b"once")
-    return "twice"
+    both = ANSWER.pack(REASON, 4) + b"once" + ANSWER.pack(REASON, 5) + b"twice"
+    os.write(0, both)  # at once: whoever reads the first sees that there is more
+    return "thrice"
 
 
 def drip() -> str:
