@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from embedmill import Pipeline, Release
@@ -44,15 +43,9 @@ def test_two_use_cases_live_on_one_platform(example: Path) -> None:
     assert text.content.counts.total == towers.content.counts.total > 3000
 
 
-def test_what_is_typed_and_what_is_seen_land_in_the_space_of_the_items(example: Path) -> None:
-    release = live(example, "towers.yaml")
-    names = [str(hit.fields["name"]) for hit in release.search("red appel", k=5)]
-    assert "red apple" in names
-    apple = next(hit for hit in release.search("red apple", k=1))
-    pictures = release.encoder("query_image")
-    (vector,) = pictures.encode(pa.record_batch({"image": [apple.fields["image"]]})).vectors_ND
-    kinds = [str(hit.fields["category"]) for hit in release.search(vector=vector, k=10)]
-    assert kinds.count("Food & Drink") >= 3  # by chance it would be 0.4
+def test_a_misspelt_query_finds_what_was_meant(example: Path) -> None:
+    found = [str(hit.fields["name"]) for hit in live(example, "towers.yaml").search("red appel", k=5)]
+    assert "red apple" in found
 
 
 def live(folder: Path, name: str) -> Release:
