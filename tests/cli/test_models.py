@@ -69,6 +69,12 @@ def test_a_sentence_transformers_folder_takes_no_spec(tmp_path: Path, embedmill:
     )
 
 
+def test_a_source_that_is_not_there_is_an_error_that_says_so(tmp_path: Path, embedmill: Terminal) -> None:
+    said = embedmill("model", "import", tmp_path / "nowhere", "--out", tmp_path / "package")
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert f"{tmp_path / 'nowhere'}: no such folder" in said.err
+
+
 def test_a_folder_that_is_no_model_is_an_error(tmp_path: Path, embedmill: Terminal) -> None:
     (tmp_path / "empty").mkdir()
     said = embedmill("model", "import", tmp_path / "empty", "--out", tmp_path / "package")

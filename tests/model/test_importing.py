@@ -41,6 +41,14 @@ def imported(source: Path, file: str = "model.onnx") -> ModelPackage:
     return import_declared(source / file, source / "model.yaml", source.parent / "package")
 
 
+def test_an_error_names_the_package_to_be_and_not_the_folder_that_it_is_made_in(source: Path) -> None:
+    (source / "model.onnx").write_bytes(b"\x08\x08")
+    with pytest.raises(ModelError) as caught:
+        imported(source)
+    assert str(source.parent / "package" / "model.onnx") in str(caught.value)
+    assert ".package." not in str(caught.value)
+
+
 def test_the_package_has_the_model_what_it_names_and_goldens(source: Path) -> None:
     (source / "unrelated.txt").write_text("stays")
     package = imported(source)

@@ -70,7 +70,7 @@ def test_rows_and_tokens_are_free(tmp_path: Path, rows: int, tokens: int) -> Non
 def test_more_tokens_than_the_program_was_exported_for_are_refused(tmp_path: Path) -> None:
     tiny_program(tmp_path / "model.pt2")
     long = np.ones((1, 65), np.int64)
-    with pytest.raises(ModelError, match=r"input input_ids: int64\[.*\] was fed int64\[1, 65\]"):
+    with pytest.raises(ModelError, match=r"input input_ids: int64\[.*\] is fed int64\[1, 65\]"):
         load_runtime(TestTorch.spec, tmp_path).run({"input_ids": long, "attention_mask": long})
 
 

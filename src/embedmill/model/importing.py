@@ -133,7 +133,11 @@ def new_package(target: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
             folder = Path(scratch) / target.name
             folder.mkdir()
-            yield folder
+            try:
+                yield folder
+            except ModelError as error:  # the folder will be gone: say where the file would have been
+                error.message = error.message.replace(str(folder), str(target))
+                raise
             folder.rename(target)
     except OSError as error:
         raise ModelError(f"{target}: cannot be written: {error}") from error

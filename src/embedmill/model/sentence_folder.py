@@ -40,8 +40,15 @@ class SentenceFolder:
             ModelError: There is none, it is damaged, or it names a class from elsewhere or a path outside.
         """
         file = root / "modules.json"
+        if not root.is_dir():
+            raise ModelError(
+                f"{root}: no such folder", hint="give the folder of a model, or a file and --spec"
+            )
         if not file.is_file():
-            raise ModelError(f"{root}: no sentence-transformers folder: it has no modules.json")
+            raise ModelError(
+                f"{root}: no sentence-transformers folder: it has no modules.json",
+                hint="a SavedModel or another model needs --spec, which says what its inputs are",
+            )
         try:
             listed = [(str(m["type"]), str(m["path"])) for m in json.loads(file.read_bytes())]
         except (ValueError, KeyError, TypeError, RecursionError) as error:

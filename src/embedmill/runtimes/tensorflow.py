@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from embedmill.errors import MissingExtra, ModelError
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
+from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.savedmodel import check_saved_model
 from embedmill.runtimes.tensorflow_process import LOG, claim, set_precision
 from embedmill.spec import TensorFlowSpec
@@ -53,7 +54,7 @@ class TensorFlowRuntime:
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Vectors:
         """Compute the chosen output, float32[N, D]; see `Runtime.run`."""
         tf = self.library
-        _check_feeds(feeds, self.inputs, said_by=str(self.folder))
+        check_feeds(self.inputs, feeds, said_by=str(self.folder))
         set_precision(tf, self.place)
         try:
             with tf.device(self.device):
@@ -169,24 +170,6 @@ def _compiled(
         lambda feeds: function(**feeds), input_signature=signature, jit_compile=True
     )
     return compiled
-
-
-def _check_feeds(
-    feeds: Mapping[str, npt.NDArray[Any]], inputs: Mapping[str, TensorSpec], *, said_by: str
-) -> None:
-    if feeds.keys() != inputs.keys():
-        raise ModelError(f"{said_by}: is fed {', '.join(feeds)}, and its inputs are {', '.join(inputs)}")
-    for name, array in feeds.items():
-        wanted = inputs[name]
-        dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
-        fits = not wanted.shape or (
-            len(wanted.shape) == array.ndim
-            and all(size in (None, made) for size, made in zip(wanted.shape, array.shape, strict=True))
-        )
-        if dtype != wanted.dtype or not fits:
-            raise ModelError(f"{said_by}: input {wanted} is fed {dtype}{list(array.shape)}")
-        if dtype == "string" and not all(isinstance(text, str | bytes) for text in array.flat):
-            raise ModelError(f"{said_by}: input {wanted} is fed objects that are neither str nor bytes")
 
 
 def _reason(error: Exception) -> str:

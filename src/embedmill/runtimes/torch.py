@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
+from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.pt2_archive import checked_program
 from embedmill.runtimes.pt2_graph import Program
@@ -52,7 +53,7 @@ class TorchRuntime:
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Vectors:
         """Compute the chosen output, float32[N, D]; see `Runtime.run`."""
-        self._check(feeds)
+        check_feeds(self.inputs, feeds, said_by=str(self.file), longest=self.program.longest)
         device = f"{self.place.kind}:{self.place.index}"
         with numerics(self.library, self.place):
             try:
@@ -73,29 +74,6 @@ class TorchRuntime:
             return returned
         several = returned if isinstance(returned, (tuple, list)) else [returned]
         return dict(zip(self.outputs, several, strict=True))
-
-    def _check(self, feeds: Mapping[str, npt.NDArray[Any]]) -> None:
-        """The program itself would compute with what does not fit, and now and then without a complaint.
-
-        Raises:
-            ModelError: Names, types or shapes are others than declared.
-        """
-        if feeds.keys() != self.inputs.keys():
-            raise ModelError(
-                f"{self.file}: fed {', '.join(feeds)}",
-                hint=f"its inputs: {', '.join(map(str, self.inputs.values()))}",
-            )
-        for name, spec in self.inputs.items():
-            array = feeds[name]
-            fits = array.dtype.name == spec.dtype and array.ndim == len(spec.shape)
-            if not fits or not all(map(self._is_size, array.shape, spec.shape)):
-                shape = ", ".join(map(str, array.shape))
-                raise ModelError(f"{self.file}: input {spec} was fed {array.dtype.name}[{shape}]")
-
-    def _is_size(self, size: int, declared: int | str | None) -> bool:
-        if isinstance(declared, int):
-            return size == declared
-        return declared is None or size <= self.program.longest.get(declared, size)
 
 
 def load(spec: TorchSpec, root: Path, *, place: Place) -> TorchRuntime:

@@ -150,7 +150,7 @@ def _request(feeds: Feeds, output: TensorSpec) -> tuple[bytes, list[bytes]]:
 
 
 def datatype_of(array: npt.NDArray[Any]) -> str:
-    """The protocol's name of an array's type, which `check_feeds` found to be the input's."""
+    """The protocol's name of an array's type, which `check_requests` found to be the input's."""
     return "BYTES" if array.dtype.kind in "OSU" else DATATYPES[array.dtype.name]
 
 

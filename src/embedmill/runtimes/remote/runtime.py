@@ -15,7 +15,7 @@ import numpy.typing as npt
 from embedmill.errors import DeviceUnavailable, ModelError, ServerUnavailable, SpecError
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
 from embedmill.runtimes.remote.base import Description, Feeds, ModelServer, NotThere, Unanswered, rows_of
-from embedmill.runtimes.remote.feeds import check_feeds, split
+from embedmill.runtimes.remote.feeds import check_requests, split
 from embedmill.runtimes.remote.loop import EventLoop
 from embedmill.runtimes.remote.retrying import Retrying
 from embedmill.spec import Precision, RemoteRuntime
@@ -68,7 +68,7 @@ class RemoteModel:
             ModelError: The feeds do not fit, the server refused them, or its answer is not what it promised.
             ServerUnavailable: It gave no answer for `retry_for_s`, or is not the one that it was.
         """
-        check_feeds(feeds, self.inputs, said_by=self.said_by)
+        check_requests(feeds, self.inputs, said_by=self.said_by)
         limits = [self.spec.max_batch, self.described.max_batch]
         parts = split(feeds, min(limit for limit in limits if limit > 0))
         answers = self.loop.run(self._all(parts), while_waiting)
