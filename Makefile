@@ -57,7 +57,7 @@ check: environment-core  ## lint, format, types, layers, lengths: all of them, t
 	[ -z "$$failed" ] || { echo "check failed:$$failed"; exit 1; }
 
 clean:  ## remove all that make has made: environments, reports, caches, the demo's output
-	rm -rf .venv build demo demo-s3 two-tower .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build demo demo-s3 two-tower efficientnet-lite0 .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 environment-%:

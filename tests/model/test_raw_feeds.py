@@ -17,7 +17,7 @@ from tests.every_input import every_input_package, every_item
 from tests.models import save_onnx
 from tests.one_input import files_package, loaded, mirror_package
 
-from embedmill.errors import CatalogError, DeviceUnavailable, ModelError
+from embedmill.errors import CatalogError, DeviceUnavailable, ModelError, ServerUnavailable
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.apart import run_apart
 from embedmill.model.raw_feeds import BytesFeed, StringFeed
@@ -168,11 +168,13 @@ def test_a_model_that_refuses_everything_is_to_blame_itself() -> None:
         run_apart(Squeamish().run, {"x": np.full(4, -1.0)}, 4)
 
 
-def test_a_device_that_is_gone_is_no_fault_of_a_row() -> None:
-    runtime = Squeamish(error=DeviceUnavailable("unplugged"))
-    with pytest.raises(DeviceUnavailable):
-        run_apart(runtime.run, {"x": np.array([1.0, -1.0])}, 2)
-    assert runtime.batches == [2]
+@pytest.mark.parametrize("error", [DeviceUnavailable("unplugged"), ServerUnavailable("restarting")])
+@pytest.mark.parametrize("values", [[1.0, -1.0], [-1.0]])
+def test_a_device_or_server_that_is_gone_is_no_fault_of_a_row(error: ModelError, values: list[float]) -> None:
+    runtime = Squeamish(error=error)
+    with pytest.raises(type(error)):
+        run_apart(runtime.run, {"x": np.array(values)}, len(values))
+    assert runtime.batches == [len(values)]
 
 
 def test_a_real_model_that_fails_on_one_file_fails_on_no_other(tmp_path: Path) -> None:

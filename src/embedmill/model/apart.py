@@ -8,10 +8,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from embedmill.errors import DeviceUnavailable, ModelError
+from embedmill.errors import DeviceUnavailable, ModelError, ServerUnavailable
 from embedmill.types import Reason, Rejection, Vectors
 
 LONGEST_DETAIL = 200
+NOT_THE_ROWS = (DeviceUnavailable, ServerUnavailable)
+"""What no row is to blame for, however few there are."""
 Run: TypeAlias = Callable[[Mapping[str, npt.NDArray[Any]]], Vectors]
 """A runtime's `run`."""
 
@@ -29,7 +31,7 @@ def run_apart(
     """
     try:
         return run(feeds), {}
-    except DeviceUnavailable:
+    except NOT_THE_ROWS:
         raise
     except ModelError as error:
         vectors, refused = _halves(run, feeds, rows, error)
@@ -49,7 +51,7 @@ def _halves(
         half = {name: array[start:end] for name, array in feeds.items()}
         try:
             parts.append(run(half))
-        except DeviceUnavailable:
+        except NOT_THE_ROWS:
             raise
         except ModelError as again:
             vectors, lost = _halves(run, half, end - start, again)
