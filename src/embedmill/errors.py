@@ -31,6 +31,10 @@
     ├── PublishError                   1
     │   ├── PublishLost                75  another run took the log number; plan again
     │   └── PublishUnknown             75  no answer; the next run finds out
+    ├── ServingError                   1
+    │   ├── ProofFailed                3   what is loaded does not make the vectors of the release
+    │   ├── RequestRefused                 a request cannot be answered as it is
+    │   └── Overloaded                 75  too much is asked for now; ask again
     ├── GateFailed                     3   a gate stopped the candidate; the live release is untouched
     ├── Held                           3   a rollback set a hold; `release unhold` lifts it
     └── Yielded                        75  the device was wanted back; the rest is for another attempt
@@ -216,6 +220,34 @@ class PublishUnknown(PublishError):
     """The store gave no answer; the entry may or may not exist."""
 
     exit_code = 75
+
+
+class ServingError(EmbedmillError):
+    """A server does not answer."""
+
+
+class ProofFailed(ServingError):
+    """What is loaded does not make the vectors of the release: it must not be served."""
+
+    exit_code = 3
+
+
+class RequestRefused(ServingError):
+    """A request cannot be answered as it is; `status` is its HTTP status."""
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 400) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class Overloaded(ServingError):
+    """Too much is asked of a server for now; `retry_after_s` says when to ask again."""
+
+    exit_code = 75
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class GateFailed(EmbedmillError):

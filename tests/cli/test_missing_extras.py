@@ -149,6 +149,8 @@ CASES = [
         "model check package",
         package(**TRITON | {"kind": "tf_serving"}, url="http://127.0.0.1:9"),
     ),
+    Case("serve", "fastapi", "serve pipeline.yaml", released),
+    Case("serve", "uvicorn", "serve pipeline.yaml", released),
     Case("sqlalchemy", "sqlalchemy", "plan pipeline.yaml", source("mysql+pymysql://127.0.0.1:9/shop")),
 ]
 

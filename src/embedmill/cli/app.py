@@ -16,6 +16,7 @@ from embedmill.cli import (
     releases,
     schemas,
     searching,
+    serving,
     stages,
     starting,
     stores,
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 
 
-for group in (starting, pipelines, searching, stages, schemas, diagnosis):
+for group in (starting, pipelines, searching, serving, stages, schemas, diagnosis):
     group.register(app)
 upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)

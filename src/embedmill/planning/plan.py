@@ -25,7 +25,7 @@ from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
 from embedmill.release.layout import PLAN, Home
 from embedmill.release.numerics import goldens_entry, planned_goldens
 from embedmill.release.quarantine import QuarantineWriter
-from embedmill.spec import GateLimits
+from embedmill.spec import GateLimits, ServingSpec
 from embedmill.spec.documents import (
     Counts,
     FileEntry,
@@ -307,4 +307,10 @@ class Planner:
 def _shaping(spec: PipelineSpec) -> PipelineSpec:
     """The spec without what only judges a candidate, or only says how many loops work on it."""
     neutral = {"workers": None, "attempts": 1}
-    return spec.model_copy(update={"gates": GateLimits(), "work": spec.work.model_copy(update=neutral)})
+    return spec.model_copy(
+        update={
+            "gates": GateLimits(),
+            "serving": ServingSpec(),
+            "work": spec.work.model_copy(update=neutral),
+        }
+    )

@@ -30,6 +30,7 @@ from embedmill.spec.runtimes import (
     TorchSpec,
     TritonSpec,
 )
+from embedmill.spec.serving import ServingSpec
 
 __all__ = [
     "RUNTIMES",
@@ -56,6 +57,7 @@ __all__ = [
     "RemoteRuntime",
     "RuntimeSection",
     "RuntimeSpec",
+    "ServingSpec",
     "StringInput",
     "TensorFlowSpec",
     "TextInput",

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from embedmill.spec.database import checked_database, database_scheme
 from embedmill.spec.fetch import FetchSpec
 from embedmill.spec.section import Section
+from embedmill.spec.serving import ServingSpec
 
 __all__ = [
     "CatalogSpec",
@@ -185,6 +186,7 @@ class PipelineSpec(Section):
     index: IndexSpec = IndexSpec()
     gates: GateLimits = GateLimits()
     work: WorkSpec = WorkSpec()
+    serving: ServingSpec = ServingSpec()
     compact_above: Share = Field(
         default=0.20,
         description="Segments are compacted when more than this share of rows is dead or in deltas.",

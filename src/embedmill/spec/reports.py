@@ -160,6 +160,17 @@ class SearchReport(Document):
     hits: tuple[dict[str, Any], ...]
 
 
+class ServingReport(Document):
+    """`serve`: printed once the server listens, with a release that has proven itself."""
+
+    SCHEMA: ClassVar[str] = "serving/1"
+
+    url: str
+    release: str
+    number: int | None
+    model: str
+
+
 class SegmentReport(Part):
     """Vectors that one release wrote."""
 

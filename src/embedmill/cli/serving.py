@@ -1,0 +1,85 @@
+"""`serve`: a release, or what is live of a pipeline, as a server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedmill.cli.options import AsJson, Target
+from embedmill.cli.output import emit, talk
+from embedmill.cli.searching import PANEL, open_target
+from embedmill.errors import MissingExtra, SpecError
+
+if TYPE_CHECKING:
+    from embedmill.release.layout import Home
+    from embedmill.serving.served import Served
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel=PANEL)(serve)
+
+
+def serve(
+    target: Target,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any free one.")] = 8080,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads that a model computes with; all cores if absent.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where models compute: cpu, or cuda:0.")] = "cpu",
+    follow: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0.1, help="Look for a newer live release this often, and swap to it."
+        ),
+    ] = None,
+    drain: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="Answer this long after SIGTERM, while not ready."),
+    ] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Serve model, search and items of one release over HTTP."""
+    _require_extra()
+    from embedmill.serving.run import ServeOptions
+    from embedmill.serving.run import serve as run
+    from embedmill.serving.served import Machine
+
+    home = _home(target)
+    if follow is not None and home is None:
+        raise SpecError("--follow needs a pipeline.yaml", hint="a release's folder never changes")
+    machine = Machine(device, threads or os.cpu_count() or 1)
+    options = ServeOptions(host, port, machine, follow, drain)
+    run(open_target(target), options, home=home, ready=_emit_ready if as_json else _say_ready)
+
+
+def _say_ready(url: str, served: Served) -> None:
+    number = "" if served.release.number is None else f", number {served.release.number}"
+    talk().print(f"serving release {served.release.name}{number} at {url}", soft_wrap=True)
+
+
+def _emit_ready(url: str, served: Served) -> None:
+    from embedmill.spec.reports import ServingReport
+
+    release = served.release
+    emit(ServingReport(url=url, release=release.name, number=release.number, model=served.package_digest))
+
+
+def _home(target: str) -> Home | None:
+    from embedmill.cli.options import open_pipeline
+
+    if target.endswith((".yaml", ".yml")):
+        return open_pipeline(Path(target)).home
+    return None
+
+
+def _require_extra() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise MissingExtra("FastAPI, which servers need,", extra="serve") from None

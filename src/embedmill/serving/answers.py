@@ -1,0 +1,70 @@
+"""What every answer has in common: how an error looks, and which HTTP status it has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi.responses import JSONResponse
+
+from embedmill.errors import (
+    CatalogError,
+    EmbedmillError,
+    ModelError,
+    Overloaded,
+    ReleaseIncompatible,
+    ReleaseMissing,
+    RequestRefused,
+    ServerUnavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.responses import Response
+
+    from embedmill.types import Encoded
+
+UNPROCESSABLE = 422
+
+
+def status_of(error: EmbedmillError) -> int:
+    """The HTTP status of an error."""
+    match error:
+        case RequestRefused():
+            return error.status
+        case Overloaded():
+            return 429
+        case ReleaseMissing():
+            return 404
+        case ReleaseIncompatible() | CatalogError():
+            return 400
+        case ServerUnavailable():
+            return 503
+        case ModelError():
+            return 500
+    return 500
+
+
+def headers_of(error: EmbedmillError) -> dict[str, str]:
+    """Headers that belong to an error: when to ask again."""
+    return {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+
+
+def error_answer(error: EmbedmillError) -> Response:
+    """`{"error": {"code", "message", "hint"}}`, which clients of OpenAI's API read as well."""
+    body = {"code": error.code, "type": error.code, "message": error.message, "hint": error.hint}
+    return JSONResponse({"error": body}, status_of(error), headers=headers_of(error))
+
+
+def refuse_rejected(encoded: Encoded, where: str = "input") -> None:
+    """An answer has all vectors or none.
+
+    Raises:
+        RequestRefused: A row could not be embedded; names the first, with the reason.
+    """
+    rejected: Mapping[int, object] = encoded.rejected
+    for row in sorted(rejected):
+        why = encoded.rejected[row]
+        raise RequestRefused(
+            f"{where} {row} could not be embedded: {why.reason}: {why.detail}", status=UNPROCESSABLE
+        )

@@ -1,0 +1,56 @@
+"""The application: routes, and what lies around them."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from embedmill.errors import EmbedmillError
+from embedmill.serving.answers import error_answer
+from embedmill.serving.labels import Labels
+from embedmill.serving.routes import ROUTERS
+
+if TYPE_CHECKING:
+    from embedmill.serving.depends import Server
+
+
+def make_app(server: Server) -> FastAPI:
+    """The API over the server's live release."""
+    app = FastAPI(title="Embedmill", version=version("embedmill"), docs_url=None, redoc_url=None)
+    app.state.server = server
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(EmbedmillError, _embedmill_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(Labels)
+    return app
+
+
+async def _embedmill_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, EmbedmillError)  # noqa: S101 - it is registered for these alone
+    return error_answer(error)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """What pydantic refuses, in the shape of every other error, with the first field that is wrong."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    message = f"{where}: {first['msg']}" if where else first["msg"]
+    return JSONResponse(
+        {"error": {"code": "RequestRefused", "type": "RequestRefused", "message": message, "hint": ""}}, 422
+    )
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    """Unknown addresses and methods, in the shape of every other error."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    body = {"code": "HTTPError", "type": "HTTPError", "message": str(error.detail), "hint": ""}
+    return JSONResponse({"error": body}, error.status_code, headers=error.headers)

@@ -1,0 +1,118 @@
+"""Proof that what is loaded is what was published: without it nothing is served.
+
+Every declared encoder embeds its goldens, and must make the vectors that the release has; the index must
+find golden items where they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedmill.errors import ProofFailed
+from embedmill.model.goldens import LOWEST_COSINE, cosines, goldens_file
+from embedmill.model.goldens import read_goldens as read_package_goldens
+from embedmill.release.goldens import VECTOR, read_goldens
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from embedmill.model import Encoder
+    from embedmill.release.reader import Release
+    from embedmill.spec.runtimes import EncoderName
+    from embedmill.types import Vectors
+
+SEARCHED = 32
+"""Golden items that are searched for."""
+SLACK = 1e-4
+"""How much less than its own score a vector's best hit may have: rounding, and no more."""
+
+
+@dataclass(frozen=True)
+class EncoderProof:
+    """What one encoder showed: `goldens` of the `release`, or of the model package where it has none."""
+
+    encoder: str
+    goldens: int
+    source: str
+    lowest_cosine: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a release showed before it was served."""
+
+    encoders: tuple[EncoderProof, ...]
+    searched: int
+
+
+def prove(release: Release, encoders: Mapping[EncoderName, Encoder]) -> Proof:
+    """Let every encoder and the index show that they belong to the release.
+
+    Raises:
+        ProofFailed: A vector is another one than was published, an encoder has no goldens, or the index does
+            not find what is there.
+    """
+    shown = tuple(_prove_encoder(release, name, encoder) for name, encoder in encoders.items())
+    return Proof(shown, _prove_search(release))
+
+
+def release_goldens(release: Release, encoder: str) -> pa.Table | None:
+    """The goldens of an encoder in a release, with `_vector`; None if it has none."""
+    for entry in release.content.goldens:
+        if entry.path.startswith(f"goldens/{encoder}."):
+            return read_goldens(release.folder / entry.path)
+    return None
+
+
+def stored_vectors(goldens: pa.Table) -> Vectors:
+    """float32[N, D]: the vectors of goldens."""
+    found: Vectors = np.stack(goldens.column(VECTOR).to_numpy()).astype(np.float32)
+    return found
+
+
+def _prove_encoder(release: Release, name: str, encoder: Encoder) -> EncoderProof:
+    goldens, source = release_goldens(release, name), "release"
+    if goldens is not None and len(goldens):
+        rows = goldens.select(encoder.fields).combine_chunks().to_batches()[0]
+        stored = stored_vectors(goldens)
+    else:
+        file, source = goldens_file(encoder.package, name), "package"
+        if not file.is_file():
+            raise ProofFailed(
+                f"release {release.name}: encoder {name!r} has no goldens: nothing shows what it makes",
+                hint="`embedmill model import` writes goldens into the package",
+            )
+        rows, stored = read_package_goldens(file)
+    found = cosines(encoder.encode(rows).vectors_ND, stored)
+    worst = int(np.argmin(found))
+    if not found[worst] >= LOWEST_COSINE:
+        moved = int((~(found >= LOWEST_COSINE)).sum())
+        raise ProofFailed(
+            f"release {release.name}: encoder {name!r}: {moved} of {len(found)} goldens of the {source} are "
+            f"not the vectors that were published; the lowest cosine is {found[worst]:.6f}, below "
+            f"{LOWEST_COSINE}",
+            hint="serve with the versions that made the release, or run the pipeline with these",
+        )
+    return EncoderProof(name, len(found), source, float(found[worst]))
+
+
+def _prove_search(release: Release) -> int:
+    """How many golden items were searched for; each must find something at least as near as itself."""
+    goldens = release_goldens(release, "item")
+    if goldens is None or not len(goldens):
+        return 0
+    vectors = stored_vectors(goldens.slice(0, SEARCHED))
+    own = np.einsum("nd,nd->n", vectors, vectors)
+    best = release.searcher.nearest(vectors, 1).scores_QK[:, 0]
+    missed = np.flatnonzero(~(best >= own - SLACK * np.maximum(1.0, own)))
+    if len(missed):
+        raise ProofFailed(
+            f"release {release.name}: the index does not find {len(missed)} of {len(vectors)} golden items",
+            hint="the index is not that of these vectors; run the pipeline again",
+        )
+    return len(vectors)

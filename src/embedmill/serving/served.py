@@ -1,0 +1,121 @@
+"""`Served`: one release, loaded and proven, ready to answer; and how it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from embedmill.errors import EmbedmillError, RequestRefused
+from embedmill.model import Encoder, ModelPackage
+from embedmill.model.images import ImageDecoder
+from embedmill.serving.lane import Lane
+from embedmill.serving.proof import Proof, prove
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from embedmill.release.reader import Release
+    from embedmill.serving.lane import LaneObserver
+    from embedmill.spec import ServingSpec
+
+Loader = Callable[["Release"], "Served"]
+"""Loads a release and proves it, or raises."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a server may use: where models compute, and how many threads a model and all searches have."""
+
+    device: str = "cpu"
+    threads: int = 1
+    search_threads: int = 2
+
+
+@dataclass(frozen=True)
+class Served:
+    """A release with its encoders, each in a lane, and threads that search it."""
+
+    release: Release
+    package: ModelPackage
+    package_digest: str
+    proof: Proof
+    lanes: Mapping[str, Lane]
+    searching: ThreadPoolExecutor
+    decoder: ImageDecoder = field(repr=False)
+
+    @classmethod
+    def load(
+        cls, release: Release, machine: Machine, spec: ServingSpec, observer: LaneObserver | None = None
+    ) -> Served:
+        """Load every declared encoder and the index, and let them prove themselves.
+
+        Raises:
+            ProofFailed: What is loaded does not make the vectors of the release.
+            MissingExtra: None of an encoder's runtimes is installed.
+            ModelError: The model cannot be loaded.
+        """
+        package = ModelPackage.open(release.model_folder)
+        decoder = ImageDecoder(children=machine.threads)
+        try:
+            encoders = {
+                name: Encoder.load(
+                    package, name, device=machine.device, threads=machine.threads, decoder=decoder
+                )
+                for name in package.spec.encoders
+            }
+            proof = prove(release, encoders)
+        except EmbedmillError:
+            decoder.close()
+            raise
+        return cls(
+            release=release,
+            package=package,
+            package_digest=package.package_digest(),
+            proof=proof,
+            lanes={name: Lane(encoder, spec, observer) for name, encoder in encoders.items()},
+            searching=ThreadPoolExecutor(machine.search_threads, "search"),
+            decoder=decoder,
+        )
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline that published the release."""
+        return self.release.content.pipeline.name
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What every answer says of where it comes from, as HTTP headers."""
+        number = self.release.number
+        return {
+            "embedmill-release": self.release.name,
+            "embedmill-release-number": "" if number is None else str(number),
+            "embedmill-model": self.package_digest,
+        }
+
+    @property
+    def alive(self) -> bool:
+        """Whether every lane has its thread."""
+        return all(lane.alive for lane in self.lanes.values())
+
+    def lane(self, encoder: str) -> Lane:
+        """The lane of an encoder.
+
+        Raises:
+            RequestRefused: The release's model has no such encoder.
+        """
+        if encoder not in self.lanes:
+            raise RequestRefused(
+                f"release {self.release.name}: its model has no encoder {encoder!r}",
+                hint=f"it has: {', '.join(self.lanes)}",
+                status=404,
+            )
+        return self.lanes[encoder]
+
+    def close(self) -> None:
+        """Answer what waits, and end threads and processes."""
+        for lane in self.lanes.values():
+            lane.close()
+        self.searching.shutdown(wait=True, cancel_futures=True)
+        self.decoder.close()

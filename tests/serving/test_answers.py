@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from starlette.testclient import TestClient
+
+from embedmill.release.reader import Release
+from embedmill.serving.depends import Server
+
+
+def test_a_text_finds_what_the_release_finds(client: TestClient, published: Release) -> None:
+    answer = client.post("/search", json={"text": "item 7", "k": 3})
+    expected = published.search("item 7", k=3)
+    assert [hit["id"] for hit in answer.json()["hits"]] == [hit.id for hit in expected]
+    assert answer.json()["hits"][0]["fields"] == expected[0].fields
+
+
+def test_an_item_finds_itself_first(client: TestClient) -> None:
+    hits = client.post("/search", json={"item": "s7", "k": 2}).json()["hits"]
+    assert hits[0]["id"] == "s7"
+    assert hits[0]["score"] == pytest.approx(1.0)
+
+
+def test_every_answer_names_release_number_and_model(client: TestClient, published: Release) -> None:
+    for answer in (client.get("/release"), client.get("/readyz"), client.post("/search", json={})):
+        assert answer.headers["embedmill-release"] == published.name
+        assert answer.headers["embedmill-release-number"] == "1"
+        assert len(answer.headers["embedmill-model"]) == 64
+        assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({}, 400, "found 0 queries"),
+        ({"text": "a", "item": "s1"}, 400, "found 2 queries"),
+        ({"text": "a", "k": 0}, 422, "k: "),
+        ({"text": "a", "k": 10**6}, 400, "k is 1000000"),
+        ({"item": "nobody"}, 404, "'nobody'"),
+        ({"vector": [1.0, 2.0]}, 400, "(2,)"),
+        ({"text": "a", "colour": "red"}, 422, "colour"),
+    ],
+)
+def test_a_wrong_question_gets_a_reason(
+    client: TestClient, body: dict[str, object], status: int, says: str
+) -> None:
+    answer = client.post("/search", json=body)
+    assert answer.status_code == status
+    assert says in answer.json()["error"]["message"]
+
+
+def test_an_unknown_address_answers_in_the_same_shape(client: TestClient) -> None:
+    assert client.get("/nothing/here").json()["error"]["code"] == "HTTPError"
+
+
+def test_a_server_that_leaves_is_not_ready_and_still_answers(client: TestClient, server: Server) -> None:
+    assert client.get("/readyz").status_code == 200
+    server.draining = True
+    assert client.get("/readyz").status_code == 503
+    assert client.post("/search", json={"text": "item 7"}).status_code == 200

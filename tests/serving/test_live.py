@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.serving.conftest import load
+from tests.support.mill import Mill, items
+
+from embedmill.errors import ProofFailed
+from embedmill.release.reader import Release
+from embedmill.serving.live import Follower, Live
+from embedmill.serving.served import Served
+
+
+def test_a_request_keeps_its_release_while_the_next_one_is_swapped_in(mill: Mill) -> None:
+    mill.run(items(40))
+    live = Live(load(mill.live()))
+    follower = Follower(mill.home, live, load)
+    assert not follower.look()
+    mill.run(items(50))
+    with live.hold() as before:
+        assert follower.look()
+        assert before.release.number == 1
+        assert before.alive
+        with live.hold() as after:
+            assert after.release.number == 2
+    live.close()
+
+
+def test_a_release_that_cannot_be_served_is_named_and_the_old_one_stays(mill: Mill) -> None:
+    mill.run(items(40))
+    live = Live(load(mill.live()))
+    mill.run(items(50))
+    broken = mill.live().name
+
+    def fail(release: Release) -> Served:
+        raise ProofFailed(f"release {release.name}: not these vectors")
+
+    assert not Follower(mill.home, live, fail).look()
+    assert live.served.release.number == 1
+    assert "not these vectors" in live.refused[broken]
+    live.close()
+
+
+def test_goldens_that_are_other_vectors_prevent_serving(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    mill.run(items(40))
+    release = mill.live()
+    embedding = release.model_folder / "model.onnx"
+    assert embedding.is_file()
+    _reweigh(embedding)
+    with pytest.raises(ProofFailed, match="goldens of the release"):
+        load(release)
+
+
+def _reweigh(file: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(file)
+    for tensor in model.graph.initializer:
+        if tensor.name == "table":
+            values = np.roll(numpy_helper.to_array(tensor), 1, axis=0)
+            tensor.CopyFrom(numpy_helper.from_array(values, "table"))
+    file.chmod(0o644)
+    file.unlink()
+    onnx.save(model, file)
