@@ -44,7 +44,11 @@ def keys(written: dict[str, Any], prefix: str = "") -> set[str]:
 
 
 def nothing(mill: Mill) -> None:
-    mill.settings |= {"gates": {"churn": 0.5}, "work": {"workers": 1, "attempts": 7}}
+    mill.settings |= {
+        "gates": {"churn": 0.5},
+        "serving": {"max_hits": 9},
+        "work": {"workers": 1, "attempts": 7},
+    }
     mill.open()
     with (mill.root / "pipeline.yaml").open("a") as out:
         out.write("# a comment\n")
@@ -80,7 +84,7 @@ def cancelled(mill: Mill) -> None:
 
 
 CHANGES: dict[str, Callable[[Mill], None]] = {
-    "nothing changed, or only comments, `gates`, `work.workers` or `work.attempts`": nothing,
+    "nothing changed, or only comments, `gates`, `serving`, `work.workers` or `work.attempts`": nothing,
     "a catalog file was added, removed or written again": catalog,
     "another key of pipeline.yaml changed, or an override": key,
     "any file of the model package changed": model,

@@ -115,12 +115,14 @@ class Lane:
     def _work(self) -> None:
         while batch := self._next_batch():
             started = time.monotonic()
-            self._answer(batch)
+            outcomes = self._outcomes(batch)
             rows = sum(request.rows.num_rows for request in batch)
             seconds = time.monotonic() - started
             with self._changed:
                 self._rows_inside -= rows
                 self._seconds_a_row += NEWEST_SHARE * (seconds / max(rows, 1) - self._seconds_a_row)
+            for request, outcome in zip(batch, outcomes, strict=True):
+                _settle(request, outcome)
             if self._observer is not None:
                 waited_s = [started - request.arrived for request in batch]
                 self._observer.batch_done(self.encoder.name, rows, seconds, waited_s)
@@ -142,24 +144,15 @@ class Lane:
                 rows += batch[-1].rows.num_rows
             return batch
 
-    def _answer(self, batch: Sequence[_Request]) -> None:
-        wanted = [request for request in batch if not request.answer.cancelled()]  # its client may have left
+    def _outcomes(self, batch: Sequence[_Request]) -> Sequence[Encoded | Exception]:
         try:
-            answers = self._encode(wanted)
+            return self._encode(batch)
         except Exception as error:  # noqa: BLE001 - it belongs to the requests, and the thread lives on
-            if len(wanted) == 1 or not isinstance(error, EmbedmillError):
-                for request in wanted:
-                    _settle(request, error)
-                return
-            for request in wanted:  # each is blamed for its own rows alone
-                self._answer([request])
-            return
-        for request, encoded in zip(wanted, answers, strict=True):
-            _settle(request, encoded)
+            if len(batch) == 1 or not isinstance(error, EmbedmillError):
+                return [error] * len(batch)
+            return [self._outcomes([request])[0] for request in batch]  # each is blamed for its own rows
 
     def _encode(self, requests: Sequence[_Request]) -> list[Encoded]:
-        if not requests:
-            return []
         rows = pa.Table.from_batches([request.rows for request in requests]).combine_chunks().to_batches()
         encoded = self.encoder.encode(rows[0] if rows else requests[0].rows)
         return list(_cut(encoded, [request.rows.num_rows for request in requests]))
