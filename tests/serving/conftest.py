@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 from tests.support.mill import Mill, items
 
@@ -41,6 +44,14 @@ def client(server: Server) -> Iterator[TestClient]:
     """Asks the application, without a socket between."""
     with TestClient(make_app(server)) as found:
         yield found
+
+
+def drawn(number: int) -> bytes:
+    """A PNG that no other number has."""
+    pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def load(release: Release) -> Served:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedmill.catalog.where import compile_where
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
 from embedmill.index import FlatIndex, HnswIndex, Index, Nearest, best_of
 from embedmill.release.items import ID, OWN_COLUMNS
@@ -15,9 +16,14 @@ from embedmill.release.values import python_value
 from embedmill.types import Hit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from embedmill.release.reader import Release
     from embedmill.spec.documents import Segment
     from embedmill.types import Mask, Rows, Vectors
+
+FEW = 20_000
+"""So many vectors that a filter leaves are compared one by one: a graph finds few among many badly."""
 
 
 class Searcher:
@@ -40,56 +46,126 @@ class Searcher:
 
     def search(self, text: str | None, *, vector: Vectors | None, item: Any, k: int) -> list[Hit]:
         """See `Release.search`."""
-        if k < 1:
-            raise ValueError(f"k is {k}; it must be at least 1")
         if sum(query is not None for query in (text, vector, item)) != 1:
             raise ValueError("give exactly one of text, vector and item")
         if text is not None:
             vector = self._release.encoder("query_text").encode_texts([text])[0]
         elif item is not None:
-            vector = self._vector_of(item)
-        if vector is None or vector.shape != (self._release.content.dimension,):
-            shape = None if vector is None else vector.shape
+            vector = self.vector_of(item)
+        assert vector is not None  # noqa: S101 - one of them was given
+        return self.hits(vector, k)
+
+    def hits(
+        self, vector: Vectors, k: int, *, among: Mask | None = None, lowest: float | None = None
+    ) -> list[Hit]:
+        """The `k` items nearest to a vector float32[D].
+
+        Args:
+            vector: The query.
+            k: How many hits, at least 1.
+            among: bool[all items], as `where` makes it: only these items.
+            lowest: No hit has a lower score.
+
+        Raises:
+            ReleaseIncompatible: The vector has another length than those of the release.
+            ValueError: `k` < 1.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; it must be at least 1")
+        if vector.shape != (self._release.content.dimension,):
             raise ReleaseIncompatible(
-                f"the query has shape {shape}; vectors have {self._release.content.dimension} dimensions"
+                f"the query has shape {vector.shape}; vectors have "
+                f"{self._release.content.dimension} dimensions"
             )
-        return self._hits(np.asarray(vector, dtype=np.float32)[None, :], k)
+        query_1D = np.asarray(vector, dtype=np.float32)[None, :]
+        nearest = self.nearest(query_1D, k) if among is None else self._nearest_among(query_1D, k, among)
+        found: list[Hit] = []
+        for row, score in zip(nearest.rows_QK[0], nearest.scores_QK[0], strict=True):
+            if row < 0 or len(found) >= k or (lowest is not None and score < lowest):
+                break
+            found += [self._hit(item, float(score)) for item in self._items_at(int(row), k, among)]
+        return found[:k]
 
     def nearest(self, queries_QD: Vectors, k: int) -> Nearest:
         """The `k` nearest live vectors of each query; rows are those of `Release.table`."""
+        return self._nearest(queries_QD, k, self._live)
+
+    def where(self, text: str) -> Mask:
+        """bool[all items]: those for which a filter in SQL's WHERE syntax over display columns is true.
+
+        Raises:
+            SpecError: It is no filter, or names a column that the release does not have.
+        """
+        shown = self._shown.drop_columns(list(OWN_COLUMNS[1:]))
+        compiled = compile_where(text, shown.schema)
+        masks = [compiled.mask(batch) for batch in shown.to_batches()]
+        return np.concatenate([np.zeros(0, dtype=np.bool_), *masks])
+
+    def item(self, item: Any) -> dict[str, Any]:
+        """The `id` and display columns of an item.
+
+        Raises:
+            ReleaseMissing: No item has that id.
+        """
+        values = self._values(self._place(item))
+        return {name: value for name, value in values.items() if name not in OWN_COLUMNS[1:]}
+
+    def vector_of(self, item: Any) -> Vectors:
+        """float32[D] of an item.
+
+        Raises:
+            ReleaseMissing: No item has that id, or it was empty.
+        """
+        at = self._place(item)
+        if self._release.item_rows[at] < 0:
+            raise ReleaseMissing(f"item {item!r} of release {self._release.name} was empty: it has no vector")
+        vector: Vectors = self._release.table.vectors(self._release.item_rows[at : at + 1])[0]
+        return vector
+
+    def _nearest(self, queries_QD: Vectors, k: int, live: Mask) -> Nearest:
         found = []
         for start, rows, index in self._segments:
-            nearest = index.search(queries_QD, k, self._live[start : start + rows])
+            nearest = index.search(queries_QD, k, live[start : start + rows])
             found.append((np.where(nearest.rows_QK < 0, -1, nearest.rows_QK + start), nearest.scores_QK))
         if not found:
-            return FlatIndex([]).search(queries_QD, k, self._live)
+            return FlatIndex([]).search(queries_QD, k, live)
         rows_QK, scores_QK = (np.concatenate(column, axis=1) for column in zip(*found, strict=True))
         return best_of(rows_QK, scores_QK, k)
 
-    def _hits(self, query_1D: Vectors, k: int) -> list[Hit]:
-        nearest = self.nearest(query_1D, k)
-        hits: list[Hit] = []
-        for row, score in zip(nearest.rows_QK[0], nearest.scores_QK[0], strict=True):
-            if row < 0 or len(hits) >= k:
-                break
-            first, last = np.searchsorted(self._sorted_rows, [row, row + 1])
-            hits += [self._hit(int(item), float(score)) for item in self._items[first : min(last, first + k)]]
-        return hits[:k]
+    def _nearest_among(self, queries_QD: Vectors, k: int, among: Mask) -> Nearest:
+        wanted = self._release.item_rows[among]
+        live: Mask = np.zeros(len(self._live), dtype=np.bool_)
+        live[wanted[wanted >= 0]] = True
+        rows: Rows = np.flatnonzero(live)
+        if len(rows) > FEW:
+            return self._nearest(queries_QD, k, live)
+        everything: Mask = np.ones(len(rows), dtype=np.bool_)
+        few = FlatIndex([self._release.table.vectors(rows)]).search(queries_QD, k, everything)
+        return Nearest(np.where(few.rows_QK < 0, -1, rows[few.rows_QK]), few.scores_QK)
 
-    def _hit(self, item: int, score: float) -> Hit:
-        values = {name: python_value(self._shown.column(name)[item]) for name in self._shown.schema.names}
+    def _items_at(self, row: int, k: int, among: Mask | None) -> Iterator[int]:
+        """Items that have this vector, `k` at most."""
+        first, last = np.searchsorted(self._sorted_rows, [row, row + 1])
+        places = self._items[first:last]
+        chosen = places if among is None else places[among[places]]
+        return map(int, chosen[:k])
+
+    def _hit(self, place: int, score: float) -> Hit:
+        values = self._values(place)
         return Hit(values[ID], score, {name: v for name, v in values.items() if name not in OWN_COLUMNS})
 
-    def _vector_of(self, item: Any) -> Vectors:
+    def _values(self, place: int) -> dict[str, Any]:
+        return {name: python_value(self._shown.column(name)[place]) for name in self._shown.schema.names}
+
+    def _place(self, item: Any) -> int:
         ids = self._shown.column(ID)
         try:
-            at = pc.index(ids, _id_scalar(item, ids.type)).as_py()
+            at = int(pc.index(ids, _id_scalar(item, ids.type)).as_py())
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             at = -1
-        if at < 0 or self._release.item_rows[at] < 0:
-            raise ReleaseMissing(f"item {item!r} is not in release {self._release.name}, or was empty")
-        vector: Vectors = self._release.table.vectors(self._release.item_rows[at : at + 1])[0]
-        return vector
+        if at < 0:
+            raise ReleaseMissing(f"item {item!r} is not in release {self._release.name}")
+        return at
 
     def _load(self, segment: Segment) -> Index:
         spec = self._release.content.pipeline.index

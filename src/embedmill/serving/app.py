@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def make_app(server: Server) -> FastAPI:
     """The API over the server's live release."""
-    app = FastAPI(title="Embedmill", version=version("embedmill"), docs_url=None, redoc_url=None)
+    app = FastAPIOffline(redoc_url=None, title="Embedmill", version=version("embedmill"))
     app.state.server = server
     for router in ROUTERS:
         app.include_router(router)

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 from embedmill.errors import EmbedmillError, RequestRefused
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder
+from embedmill.serving.filters import Filters
 from embedmill.serving.lane import Lane
 from embedmill.serving.proof import Proof, prove
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from embedmill.release.reader import Release
     from embedmill.serving.lane import LaneObserver
-    from embedmill.spec import ServingSpec
+    from embedmill.spec import EncoderInputs, ServingSpec
+    from embedmill.spec.runtimes import EncoderName
 
 Loader = Callable[["Release"], "Served"]
 """Loads a release and proves it, or raises."""
@@ -43,6 +45,7 @@ class Served:
     proof: Proof
     lanes: Mapping[str, Lane]
     searching: ThreadPoolExecutor
+    filters: Filters
     decoder: ImageDecoder = field(repr=False)
 
     @classmethod
@@ -76,6 +79,7 @@ class Served:
             proof=proof,
             lanes={name: Lane(encoder, spec, observer) for name, encoder in encoders.items()},
             searching=ThreadPoolExecutor(machine.search_threads, "search"),
+            filters=Filters(release.searcher),
             decoder=decoder,
         )
 
@@ -93,6 +97,22 @@ class Served:
             "embedmill-release-number": "" if number is None else str(number),
             "embedmill-model": self.package_digest,
         }
+
+    @property
+    def text_encoder(self) -> str | None:
+        """The encoder of queries that are one text: `query_text`, or an `item` that reads just that."""
+        return self._reading(("query_text", "item"), lambda inputs: inputs.text_field is not None)
+
+    @property
+    def image_encoder(self) -> str | None:
+        """The encoder of queries that are one image."""
+        return self._reading(
+            ("query_image", "item"), lambda inputs: len(inputs.fields) == len(inputs.image_fields) == 1
+        )
+
+    def _reading(self, names: Sequence[EncoderName], fits: Callable[[EncoderInputs], bool]) -> str | None:
+        declared = self.package.spec.encoders
+        return next((name for name in names if name in declared and fits(declared[name])), None)
 
     @property
     def alive(self) -> bool:

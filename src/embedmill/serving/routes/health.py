@@ -42,6 +42,7 @@ async def release(server: TheServer, served: Answering) -> dict[str, Any]:
             "encoder_digest": content.encoder_digest,
         },
         "encoders": {name: lane.encoder.profile.model_dump() for name, lane in served.lanes.items()},
+        "queries": {"text": served.text_encoder is not None, "image": served.image_encoder is not None},
         "dimension": content.dimension,
         "content_digest": content.content_digest,
         "items": {"embedded": content.embedded, "empty": content.empty},

@@ -1,0 +1,148 @@
+// The search page: one request at a time; what was typed last wins. Catalog text only ever becomes text nodes.
+
+const byId = (id) => document.getElementById(id);
+const [text, where, image, drop, key, said, hits] = ["text", "where", "image", "drop", "key", "said", "hits"].map(byId);
+const K = 24;
+const QUIET_MS = 200;
+
+let latest = 0;
+let timer = 0;
+let last = null; // the query that is shown: () => Promise<Response>
+
+async function ask(address, options = {}) {
+  const headers = { ...(options.headers ?? {}), ...(key.value ? { authorization: `Bearer ${key.value}` } : {}) };
+  const answer = await fetch(address, { ...options, headers });
+  const body = await answer.json();
+  if (answer.ok) return body;
+  if (answer.status === 401) document.querySelectorAll(".key, #key").forEach((each) => (each.hidden = false));
+  const { message, hint } = body.error ?? { message: answer.statusText };
+  throw new Error(hint ? `${message} (${hint})` : message);
+}
+
+async function show(query, words) {
+  const mine = ++latest;
+  last = () => show(query, words);
+  const started = performance.now();
+  try {
+    const found = await query();
+    if (mine !== latest) return;
+    hits.replaceChildren(...found.hits.map(card));
+    const ms = Math.round(performance.now() - started);
+    say(`${found.hits.length} hits for ${words} in ${ms} ms, from release ${found.number ?? found.release}`);
+  } catch (error) {
+    if (mine === latest) say(error.message, true);
+  }
+}
+
+function say(words, wrong = false) {
+  said.textContent = words;
+  said.classList.toggle("wrong", wrong);
+}
+
+function options() {
+  return where.value.trim() ? { k: K, where: where.value } : { k: K };
+}
+
+function byText() {
+  const body = JSON.stringify({ text: text.value, ...options() });
+  const headers = { "content-type": "application/json" };
+  return show(() => ask("search", { method: "POST", body, headers }), `“${text.value}”`);
+}
+
+function byImage(file) {
+  const preview = new Image();
+  preview.src = URL.createObjectURL(file);
+  preview.alt = "The image that is searched for";
+  drop.querySelector("img")?.remove();
+  drop.querySelector("span").hidden = true;
+  drop.append(preview);
+  text.value = "";
+  return show(() => {
+    const form = new FormData();
+    form.append("file", file);
+    for (const [name, value] of Object.entries(options())) form.append(name, value);
+    return ask("search/image", { method: "POST", body: form });
+  }, "this image");
+}
+
+function byItem(id) {
+  const asked = new URLSearchParams(options());
+  return show(() => ask(`items/${encodeURIComponent(id)}/similar?${asked}`), `items like ${id}`);
+}
+
+function card({ id, score, fields }) {
+  const item = document.createElement("li");
+  const button = Object.assign(document.createElement("button"), { className: "card", type: "button" });
+  button.title = "Show what is like this item";
+  button.addEventListener("click", () => byItem(id));
+  const picture = new Image();
+  picture.alt = "";
+  picture.loading = "lazy";
+  picture.addEventListener("error", () => picture.remove());
+  picture.src = `items/${encodeURIComponent(id)}/picture`;
+  const number = element("span", score.toFixed(3));
+  number.className = "score";
+  button.append(picture, number, element("strong", String(id)), facts(fields));
+  item.append(button);
+  return item;
+}
+
+function facts(fields) {
+  const list = document.createElement("dl");
+  for (const [name, value] of Object.entries(fields)) {
+    const long = typeof value === "string" && value.length > 160;
+    if (value !== null && !long) list.append(element("dt", name), element("dd", String(value)));
+  }
+  return list;
+}
+
+function element(name, words) {
+  return Object.assign(document.createElement(name), { textContent: words });
+}
+
+function soon() {
+  clearTimeout(timer);
+  timer = setTimeout(() => (text.value.trim() ? byText() : undefined), QUIET_MS);
+}
+
+function files(event) {
+  const found = [...(event.dataTransfer ?? event.clipboardData ?? image).files];
+  const file = found.find((each) => each.type.startsWith("image/"));
+  if (file) byImage(file);
+  return Boolean(file);
+}
+
+text.addEventListener("input", soon);
+byId("query").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (text.value.trim()) byText();
+});
+where.addEventListener("change", () => last?.());
+key.addEventListener("change", () => (last ? last() : start()));
+image.addEventListener("change", files);
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    drop.classList.toggle("over", kind === "dragover");
+    if (kind === "drop" && !files(event)) say("that is no image", true);
+  });
+}
+document.addEventListener("paste", (event) => {
+  if (files(event)) event.preventDefault();
+});
+
+async function start() {
+  try {
+    const found = await ask("release");
+    byId("pipeline").textContent = found.pipeline;
+    document.title = `${found.pipeline}: search`;
+    const items = found.items.embedded.toLocaleString();
+    byId("release").textContent = `release ${found.number ?? found.release}, ${items} items, model ${found.model.name}`;
+    document.querySelectorAll(".text, #text").forEach((each) => (each.hidden = !found.queries.text));
+    drop.hidden = !found.queries.image;
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+start();

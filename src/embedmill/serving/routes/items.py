@@ -1,0 +1,65 @@
+"""`/items/{id}`: one item of the release, its picture, and what is like it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import FiniteFloat
+from starlette.responses import Response
+
+from embedmill.errors import ReleaseMissing
+from embedmill.serving.depends import Answering, TheServer
+from embedmill.serving.finding import Wanted, find, in_search_thread
+from embedmill.serving.pictures import picture_of
+from embedmill.serving.routes.search import FromRelease, SearchAnswer, from_release, hit_answers
+from embedmill.spec.reports import jsonable
+
+if TYPE_CHECKING:
+    from embedmill.serving.served import Served
+
+router = APIRouter(tags=["items"])
+
+
+class ItemAnswer(FromRelease):
+    """One item, with the fields that the pipeline shows."""
+
+    id: Any
+    fields: dict[str, Any]
+
+
+@router.get("/items/{id:path}/similar")
+async def similar(
+    id: str,  # noqa: A002 - its name in the address
+    served: Answering,
+    server: TheServer,
+    k: Annotated[int, Query(ge=1)] = 10,
+    where: str | None = None,
+    min_score: FiniteFloat | None = None,
+) -> SearchAnswer:
+    """The items that are nearest to an item, itself left out."""
+    wanted = Wanted(None, item=id, k=k, where=where, lowest=min_score, itself=False)
+    (hits,) = await find(served, [wanted], server.limits)
+    return SearchAnswer(**from_release(served), hits=hit_answers(hits, None))
+
+
+@router.get("/items/{id:path}/picture", response_class=Response)
+async def picture(id: str, served: Answering) -> Response:  # noqa: A002
+    """The item's picture, if the release has one."""
+    values = await _item(served, id)
+    found = picture_of(values.values())
+    if found is None:
+        raise ReleaseMissing(f"item {id!r} of release {served.release.name} has no picture")
+    kind, data = found
+    return Response(data, media_type=kind, headers={"cache-control": "public, max-age=60"})
+
+
+@router.get("/items/{id:path}")
+async def item(id: str, served: Answering) -> ItemAnswer:  # noqa: A002
+    """One item."""
+    values = jsonable(await _item(served, id))
+    return ItemAnswer(**from_release(served), id=values.pop("id"), fields=values)
+
+
+async def _item(served: Served, item_id: str) -> dict[str, Any]:
+    return await in_search_thread(served, lambda: served.release.searcher.item(item_id))

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from starlette.testclient import TestClient
+from tests.models import tiny_image_package
+from tests.serving.conftest import drawn, load
+from tests.support.mill import Mill
+
+from embedmill.release.reader import Release
+from embedmill.serving.app import make_app
+from embedmill.serving.depends import Server
+from embedmill.serving.live import Live
+
+PICTURES = 12
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """A release of items with pictures, which its pipeline shows."""
+    root = tmp_path_factory.mktemp("pictures")
+    mill = Mill(root, tiny_image_package(root / "model"))
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.binary()), ("note", pa.binary())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "display": ["note", "image"]}
+    mill.run([{"sku": f"a/{n}", "image": drawn(n), "note": b"\x00"} for n in range(PICTURES)])
+    return mill.live()
+
+
+@pytest.fixture
+def gallery(pictures: Release) -> Iterator[TestClient]:
+    live = Live(load(pictures))
+    with TestClient(make_app(Server(live))) as found:
+        yield found
+    live.close()
+
+
+def test_a_filter_leaves_only_items_for_which_it_is_true(client: TestClient, published: Release) -> None:
+    hits = client.post("/search", json={"text": "item 7", "k": 50, "where": "price < 10"}).json()["hits"]
+    everything = published.search("item 7", k=300)
+    assert [hit["id"] for hit in hits] == [hit.id for hit in everything if hit.fields["price"] < 10]
+    assert len(hits) == 20
+
+
+def test_a_filter_that_nothing_passes_finds_nothing(client: TestClient) -> None:
+    answer = client.post("/search", json={"text": "item 7", "where": "price < 0"})
+    assert answer.json()["hits"] == []
+
+
+@pytest.mark.parametrize(
+    "where", ["colour = 'red'", "price <", "price < 1; DROP TABLE items", "_state = 'x'"]
+)
+def test_a_filter_that_is_none_is_refused(client: TestClient, where: str) -> None:
+    answer = client.post("/search", json={"text": "item 7", "where": where})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith("where: ")
+
+
+def test_hits_below_the_lowest_score_are_left_out(client: TestClient, published: Release) -> None:
+    lowest = published.search("item 7", k=5)[-1].score
+    hits = client.post("/search", json={"text": "item 7", "k": 50, "min_score": lowest}).json()["hits"]
+    assert len(hits) >= 5
+    assert all(hit["score"] >= lowest for hit in hits)
+
+
+def test_only_the_fields_that_were_asked_for_are_shown(client: TestClient) -> None:
+    hits = client.post("/search", json={"text": "item 7", "fields": ["price"]}).json()["hits"]
+    assert {tuple(hit["fields"]) for hit in hits} == {("price",)}
+    refused = client.post("/search", json={"text": "item 7", "fields": ["colour"]})
+    assert "items show: title, price" in refused.json()["error"]["hint"]
+
+
+def test_a_batch_answers_every_query_as_it_would_be_answered_alone(client: TestClient) -> None:
+    queries = [{"text": "item 7", "k": 3}, {"item": "s9", "k": 2}, {"text": "item 250", "where": "price > 1"}]
+    together = client.post("/search/batch", json={"queries": queries}).json()["results"]
+    alone = [client.post("/search", json=query).json()["hits"] for query in queries]
+    assert [[hit["id"] for hit in hits] for hits in together] == [
+        [hit["id"] for hit in hits] for hits in alone
+    ]
+
+
+def test_an_image_finds_the_item_that_has_it(gallery: TestClient) -> None:
+    form = gallery.post("/search/image", files={"file": ("a.png", drawn(3))}, data={"k": "2"})
+    json = gallery.post("/search", json={"image": base64.b64encode(drawn(3)).decode(), "k": 2})
+    assert [hit["id"] for hit in form.json()["hits"]] == [hit["id"] for hit in json.json()["hits"]]
+    assert form.json()["hits"][0]["id"] == "a/3"
+
+
+def test_what_is_no_image_is_refused_with_its_reason(gallery: TestClient) -> None:
+    answer = gallery.post("/search/image", files={"file": ("a.png", b"no image")})
+    assert answer.status_code == 422
+    assert "image-invalid" in answer.json()["error"]["message"]
+
+
+def test_a_model_of_images_says_that_it_embeds_no_text(gallery: TestClient) -> None:
+    assert gallery.get("/release").json()["queries"] == {"text": False, "image": True}
+    answer = gallery.post("/search", json={"text": "red"})
+    assert answer.status_code == 400
+    assert "embeds no query that is a text" in answer.json()["error"]["message"]
+
+
+def test_an_item_is_shown_with_its_fields(client: TestClient) -> None:
+    answer = client.get("/items/s7").json()
+    assert (answer["id"], answer["fields"], answer["number"]) == ("s7", {"title": "item 7", "price": 3.5}, 1)
+    assert client.get("/items/nobody").status_code == 404
+
+
+def test_what_is_like_an_item_leaves_itself_out(client: TestClient, published: Release) -> None:
+    hits = client.get("/items/s7/similar", params={"k": 4}).json()["hits"]
+    assert [hit["id"] for hit in hits] == [hit.id for hit in published.search(item="s7", k=5)][1:]
+
+
+def test_an_item_shows_its_picture_whatever_its_id_looks_like(gallery: TestClient) -> None:
+    answer = gallery.get("/items/a%2F3/picture")
+    assert (answer.content, answer.headers["content-type"]) == (drawn(3), "image/png")
+
+
+def test_an_item_without_a_picture_says_so(client: TestClient) -> None:
+    assert client.get("/items/s7/picture").status_code == 404
+
+
+def test_a_filter_over_many_segments_finds_what_comparing_everything_finds(published: Release) -> None:
+    searcher = published.searcher
+    among = searcher.where("price >= 20 AND price < 100")
+    ids, vectors = published.to_numpy()
+    query = vectors[17]
+    scores = vectors @ query
+    chosen = np.flatnonzero(among)
+    best = chosen[np.argsort(-scores[chosen], kind="stable")][:10]
+    assert {hit.id for hit in searcher.hits(query, 10, among=among)} == set(ids[best])
+
+
+def test_the_page_and_its_parts_are_served_from_here(client: TestClient) -> None:
+    page = client.get("/")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "://" not in page.text
+    for name in ("search.js", "search.css"):
+        assert f"pages/{name}" in page.text
+        assert client.get(f"/pages/{name}").status_code == 200
+    assert client.get("/pages/secrets.txt").status_code == 404
+
+
+def test_the_description_of_the_api_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "://" not in page.replace("http://www.w3.org", "")
+    assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
+    assert "/search" in client.get("/openapi.json").json()["paths"]
+
+
+def ids(hits: list[dict[str, object]]) -> list[object]:
+    return [hit["id"] for hit in hits]
