@@ -6,7 +6,7 @@ TEST_GROUPS := $(subst _,-,$(patsubst tests/%_group,%,$(wildcard tests/*_group))
 SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-s3 two-tower matrix test test-all soak bench check clean
+.PHONY: help demo demo-s3 two-tower serve-demo matrix test test-all soak bench check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9<>-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ demo-s3: environment-demo-s3  ## the same on object storage, with an S3 server t
 
 two-tower: environment-tensorflow  ## train a TensorFlow model, publish two use cases, be stopped by a gate
 	@.venv/tensorflow/bin/python examples/tensorflow-two-tower/run_example.py
+
+serve-demo: environment-tensorflow  ## a search page over the two towers: type a word, drop a picture
+	@[ -f two-tower/towers.yaml ] || .venv/tensorflow/bin/python examples/tensorflow-two-tower/run_example.py
+	@.venv/tensorflow/bin/embedmill serve two-tower/towers.yaml
 
 test: environment-core  ## the core tests
 	@$(CORE)/python -m pytest --junitxml=build/reports/core.xml

@@ -75,7 +75,7 @@ def test_an_empty_item_is_never_a_result_and_cannot_be_asked_for(mill: Mill) -> 
     mill.run([row("blank", " ", None), row("lamp", "lamp")])
     release = mill.live()
     assert [hit.id for hit in release.search("lamp", k=5)] == ["lamp"]
-    with pytest.raises(ReleaseMissing, match="'blank' .* was empty"):
+    with pytest.raises(ReleaseMissing, match=r"'blank' .* was empty"):
         release.search(item="blank")
 
 

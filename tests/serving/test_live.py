@@ -65,3 +65,11 @@ def _reweigh(file: Path) -> None:
     file.chmod(0o644)
     file.unlink()
     onnx.save(model, file)
+
+
+def test_a_release_without_a_vector_is_served_and_finds_nothing(mill: Mill) -> None:
+    mill.run([{"sku": "s1"}, {"sku": "s2"}])
+    served = load(mill.live())
+    assert [shown.goldens for shown in served.proof.encoders] == [0, 12]
+    assert served.release.search("anything") == []
+    served.close()

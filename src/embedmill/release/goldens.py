@@ -2,7 +2,8 @@
 
 Item goldens are stratified by length: the shortest, the longest, and evenly spaced ones between, which are
 random because rows are in order of fingerprints. Those of the base are kept while their vectors live, so
-that drift shows. Query goldens are the items' own texts, embedded by the query encoders.
+that drift shows. Query goldens are the items' own texts or files, embedded by the query encoders, or rows
+made up for them where items have no such thing: every declared encoder has some.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from embedmill.digest import digests_from_arrow, digests_to_arrow
 from embedmill.errors import ReleaseCorrupt
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.inputs import render
+from embedmill.model.samples import sample_rows
 from embedmill.release.layout import Home
 from embedmill.spec import StringInput, TextInput
 from embedmill.store import join_key
@@ -46,7 +48,7 @@ def make_goldens(
     commits: Sequence[CommitRecord],
     scratch: Path,
 ) -> list[FileEntry]:
-    """Write `goldens/<encoder>.arrow` for each declared encoder; a catalog without vectors has none."""
+    """Write `goldens/<encoder>.arrow` for each declared encoder; without vectors there are none of items."""
     prefix = home.release_key(plan.run)
     package = ModelPackage.open(home.materialize(plan.model, prefix, scratch / "package") / "model")
     wanted = plan.pipeline.goldens
@@ -58,10 +60,9 @@ def make_goldens(
     new = _sampled(home, plan, package, table, commits, missing)
     newest = (new or kept)[:1]  # column types may have changed since the base
     alike = [rows for rows in [*kept, *new] if rows.schema == newest[0].schema]
-    if not any(map(len, alike)):
-        return []
-    rows = pa.concat_tables(alike)
-    tables = {"item": rows} | _queries(package, rows.slice(0, wanted))
+    rows = pa.concat_tables(alike) if any(map(len, alike)) else None
+    own = {} if rows is None else {"item": rows}
+    tables = own | _queries(package, None if rows is None else rows.slice(0, wanted))
     return [_keep(candidate, name, golden, scratch) for name, golden in tables.items()]
 
 
@@ -74,7 +75,7 @@ def _keep(candidate: Candidate, encoder: str, rows: pa.Table, scratch: Path) -> 
 
 
 def read_goldens(file: Path) -> pa.Table:
-    """The encoder's fields, `_fingerprint` (of its item) and `_vector` FixedSizeList<float32>[D]."""
+    """The encoder's fields, `_fingerprint` of the item, if it is one, `_vector` FixedSizeList<float32>[D]."""
     with pa.memory_map(str(file)) as source:
         return pa.ipc.open_file(source).read_all()
 
@@ -181,35 +182,40 @@ def _with_vectors(rows: pa.Table, table: VectorTable, located: Rows) -> pa.Table
     return rows.append_column(VECTOR, column)
 
 
-def _queries(package: ModelPackage, items: pa.Table) -> dict[str, pa.Table]:
-    """Goldens of the query encoders that take one text, or one file, where items have such a thing."""
-    batch = items.combine_chunks().to_batches()[0].slice(0, QUERY_GOLDENS)
+def _queries(package: ModelPackage, items: pa.Table | None) -> dict[str, pa.Table]:
+    """Goldens of the query encoders: what items have that such an encoder reads, else rows made up for it."""
+    batch = None if items is None else items.combine_chunks().to_batches()[0].slice(0, QUERY_GOLDENS)
+    return {name: _query_goldens(package, name, batch) for name in package.spec.encoders if name != "item"}
+
+
+def _query_goldens(package: ModelPackage, name: str, items: pa.RecordBatch | None) -> pa.Table:
+    values = None if items is None else _like_a_query(package, name, items)
+    if items is None or values is None:
+        rows = sample_rows(package, name)
+    else:
+        prints = digests_to_arrow(_prints(items))
+        rows = pa.RecordBatch.from_pydict({package.inputs(name).fields[0]: values, PRINT: prints})
+    with Encoder.load(package, name) as encoder:
+        encoded = encoder.encode(rows)
+    column = pa.FixedSizeListArray.from_arrays(
+        pa.array(encoded.vectors_ND.reshape(-1)), package.spec.dimension
+    )
+    usable = np.ones(len(rows), dtype=np.bool_)
+    usable[list(encoded.rejected)] = False
+    return pa.Table.from_batches([rows]).append_column(VECTOR, column).filter(pa.array(usable))
+
+
+def _like_a_query(package: ModelPackage, name: str, items: pa.RecordBatch) -> pa.Array | None:
+    """Of the items' texts or files those that a query encoder of one such input can read."""
     kinds = [spec.kind for spec in package.inputs("item").root.values()]
     texts = [kind.template for kind in kinds if isinstance(kind, TextInput | StringInput)]
     images = package.inputs("item").image_fields
-    made: dict[str, pa.Table] = {}
-    for name in package.spec.encoders:
-        inputs = package.inputs(name)
-        if name == "item" or len(inputs.fields) != 1:
-            continue
-        if inputs.image_fields and images:
-            values = batch.column(images[0])
-        elif inputs.text_field and texts:
-            values = render(texts[0], batch)
-        else:
-            continue
-        rows = pa.RecordBatch.from_pydict({inputs.fields[0]: values})
-        with Encoder.load(package, name) as encoder:
-            encoded = encoder.encode(rows)
-        column = pa.FixedSizeListArray.from_arrays(
-            pa.array(encoded.vectors_ND.reshape(-1)), package.spec.dimension
-        )
-        golden = pa.Table.from_batches([rows]).append_column(PRINT, digests_to_arrow(_prints(batch)))
-        golden = golden.append_column(VECTOR, column)
-        usable = np.ones(len(golden), dtype=np.bool_)
-        usable[list(encoded.rejected)] = False
-        made[name] = golden.filter(pa.array(usable))
-    return made
+    inputs = package.inputs(name)
+    if len(inputs.fields) != 1:
+        return None
+    if inputs.image_fields and images:
+        return items.column(images[0])
+    return render(texts[0], items) if inputs.text_field and texts else None
 
 
 def _prints(rows: pa.Table | pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from embedmill.errors import RequestRefused, SpecError
+from embedmill.serving.pictures import picture_of
 from embedmill.types import Hit
 
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ async def in_search_thread(served: Served, work: Callable[[], T]) -> T:
 
 
 def chosen_fields(fields: Mapping[str, Any], names: Sequence[str] | None) -> Mapping[str, Any]:
-    """Those fields of an item that were asked for.
+    """Those fields of an item that were asked for; without a choice all but pictures, which have an address.
 
     Raises:
         RequestRefused: The release does not show one of them.
     """
     if names is None:
-        return fields
+        return {name: value for name, value in fields.items() if picture_of([value]) is None}
     for name in names:
         if name not in fields:
             raise RequestRefused(f"no field {name!r}", hint=f"items show: {', '.join(fields) or 'none'}")

@@ -82,6 +82,8 @@ def _prove_encoder(release: Release, name: str, encoder: Encoder) -> EncoderProo
         stored = stored_vectors(goldens)
     else:
         file, source = goldens_file(encoder.package, name), "package"
+        if name == "item" and not release.content.embedded:
+            return EncoderProof(name, 0, source, 1.0)  # nothing was embedded: there is nothing to compare
         if not file.is_file():
             raise ProofFailed(
                 f"release {release.name}: encoder {name!r} has no goldens: nothing shows what it makes",

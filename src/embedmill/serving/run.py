@@ -48,13 +48,14 @@ class _DrainingServer(uvicorn.Server):
         self._server = server
         self._drain_s = drain_s
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins to drain; the second ends at once."""
-        if self._server.draining or self._drain_s <= 0:
-            super().handle_exit(sig, frame)
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as uvicorn calls it
+        """The first signal begins to drain, the second ends, the third waits for nobody; none is an error."""
+        if self._server.draining:
+            self.force_exit = self.should_exit
+            self.should_exit = True
             return
         self._server.draining = True
-        timer = threading.Timer(self._drain_s, super().handle_exit, (sig, frame))
+        timer = threading.Timer(self._drain_s, setattr, (self, "should_exit", True))
         timer.daemon = True
         timer.start()
 

@@ -44,9 +44,12 @@ function options() {
 }
 
 function byText() {
-  const body = JSON.stringify({ text: text.value, ...options() });
+  const typed = text.value;
   const headers = { "content-type": "application/json" };
-  return show(() => ask("search", { method: "POST", body, headers }), `“${text.value}”`);
+  return show(() => {
+    const body = JSON.stringify({ text: typed, ...options() });
+    return ask("search", { method: "POST", body, headers });
+  }, `“${typed}”`);
 }
 
 function byImage(file) {
@@ -66,8 +69,8 @@ function byImage(file) {
 }
 
 function byItem(id) {
-  const asked = new URLSearchParams(options());
-  return show(() => ask(`items/${encodeURIComponent(id)}/similar?${asked}`), `items like ${id}`);
+  const address = `items/${encodeURIComponent(id)}/similar`;
+  return show(() => ask(`${address}?${new URLSearchParams(options())}`), `items like ${id}`);
 }
 
 function card({ id, score, fields }) {

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from embedmill.errors import ReleaseMissing
 from embedmill.serving.depends import Answering, TheServer
-from embedmill.serving.finding import Wanted, find, in_search_thread
+from embedmill.serving.finding import Wanted, chosen_fields, find, in_search_thread
 from embedmill.serving.pictures import picture_of
 from embedmill.serving.routes.search import FromRelease, SearchAnswer, from_release, hit_answers
 from embedmill.spec.reports import jsonable
@@ -57,8 +57,12 @@ async def picture(id: str, served: Answering) -> Response:  # noqa: A002
 @router.get("/items/{id:path}")
 async def item(id: str, served: Answering) -> ItemAnswer:  # noqa: A002
     """One item."""
-    values = jsonable(await _item(served, id))
-    return ItemAnswer(**from_release(served), id=values.pop("id"), fields=values)
+    values = await _item(served, id)
+    return ItemAnswer(
+        **from_release(served),
+        id=jsonable(values.pop("id")),
+        fields=jsonable(chosen_fields(values, None)),
+    )
 
 
 async def _item(served: Served, item_id: str) -> dict[str, Any]:

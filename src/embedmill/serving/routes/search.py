@@ -34,7 +34,7 @@ Where = Annotated[
     ),
 ]
 Lowest = Annotated[FiniteFloat | None, Field(description="Hits with a lower score are left out.")]
-Fields = Annotated[list[str] | None, Field(description="The fields to show; all if absent.")]
+Fields = Annotated[list[str] | None, Field(description="The fields to show; all but pictures if absent.")]
 
 
 class Options(BaseModel):

@@ -1,0 +1,141 @@
+"""The search page in a real Chromium, at a real server: typed text and dropped images find pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.browser_group.colours import COLOURS, colours_package, picture
+from tests.support.mill import Mill
+
+SHOWN = 8
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server over a published catalog of coloured disks, in a process of its own."""
+    mill = Mill(
+        tmp_path_factory.mktemp("colours"), colours_package(tmp_path_factory.mktemp("model") / "colours")
+    )
+    mill.schema = pa.schema([("sku", pa.string()), ("name", pa.string()), ("image", pa.binary())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "display": ["name", "image"]}
+    names = [colour for colour in COLOURS for _ in range(10)]
+    mill.run(
+        {"sku": f"{name}/{n}", "name": f"<b>{name}</b> disk", "image": picture(name, n)}
+        for n, name in enumerate(names)
+    )
+    command = [sys.executable, "-m", "embedmill", "serve", str(mill.root / "pipeline.yaml")]
+    options = ["--port", "0", "--json", "--drain", "0"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        said = "".join(iter(server.stdout.readline, "}\n")) + "}"
+        assert "serving/1" in said
+        yield json.loads(said)["url"]
+        server.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no Chromium (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    """The search page; no test may make the browser complain."""
+    with browser.new_page(viewport={"width": 1200, "height": 900}) as found:
+        complaints: list[str] = []
+        found.on(
+            "console", lambda message: complaints.append(message.text) if message.type == "error" else None
+        )
+        found.on("pageerror", lambda error: complaints.append(str(error)))
+        found.goto(url)
+        yield found
+        assert complaints == []
+
+
+def test_typed_text_shows_pictures_that_are_like_it(page: Page) -> None:
+    page.get_by_label("Find what is like this text").fill("green")
+    expect(page.get_by_role("status")).to_contain_text("24 hits for “green”")
+    keep(page, "text")
+    assert shown_colours(page)[:SHOWN] == ["green"] * SHOWN
+
+
+def test_a_dropped_image_shows_pictures_that_are_like_it(page: Page) -> None:
+    page.evaluate(DROP, list(picture("blue", 3)))
+    expect(page.get_by_role("status")).to_contain_text("24 hits for this image")
+    keep(page, "image")
+    assert shown_colours(page)[:SHOWN] == ["blue"] * SHOWN
+
+
+def test_a_click_on_an_item_shows_what_is_like_it_and_not_itself(page: Page) -> None:
+    page.get_by_label("Find what is like this text").fill("yellow")
+    first = page.locator(".card").first
+    expect(first).to_contain_text("yellow/")
+    name = first.locator("strong").inner_text()
+    first.click()
+    expect(page.get_by_role("status")).to_contain_text(f"hits for items like {name}")
+    names = page.locator(".card strong").all_inner_texts()
+    assert names[0].startswith("yellow/")
+    assert name not in names
+
+
+def test_a_filter_narrows_the_hits(page: Page) -> None:
+    page.get_by_label("Find what is like this text").fill("red")
+    expect(page.get_by_role("status")).to_contain_text("24 hits for “red”")
+    page.get_by_label("Only items where").fill("name ILIKE '%yellow%'")
+    page.get_by_label("Only items where").press("Tab")
+    expect(page.get_by_role("status")).to_contain_text("10 hits for “red”")
+    assert all(name.startswith("yellow/") for name in page.locator(".card strong").all_inner_texts())
+
+
+def test_a_catalogs_markup_is_text(page: Page) -> None:
+    page.get_by_label("Find what is like this text").fill("red")
+    expect(page.locator(".card").first).to_contain_text("<b>red</b> disk")
+
+
+DROP = """(bytes) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([new Uint8Array(bytes)], "disk.png", {type: "image/png"}));
+  document.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}"""
+
+
+def shown_colours(page: Page) -> list[str]:
+    """The colours that can be seen, by the middle pixel of each card's picture."""
+    images = page.locator(".card img")
+    for place in range(SHOWN):
+        image = images.nth(place)
+        image.scroll_into_view_if_needed()
+        expect(image).to_have_js_property("complete", True)
+    return [_colour(images.nth(place).screenshot()) for place in range(SHOWN)]
+
+
+def _colour(png: bytes) -> str:
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    middle = image.getpixel((image.width // 2, image.height // 2))
+    assert isinstance(middle, tuple)
+    return min(COLOURS, key=lambda name: sum(abs(a - b) for a, b in zip(COLOURS[name], middle, strict=True)))
+
+
+def keep(page: Page, name: str) -> None:
+    """A screenshot in the folder that TEST_SCREENSHOTS names, for people to look at."""
+    folder = os.environ.get("TEST_SCREENSHOTS")
+    if folder:
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=Path(folder) / f"search-{name}.png")
