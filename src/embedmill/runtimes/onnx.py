@@ -15,7 +15,7 @@ from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.onnx_external import external_files
-from embedmill.runtimes.onnx_gpu import gpu_versions, prepared, why_not_loaded
+from embedmill.runtimes.onnx_gpu import FATAL, gpu_versions, prepared, why_not_loaded
 from embedmill.runtimes.onnx_providers import (
     CPU,
     TENSORRT,
@@ -43,8 +43,6 @@ DTYPES = {
     "tensor(bool)": "bool",
     "tensor(string)": "string",
 }
-FATAL = 4
-"""Log level: errors reach the user as exceptions, and once."""
 GPU_FAILURE = re.compile("CUDA|CUBLAS|CUDNN|TensorRT")
 """What an error says that has to do with the GPU and not with the file."""
 

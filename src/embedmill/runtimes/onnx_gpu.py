@@ -26,6 +26,8 @@ from embedmill.runtimes.onnx_providers import (
 from embedmill.spec import OnnxSpec
 
 TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
+FATAL = 4
+"""Log level: errors reach the user as exceptions, and once."""
 MAPS = Path("/proc/self/maps")
 PROVIDER_LIBRARIES = {
     TENSORRT: "libonnxruntime_providers_tensorrt.so",
@@ -60,6 +62,9 @@ def prepared(
     provider = provider_of(spec, place)
     check_available(provider, library.get_available_providers(), version=library.__version__)
     gpu = find_gpu(load_driver() if driver is None else driver, place.index)
+    library.set_default_logger_severity(
+        FATAL
+    )  # providers write there what errors say, whatever a session's is
     _preload(library)
     if provider != TENSORRT:
         yield Prepared(provider_options(spec, place), gpu)
@@ -159,6 +164,10 @@ def why_not_loaded(library: Any, provider: str) -> str:
 
 
 def _preload(library: Any) -> None:
-    """Let the library load CUDA and cuDNN of pip's packages; what it prints of absent ones is told later."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        library.preload_dlls()
+    """Let the library load CUDA and cuDNN of pip's packages; what it prints of absent ones is told later.
+
+    Before 1.21 it cannot, and finds them where the dynamic loader does.
+    """
+    if hasattr(library, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            library.preload_dlls()
