@@ -21,22 +21,11 @@ import yaml
 from tests.cli.terminal import Said, run_alone
 from tests.models import tiny_bert_folder, tiny_image_package, tiny_text_package
 from tests.runtimes.saved_model_bytes import model as savable
+from tests.support.blocking import blocking
 from tests.support.mill import Mill, items
 
 Prepare = Callable[[Mill], None]
 REPOSITORY = Path(__file__).parents[2]
-
-BLOCKER = """\
-import os, sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in os.environ["TEST_BLOCKED"].split():
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Blocker())
-"""
-"""A sitecustomize.py: Python imports it first, in the command and in every process that it starts."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +153,8 @@ def declared() -> dict[str, list[str]]:
 def without(case: Case, mill: Mill, *options: str) -> Said:
     """What the case's command says where its library cannot be imported."""
     case.prepare(mill)
-    folder = mill.root / "path"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(BLOCKER)
     words = [_path(mill, word) for word in shlex.split(case.command)]
-    return run_alone(*words, *options, PYTHONPATH=str(folder), TEST_BLOCKED=case.blocked)
+    return run_alone(*words, *options, **blocking(mill.root / "path", case.blocked))
 
 
 def _path(mill: Mill, word: str) -> str:

@@ -115,6 +115,15 @@ def test_a_worker_says_what_is_wrong_in_its_last_line(mill: Mill) -> None:
     assert len(said.err.splitlines()) == 1
 
 
+def test_a_worker_on_a_device_that_no_runtime_knows_here_says_what_it_takes(mill: Mill) -> None:
+    planned = mill.planned(items(10))
+    said = run_alone("worker", "--run", planned.url, "--name", "w", "--device", "cuda:1")
+    assert said.code == 1
+    (line,) = said.err.splitlines()
+    assert line.startswith("onnx: ONNX Runtime ")
+    assert "has no CUDAExecutionProvider (pip uninstall onnxruntime; pip install 'onnxruntime-gpu" in line
+
+
 def test_a_worker_needs_the_url_of_a_run() -> None:
     said = run_alone("worker", "--run", "nonsense", "--name", "w")
     assert said.code == 2

@@ -100,7 +100,7 @@ def choices(kind: Any) -> list[str]:
             return [tuple_words(get_args(kind))]
         case origin if origin is dict:
             key, value = get_args(kind)
-            return [f"{in_words(value)} by {in_words(key)}"]
+            return [f"{'section' if is_section(value) else in_words(value)} by {in_words(key)}"]
     return [WORDS[kind]]
 
 

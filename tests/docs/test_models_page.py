@@ -112,6 +112,10 @@ CHANGES: dict[str, list[Edit]] = {
         every("title", "string", length_hint="characters"),
         every("title", "string", max_length=9),
     ],
+    "`shapes` or `memory_limit_mib` of a runtime": [
+        spec(lambda d: d["runtimes"][0]["shapes"]["input_ids"].update(opt=[9, 9])),
+        spec(lambda d: d["runtimes"][0].update(memory_limit_mib=512)),
+    ],
     "an input of `query_text`": [spec(query)],
     "the ONNX file, or its tensors": [other_weights, other_tensors],
     "the contents of a tokenizer or vocabulary": [
@@ -125,18 +129,25 @@ CHANGES: dict[str, list[Edit]] = {
         every("price", "number", missing=11.0),
         every("pixels", "image", missing="reject"),
     ],
-    "`dimension`, `normalize`, `output`": [
+    "`dimension`, `normalize`, `output`, `precision`": [
         spec(lambda d: d.update(dimension=17)),
         spec(lambda d: d.update(normalize="none")),
         spec(lambda d: d["runtimes"][0].update(output="vectors")),
+        spec(lambda d: d.update(precision="tf32")),
     ],
+    "`tensorrt` of the first runtime": [spec(lambda d: d["runtimes"][0].update(tensorrt=True))],
 }
 ROWS = table(PAGE, "What is computed again")
 
 
 def package_for(edit: Edit, folder: Path) -> Path:
     """A package that the edit is an edit of."""
-    for make in (tiny_text_package_in_two_files, tiny_image_package, every_input_package):
+    for make in (
+        tiny_text_package_in_two_files,
+        tiny_image_package,
+        every_input_package,
+        tiny_text_package_by_tensorrt,
+    ):
         package = make(folder / make.__name__)
         try:
             edit(shutil.copytree(package, folder / f"{make.__name__}.tried"))
@@ -150,6 +161,13 @@ def tiny_text_package_in_two_files(folder: Path) -> Path:
     package = tiny_text_package(folder)
     model = onnx.load(package / "model.onnx")
     onnx.save(model, package / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    return package
+
+
+def tiny_text_package_by_tensorrt(folder: Path) -> Path:
+    package = tiny_text_package(folder)
+    shapes = {"input_ids": {"min": [1, 1], "opt": [8, 8], "max": [64, 64]}}
+    spec(lambda d: d["runtimes"][0].update(tensorrt=True, shapes=shapes))(package)
     return package
 
 

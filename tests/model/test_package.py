@@ -223,3 +223,16 @@ def test_any_link_that_leads_out_stops_the_digest(folder: Path) -> None:
 def test_an_encoder_that_there_is_not_is_a_model_error_that_lists_those_there_are(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"no encoder 'query_image' \(it has: item, query_text\)"):
         ModelPackage.open(folder).encoder_digest("query_image")
+
+
+def test_tensorrt_belongs_to_the_encoder_digest_and_what_it_is_tuned_for_does_not(folder: Path) -> None:
+    def digest(**keys: Any) -> str:
+        edit(folder, lambda d: d["runtimes"][0].update(keys))
+        return ModelPackage.open(folder).encoder_digest()
+
+    before = digest()
+    assert digest(memory_limit_mib=512) == before
+    assert digest(tensorrt=False) == before
+    by_tensorrt = digest(tensorrt=True)
+    assert by_tensorrt != before
+    assert digest(shapes={"input_ids": {"min": [1, 1], "opt": [8, 8], "max": [9, 9]}}) == by_tensorrt

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def worker(
     run: Annotated[str, typer.Option(metavar="URL", help="<store>/<pipeline>/runs/<run>, from `status`.")],
     name: Annotated[str, typer.Option(metavar="NAME", help="This loop's name; no other may have it.")],
-    device: Annotated[str, typer.Option(help="Where to compute.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, tpu.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch.")] = 1,
     parent: Annotated[
         int | None, typer.Option(metavar="PID", help="Stop when this process, the parent, ends.")

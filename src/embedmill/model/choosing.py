@@ -8,6 +8,7 @@ from embedmill.errors import DeviceUnavailable, MissingExtra
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Runtime, load_runtime
 from embedmill.spec import RuntimeSpec
+from embedmill.store import cache_folder
 
 
 def choose_runtime(
@@ -24,7 +25,12 @@ def choose_runtime(
     for spec in among:
         try:
             return spec, load_runtime(
-                spec, package.root, device=device, threads=threads, precision=package.spec.precision
+                spec,
+                package.root,
+                device=device,
+                threads=threads,
+                precision=package.spec.precision,
+                cache=cache_folder(),
             )
         except (MissingExtra, DeviceUnavailable) as error:
             refused.append(error)

@@ -60,7 +60,7 @@ class Encoder:
             package: An opened package.
             name: `item`, `query_text` or `query_image`.
             using: One of the package's runtimes; where absent the first that can compute here.
-            device: Where to compute: `cpu`.
+            device: Where to compute: `cpu`, `cuda`, `cuda:1`, `tpu`, as far as the runtime knows it.
             threads: Threads a batch; a process a core is faster than many threads.
             batch_tokens: Rows x longest row of a batch with text; rows, where no length is known.
             batch_images: Rows of a batch with images.

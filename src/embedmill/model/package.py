@@ -123,7 +123,7 @@ class ModelPackage:
         return _digest(document)
 
     def _runtime_part(self, runtime: RuntimeSection) -> dict[str, Any]:
-        defining = runtime.model_dump(mode="json", include=set(runtime.DEFINING))
+        defining = runtime.defining()
         if runtime.path is None:
             return defining
         names = [path.relative_to(self.root).as_posix() for path in self.contents(runtime)]

@@ -38,15 +38,24 @@ class Place:
 
     `kind` is `cpu`, `cuda` or `tpu`; `index` says which of several there are; `threads` is what one `run` may
     use. `precision` is what multiplications may be rounded to: with `float32` a runtime keeps TF32 off.
+    `cache` is a folder of this machine for what is compiled for the device; None: nothing is kept.
     """
 
     kind: str
     index: int = 0
     threads: int = 1
     precision: Precision = "float32"
+    cache: Path | None = None
 
     @classmethod
-    def of(cls, device: str, *, threads: int = 1, precision: Precision = "float32") -> Place:
+    def of(
+        cls,
+        device: str,
+        *,
+        threads: int = 1,
+        precision: Precision = "float32",
+        cache: Path | None = None,
+    ) -> Place:
         """Read a device as users write it: `cpu`, `cuda`, `cuda:1`.
 
         Raises:
@@ -55,7 +64,7 @@ class Place:
         kind, _, index = device.partition(":")
         if not kind.isalpha() or not (index.isdecimal() or (index == "" and ":" not in device)):
             raise DeviceUnavailable(f"{device!r} is no device", hint="write cpu, cuda, or cuda:1")
-        return cls(kind, int(index or 0), threads, precision)
+        return cls(kind, int(index or 0), threads, precision, cache)
 
     def check(self, runtime: str, *, devices: Sequence[str], precisions: Sequence[Precision]) -> None:
         """Fail unless the runtime knows the device and the precision.
@@ -151,6 +160,7 @@ def load_runtime(
     device: str = "cpu",
     threads: int = 1,
     precision: Precision = "float32",
+    cache: Path | None = None,
 ) -> Runtime:
     """Load what a `runtimes:` section of a model package declares.
 
@@ -160,6 +170,7 @@ def load_runtime(
         device: `cpu`, `cuda`, `cuda:1`, `tpu`.
         threads: Threads that one `run` may use.
         precision: See `Place`.
+        cache: See `Place`.
 
     Raises:
         ModelError: The file is damaged or unsafe, or it has no such output.
@@ -167,7 +178,7 @@ def load_runtime(
         MissingExtra: The runtime's library is not installed.
     """
     load: Loader = importlib.import_module(_MODULES[spec.kind]).load
-    return load(spec, root, place=Place.of(device, threads=threads, precision=precision))
+    return load(spec, root, place=Place.of(device, threads=threads, precision=precision, cache=cache))
 
 
 def choose_output(outputs: Mapping[str, TensorSpec], name: str | None, *, said_by: str) -> TensorSpec:

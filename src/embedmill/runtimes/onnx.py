@@ -1,20 +1,34 @@
-"""Runtime `onnx`: ONNX Runtime."""
+"""Runtime `onnx`: ONNX Runtime, on CPUs, and on GPUs by CUDA or TensorRT."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy.typing as npt
 
-from embedmill.errors import MissingExtra, ModelError
+from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.onnx_external import external_files
-from embedmill.spec import OnnxSpec
+from embedmill.runtimes.onnx_gpu import FATAL, gpu_versions, prepared, why_not_loaded
+from embedmill.runtimes.onnx_providers import (
+    CPU,
+    TENSORRT,
+    Options,
+    check_place,
+    check_shapes_declared,
+    check_shapes_fed,
+    fallen_back,
+    provider_of,
+    provider_options,
+    stack,
+)
+from embedmill.spec import OnnxSpec, ShapeRange
 from embedmill.types import Vectors
 
 DTYPES = {
@@ -29,8 +43,8 @@ DTYPES = {
     "tensor(bool)": "bool",
     "tensor(string)": "string",
 }
-FATAL = 4
-"""Log level: errors reach the user as exceptions, and once."""
+GPU_FAILURE = re.compile("CUDA|CUBLAS|CUDNN|TensorRT")
+"""What an error says that has to do with the GPU and not with the file."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +58,13 @@ class OnnxRuntime:
     file: Path
     session: Any
     failures: tuple[type[Exception], ...]
+    shapes: Mapping[str, ShapeRange] = field(default_factory=dict)
+    """What TensorRT's engine was built for; empty where something else computes."""
     name: str = "onnxruntime"
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Vectors:
         """Compute the chosen output, float32[N, D]; see `Runtime.run`."""
+        check_shapes_fed(self.shapes, feeds, said_by=str(self.file))
         try:
             (vectors,) = self.session.run([self.output.name], dict(feeds))
         except self.failures as error:
@@ -58,27 +75,68 @@ class OnnxRuntime:
 def load(spec: OnnxSpec, root: Path, *, place: Place) -> OnnxRuntime:
     """Load an ONNX file; see `load_runtime`."""
     library = _library()
-    place.check("onnx", devices=["cpu"], precisions=["float32"])
+    check_place(spec, place)
     file = root / spec.file
     refuse_pickle(file)
-    external_files(file)
-    failures = _failures(library)
-    try:
-        session = library.InferenceSession(
-            str(file), sess_options=_options(library, place.threads), providers=["CPUExecutionProvider"]
-        )
-    except failures as error:
-        raise ModelError(f"{file}: ONNX Runtime cannot load it: {_reason(error)}") from error
+    files = (file, *external_files(file))
+    provider = provider_of(spec, place)
+    if provider == CPU:
+        session = _session(library, file, place, provider_options(spec, place))
+        version = library.__version__
+    else:
+        session, version = gpu_session(library, spec, place, files)
     outputs = _specs(session.get_outputs())
     return OnnxRuntime(
-        version=library.__version__,
+        version=version,
         inputs=_specs(session.get_inputs()),
         outputs=outputs,
         output=choose_output(outputs, spec.output, said_by=str(file)),
         file=file,
         session=session,
-        failures=failures,
+        failures=_failures(library),
+        shapes=spec.shapes if provider == TENSORRT else {},
     )
+
+
+def gpu_session(
+    library: Any, spec: OnnxSpec, place: Place, files: Sequence[Path], *, driver: Any | None = None
+) -> tuple[Any, str]:
+    """A session that surely computes on the GPU, and the version of all that computes there.
+
+    Args:
+        library: The module `onnxruntime`.
+        spec: The section of the package.
+        place: A GPU.
+        files: The ONNX file, and those with its tensors.
+        driver: The CUDA driver; where absent it is loaded.
+
+    Raises:
+        DeviceUnavailable: There is no such GPU, or it would not be used.
+        ModelError: The file is damaged, or an input has free dimensions that TensorRT must know.
+    """
+    provider = provider_of(spec, place)
+    with prepared(library, spec, place, files, driver=driver) as ready:
+        session = _session(library, files[0], place, ready.providers)
+        used = session.get_providers()
+        if used[0] != provider:
+            raise fallen_back(provider, used, why=why_not_loaded(library, provider))
+        if provider == TENSORRT:
+            check_shapes_declared(spec, _specs(session.get_inputs()), said_by=str(files[0]))
+    versions = gpu_versions(library)
+    return session, stack(spec, provider, library=library.__version__, versions=versions, gpu=ready.gpu.name)
+
+
+def _session(library: Any, file: Path, place: Place, providers: Sequence[tuple[str, Options]]) -> Any:
+    """A session that never turns to other providers by itself, as sessions do by default after an error."""
+    try:
+        return library.InferenceSession(
+            str(file), sess_options=_options(library, place), providers=providers, enable_fallback=0
+        )
+    except _failures(library) as error:
+        reason = _reason(error)
+        if place.kind != "cpu" and GPU_FAILURE.search(reason):
+            raise DeviceUnavailable(f"{file}: ONNX Runtime cannot use the GPU: {reason}") from error
+        raise ModelError(f"{file}: ONNX Runtime cannot load it: {reason}") from error
 
 
 def _library() -> ModuleType:
@@ -90,20 +148,21 @@ def _library() -> ModuleType:
     return module
 
 
-def _failures(library: ModuleType) -> tuple[type[Exception], ...]:
+def _failures(library: Any) -> tuple[type[Exception], ...]:
     """Everything that ONNX Runtime raises: its own classes share no base."""
     own = vars(library.capi.onnxruntime_pybind11_state).values()
     classes = [found for found in own if isinstance(found, type) and issubclass(found, Exception)]
     return (*classes, RuntimeError, ValueError, TypeError)
 
 
-def _options(library: ModuleType, threads: int) -> Any:
+def _options(library: Any, place: Place) -> Any:
     options = library.SessionOptions()
     options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = place.threads
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # it remembers every shape of a batch, and they are many
     options.log_severity_level = FATAL
+    options.use_deterministic_compute = place.kind != "cpu"  # there, some sums have no order of their own
     return options
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,6 +22,8 @@ class RuntimeSection(Section):
     """
 
     DEFINING: ClassVar[tuple[str, ...]] = ("kind", "output")
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+    """Defining keys that came later: where they are as by default, digests know nothing of them."""
 
     output: str | None = Field(
         default=None, description="Name of the vectors' output; the first where absent."
@@ -34,6 +36,11 @@ class RuntimeSection(Section):
     def path(self) -> str | None:
         """The file or folder of the package that is loaded; None where a server has the model."""
         return None
+
+    def defining(self) -> dict[str, Any]:
+        """What of the section changes vectors, beside the contents of files."""
+        by_default = {key for key in self.ADDED if getattr(self, key) == type(self).model_fields[key].default}
+        return self.model_dump(mode="json", include=set(self.DEFINING) - by_default)
 
 
 class FileRuntime(RuntimeSection):
@@ -58,10 +65,54 @@ class FolderRuntime(RuntimeSection):
         return self.folder
 
 
+Dimensions: TypeAlias = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+
+class ShapeRange(Section):
+    """Shapes of one input that an engine of TensorRT is built for; `opt` is the one it is fastest at."""
+
+    min: Dimensions = Field(description="The smallest shape, such as [1, 1].")
+    opt: Dimensions = Field(description="The shape that is tuned for.")
+    max: Dimensions = Field(description="The largest shape, such as [512, 256].")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> ShapeRange:
+        if not len(self.min) == len(self.opt) == len(self.max):
+            raise ValueError("min, opt and max must have as many dimensions as each other")
+        if any(
+            not low <= usual <= high for low, usual, high in zip(self.min, self.opt, self.max, strict=True)
+        ):
+            raise ValueError("min, opt and max must ascend in every dimension")
+        return self
+
+
 class OnnxSpec(FileRuntime):
-    """An ONNX file, computed by ONNX Runtime."""
+    """An ONNX file, computed by ONNX Runtime.
+
+    On GPUs by CUDA or, with `tensorrt`, by TensorRT. Whether it is TensorRT changes vectors; `shapes` and the
+    limit of memory choose among ways to compute the same, so that they are no part of digests.
+    """
+
+    DEFINING: ClassVar[tuple[str, ...]] = (*RuntimeSection.DEFINING, "tensorrt")
+    ADDED: ClassVar[frozenset[str]] = frozenset({"tensorrt"})
 
     kind: Literal["onnx"]
+    tensorrt: bool = Field(default=False, description="On GPUs, compute by TensorRT instead of CUDA.")
+    shapes: dict[str, ShapeRange] = Field(
+        default_factory=dict, description="With `tensorrt`: the shapes of every input with a free dimension."
+    )
+    memory_limit_mib: int | None = Field(
+        default=None, ge=1, description="Most GPU memory, in MiB, of ONNX Runtime's arena."
+    )
+
+    @model_validator(mode="after")
+    def _shapes_are_of_tensorrt(self) -> OnnxSpec:
+        if self.shapes and not self.tensorrt:
+            raise ValueError("onnx: `shapes` are those of TensorRT: add `tensorrt: true`, or leave them out")
+        for name in self.shapes:
+            if not name or set(name) & set(":,"):
+                raise ValueError(f"onnx: shapes: TensorRT cannot be told of an input called {name!r}")
+        return self
 
 
 class TensorFlowSpec(FolderRuntime):
