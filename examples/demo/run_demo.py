@@ -205,6 +205,9 @@ Look at the pictures that the last search found: open {demo}/search.html
 Search for something of your own:
     {mill} search {spec} --text "something to drink in the morning"
 
+Serve model and search of the release, and type into its page at http://127.0.0.1:8080 (Ctrl-C ends it):
+    {mill} serve {spec}
+
 Measure the search with twenty queries that were written down before anyone looked:
     {python} {scripts}/search_quality.py {spec}
 
