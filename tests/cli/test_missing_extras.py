@@ -104,6 +104,12 @@ def saved_model(mill: Mill) -> None:
     savable().save(mill.root / "package" / "towers")
 
 
+def jax_spec(mill: Mill) -> None:
+    spec = tiny_text_package(mill.root / "folder") / "model.yaml"
+    runtimes = {"runtimes": [{"kind": "jax", "file": "model.jax"}]}
+    spec.write_text(yaml.safe_dump(yaml.safe_load(spec.read_text()) | runtimes))
+
+
 def package(**runtime: str | int) -> Prepare:
     """A text package in `package` whose only runtime is declared like this."""
 
@@ -125,6 +131,7 @@ CASES = [
     Case("faiss", "faiss", "search pipeline.yaml --item s1", released_with_graph),
     Case("openvino", "openvino", "model check package", package(kind="openvino", file="model.onnx")),
     Case("jax", "jax", "model check package", package(kind="jax", file="model.onnx")),
+    Case("jax", "jax", "model import shop:embed --spec folder/model.yaml --out package", jax_spec),
     Case("import", "onnx", "model import folder --out package", sentence_transformers),
     Case("import", "safetensors", "model import folder --out package", sentence_transformers),
     Case("cloud", "obstore", "plan pipeline.yaml", settings(store="s3://bucket/mill")),
@@ -170,7 +177,8 @@ def without(case: Case, mill: Mill, *options: str) -> Said:
 
 
 def _path(mill: Mill, word: str) -> str:
-    return str(mill.root / word) if word in {"pipeline.yaml", "package", "folder"} else word
+    own = word.partition("/")[0] in {"pipeline.yaml", "package", "folder"}
+    return str(mill.root / word) if own else word
 
 
 def test_every_extra_has_a_case() -> None:

@@ -60,6 +60,20 @@ def test_options_that_do_not_fit_are_usage(
     assert not (tmp_path / "package").exists()
 
 
+def test_a_function_needs_a_spec_with_a_runtime_jax(
+    onnx_file: Path, tmp_path: Path, embedmill: Terminal
+) -> None:
+    said = embedmill("model", "import", "shop:embed", "--out", tmp_path / "package")
+    assert (said.code, said.err) == (
+        2,
+        "error: shop:embed: a function needs --spec (give a model.yaml that says what its inputs are)\n",
+    )
+    spec = onnx_file.with_name("model.yaml")
+    said = embedmill("model", "import", "shop:embed", "--spec", spec, "--out", tmp_path / "package")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"{spec}: declares no runtime jax, and shop:embed is a function" in said.err
+
+
 def test_a_sentence_transformers_folder_takes_no_spec(tmp_path: Path, embedmill: Terminal) -> None:
     (tmp_path / "modules.json").write_text("[]")
     said = embedmill("model", "import", tmp_path, "--spec", "x.yaml", "--out", tmp_path / "package")

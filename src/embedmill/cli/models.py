@@ -27,7 +27,9 @@ def import_(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="A sentence-transformers folder, or a model that --spec declares."
+            metavar="SOURCE",
+            help="A sentence-transformers folder, a model that --spec declares, or your function for JAX, "
+            "as package.module:function, which runs that code.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The package to make.")],
@@ -42,7 +44,7 @@ def import_(
     max_length: Annotated[int | None, typer.Option(min=1, help="Tokens kept of a text.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a model package of a sentence-transformers folder, or of a model that --spec declares."""
+    """Make a model package of a sentence-transformers folder, or of what --spec declares."""
     options = {
         "name": name,
         "template": template,
@@ -50,7 +52,9 @@ def import_(
         "max_length": max_length,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    declared = spec is not None or source.is_file()
+    from embedmill.model.jax_function import is_function
+
+    declared = spec is not None or source.is_file() or is_function(str(source))
     package = _import_declared(source, spec, out, given) if declared else _import_folder(source, out, given)
     if as_json:
         emit(model_report(package))
@@ -63,6 +67,7 @@ def _import_declared(
     source: Path, spec: Path | None, out: Path, options: dict[str, str | int]
 ) -> ModelPackage:
     from embedmill.model.importing import import_declared
+    from embedmill.model.jax_function import import_function, is_function
 
     if (source / "modules.json").is_file():
         raise SpecError(
@@ -75,8 +80,11 @@ def _import_declared(
         )
     if spec is None:
         raise SpecError(
-            f"{source}: a file needs --spec", hint="give a model.yaml that says what its inputs are"
+            f"{source}: a {'function' if is_function(str(source)) else 'file'} needs --spec",
+            hint="give a model.yaml that says what its inputs are",
         )
+    if is_function(str(source)):
+        return import_function(str(source), spec, out)
     return import_declared(source, spec, out)
 
 
