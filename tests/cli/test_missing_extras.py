@@ -23,6 +23,8 @@ from tests.models import tiny_bert_folder, tiny_image_package, tiny_text_package
 from tests.runtimes.saved_model_bytes import model as savable
 from tests.support.mill import Mill, items
 
+from embedmill.spec import RUNTIMES
+
 Prepare = Callable[[Mill], None]
 REPOSITORY = Path(__file__).parents[2]
 
@@ -183,6 +185,17 @@ def _path(mill: Mill, word: str) -> str:
 
 def test_every_extra_has_a_case() -> None:
     assert {case.extra for case in CASES} == declared().keys() - {"all"}
+
+
+def test_the_extra_of_every_runtime_is_one() -> None:
+    assert {section.EXTRA for section in RUNTIMES} < declared().keys()
+
+
+def test_show_tells_which_library_is_missing_and_does_not_fail(mill: Mill) -> None:
+    case = Case("jax", "jax", "model show package", package(kind="jax", file="model.onnx"))
+    (runtime,) = json.loads(without(case, mill, "--json").out)["runtimes"]
+    assert (runtime["available"], runtime["platforms"]) == (False, None)
+    assert runtime["why"] == "JAX is not installed (pip install 'embedmill[jax]')"
 
 
 def test_the_extra_all_is_all_but_the_large_frameworks() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import numpy_helper
 from tests.cli.terminal import Terminal
 from tests.every_input import every_input_package
@@ -24,7 +25,7 @@ def test_an_onnx_file_with_a_spec_becomes_a_package(
 ) -> None:
     spec, out = onnx_file.with_name("model.yaml"), tmp_path / "package"
     report = embedmill.json("model", "import", onnx_file, "--spec", spec, "--out", out)
-    assert report["schema"] == "model/1"
+    assert report["schema"] == "model/2"
     assert report == embedmill.json("model", "show", out)
     assert set(report["encoder_digests"]) == {"item", "query_text"}
     assert {"model.onnx", "model.yaml", "tokenizer.json", "goldens/item.jsonl"} <= set(report["files"])
@@ -136,6 +137,39 @@ def test_check_fails_when_weights_compute_something_else(
     said = embedmill("model", "check", out)
     assert said.code == 1
     assert "goldens moved" in said.err
+
+
+def test_show_tells_of_every_runtime_what_it_needs_and_whether_it_can_compute_here(
+    tmp_path: Path, embedmill: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tiny_text_package(tmp_path / "package")
+    server = {"model": "tiny", "version": 3}
+    declared = [
+        {"kind": "onnx", "file": "model.onnx"},
+        {"kind": "triton", "encoders": ["item"], **server},
+        {"kind": "tf_serving", **server},
+    ]
+    file = package / "model.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"runtimes": declared}))
+    monkeypatch.setenv("EMBEDMILL_TF_SERVING_URL", "http://127.0.0.1:9")
+    onnx_, triton, tf_serving = embedmill.json("model", "show", package)["runtimes"]
+    assert onnx_ == {
+        "kind": "onnx",
+        "where": "file",
+        "model": "model.onnx",
+        "encoders": ["item", "query_text"],
+        "extra": "onnx",
+        "available": True,
+        "why": "",
+        "platforms": None,
+    }
+    assert (triton["where"], triton["model"], triton["encoders"]) == ("server", "tiny 3", ["item"])
+    assert triton["available"] is False
+    assert "set EMBEDMILL_TRITON_URL" in triton["why"]
+    assert (tf_serving["available"], tf_serving["extra"]) == (True, "http")
+    shown = " ".join(embedmill("model", "show", package).out.split())
+    assert "onnx file model.onnx item, query_text embedmill[onnx] available" in shown
+    assert "triton server tiny 3 item embedmill[triton] not available: triton: nothing says" in shown
 
 
 def test_show_tells_of_every_kind_what_it_is_made_of_and_what_stands_for_missing(

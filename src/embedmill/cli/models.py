@@ -14,8 +14,8 @@ from embedmill.errors import SpecError
 if TYPE_CHECKING:
     from embedmill.model import ModelPackage
     from embedmill.model.check import EncoderReport
-    from embedmill.spec import InputSpec
-    from embedmill.spec.reports import EncoderCheck, ModelCheckReport, ModelReport
+    from embedmill.spec import InputSpec, RuntimeSpec
+    from embedmill.spec.reports import EncoderCheck, ModelCheckReport, ModelReport, RuntimeEntry
 
 app = typer.Typer(help="Model packages: import, show, check.", no_args_is_help=True)
 
@@ -59,7 +59,7 @@ def import_(
     if as_json:
         emit(model_report(package))
         return
-    _print_model(package)
+    _print_model(model_report(package))
     talk().print(f"\nTo use it, put `model: {out}` into a pipeline.yaml", soft_wrap=True)
 
 
@@ -96,14 +96,14 @@ def _import_folder(folder: Path, out: Path, options: dict[str, str | int]) -> Mo
 
 @app.command()
 def show(folder: Folder, as_json: AsJson = False) -> None:
-    """Show what a model package declares: encoders, inputs, files, digests."""
+    """Show what a model package declares: encoders, inputs, files, and which runtimes can compute here."""
     from embedmill.model import ModelPackage
 
-    package = ModelPackage.open(folder)
+    report = model_report(ModelPackage.open(folder))
     if as_json:
-        emit(model_report(package))
+        emit(report)
     else:
-        _print_model(package)
+        _print_model(report)
 
 
 def model_report(package: ModelPackage) -> ModelReport:
@@ -113,14 +113,33 @@ def model_report(package: ModelPackage) -> ModelReport:
     return ModelReport(
         folder=str(package.root),
         model=package.spec,
+        runtimes=tuple(_runtime_entry(package, each) for each in package.spec.runtimes),
         package_digest=package.package_digest(),
         encoder_digests={name: package.encoder_digest(name) for name in package.spec.encoders},
         files={name: package.path(name).stat().st_size for name in package.files()},
     )
 
 
-def _print_model(package: ModelPackage) -> None:
-    out, spec = data(), package.spec
+def _runtime_entry(package: ModelPackage, spec: RuntimeSpec) -> RuntimeEntry:
+    from embedmill.runtimes.availability import availability
+    from embedmill.spec.reports import RuntimeEntry
+
+    found = availability(spec, package.root)
+    path = None if spec.path is None else package.root / spec.path
+    return RuntimeEntry(
+        kind=spec.kind,
+        where="server" if path is None else "folder" if path.is_dir() else "file",
+        model=spec.model_name,
+        encoders=spec.encoders or tuple(package.spec.encoders),
+        extra=spec.EXTRA,
+        available=not found.why,
+        why=found.why,
+        platforms=found.platforms,
+    )
+
+
+def _print_model(report: ModelReport) -> None:
+    out, spec = data(), report.model
     out.print(
         facts(
             [
@@ -128,8 +147,8 @@ def _print_model(package: ModelPackage) -> None:
                 ("vectors", f"{spec.precision}[{spec.dimension}], normalize: {spec.normalize}"),
                 ("license", spec.license or "not stated"),
                 ("source", spec.source or "not stated"),
-                ("package digest", package.package_digest()),
-                *((f"{name} digest", package.encoder_digest(name)) for name in spec.encoders),
+                ("package digest", report.package_digest),
+                *((f"{name} digest", digest) for name, digest in report.encoder_digests.items()),
             ]
         )
     )
@@ -141,8 +160,17 @@ def _print_model(package: ModelPackage) -> None:
     out.print()
     out.print(table("encoder", "input", "made of", rows=rows))
     out.print()
-    files = [(name, size(package.path(name).stat().st_size)) for name in package.files()]
+    out.print(table("runtime", "model", "encoders", "needs", "here", rows=map(_entry_row, report.runtimes)))
+    out.print()
+    files = [(name, size(count)) for name, count in report.files.items()]
     out.print(table("file", "size", rows=files, numbers=[1]))
+
+
+def _entry_row(entry: RuntimeEntry) -> tuple[str, ...]:
+    lowered = f", lowered for {', '.join(entry.platforms)}" if entry.platforms else ""
+    here = "available" if entry.available else f"not available: {entry.why}"
+    encoders, needs = ", ".join(entry.encoders), f"embedmill[{entry.extra}]"
+    return entry.kind, f"{entry.where} {entry.model}{lowered}", encoders, needs, here
 
 
 def _declared(spec: InputSpec) -> str:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 from embedmill.spec.documents import Counts, Document, Estimate, Gates, Part, ReleaseName
 from embedmill.spec.model import ModelSpec
 from embedmill.spec.pipeline import PipelineSpec
+from embedmill.spec.runtimes import EncoderName
 
 
 def jsonable(value: Any) -> Any:
@@ -287,13 +288,32 @@ class ConfigReport(Document):
     pipeline: PipelineSpec
 
 
+class RuntimeEntry(Part):
+    """A declared runtime: what it loads or asks, and whether it can compute on this machine's CPU.
+
+    `model` is the path of a file or folder, or the name and version at a server. It is `available` where its
+    library is installed and a server's address known; else `why` says why not. `platforms`: what an artifact
+    of JAX was lowered for; null of all others, and where that cannot be told.
+    """
+
+    kind: str
+    where: Literal["file", "folder", "server"]
+    model: str
+    encoders: tuple[EncoderName, ...]
+    extra: str
+    available: bool
+    why: str
+    platforms: tuple[str, ...] | None
+
+
 class ModelReport(Document):
     """`model show` and `model import`; `files` are sizes in bytes."""
 
-    SCHEMA: ClassVar[str] = "model/1"
+    SCHEMA: ClassVar[str] = "model/2"
 
     folder: str
     model: ModelSpec
+    runtimes: tuple[RuntimeEntry, ...]
     package_digest: str
     encoder_digests: dict[str, str]
     files: dict[str, int]

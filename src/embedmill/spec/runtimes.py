@@ -22,6 +22,8 @@ class RuntimeSection(Section):
     """
 
     DEFINING: ClassVar[tuple[str, ...]] = ("kind", "output")
+    EXTRA: ClassVar[str]
+    """The extra with its library."""
 
     output: str | None = Field(
         default=None, description="Name of the vectors' output; the first where absent."
@@ -34,6 +36,11 @@ class RuntimeSection(Section):
     def path(self) -> str | None:
         """The file or folder of the package that is loaded; None where a server has the model."""
         return None
+
+    @property
+    def model_name(self) -> str:
+        """What is loaded or asked, for people."""
+        return str(self.path)
 
 
 class FileRuntime(RuntimeSection):
@@ -61,6 +68,8 @@ class FolderRuntime(RuntimeSection):
 class OnnxSpec(FileRuntime):
     """An ONNX file, computed by ONNX Runtime."""
 
+    EXTRA = "onnx"
+
     kind: Literal["onnx"]
 
 
@@ -68,6 +77,7 @@ class TensorFlowSpec(FolderRuntime):
     """A SavedModel, computed by TensorFlow."""
 
     DEFINING: ClassVar[tuple[str, ...]] = (*RuntimeSection.DEFINING, "signature", "xla")
+    EXTRA = "tensorflow"
 
     kind: Literal["tensorflow"]
     signature: str = Field(default="serving_default", description="The signature that is computed.")
@@ -108,6 +118,11 @@ class RemoteRuntime(RuntimeSection):
         default=180.0, ge=0, description="How long a server that gives no answer is asked again."
     )
 
+    @property
+    def model_name(self) -> str:
+        """The model's name and version there."""
+        return f"{self.model} {self.version}"
+
     @field_validator("url")
     @classmethod
     def _url_is_an_address(cls, url: str | None) -> str | None:
@@ -119,6 +134,7 @@ class RemoteRuntime(RuntimeSection):
 class TritonSpec(RemoteRuntime):
     """A model at a Triton Inference Server, asked by the KServe v2 protocol."""
 
+    EXTRA = "triton"
     VARIABLE = "EMBEDMILL_TRITON_URL"
     SCHEMES = ("http", "https", "grpc")
 
@@ -129,6 +145,7 @@ class TfServingSpec(RemoteRuntime):
     """A model at a TensorFlow Serving, asked by its REST API."""
 
     DEFINING = (*RemoteRuntime.DEFINING, "signature")
+    EXTRA = "http"
     VARIABLE = "EMBEDMILL_TF_SERVING_URL"
     SCHEMES = ("http", "https")
 
@@ -139,6 +156,8 @@ class TfServingSpec(RemoteRuntime):
 class TorchSpec(FileRuntime):
     """A program of `torch.export` (`.pt2`), computed by PyTorch."""
 
+    EXTRA = "torch"
+
     kind: Literal["torch"]
     memory_fraction: float | None = Field(
         default=None, gt=0, le=1, description="Share of a GPU's memory that this process may take."
@@ -147,6 +166,8 @@ class TorchSpec(FileRuntime):
 
 class OpenVinoSpec(RuntimeSection):
     """An ONNX file, an OpenVINO IR or a SavedModel, computed by OpenVINO on CPUs."""
+
+    EXTRA = "openvino"
 
     kind: Literal["openvino"]
     file: str | None = Field(default=None, description="An ONNX file, or the .xml of an OpenVINO IR.")
@@ -166,6 +187,8 @@ class OpenVinoSpec(RuntimeSection):
 
 class JaxSpec(FileRuntime):
     """An artifact of `jax.export`, compiled by XLA for the device."""
+
+    EXTRA = "jax"
 
     kind: Literal["jax"]
     platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = Field(
