@@ -115,10 +115,12 @@ def test_check_embeds_goldens_and_prints_inputs_and_outputs(
     out = tmp_path / "package"
     embedmill("model", "import", onnx_file, "--spec", onnx_file.with_name("model.yaml"), "--out", out)
     report = embedmill.json("model", "check", out)
-    assert report["schema"] == "model-check/1"
+    assert (report["schema"], report["ok"]) == ("model-check/2", True)
     for encoder in report["encoders"]:
         assert encoder["goldens"] > 0
-        assert encoder["lowest_cosine"] == pytest.approx(1.0)
+        (runtime,) = encoder["runtimes"]
+        assert (runtime["kind"], runtime["model"], runtime["state"]) == ("onnx", "model.onnx", "ok")
+        assert runtime["lowest_cosine"] == pytest.approx(1.0)
     said = embedmill("model", "check", out).out
     for found in ("input_ids: int64[rows, tokens]", "vectors: float32[rows, 16]", "lowest cosine 1.000000"):
         assert found in said
@@ -137,6 +139,11 @@ def test_check_fails_when_weights_compute_something_else(
     said = embedmill("model", "check", out)
     assert said.code == 1
     assert "goldens moved" in said.err
+    assert said.out.count("model.onnx: FAILED: lowest cosine -") == 2
+    report = embedmill.json("model", "check", out, code=1)
+    assert report["ok"] is False
+    assert [encoder["runtimes"][0]["state"] for encoder in report["encoders"]] == ["failed", "failed"]
+    assert "goldens moved" in report["encoders"][0]["runtimes"][0]["why"]
 
 
 def test_show_tells_of_every_runtime_what_it_needs_and_whether_it_can_compute_here(

@@ -13,9 +13,9 @@ from embedmill.errors import SpecError
 
 if TYPE_CHECKING:
     from embedmill.model import ModelPackage
-    from embedmill.model.check import EncoderReport
+    from embedmill.model.check import EncoderReport, RuntimeReport
     from embedmill.spec import InputSpec, RuntimeSpec
-    from embedmill.spec.reports import EncoderCheck, ModelCheckReport, ModelReport, RuntimeEntry
+    from embedmill.spec.reports import EncoderCheck, ModelCheckReport, ModelReport, RuntimeCheck, RuntimeEntry
 
 app = typer.Typer(help="Model packages: import, show, check.", no_args_is_help=True)
 
@@ -198,26 +198,47 @@ def _declared(spec: InputSpec) -> str:
 
 @app.command()
 def check(folder: Folder, as_json: AsJson = False) -> None:
-    """Load every encoder of a model package, embed its goldens again, and compare."""
+    """Embed the goldens of every encoder again, by every runtime that is available, and compare."""
     from embedmill.model import ModelPackage
     from embedmill.model.check import check_package
     from embedmill.spec.reports import ModelCheckReport
 
     found = check_package(ModelPackage.open(folder))
-    encoders = tuple(map(_encoder_check, found.encoders))
-    report = ModelCheckReport(model=found.name, package_digest=found.package_digest, encoders=encoders)
+    report = ModelCheckReport(
+        ok=found.failure is None,
+        model=found.name,
+        package_digest=found.package_digest,
+        encoders=tuple(map(_encoder_check, found.encoders)),
+    )
     if as_json:
         emit(report)
     else:
         _print_check(report)
+    if found.failure is None:
+        return
+    if as_json:
+        raise typer.Exit(found.failure.exit_code)
+    raise found.failure
 
 
 def _encoder_check(found: EncoderReport) -> EncoderCheck:
     from embedmill.spec.reports import EncoderCheck
 
-    copied = ("name", "digest", "dimension", "goldens", "lowest_cosine", "rows_per_second")
+    copied = ("name", "digest", "dimension", "goldens")
     return EncoderCheck(
+        **{name: getattr(found, name) for name in copied}, runtimes=tuple(map(_runtime_check, found.runtimes))
+    )
+
+
+def _runtime_check(found: RuntimeReport) -> RuntimeCheck:
+    from embedmill.spec.reports import RuntimeCheck
+
+    copied = ("state", "version", "lowest_cosine", "rows_per_second")
+    return RuntimeCheck(
         **{name: getattr(found, name) for name in copied},
+        kind=found.spec.kind,
+        model=found.spec.model_name,
+        why="" if found.error is None else str(found.error),
         inputs=tuple(map(str, found.inputs)),
         outputs=tuple(map(str, found.outputs)),
     )
@@ -227,19 +248,25 @@ def _print_check(report: ModelCheckReport) -> None:
     out = data()
     out.print(facts([("model", report.model), ("package digest", report.package_digest)]))
     for encoder in report.encoders:
-        if encoder.lowest_cosine is None:
-            goldens = "none in the package: it loads, and that is all that was checked"
-        else:
-            goldens = f"{encoder.goldens}, lowest cosine {encoder.lowest_cosine:.6f}"
-        rows = [
+        rows: list[tuple[str, object]] = [
             ("encoder", encoder.name),
             ("  digest", encoder.digest),
-            *(("  input", tensor) for tensor in encoder.inputs),
-            *(("  output", tensor) for tensor in encoder.outputs),
             ("  dimension", encoder.dimension),
-            ("  goldens", goldens),
+            ("  goldens", encoder.goldens or "none in the package"),
         ]
-        if encoder.rows_per_second is not None:
-            rows.append(("  speed", f"{encoder.rows_per_second:,.0f} rows/s on one thread"))
+        for runtime in encoder.runtimes:
+            rows += [(f"  {runtime.kind}", f"{runtime.model}: {_computed(runtime)}")]
+            rows += [("    input", tensor) for tensor in runtime.inputs]
+            rows += [("    output", tensor) for tensor in runtime.outputs]
         out.print()
         out.print(facts(rows))
+
+
+def _computed(runtime: RuntimeCheck) -> str:
+    """What a runtime did, in a line."""
+    if runtime.state == "unavailable":
+        return f"not available: {runtime.why}"
+    if runtime.lowest_cosine is None:
+        return f"FAILED: {runtime.why}" if runtime.why else "loads, and that is all that was checked"
+    said = f"lowest cosine {runtime.lowest_cosine:.6f}, {runtime.rows_per_second:,.0f} rows/s on one thread"
+    return said if runtime.state == "ok" else f"FAILED: {said}"

@@ -319,24 +319,40 @@ class ModelReport(Document):
     files: dict[str, int]
 
 
-class EncoderCheck(Part):
-    """What one encoder did with its goldens; null where it has none."""
+class RuntimeCheck(Part):
+    """What one runtime of an encoder did with its goldens; cosine and speed are null where it has none.
 
-    name: str
-    digest: str
+    `model` is as in `RuntimeEntry`. `unavailable`: it computes nothing here; `failed`: it moved goldens, is
+    damaged or does not fit; `why` says why, and is empty where it is `ok`.
+    """
+
+    kind: str
+    model: str
+    state: Literal["ok", "unavailable", "failed"]
+    why: str
+    version: str | None
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    dimension: int
-    goldens: int
     lowest_cosine: float | None
     rows_per_second: float | None
 
 
+class EncoderCheck(Part):
+    """An encoder, and all runtimes that are declared for it, the reference first."""
+
+    name: str
+    digest: str
+    dimension: int
+    goldens: int
+    runtimes: tuple[RuntimeCheck, ...]
+
+
 class ModelCheckReport(Document):
-    """`model check`."""
+    """`model check`. `ok`: no runtime failed; else the command ends with 1."""
 
-    SCHEMA: ClassVar[str] = "model-check/1"
+    SCHEMA: ClassVar[str] = "model-check/2"
 
+    ok: bool
     model: str
     package_digest: str
     encoders: tuple[EncoderCheck, ...]
