@@ -27,9 +27,10 @@ from tests.convert_group.user_functions import (
 
 from embedmill.errors import DeviceUnavailable, ModelError
 from embedmill.model import Encoder, ModelPackage
+from embedmill.model.check import check_package
 from embedmill.model.jax_function import import_function, is_function
 from embedmill.model.jax_lowering import lowered
-from embedmill.model.samples import pictures
+from embedmill.model.samples import TEXTS, pictures
 from embedmill.model.tokens import Tokenizer
 from embedmill.runtimes import load_runtime
 from embedmill.runtimes.jax_artifact import read_artifact
@@ -71,6 +72,21 @@ def test_an_image_model_computes_what_the_function_does_when_it_is_called(shop: 
         vectors = encoder.encode(rows).vectors_ND
         assert str(encoder.runtime.inputs["pixels"]) == "pixels: float32[rows, 16, 16, 3]"
     np.testing.assert_allclose(vectors, unit(module(shop / "imagemodel.py").embed(pixels)), atol=2e-6)
+    report = check_package(package)
+    assert report.failure is None
+    assert [encoder.goldens for encoder in report.encoders] == [12, 12]
+
+
+def test_a_package_of_a_function_has_goldens_that_model_check_finds_again(text_package: ModelPackage) -> None:
+    report = check_package(text_package)
+    assert report.failure is None
+    assert [encoder.name for encoder in report.encoders] == ["item", "query_text"]
+    for encoder in report.encoders:
+        (each,) = encoder.runtimes
+        assert encoder.goldens == len(TEXTS)
+        assert each.state == "ok"
+        assert each.lowest_cosine == pytest.approx(1.0)
+        assert (each.version or "").startswith("jax ")
 
 
 def test_a_factory_may_say_that_pixels_are_uint8(shop: Path) -> None:

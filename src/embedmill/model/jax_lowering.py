@@ -29,7 +29,7 @@ DTYPES = ("float32", "float16", "int32", "int16", "int8", "uint8", "bool")
 """What an input may be of: JAX makes 32 bits of 64, unless told otherwise."""
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 """What `model.yaml` calls a precision → what JAX calls it."""
-LONGEST_REASON = 300
+LONGEST_REASON, INTERRUPTED = 300, 130
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -72,6 +72,8 @@ def main() -> None:
         problem = Problem(message=error.message, hint=error.hint)
         (scratch / PROBLEM).write_text(json.dumps(problem), "utf-8")
         sys.exit(1)
+    except KeyboardInterrupt:  # the parent gets it as well, and says so
+        sys.exit(INTERRUPTED)
 
 
 def lowered(request: Request) -> bytes:
