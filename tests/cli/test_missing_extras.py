@@ -24,6 +24,8 @@ from tests.runtimes.saved_model_bytes import model as savable
 from tests.support.blocking import blocking
 from tests.support.mill import Mill, items
 
+from embedmill.spec import RUNTIMES
+
 Prepare = Callable[[Mill], None]
 REPOSITORY = Path(__file__).parents[2]
 
@@ -93,6 +95,12 @@ def saved_model(mill: Mill) -> None:
     savable().save(mill.root / "package" / "towers")
 
 
+def jax_spec(mill: Mill) -> None:
+    spec = tiny_text_package(mill.root / "folder") / "model.yaml"
+    runtimes = {"runtimes": [{"kind": "jax", "file": "model.jax"}]}
+    spec.write_text(yaml.safe_dump(yaml.safe_load(spec.read_text()) | runtimes))
+
+
 def package(**runtime: str | int) -> Prepare:
     """A text package in `package` whose only runtime is declared like this."""
 
@@ -114,6 +122,7 @@ CASES = [
     Case("faiss", "faiss", "search pipeline.yaml --item s1", released_with_graph),
     Case("openvino", "openvino", "model check package", package(kind="openvino", file="model.onnx")),
     Case("jax", "jax", "model check package", package(kind="jax", file="model.onnx")),
+    Case("jax", "jax", "model import shop:embed --spec folder/model.yaml --out package", jax_spec),
     Case("import", "onnx", "model import folder --out package", sentence_transformers),
     Case("import", "safetensors", "model import folder --out package", sentence_transformers),
     Case("cloud", "obstore", "plan pipeline.yaml", settings(store="s3://bucket/mill")),
@@ -158,11 +167,23 @@ def without(case: Case, mill: Mill, *options: str) -> Said:
 
 
 def _path(mill: Mill, word: str) -> str:
-    return str(mill.root / word) if word in {"pipeline.yaml", "package", "folder"} else word
+    own = word.partition("/")[0] in {"pipeline.yaml", "package", "folder"}
+    return str(mill.root / word) if own else word
 
 
 def test_every_extra_has_a_case() -> None:
     assert {case.extra for case in CASES} == declared().keys() - {"all"}
+
+
+def test_the_extra_of_every_runtime_is_one() -> None:
+    assert {section.EXTRA for section in RUNTIMES} < declared().keys()
+
+
+def test_show_tells_which_library_is_missing_and_does_not_fail(mill: Mill) -> None:
+    case = Case("jax", "jax", "model show package", package(kind="jax", file="model.onnx"))
+    (runtime,) = json.loads(without(case, mill, "--json").out)["runtimes"]
+    assert (runtime["available"], runtime["platforms"]) == (False, None)
+    assert runtime["why"] == "JAX is not installed (pip install 'embedmill[jax]')"
 
 
 def test_the_extra_all_is_all_but_the_large_frameworks() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import numpy_helper
 from tests.cli.terminal import Terminal
 from tests.every_input import every_input_package
@@ -24,7 +25,7 @@ def test_an_onnx_file_with_a_spec_becomes_a_package(
 ) -> None:
     spec, out = onnx_file.with_name("model.yaml"), tmp_path / "package"
     report = embedmill.json("model", "import", onnx_file, "--spec", spec, "--out", out)
-    assert report["schema"] == "model/1"
+    assert report["schema"] == "model/2"
     assert report == embedmill.json("model", "show", out)
     assert set(report["encoder_digests"]) == {"item", "query_text"}
     assert {"model.onnx", "model.yaml", "tokenizer.json", "goldens/item.jsonl"} <= set(report["files"])
@@ -58,6 +59,20 @@ def test_options_that_do_not_fit_are_usage(
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert found in said.err
     assert not (tmp_path / "package").exists()
+
+
+def test_a_function_needs_a_spec_with_a_runtime_jax(
+    onnx_file: Path, tmp_path: Path, embedmill: Terminal
+) -> None:
+    said = embedmill("model", "import", "shop:embed", "--out", tmp_path / "package")
+    assert (said.code, said.err) == (
+        2,
+        "error: shop:embed: a function needs --spec (give a model.yaml that says what its inputs are)\n",
+    )
+    spec = onnx_file.with_name("model.yaml")
+    said = embedmill("model", "import", "shop:embed", "--spec", spec, "--out", tmp_path / "package")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"{spec}: declares no runtime jax, and shop:embed is a function" in said.err
 
 
 def test_a_sentence_transformers_folder_takes_no_spec(tmp_path: Path, embedmill: Terminal) -> None:
@@ -100,10 +115,12 @@ def test_check_embeds_goldens_and_prints_inputs_and_outputs(
     out = tmp_path / "package"
     embedmill("model", "import", onnx_file, "--spec", onnx_file.with_name("model.yaml"), "--out", out)
     report = embedmill.json("model", "check", out)
-    assert report["schema"] == "model-check/1"
+    assert (report["schema"], report["ok"]) == ("model-check/2", True)
     for encoder in report["encoders"]:
         assert encoder["goldens"] > 0
-        assert encoder["lowest_cosine"] == pytest.approx(1.0)
+        (runtime,) = encoder["runtimes"]
+        assert (runtime["kind"], runtime["model"], runtime["state"]) == ("onnx", "model.onnx", "ok")
+        assert runtime["lowest_cosine"] == pytest.approx(1.0)
     said = embedmill("model", "check", out).out
     for found in ("input_ids: int64[rows, tokens]", "vectors: float32[rows, 16]", "lowest cosine 1.000000"):
         assert found in said
@@ -122,6 +139,44 @@ def test_check_fails_when_weights_compute_something_else(
     said = embedmill("model", "check", out)
     assert said.code == 1
     assert "goldens moved" in said.err
+    assert said.out.count("model.onnx: FAILED: lowest cosine -") == 2
+    report = embedmill.json("model", "check", out, code=1)
+    assert report["ok"] is False
+    assert [encoder["runtimes"][0]["state"] for encoder in report["encoders"]] == ["failed", "failed"]
+    assert "goldens moved" in report["encoders"][0]["runtimes"][0]["why"]
+
+
+def test_show_tells_of_every_runtime_what_it_needs_and_whether_it_can_compute_here(
+    tmp_path: Path, embedmill: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tiny_text_package(tmp_path / "package")
+    server = {"model": "tiny", "version": 3}
+    declared = [
+        {"kind": "onnx", "file": "model.onnx"},
+        {"kind": "triton", "encoders": ["item"], **server},
+        {"kind": "tf_serving", **server},
+    ]
+    file = package / "model.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"runtimes": declared}))
+    monkeypatch.setenv("EMBEDMILL_TF_SERVING_URL", "http://127.0.0.1:9")
+    onnx_, triton, tf_serving = embedmill.json("model", "show", package)["runtimes"]
+    assert onnx_ == {
+        "kind": "onnx",
+        "where": "file",
+        "model": "model.onnx",
+        "encoders": ["item", "query_text"],
+        "extra": "onnx",
+        "available": True,
+        "why": "",
+        "platforms": None,
+    }
+    assert (triton["where"], triton["model"], triton["encoders"]) == ("server", "tiny 3", ["item"])
+    assert triton["available"] is False
+    assert "set EMBEDMILL_TRITON_URL" in triton["why"]
+    assert (tf_serving["available"], tf_serving["extra"]) == (True, "http")
+    shown = " ".join(embedmill("model", "show", package).out.split())
+    assert "onnx file model.onnx item, query_text embedmill[onnx] available" in shown
+    assert "triton server tiny 3 item embedmill[triton] not available: triton: nothing says" in shown
 
 
 def test_show_tells_of_every_kind_what_it_is_made_of_and_what_stands_for_missing(

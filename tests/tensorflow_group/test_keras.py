@@ -125,7 +125,7 @@ def test_an_imported_keras_file_is_a_package_with_goldens(tmp_path: Path) -> Non
         package.files()
     )
     assert not [name for name in package.files() if "keras" in name]
-    assert check_package(package).encoders[0].lowest_cosine == pytest.approx(1)
+    assert check_package(package).encoders[0].runtimes[0].lowest_cosine == pytest.approx(1)
     assert not list(tmp_path.glob(".*"))
 
 

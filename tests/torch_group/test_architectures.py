@@ -62,7 +62,8 @@ def test_a_shorter_length_is_kept_and_the_package_passes_its_check(tmp_path: Pat
         random_folder(tmp_path / "source", "distilbert"), tmp_path / "package", max_length=LENGTH // 2
     )
     assert package.inputs("item").root["input_ids"].kind.max_length == LENGTH // 2  # type: ignore[union-attr]
-    assert all(report.lowest_cosine == pytest.approx(1.0) for report in check_package(package).encoders)
+    runtimes = [each for encoder in check_package(package).encoders for each in encoder.runtimes]
+    assert all(each.lowest_cosine == pytest.approx(1.0) for each in runtimes)
 
 
 def test_a_folder_that_lowercases_does_so_in_the_package(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from embedmill.errors import SpecError
 
 if TYPE_CHECKING:
     from embedmill.model import ModelPackage
-    from embedmill.model.check import EncoderReport
-    from embedmill.spec import InputSpec
-    from embedmill.spec.reports import EncoderCheck, ModelCheckReport, ModelReport
+    from embedmill.model.check import EncoderReport, RuntimeReport
+    from embedmill.spec import InputSpec, RuntimeSpec
+    from embedmill.spec.reports import EncoderCheck, ModelCheckReport, ModelReport, RuntimeCheck, RuntimeEntry
 
 app = typer.Typer(help="Model packages: import, show, check.", no_args_is_help=True)
 
@@ -27,7 +27,9 @@ def import_(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="A sentence-transformers folder, or a model that --spec declares."
+            metavar="SOURCE",
+            help="A sentence-transformers folder, a model that --spec declares, or your function for JAX, "
+            "as package.module:function, which runs that code.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The package to make.")],
@@ -42,7 +44,7 @@ def import_(
     max_length: Annotated[int | None, typer.Option(min=1, help="Tokens kept of a text.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a model package of a sentence-transformers folder, or of a model that --spec declares."""
+    """Make a model package of a sentence-transformers folder, or of what --spec declares."""
     options = {
         "name": name,
         "template": template,
@@ -50,12 +52,14 @@ def import_(
         "max_length": max_length,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    declared = spec is not None or source.is_file()
+    from embedmill.model.jax_function import is_function
+
+    declared = spec is not None or source.is_file() or is_function(str(source))
     package = _import_declared(source, spec, out, given) if declared else _import_folder(source, out, given)
     if as_json:
         emit(model_report(package))
         return
-    _print_model(package)
+    _print_model(model_report(package))
     talk().print(f"\nTo use it, put `model: {out}` into a pipeline.yaml", soft_wrap=True)
 
 
@@ -63,6 +67,7 @@ def _import_declared(
     source: Path, spec: Path | None, out: Path, options: dict[str, str | int]
 ) -> ModelPackage:
     from embedmill.model.importing import import_declared
+    from embedmill.model.jax_function import import_function, is_function
 
     if (source / "modules.json").is_file():
         raise SpecError(
@@ -75,8 +80,11 @@ def _import_declared(
         )
     if spec is None:
         raise SpecError(
-            f"{source}: a file needs --spec", hint="give a model.yaml that says what its inputs are"
+            f"{source}: a {'function' if is_function(str(source)) else 'file'} needs --spec",
+            hint="give a model.yaml that says what its inputs are",
         )
+    if is_function(str(source)):
+        return import_function(str(source), spec, out)
     return import_declared(source, spec, out)
 
 
@@ -88,14 +96,14 @@ def _import_folder(folder: Path, out: Path, options: dict[str, str | int]) -> Mo
 
 @app.command()
 def show(folder: Folder, as_json: AsJson = False) -> None:
-    """Show what a model package declares: encoders, inputs, files, digests."""
+    """Show what a model package declares: encoders, inputs, files, and which runtimes can compute here."""
     from embedmill.model import ModelPackage
 
-    package = ModelPackage.open(folder)
+    report = model_report(ModelPackage.open(folder))
     if as_json:
-        emit(model_report(package))
+        emit(report)
     else:
-        _print_model(package)
+        _print_model(report)
 
 
 def model_report(package: ModelPackage) -> ModelReport:
@@ -105,14 +113,33 @@ def model_report(package: ModelPackage) -> ModelReport:
     return ModelReport(
         folder=str(package.root),
         model=package.spec,
+        runtimes=tuple(_runtime_entry(package, each) for each in package.spec.runtimes),
         package_digest=package.package_digest(),
         encoder_digests={name: package.encoder_digest(name) for name in package.spec.encoders},
         files={name: package.path(name).stat().st_size for name in package.files()},
     )
 
 
-def _print_model(package: ModelPackage) -> None:
-    out, spec = data(), package.spec
+def _runtime_entry(package: ModelPackage, spec: RuntimeSpec) -> RuntimeEntry:
+    from embedmill.runtimes.availability import availability
+    from embedmill.spec.reports import RuntimeEntry
+
+    found = availability(spec, package.root)
+    path = None if spec.path is None else package.root / spec.path
+    return RuntimeEntry(
+        kind=spec.kind,
+        where="server" if path is None else "folder" if path.is_dir() else "file",
+        model=spec.model_name,
+        encoders=spec.encoders or tuple(package.spec.encoders),
+        extra=spec.EXTRA,
+        available=not found.why,
+        why=found.why,
+        platforms=found.platforms,
+    )
+
+
+def _print_model(report: ModelReport) -> None:
+    out, spec = data(), report.model
     out.print(
         facts(
             [
@@ -120,8 +147,8 @@ def _print_model(package: ModelPackage) -> None:
                 ("vectors", f"{spec.precision}[{spec.dimension}], normalize: {spec.normalize}"),
                 ("license", spec.license or "not stated"),
                 ("source", spec.source or "not stated"),
-                ("package digest", package.package_digest()),
-                *((f"{name} digest", package.encoder_digest(name)) for name in spec.encoders),
+                ("package digest", report.package_digest),
+                *((f"{name} digest", digest) for name, digest in report.encoder_digests.items()),
             ]
         )
     )
@@ -133,8 +160,17 @@ def _print_model(package: ModelPackage) -> None:
     out.print()
     out.print(table("encoder", "input", "made of", rows=rows))
     out.print()
-    files = [(name, size(package.path(name).stat().st_size)) for name in package.files()]
+    out.print(table("runtime", "model", "encoders", "needs", "here", rows=map(_entry_row, report.runtimes)))
+    out.print()
+    files = [(name, size(count)) for name, count in report.files.items()]
     out.print(table("file", "size", rows=files, numbers=[1]))
+
+
+def _entry_row(entry: RuntimeEntry) -> tuple[str, ...]:
+    lowered = f", lowered for {', '.join(entry.platforms)}" if entry.platforms else ""
+    here = "available" if entry.available else f"not available: {entry.why}"
+    encoders, needs = ", ".join(entry.encoders), f"embedmill[{entry.extra}]"
+    return entry.kind, f"{entry.where} {entry.model}{lowered}", encoders, needs, here
 
 
 def _declared(spec: InputSpec) -> str:
@@ -162,26 +198,47 @@ def _declared(spec: InputSpec) -> str:
 
 @app.command()
 def check(folder: Folder, as_json: AsJson = False) -> None:
-    """Load every encoder of a model package, embed its goldens again, and compare."""
+    """Embed the goldens of every encoder again, by every runtime that is available, and compare."""
     from embedmill.model import ModelPackage
     from embedmill.model.check import check_package
     from embedmill.spec.reports import ModelCheckReport
 
     found = check_package(ModelPackage.open(folder))
-    encoders = tuple(map(_encoder_check, found.encoders))
-    report = ModelCheckReport(model=found.name, package_digest=found.package_digest, encoders=encoders)
+    report = ModelCheckReport(
+        ok=found.failure is None,
+        model=found.name,
+        package_digest=found.package_digest,
+        encoders=tuple(map(_encoder_check, found.encoders)),
+    )
     if as_json:
         emit(report)
     else:
         _print_check(report)
+    if found.failure is None:
+        return
+    if as_json:
+        raise typer.Exit(found.failure.exit_code)
+    raise found.failure
 
 
 def _encoder_check(found: EncoderReport) -> EncoderCheck:
     from embedmill.spec.reports import EncoderCheck
 
-    copied = ("name", "digest", "dimension", "goldens", "lowest_cosine", "rows_per_second")
+    copied = ("name", "digest", "dimension", "goldens")
     return EncoderCheck(
+        **{name: getattr(found, name) for name in copied}, runtimes=tuple(map(_runtime_check, found.runtimes))
+    )
+
+
+def _runtime_check(found: RuntimeReport) -> RuntimeCheck:
+    from embedmill.spec.reports import RuntimeCheck
+
+    copied = ("state", "version", "lowest_cosine", "rows_per_second")
+    return RuntimeCheck(
         **{name: getattr(found, name) for name in copied},
+        kind=found.spec.kind,
+        model=found.spec.model_name,
+        why="" if found.error is None else str(found.error),
         inputs=tuple(map(str, found.inputs)),
         outputs=tuple(map(str, found.outputs)),
     )
@@ -191,19 +248,25 @@ def _print_check(report: ModelCheckReport) -> None:
     out = data()
     out.print(facts([("model", report.model), ("package digest", report.package_digest)]))
     for encoder in report.encoders:
-        if encoder.lowest_cosine is None:
-            goldens = "none in the package: it loads, and that is all that was checked"
-        else:
-            goldens = f"{encoder.goldens}, lowest cosine {encoder.lowest_cosine:.6f}"
-        rows = [
+        rows: list[tuple[str, object]] = [
             ("encoder", encoder.name),
             ("  digest", encoder.digest),
-            *(("  input", tensor) for tensor in encoder.inputs),
-            *(("  output", tensor) for tensor in encoder.outputs),
             ("  dimension", encoder.dimension),
-            ("  goldens", goldens),
+            ("  goldens", encoder.goldens or "none in the package"),
         ]
-        if encoder.rows_per_second is not None:
-            rows.append(("  speed", f"{encoder.rows_per_second:,.0f} rows/s on one thread"))
+        for runtime in encoder.runtimes:
+            rows += [(f"  {runtime.kind}", f"{runtime.model}: {_computed(runtime)}")]
+            rows += [("    input", tensor) for tensor in runtime.inputs]
+            rows += [("    output", tensor) for tensor in runtime.outputs]
         out.print()
         out.print(facts(rows))
+
+
+def _computed(runtime: RuntimeCheck) -> str:
+    """What a runtime did, in a line."""
+    if runtime.state == "unavailable":
+        return f"not available: {runtime.why}"
+    if runtime.lowest_cosine is None:
+        return f"FAILED: {runtime.why}" if runtime.why else "loads, and that is all that was checked"
+    said = f"lowest cosine {runtime.lowest_cosine:.6f}, {runtime.rows_per_second:,.0f} rows/s on one thread"
+    return said if runtime.state == "ok" else f"FAILED: {said}"

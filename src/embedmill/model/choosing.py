@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedmill.errors import DeviceUnavailable, MissingExtra
+from embedmill.errors import DeviceUnavailable, EmbedmillError, MissingExtra, ServerUnavailable
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Runtime, load_runtime
 from embedmill.spec import RuntimeSpec
@@ -34,8 +34,16 @@ def choose_runtime(
             )
         except (MissingExtra, DeviceUnavailable) as error:
             refused.append(error)
-    unavailable = [error for error in refused if isinstance(error, DeviceUnavailable)]
-    if len(refused) == 1 or not unavailable:
-        raise refused[0]
+    raise none_computes(package, encoder, refused)
+
+
+def none_computes(package: ModelPackage, encoder: str, refused: Sequence[EmbedmillError]) -> EmbedmillError:
+    """The error that it is where every runtime of an encoder was refused, for these reasons."""
+    silent = [error for error in refused if isinstance(error, ServerUnavailable)]
+    devices = [error for error in refused if isinstance(error, DeviceUnavailable)]
+    if silent:  # whoever runs this again may find the server
+        return silent[0]
+    if len(refused) == 1 or not devices:
+        return refused[0]
     reasons = "; ".join(str(error) for error in refused)
-    raise DeviceUnavailable(f"{package.root}: no runtime of encoder {encoder!r} computes here: {reasons}")
+    return DeviceUnavailable(f"{package.root}: no runtime of encoder {encoder!r} computes here: {reasons}")

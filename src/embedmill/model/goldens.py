@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +72,50 @@ def _read(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_goldens(encoder: Encoder, file: Path) -> float:
-    """Embed the goldens of a file again: the lowest cosine between a vector and the stored one.
+@dataclass(frozen=True)
+class Comparison:
+    """What a runtime makes of the goldens of a file, beside what is stored: a cosine for each."""
+
+    file: Path
+    runtime: str
+    cosines_N: npt.NDArray[np.float64]
+
+    @property
+    def lowest(self) -> float:
+        """The worst golden's cosine."""
+        return float(self.cosines_N.min())
+
+    @property
+    def moved(self) -> ModelError | None:
+        """The error that goldens are, of which a cosine is below 0.9999; None where none is."""
+        found = self.cosines_N
+        worst = int(np.argmin(found))
+        if found[worst] >= LOWEST_COSINE:
+            return None
+        moved = int((~(found >= LOWEST_COSINE)).sum())
+        return ModelError(
+            f"{self.file}: {self.runtime}: {moved} of {len(found)} goldens moved; the worst, "
+            f"line {worst + 1}, has a cosine of {found[worst]:.6f}, below {LOWEST_COSINE}",
+            hint="weights, tokenizer or a library are not those of the import; import the model again",
+        )
+
+
+def check_goldens(encoder: Encoder, file: Path) -> None:
+    """Embed the goldens of a file again, and compare them with the stored ones.
 
     Raises:
         ModelError: The file is damaged, or a golden moved: its cosine is below 0.9999.
+    """
+    error = compare_goldens(encoder, file).moved
+    if error is not None:
+        raise error
+
+
+def compare_goldens(encoder: Encoder, file: Path) -> Comparison:
+    """Embed the goldens of a file again.
+
+    Raises:
+        ModelError: The file is damaged, or has vectors of another dimension.
     """
     rows, stored = read_goldens(file)
     if stored.shape[1] != encoder.dimension:
@@ -83,15 +123,7 @@ def check_goldens(encoder: Encoder, file: Path) -> float:
             f"{file}: vectors of {stored.shape[1]} values, and the model makes {encoder.dimension}"
         )
     found = cosines(encoder.encode(rows).vectors_ND, stored)
-    worst = int(np.argmin(found))
-    if not found[worst] >= LOWEST_COSINE:
-        moved = int((~(found >= LOWEST_COSINE)).sum())
-        raise ModelError(
-            f"{file}: {encoder.runtime.name}: {moved} of {len(found)} goldens moved; the worst, "
-            f"line {worst + 1}, has a cosine of {found[worst]:.6f}, below {LOWEST_COSINE}",
-            hint="weights, tokenizer or a library are not those of the import; import the model again",
-        )
-    return float(found[worst])
+    return Comparison(file, encoder.runtime.name, found)
 
 
 def cosines(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -20,7 +21,7 @@ from embedmill.model.raw_feeds import BytesFeed
 from embedmill.model.samples import sample_rows
 from embedmill.runtimes.contents import files_at
 from embedmill.runtimes.formats import confined, inside, refuse_pickle
-from embedmill.spec import RuntimeSection, TensorFlowSpec, load_model_spec
+from embedmill.spec import ModelSpec, RuntimeSection, TensorFlowSpec, load_model_spec
 from embedmill.types import Encoded, Reason
 
 LONGEST_ROW = 200
@@ -43,17 +44,34 @@ def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackag
     if not source.exists():
         raise ModelError(f"{source}: no such file or folder")
     spec = load_model_spec(model_yaml)
-    runtimes: tuple[RuntimeSection, ...] = spec.runtimes
-    models = {runtime.path: runtime for runtime in runtimes if runtime.path is not None}
+    models = _models(spec)
+    mine = {path for path in models if len(models) == 1 or PurePosixPath(path).name == source.name}
     with new_package(target) as folder:
-        shutil.copyfile(model_yaml, folder / SPEC_FILE)
-        for path, runtime in sorted(models.items()):
-            mine = len(models) == 1 or PurePosixPath(path).name == source.name
-            _copy_model(source if mine else _model_beside(model_yaml, path), folder, runtime, model_yaml)
-        for name in spec.assets:
-            copy_file(_beside(model_yaml, name), inside(folder, name, said_by=str(model_yaml)))
+        for path in sorted(mine):
+            _copy_model(source, folder, models[path], model_yaml)
+        lay_out(spec, model_yaml, folder, without=mine)
         make_goldens(ModelPackage.open(folder))
     return ModelPackage.open(target)
+
+
+def lay_out(spec: ModelSpec, model_yaml: Path, folder: Path, *, without: AbstractSet[str]) -> None:
+    """Copy the declaration into a folder, and all that it names beside it but the models of these paths.
+
+    Raises:
+        ModelError: A file is absent or damaged, or lies outside of the declaration's folder.
+    """
+    shutil.copyfile(model_yaml, folder / SPEC_FILE)
+    for path, runtime in sorted(_models(spec).items()):
+        if path not in without:
+            _copy_model(_model_beside(model_yaml, path), folder, runtime, model_yaml)
+    for name in spec.assets:
+        copy_file(_beside(model_yaml, name), inside(folder, name, said_by=str(model_yaml)))
+
+
+def _models(spec: ModelSpec) -> dict[str, RuntimeSection]:
+    """The runtimes that load something of the package, by its path."""
+    runtimes: tuple[RuntimeSection, ...] = spec.runtimes
+    return {runtime.path: runtime for runtime in runtimes if runtime.path is not None}
 
 
 def _beside(model_yaml: Path, name: str) -> Path:

@@ -17,7 +17,7 @@ from embedmill.errors import DeviceUnavailable, ModelError
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
 from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.formats import refuse_pickle
-from embedmill.runtimes.jax_artifact import Artifact, jax_library, read_artifact
+from embedmill.runtimes.jax_artifact import Artifact, check_platforms, jax_library, read_artifact
 from embedmill.spec import JaxSpec
 from embedmill.types import Vectors
 
@@ -85,7 +85,8 @@ def load(spec: JaxSpec, root: Path, *, place: Place) -> JaxRuntime:
     file = root / spec.file
     refuse_pickle(file)
     artifact = read_artifact(file)
-    _check_platforms(artifact, spec, file, place)
+    check_platforms(artifact.platforms, spec.platforms, place.kind, said_by=str(file))
+    _check_precision(artifact, file, place)
     output = choose_output(artifact.outputs, spec.output, said_by=str(file))
     device = _device(library, place)
     return JaxRuntime(
@@ -100,19 +101,7 @@ def load(spec: JaxSpec, root: Path, *, place: Place) -> JaxRuntime:
     )
 
 
-def _check_platforms(artifact: Artifact, spec: JaxSpec, file: Path, place: Place) -> None:
-    there = ", ".join(artifact.platforms)
-    absent = [platform for platform in spec.platforms if platform not in artifact.platforms]
-    if absent:
-        raise ModelError(
-            f"{file}: is lowered for {there}, and model.yaml declares {', '.join(absent)} as well",
-            hint="export it for them, or declare the platforms that it has",
-        )
-    if place.kind not in artifact.platforms:
-        raise DeviceUnavailable(
-            f"{file}: is not lowered for {place.kind}, but for {there}",
-            hint=f"export it for {place.kind} too, or choose another device",
-        )
+def _check_precision(artifact: Artifact, file: Path, place: Place) -> None:
     if artifact.rounded and place.precision == "float32" and place.kind != "cpu":
         raise ModelError(
             f"{file}: may round multiplications on {place.kind}, and the declared precision is float32",

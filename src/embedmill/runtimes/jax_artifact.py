@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from embedmill.errors import MissingExtra, ModelError
+from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
 from embedmill.runtimes.base import TensorSpec
 from embedmill.runtimes.jax_child import Contents
 
@@ -54,6 +54,36 @@ def jax_library() -> ModuleType:
         raise MissingExtra("JAX", extra="jax") from None
     module: ModuleType = jax
     return module
+
+
+def lowered_for(file: Path) -> tuple[str, ...]:
+    """The platforms of an artifact.
+
+    Raises:
+        ModelError: It is damaged.
+    """
+    return tuple(_looked_into(_bytes(file), file)["platforms"])
+
+
+def check_platforms(there: Sequence[str], declared: Sequence[str], kind: str, *, said_by: str) -> None:
+    """Fail unless an artifact is lowered for all that is declared, and for a kind of device.
+
+    Raises:
+        ModelError: A declared platform is absent.
+        DeviceUnavailable: It is not lowered for that kind.
+    """
+    words = ", ".join(there)
+    absent = [platform for platform in declared if platform not in there]
+    if absent:
+        raise ModelError(
+            f"{said_by}: is lowered for {words}, and model.yaml declares {', '.join(absent)} as well",
+            hint="export it for them, or declare the platforms that it has",
+        )
+    if kind not in there:
+        raise DeviceUnavailable(
+            f"{said_by}: is not lowered for {kind}, but for {words}",
+            hint=f"export it for {kind} too, or choose another device",
+        )
 
 
 def read_artifact(file: Path) -> Artifact:

@@ -24,6 +24,8 @@ class RuntimeSection(Section):
     DEFINING: ClassVar[tuple[str, ...]] = ("kind", "output")
     ADDED: ClassVar[frozenset[str]] = frozenset()
     """Defining keys that came later: where they are as by default, digests know nothing of them."""
+    EXTRA: ClassVar[str]
+    """The extra with its library."""
 
     output: str | None = Field(
         default=None, description="Name of the vectors' output; the first where absent."
@@ -41,6 +43,11 @@ class RuntimeSection(Section):
         """What of the section changes vectors, beside the contents of files."""
         by_default = {key for key in self.ADDED if getattr(self, key) == type(self).model_fields[key].default}
         return self.model_dump(mode="json", include=set(self.DEFINING) - by_default)
+
+    @property
+    def model_name(self) -> str:
+        """What is loaded or asked, for people."""
+        return str(self.path)
 
 
 class FileRuntime(RuntimeSection):
@@ -95,6 +102,7 @@ class OnnxSpec(FileRuntime):
 
     DEFINING: ClassVar[tuple[str, ...]] = (*RuntimeSection.DEFINING, "tensorrt")
     ADDED: ClassVar[frozenset[str]] = frozenset({"tensorrt"})
+    EXTRA = "onnx"
 
     kind: Literal["onnx"]
     tensorrt: bool = Field(default=False, description="On GPUs, compute by TensorRT instead of CUDA.")
@@ -119,6 +127,7 @@ class TensorFlowSpec(FolderRuntime):
     """A SavedModel, computed by TensorFlow."""
 
     DEFINING: ClassVar[tuple[str, ...]] = (*RuntimeSection.DEFINING, "signature", "xla")
+    EXTRA = "tensorflow"
 
     kind: Literal["tensorflow"]
     signature: str = Field(default="serving_default", description="The signature that is computed.")
@@ -159,6 +168,11 @@ class RemoteRuntime(RuntimeSection):
         default=180.0, ge=0, description="How long a server that gives no answer is asked again."
     )
 
+    @property
+    def model_name(self) -> str:
+        """The model's name and version there."""
+        return f"{self.model} {self.version}"
+
     @field_validator("url")
     @classmethod
     def _url_is_an_address(cls, url: str | None) -> str | None:
@@ -170,6 +184,7 @@ class RemoteRuntime(RuntimeSection):
 class TritonSpec(RemoteRuntime):
     """A model at a Triton Inference Server, asked by the KServe v2 protocol."""
 
+    EXTRA = "triton"
     VARIABLE = "EMBEDMILL_TRITON_URL"
     SCHEMES = ("http", "https", "grpc")
 
@@ -180,6 +195,7 @@ class TfServingSpec(RemoteRuntime):
     """A model at a TensorFlow Serving, asked by its REST API."""
 
     DEFINING = (*RemoteRuntime.DEFINING, "signature")
+    EXTRA = "http"
     VARIABLE = "EMBEDMILL_TF_SERVING_URL"
     SCHEMES = ("http", "https")
 
@@ -190,6 +206,8 @@ class TfServingSpec(RemoteRuntime):
 class TorchSpec(FileRuntime):
     """A program of `torch.export` (`.pt2`), computed by PyTorch."""
 
+    EXTRA = "torch"
+
     kind: Literal["torch"]
     memory_fraction: float | None = Field(
         default=None, gt=0, le=1, description="Share of a GPU's memory that this process may take."
@@ -198,6 +216,8 @@ class TorchSpec(FileRuntime):
 
 class OpenVinoSpec(RuntimeSection):
     """An ONNX file, an OpenVINO IR or a SavedModel, computed by OpenVINO on CPUs."""
+
+    EXTRA = "openvino"
 
     kind: Literal["openvino"]
     file: str | None = Field(default=None, description="An ONNX file, or the .xml of an OpenVINO IR.")
@@ -217,6 +237,8 @@ class OpenVinoSpec(RuntimeSection):
 
 class JaxSpec(FileRuntime):
     """An artifact of `jax.export`, compiled by XLA for the device."""
+
+    EXTRA = "jax"
 
     kind: Literal["jax"]
     platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = Field(
