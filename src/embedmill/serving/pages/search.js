@@ -83,9 +83,10 @@ function card({ id, score, fields }) {
   picture.loading = "lazy";
   picture.addEventListener("error", () => picture.remove());
   picture.src = `items/${encodeURIComponent(id)}/picture`;
-  const number = element("span", score.toFixed(3));
-  number.className = "score";
-  button.append(picture, number, element("strong", String(id)), facts(fields));
+  const number = Object.assign(element("span", score.toFixed(3)), { className: "score" });
+  const head = Object.assign(document.createElement("span"), { className: "head" });
+  head.append(element("strong", String(id)), number);
+  button.append(picture, head, facts(fields));
   item.append(button);
   return item;
 }
