@@ -233,11 +233,12 @@ class ProofFailed(ServingError):
 
 
 class RequestRefused(ServingError):
-    """A request cannot be answered as it is; `status` is its HTTP status."""
+    """A request cannot be answered as it is; `status` is its HTTP status, `param` what is to blame."""
 
-    def __init__(self, message: str, *, hint: str = "", status: int = 400) -> None:
+    def __init__(self, message: str, *, hint: str = "", status: int = 400, param: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.param = param
 
 
 class Overloaded(ServingError):

@@ -20,6 +20,7 @@ from embedmill.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fastapi.exceptions import RequestValidationError
     from starlette.responses import Response
 
     from embedmill.types import Encoded
@@ -54,6 +55,13 @@ def error_answer(error: EmbedmillError) -> Response:
     """`{"error": {"code", "message", "hint"}}`, which clients of OpenAI's API read as well."""
     body = {"code": error.code, "type": error.code, "message": error.message, "hint": error.hint}
     return JSONResponse({"error": body}, status_of(error), headers=headers_of(error))
+
+
+def first_problem(error: RequestValidationError) -> str:
+    """The first field that pydantic refuses, and why."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
 def refuse_rejected(encoded: Encoded, where: str = "input") -> None:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError
-from embedmill.serving.answers import error_answer
+from embedmill.serving.answers import error_answer, first_problem
 from embedmill.serving.labels import Labels
 from embedmill.serving.routes import ROUTERS
 
@@ -41,12 +41,8 @@ async def _embedmill_error(_: Request, error: Exception) -> Response:
 async def _invalid(_: Request, error: Exception) -> Response:
     """What pydantic refuses, in the shape of every other error, with the first field that is wrong."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    message = f"{where}: {first['msg']}" if where else first["msg"]
-    return JSONResponse(
-        {"error": {"code": "RequestRefused", "type": "RequestRefused", "message": message, "hint": ""}}, 422
-    )
+    body = {"code": "RequestRefused", "type": "RequestRefused", "message": first_problem(error), "hint": ""}
+    return JSONResponse({"error": body}, 422)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
