@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from embedmill.errors import (
     CatalogError,
@@ -26,6 +27,21 @@ if TYPE_CHECKING:
     from embedmill.types import Encoded
 
 UNPROCESSABLE = 422
+
+
+class Said(BaseModel):
+    """What went wrong: for programs, for people, and what to do."""
+
+    code: str
+    type: str
+    message: str
+    hint: str
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every error, where a protocol has none of its own."""
+
+    error: Said
 
 
 def status_of(error: EmbedmillError) -> int:

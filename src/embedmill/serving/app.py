@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError
-from embedmill.serving.answers import error_answer, first_problem
+from embedmill.serving.answers import ErrorAnswer, error_answer, first_problem
 from embedmill.serving.labels import Labels
 from embedmill.serving.routes import ROUTERS
 
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 def make_app(server: Server) -> FastAPI:
     """The API over the server's live release."""
-    app = FastAPI(title="Embedmill", version=version("embedmill"), docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Embedmill",
+        version=version("embedmill"),
+        docs_url=None,
+        redoc_url=None,
+        responses={"default": {"model": ErrorAnswer, "description": "An error"}},
+    )
     app.state.server = server
     for router in ROUTERS:
         app.include_router(router)

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -19,6 +20,34 @@ Shape: TypeAlias = Callable[[EmbedmillError, int], Mapping[str, Any]]
 """The document of an error that is answered with this HTTP status."""
 LONGEST = 1000
 """Characters of what an error says."""
+
+
+class PlainError(BaseModel):
+    """An error of TensorFlow Serving, or of the Open Inference Protocol."""
+
+    error: str
+
+
+def errors_like(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """What the API's document says of errors."""
+    return {"default": {"model": model, "description": "An error"}}
+
+
+def inline_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a body that is not FastAPI's to read, with each definition where it is used."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inlined(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        whole = definitions[part["$ref"].rsplit("/", 1)[1]] | part if "$ref" in part else part
+        return {key: inlined(value) for key, value in whole.items() if key != "$ref"}
+
+    found: dict[str, Any] = inlined(schema)
+    return found
 
 
 def route_with(shape: Shape) -> type[APIRoute]:

@@ -21,7 +21,7 @@ from embedmill.serving.embedding import embed_rows, refuse_count
 from embedmill.serving.models import check_version, encoder_named, version_of
 from embedmill.serving.routes.health import readyz
 from embedmill.serving.rows import field_types, rows_of
-from embedmill.serving.shapes import plain, route_with
+from embedmill.serving.shapes import PlainError, errors_like, inline_schema, plain, route_with
 from embedmill.serving.tensors import OUTPUT, InferHeader, InferRequest, read_request, written
 from embedmill.serving.texts import field_values
 from embedmill.spec.serving import served_model
@@ -36,13 +36,15 @@ BODY: Mapping[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": InferHeader.model_json_schema()},
+            "application/json": {"schema": inline_schema(InferHeader)},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
     },
 }
 
-router = APIRouter(tags=["Open Inference Protocol"], route_class=route_with(plain))
+router = APIRouter(
+    tags=["Open Inference Protocol"], route_class=route_with(plain), responses=errors_like(PlainError)
+)
 
 
 @router.get("/v2")
@@ -64,43 +66,36 @@ async def ready(server: TheServer, served: Answering) -> Response:
 
 
 @router.get("/v2/models/{name}")
-@router.get("/v2/models/{name}/versions/{version}")
-async def model_metadata(name: str, served: Answering, version: str | None = None) -> dict[str, Any]:
+async def model_metadata(name: str, served: Answering) -> dict[str, Any]:
     """What a model reads, and what it makes."""
-    encoder = encoder_named(served, name)
+    return _metadata(served, encoder_named(served, name))
+
+
+@router.get("/v2/models/{name}/versions/{version}")
+async def version_metadata(name: str, version: str, served: Answering) -> dict[str, Any]:
+    """The same, of this version and no other."""
     check_version(served, version)
-    loaded = served.lane(encoder).encoder
-    return {
-        "name": served_model(served.pipeline, encoder),
-        "versions": [version_of(served)],
-        "platform": f"embedmill_{loaded.profile.runtime}",
-        "inputs": [
-            {"name": field, "datatype": _datatype(kind), "shape": [-1]}
-            for field, kind in field_types(loaded).items()
-        ],
-        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, loaded.dimension]}],
-    }
+    return _metadata(served, encoder_named(served, name))
 
 
 @router.get("/v2/models/{name}/ready")
-@router.get("/v2/models/{name}/versions/{version}/ready")
-async def model_ready(
-    name: str, server: TheServer, served: Answering, version: str | None = None
-) -> Response:
+async def model_ready(name: str, server: TheServer, served: Answering) -> Response:
     """Whether a model is there, and the server ready."""
     encoder_named(served, name)
-    check_version(served, version)
     return await _readiness(server, served)
 
 
+@router.get("/v2/models/{name}/versions/{version}/ready")
+async def version_ready(name: str, version: str, server: TheServer, served: Answering) -> Response:
+    """Whether this version is there, and the server ready."""
+    check_version(served, version)
+    return await model_ready(name, server, served)
+
+
 @router.post("/v2/models/{name}/infer", openapi_extra=dict(BODY))
-@router.post("/v2/models/{name}/versions/{version}/infer", openapi_extra=dict(BODY))
-async def infer(
-    name: str, request: Request, server: TheServer, served: Answering, version: str | None = None
-) -> Response:
+async def infer(name: str, request: Request, server: TheServer, served: Answering) -> Response:
     """The vectors of rows."""
     encoder = encoder_named(served, name)
-    check_version(served, version)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise RequestRefused("the body is compressed", hint="send it as it is", status=UNSUPPORTED)
     asked = read_request(
@@ -109,6 +104,15 @@ async def infer(
         lambda count: refuse_count(count, server.limits),
     )
     return await _inferred(served, server, encoder, asked)
+
+
+@router.post("/v2/models/{name}/versions/{version}/infer", openapi_extra=dict(BODY))
+async def infer_by_version(
+    name: str, version: str, request: Request, server: TheServer, served: Answering
+) -> Response:
+    """The same, by this version and no other."""
+    check_version(served, version)
+    return await infer(name, request, server, served)
 
 
 async def _inferred(served: Served, server: Server, encoder: str, asked: InferRequest) -> Response:
@@ -123,6 +127,20 @@ async def _inferred(served: Served, server: Server, encoder: str, asked: InferRe
     if header_length is None:
         return Response(body, media_type="application/json")
     return Response(body, media_type="application/octet-stream", headers={HEADER_LENGTH: str(header_length)})
+
+
+def _metadata(served: Served, encoder: str) -> dict[str, Any]:
+    loaded = served.lane(encoder).encoder
+    return {
+        "name": served_model(served.pipeline, encoder),
+        "versions": [version_of(served)],
+        "platform": f"embedmill_{loaded.profile.runtime}",
+        "inputs": [
+            {"name": field, "datatype": _datatype(kind), "shape": [-1]}
+            for field, kind in field_types(loaded).items()
+        ],
+        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, loaded.dimension]}],
+    }
 
 
 async def _readiness(server: Server, served: Served) -> Response:

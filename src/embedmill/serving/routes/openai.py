@@ -23,7 +23,7 @@ from embedmill.serving.embedding import embed_rows, refuse_count, tokens_of
 from embedmill.serving.models import NOT_FOUND, created_s, encoder_named, model_names
 from embedmill.serving.routes.tf_serving import version_status
 from embedmill.serving.rows import text_rows
-from embedmill.serving.shapes import route_with, said
+from embedmill.serving.shapes import errors_like, route_with, said
 from embedmill.spec.serving import served_model
 
 if TYPE_CHECKING:
@@ -81,6 +81,21 @@ class EmbeddingsAnswer(BaseModel):
     usage: Usage
 
 
+class Said(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(BaseModel):
+    """An error as OpenAI's clients read it."""
+
+    error: Said
+
+
 def _shape(error: EmbedmillError, status: int) -> Mapping[str, Any]:
     kinds = {TOO_MANY: "rate_limit_error"}
     kind = kinds.get(status, "invalid_request_error" if status < SERVER_ERROR else "server_error")
@@ -89,7 +104,7 @@ def _shape(error: EmbedmillError, status: int) -> Mapping[str, Any]:
     return {"error": {"message": said(error), "type": kind, "param": about, "code": code}}
 
 
-router = APIRouter(tags=["OpenAI"], route_class=route_with(_shape))
+router = APIRouter(tags=["OpenAI"], route_class=route_with(_shape), responses=errors_like(OpenAIError))
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingsAnswer)

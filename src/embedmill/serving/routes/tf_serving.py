@@ -18,7 +18,7 @@ from embedmill.serving.depends import Answering, TheServer
 from embedmill.serving.embedding import embed_rows, refuse_count
 from embedmill.serving.models import check_version, encoder_named, version_of
 from embedmill.serving.rows import BASE64, bytes_of, field_types, rows_of
-from embedmill.serving.shapes import plain, route_with
+from embedmill.serving.shapes import PlainError, errors_like, plain, route_with
 from embedmill.serving.texts import text_of
 from embedmill.spec.serving import served_model
 
@@ -50,7 +50,9 @@ BODY: Mapping[str, Any] = {
     }
 }
 
-router = APIRouter(tags=["TensorFlow Serving"], route_class=route_with(plain))
+router = APIRouter(
+    tags=["TensorFlow Serving"], route_class=route_with(plain), responses=errors_like(PlainError)
+)
 
 
 def version_status(served: Served) -> dict[str, Any]:
