@@ -33,6 +33,7 @@
     │   └── PublishUnknown             75  no answer; the next run finds out
     ├── ServingError                   1
     │   ├── ProofFailed                3   what is loaded does not make the vectors of the release
+    │   ├── ReleaseMismatch                an answer is from another release or model than was expected
     │   ├── RequestRefused                 a request cannot be answered as it is
     │   └── Overloaded                 75  too much is asked for now; ask again
     ├── GateFailed                     3   a gate stopped the candidate; the live release is untouched
@@ -230,6 +231,10 @@ class ProofFailed(ServingError):
     """What is loaded does not make the vectors of the release: it must not be served."""
 
     exit_code = 3
+
+
+class ReleaseMismatch(ServingError):
+    """An answer is from another release, or another model, than was expected."""
 
 
 class RequestRefused(ServingError):

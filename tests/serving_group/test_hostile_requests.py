@@ -25,7 +25,7 @@ from tests.support.server_process import ServerProcess
 
 from embedmill.release.reader import Release
 
-OK, SERVER_ERROR = 200, 500
+SERVER_ERROR = 500
 POSTS = [each for each in operations() if each.method == "POST"]
 TYPES = [
     "application/json",
@@ -128,7 +128,7 @@ def test_what_servers_have_stumbled_over_is_the_clients_fault(
         request = Request(body, {"Content-Type": "application/json"})
         status, answer = send(server.url, operation.method, operation.address, request)
         assert status < SERVER_ERROR, (body[:200], answer)
-        assert b"NaN" not in answer or status != OK, "JSON has no NaN"
+        assert b'"score":null' not in answer
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE"])

@@ -72,7 +72,11 @@ async def search(query: SearchRequest, served: Answering, server: TheServer) -> 
 
 async def _vector(query: SearchRequest, served: Served) -> Vectors | None:
     if query.vector is not None:
-        return np.asarray(query.vector, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            asked: Vectors = np.asarray(query.vector, dtype=np.float32)
+        if not np.isfinite(asked).all():
+            raise RequestRefused("the vector has a value that is not finite, or none in float32")
+        return asked
     if query.text is None:
         return None
     lane = served.lane("query_text")
