@@ -33,6 +33,7 @@
     │   └── PublishUnknown             75  no answer; the next run finds out
     ├── ServingError                   1
     │   ├── ProofFailed                3   what is loaded does not make the vectors of the release
+    │   ├── ReleaseMismatch                an answer is from another release or model than was expected
     │   ├── RequestRefused                 a request cannot be answered as it is
     │   └── Overloaded                 75  too much is asked for now; ask again
     ├── GateFailed                     3   a gate stopped the candidate; the live release is untouched
@@ -232,12 +233,17 @@ class ProofFailed(ServingError):
     exit_code = 3
 
 
-class RequestRefused(ServingError):
-    """A request cannot be answered as it is; `status` is its HTTP status."""
+class ReleaseMismatch(ServingError):
+    """An answer is from another release, or another model, than was expected."""
 
-    def __init__(self, message: str, *, hint: str = "", status: int = 400) -> None:
+
+class RequestRefused(ServingError):
+    """A request cannot be answered as it is; `status` is its HTTP status, `param` what is to blame."""
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 400, param: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.param = param
 
 
 class Overloaded(ServingError):

@@ -7,12 +7,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from tests.support.server_process import serving
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SERVER = "http://127.0.0.1:8080"
+"""Where the pages ask a server: readers of tests have theirs elsewhere."""
 RUN = {"console", "python", "sh", "yaml"}
 """Languages of examples. Other blocks are usage lines, and one is a crontab, which only cron could run."""
 
@@ -63,6 +68,7 @@ class Reader:
 
     folder: Path
     programs: Path
+    server: str = SERVER
 
     @classmethod
     def at(cls, folder: Path) -> Reader:
@@ -75,6 +81,8 @@ class Reader:
 
     def follow(self, block: Block) -> None:
         """Do what a block says; what it shows must be what comes out."""
+        elsewhere = block.text.replace(SERVER, self.server)
+        block = replace(block, text=elsewhere.replace(address(SERVER), address(self.server)))
         match block.language:
             case "yaml":
                 name = block.first.removeprefix("# ").split(" ")[0].rstrip(":")
@@ -107,6 +115,22 @@ class Reader:
         )
         assert done.returncode == 0, f"{shown}\n{done.stdout}"
         return done.stdout
+
+
+@contextmanager
+def with_server(reader: Reader) -> Iterator[Reader]:
+    """The reader, with a server of what their pipeline.yaml publishes."""
+    reader.follow(Block("", "console", "$ embedmill run pipeline.yaml"))
+    with serving(reader.folder / "pipeline.yaml") as server:
+        yield replace(reader, server=server.url)
+
+
+def asks_a_server(page: str) -> bool:
+    return any(address(SERVER) in block.text for block in examples(page))
+
+
+def address(url: str) -> str:
+    return url.removeprefix("http://")
 
 
 def commands(block: Block) -> Iterator[tuple[str, str]]:

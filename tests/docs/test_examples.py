@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from importlib.util import find_spec
 
 import pytest
-from tests.docs.pages import DOCS, Block, Reader, examples, text_of
+from tests.docs.pages import DOCS, Block, Reader, asks_a_server, examples, text_of, with_server
 
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 WITH_EXAMPLES = [page for page in PAGES if examples(page)]
-LIBRARIES = {"import pandas as pd": "pandas", "import polars as pl": "polars", "import duckdb": "duckdb"}
+LIBRARIES = {
+    "import pandas as pd": "pandas",
+    "import polars as pl": "polars",
+    "import duckdb": "duckdb",
+    "from openai import OpenAI": "openai",
+    "import tritonclient.http as triton": "tritonclient",
+}
 """First words of a block → what it needs, which embedmill does not and the core environment does not have."""
 NOT_RUN: dict[str, str] = {
     words: f"{library} is not installed" for words, library in LIBRARIES.items() if find_spec(library) is None
@@ -20,9 +27,10 @@ NOT_RUN: dict[str, str] = {
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES)
 def test_every_example_of_the_page_works_as_written(page: str, reader: Reader) -> None:
-    for block in examples(page):
-        if not block.first.startswith(tuple(NOT_RUN)):
-            reader.follow(block)
+    with with_server(reader) if asks_a_server(page) else nullcontext(reader) as following:
+        for block in examples(page):
+            if not block.first.startswith(tuple(NOT_RUN)):
+                following.follow(block)
 
 
 def test_only_examples_that_exist_are_left_out() -> None:

@@ -5,16 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
+from tests.every_input import SCHEMA, every_input_package, every_item
 from tests.support.mill import Mill, items
 
+from embedmill.model.importing import import_declared
 from embedmill.release.reader import Release
 from embedmill.serving.app import make_app
 from embedmill.serving.depends import Server
 from embedmill.serving.live import Live
+from embedmill.serving.proof import release_goldens, stored_vectors
 from embedmill.serving.served import Machine, Served
+from embedmill.types import Vectors
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +62,32 @@ def drawn(number: int) -> bytes:
 def load(release: Release) -> Served:
     """A release, loaded and proven."""
     return Served.load(release, Machine(), release.content.pipeline.serving)
+
+
+@pytest.fixture(scope="session")
+def every_input(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """A release of a model that reads every kind of input."""
+    folder = tmp_path_factory.mktemp("every-input")
+    source = every_input_package(folder / "source")
+    import_declared(source / "model.onnx", source / "model.yaml", folder / "package")
+    mill = Mill(folder, folder / "package", SCHEMA)
+    mill.run(every_item(60))
+    return mill.live()
+
+
+@pytest.fixture
+def rich(every_input: Release) -> Iterator[TestClient]:
+    """Asks a server of that release."""
+    live = Live(load(every_input))
+    with TestClient(make_app(Server(live, every_input.content.pipeline.serving))) as found:
+        yield found
+    live.close()
+
+
+def golden(release: Release, encoder: str = "item", count: int = 8) -> tuple[pa.Table, Vectors]:
+    """Rows as the encoder reads them, and the vectors that were published."""
+    goldens = release_goldens(release, encoder)
+    assert goldens is not None
+    rows = goldens.slice(0, count)
+    fields = [name for name in rows.column_names if not name.startswith("_")]
+    return rows.select(fields), stored_vectors(rows)

@@ -37,6 +37,7 @@ def test_every_answer_names_release_number_and_model(client: TestClient, publish
         ({"text": "a", "k": 10**6}, 400, "k is 1000000"),
         ({"item": "nobody"}, 404, "'nobody'"),
         ({"vector": [1.0, 2.0]}, 400, "(2,)"),
+        ({"vector": [1e300] * 16}, 400, "not finite"),
         ({"text": "a", "colour": "red"}, 422, "colour"),
     ],
 )

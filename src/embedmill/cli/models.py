@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from embedmill.model import ModelPackage
     from embedmill.model.check import EncoderReport, RuntimeReport
     from embedmill.spec import InputSpec, RuntimeSpec
-    from embedmill.spec.reports import EncoderCheck, ModelCheckReport, ModelReport, RuntimeCheck, RuntimeEntry
+    from embedmill.spec.model_reports import (
+        EncoderCheck,
+        ModelCheckReport,
+        ModelReport,
+        RuntimeCheck,
+        RuntimeEntry,
+    )
 
 app = typer.Typer(help="Model packages: import, show, check.", no_args_is_help=True)
 
@@ -108,7 +114,7 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
 
 def model_report(package: ModelPackage) -> ModelReport:
     """The package as a document."""
-    from embedmill.spec.reports import ModelReport
+    from embedmill.spec.model_reports import ModelReport
 
     return ModelReport(
         folder=str(package.root),
@@ -122,7 +128,7 @@ def model_report(package: ModelPackage) -> ModelReport:
 
 def _runtime_entry(package: ModelPackage, spec: RuntimeSpec) -> RuntimeEntry:
     from embedmill.runtimes.availability import availability
-    from embedmill.spec.reports import RuntimeEntry
+    from embedmill.spec.model_reports import RuntimeEntry
 
     found = availability(spec, package.root)
     path = None if spec.path is None else package.root / spec.path
@@ -201,7 +207,7 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
     """Embed the goldens of every encoder again, by every runtime that is available, and compare."""
     from embedmill.model import ModelPackage
     from embedmill.model.check import check_package
-    from embedmill.spec.reports import ModelCheckReport
+    from embedmill.spec.model_reports import ModelCheckReport
 
     found = check_package(ModelPackage.open(folder))
     report = ModelCheckReport(
@@ -222,7 +228,7 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
 
 
 def _encoder_check(found: EncoderReport) -> EncoderCheck:
-    from embedmill.spec.reports import EncoderCheck
+    from embedmill.spec.model_reports import EncoderCheck
 
     copied = ("name", "digest", "dimension", "goldens")
     return EncoderCheck(
@@ -231,7 +237,7 @@ def _encoder_check(found: EncoderReport) -> EncoderCheck:
 
 
 def _runtime_check(found: RuntimeReport) -> RuntimeCheck:
-    from embedmill.spec.reports import RuntimeCheck
+    from embedmill.spec.model_reports import RuntimeCheck
 
     copied = ("state", "version", "lowest_cosine", "rows_per_second")
     return RuntimeCheck(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from embedmill.errors import (
     CatalogError,
@@ -20,11 +21,27 @@ from embedmill.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fastapi.exceptions import RequestValidationError
     from starlette.responses import Response
 
     from embedmill.types import Encoded
 
 UNPROCESSABLE = 422
+
+
+class Said(BaseModel):
+    """What went wrong: for programs, for people, and what to do."""
+
+    code: str
+    type: str
+    message: str
+    hint: str
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every error, where a protocol has none of its own."""
+
+    error: Said
 
 
 def status_of(error: EmbedmillError) -> int:
@@ -54,6 +71,13 @@ def error_answer(error: EmbedmillError) -> Response:
     """`{"error": {"code", "message", "hint"}}`, which clients of OpenAI's API read as well."""
     body = {"code": error.code, "type": error.code, "message": error.message, "hint": error.hint}
     return JSONResponse({"error": body}, status_of(error), headers=headers_of(error))
+
+
+def first_problem(error: RequestValidationError) -> str:
+    """The first field that pydantic refuses, and why."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
 
 
 def refuse_rejected(encoded: Encoded, where: str = "input") -> None:

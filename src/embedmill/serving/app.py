@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError
-from embedmill.serving.answers import error_answer
+from embedmill.serving.answers import ErrorAnswer, error_answer, first_problem
 from embedmill.serving.labels import Labels
 from embedmill.serving.routes import ROUTERS
 
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 def make_app(server: Server) -> FastAPI:
     """The API over the server's live release."""
-    app = FastAPIOffline(redoc_url=None, title="Embedmill", version=version("embedmill"))
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="Embedmill",
+        version=version("embedmill"),
+        responses={"default": {"model": ErrorAnswer, "description": "An error"}},
+    )
     app.state.server = server
     for router in ROUTERS:
         app.include_router(router)
@@ -42,12 +47,8 @@ async def _embedmill_error(_: Request, error: Exception) -> Response:
 async def _invalid(_: Request, error: Exception) -> Response:
     """What pydantic refuses, in the shape of every other error, with the first field that is wrong."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    message = f"{where}: {first['msg']}" if where else first["msg"]
-    return JSONResponse(
-        {"error": {"code": "RequestRefused", "type": "RequestRefused", "message": message, "hint": ""}}, 422
-    )
+    body = {"code": "RequestRefused", "type": "RequestRefused", "message": first_problem(error), "hint": ""}
+    return JSONResponse({"error": body}, 422)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 BASE64 = "b64"
 """The key of an object that stands for bytes in JSON, as TensorFlow Serving writes them."""
 
+PLAIN = (str, int, float, bool)
+LONGEST_REASON = 200
+"""Characters of a reason: some quote the value, and a value may be anything."""
+
 
 def field_types(encoder: Encoder) -> dict[str, pa.DataType | None]:
     """The type of each column that an encoder reads; None where any will do, as in templates."""
@@ -124,11 +128,22 @@ def bytes_of(value: Any, what: str) -> bytes:
 def _array(name: str, values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
     if kind is not None and pa.types.is_binary(kind):
         values = [None if value is None else bytes_of(value, name) for value in values]
+    else:
+        _refuse_nested(name, values, lists=kind is not None and pa.types.is_list(kind))
     try:
         if kind is not None:
             return pa.array(values, kind)
         guessed = pa.array(values)
     except (pa.ArrowException, UnicodeEncodeError, TypeError, ValueError, OverflowError) as error:
         reason = error.reason if isinstance(error, UnicodeEncodeError) else str(error).splitlines()[0]
-        raise RequestRefused(f"{name}: {reason}") from None
+        raise RequestRefused(f"{name}: {reason[:LONGEST_REASON]}") from None
     return guessed.cast(pa.string()) if pa.types.is_null(guessed.type) else guessed
+
+
+def _refuse_nested(name: str, values: Sequence[Any], *, lists: bool) -> None:
+    """Arrow would go down as deep as a request's lists are."""
+    for row, value in enumerate(values):
+        parts = value if lists and isinstance(value, list) else [value]
+        if not all(part is None or isinstance(part, PLAIN) for part in parts):
+            wanted = "a list of texts" if lists else "a text, a number or a boolean"
+            raise RequestRefused(f"{name}: input {row} is not {wanted}")

@@ -118,6 +118,7 @@ def _bound(config: uvicorn.Config) -> Any:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
+        listener.listen(config.backlog)  # whoever hears the address may ask at once
     except OSError as error:
         listener.close()
         raise SpecError(

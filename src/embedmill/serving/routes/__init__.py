@@ -1,5 +1,13 @@
 """One module for each group of addresses; each has a `router`."""
 
-from embedmill.serving.routes import health, items, pages, search
+from embedmill.serving.routes import health, items, oip, openai, pages, search, tf_serving
 
-ROUTERS = (health.router, search.router, items.router, pages.router)
+ROUTERS = (
+    health.router,
+    search.router,
+    items.router,
+    openai.router,
+    oip.router,
+    tf_serving.router,
+    pages.router,
+)

@@ -132,9 +132,7 @@ async def _search(
         given = [each for each in (query.text, query.image, query.item, query.vector) if each is not None]
         if len(given) != 1:
             raise RequestRefused(f"found {len(given)} queries", hint="give one of text, image, item, vector")
-    vectors: list[Vectors | None] = [
-        None if query.vector is None else np.asarray(query.vector, np.float32) for query in queries
-    ]
+    vectors = [None if query.vector is None else _given(query.vector) for query in queries]
     texts = [place for place, query in enumerate(queries) if query.text is not None]
     if texts:
         lane = text_lane(served)
@@ -146,6 +144,14 @@ async def _search(
         files = [bytes_of(queries[place].image, "image") for place in images]
         _put(vectors, images, await _embedded(lane, image_rows(lane.encoder, files)))
     return await _found(queries, vectors, served, limits)
+
+
+def _given(vector: Sequence[float]) -> Vectors:
+    with np.errstate(over="ignore"):
+        found: Vectors = np.asarray(vector, np.float32)
+    if not np.isfinite(found).all():
+        raise RequestRefused("the vector has a value that is not finite, or none in float32")
+    return found
 
 
 def _put(vectors: list[Vectors | None], places: Sequence[int], found_ND: Vectors) -> None:

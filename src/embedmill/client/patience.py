@@ -1,0 +1,27 @@
+"""How long to wait before a request is sent again, and when to give up."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
+
+
+@dataclass
+class Patience:
+    """Waits as the server asks for, else twice as long each time; `left_s` for all waits of one request."""
+
+    left_s: float
+    _next_s: float = FIRST_WAIT_S
+    _random: random.Random = field(default_factory=random.Random)
+
+    def wait_s(self, asked_s: float | None) -> float | None:
+        """How long to wait now; None: give up. `asked_s` is what the server said."""
+        own = self._next_s * self._random.uniform(0.5, 1.0)
+        self._next_s = min(2 * self._next_s, LONGEST_WAIT_S)
+        wait = own if asked_s is None else max(float(asked_s), own)
+        if wait > self.left_s:
+            return None
+        self.left_s -= wait
+        return wait

@@ -1,0 +1,64 @@
+"""Rows become vectors, in the way that is common to every protocol: all of them, or a reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedmill.errors import RequestRefused
+from embedmill.model.inputs import empty_rows
+from embedmill.serving.answers import refuse_rejected
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from embedmill.model import Encoder
+    from embedmill.serving.served import Served
+    from embedmill.spec import ServingSpec
+    from embedmill.types import Vectors
+
+
+async def embed_rows(served: Served, limits: ServingSpec, encoder: str, rows: pa.RecordBatch) -> Vectors:
+    """Embed the rows of one request: float32[N, D].
+
+    Raises:
+        RequestRefused: There are none or too many, one has nothing to embed, or one cannot be embedded.
+        CatalogError: A column is of a wrong type.
+        Overloaded: Too much is asked for now.
+        ModelError: The model failed.
+    """
+    lane = served.lane(encoder)
+    refuse_count(rows.num_rows, limits)
+    _refuse_empty(lane.encoder, rows)
+    encoded = await lane.embed(rows)
+    refuse_rejected(encoded)
+    return encoded.vectors_ND
+
+
+def refuse_count(count: int, limits: ServingSpec) -> None:
+    """Refuse a request with no inputs, or too many.
+
+    Raises:
+        RequestRefused: Says how many there may be.
+    """
+    if not 1 <= count <= limits.max_inputs:
+        raise RequestRefused(f"found {count} inputs", hint=f"give 1 to {limits.max_inputs} in one request")
+
+
+def tokens_of(encoder: Encoder, rows: pa.RecordBatch) -> int:
+    """How many tokens the model sees, special ones included; 0 where it reads none.
+
+    Raises:
+        CatalogError: A column is of a type that no text can be made of.
+    """
+    ready = [feed.prepare(rows) for feed in encoder.binding.texts]
+    return sum(int(each.lengths.sum()) for each in ready if each.lengths is not None)
+
+
+def _refuse_empty(encoder: Encoder, rows: pa.RecordBatch) -> None:
+    """A row without anything to see has no vector, as in a release: it would be near to its like alone."""
+    inputs = encoder.package.inputs(encoder.name).root.values()
+    empty = np.flatnonzero(np.logical_and.reduce([empty_rows(spec.kind, rows) for spec in inputs]))
+    if len(empty):
+        raise RequestRefused(f"input {int(empty[0])} is empty", hint="leave out what has nothing to embed")
