@@ -28,6 +28,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "torch": ("runtimes/torch.py", "model/exporting.py"),
     "tensorflow": ("runtimes/tensorflow.py",),
     "keras": ("model/keras_child.py",),
+    "h5py": ("model/keras_weights.py",),
     "jax": ("runtimes/jax*.py", "model/jax_lowering.py"),
     "openvino": ("runtimes/openvino.py",),
     "tritonclient": ("runtimes/remote/kserve_grpc.py",),

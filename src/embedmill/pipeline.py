@@ -116,7 +116,12 @@ class Pipeline:
         """
         check_relevance(self.spec.gates, self.root, self.package)
         self.home.check_fit()
-        planner = Planner(self.home, self.spec, self.root, self.package, self.live())
+        with Planner(self.home, self.spec, self.root, self.package, self.live()) as planner:
+            return self._resumed_or_anew(planner, given_up or {}, on_progress)
+
+    def _resumed_or_anew(
+        self, planner: Planner, given_up: Mapping[str, str], on_progress: OnProgress
+    ) -> PlannedRun:
         outlived: dict[str, str] = {}
         salvage: list[Plan] = []
         bad: set[str] = set()
@@ -127,7 +132,7 @@ class Pipeline:
                 continue
             if run.open:
                 why = (
-                    (given_up or {}).get(run.name)
+                    given_up.get(run.name)
                     or planner.outdated(plan, planner.base_name)
                     or planner.outgrown(plan)
                 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +116,10 @@ def test_doctor_says_where_temporary_files_cannot_be_written(
     report = embedmill.json("doctor")
     (cache,) = (finding for finding in report["findings"] if finding["check"] == "cache")
     assert (cache["state"], cache["hint"]) == ("warn", "point EMBEDMILL_CACHE to a writable folder")
+
+
+def test_a_command_ends_without_looking_through_all_objects_once_more() -> None:
+    ends = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 10_000))"
+    code = f"{ends}; from embedmill.cli import main; main(['--version'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
 from embedmill.errors import ModelError
+from embedmill.model import Encoder
 from embedmill.planning.estimate import IMAGE_COST, row_costs
 from embedmill.release.runs import open_plans, terminal_of
 from embedmill.spec import EncoderInputs
@@ -48,6 +51,22 @@ def test_a_model_that_cannot_be_loaded_is_found_out_before_any_work(mill: Mill, 
     with pytest.raises(ModelError):
         mill.planned(items(3))
     assert list(open_plans(mill.home)) == []
+
+
+def test_a_plan_loads_the_model_once_and_lets_go_of_it(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[weakref.ref[Encoder]] = []
+    load = Encoder.load
+
+    def noted(*arguments: Any, **options: Any) -> Encoder:
+        encoder = load(*arguments, **options)
+        loaded.append(weakref.ref(encoder))
+        return encoder
+
+    monkeypatch.setattr(Encoder, "load", noted)
+    planned = mill.planned(items(60))  # which measures, and keeps goldens for workers of another stack
+    assert planned.plan.estimate.source.startswith("measured on ")
+    assert planned.plan.goldens is not None
+    assert [each() for each in loaded] == [None]
 
 
 def test_longer_texts_cost_more_up_to_the_models_length_and_pictures_cost_alike() -> None:

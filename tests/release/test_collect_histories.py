@@ -23,7 +23,7 @@ POLICY = Policy(keep=2)
 REFUSED = (PublishError, PublishLost, ReleaseMissing, Held)
 
 
-@pytest.mark.soak(quick=6, large=300)
+@pytest.mark.soak(quick=3, large=300)
 def test_a_random_history_keeps_what_it_must_and_leaves_no_orphans(mill: Mill, seed: int) -> None:
     if seed % 3:
         mill.settings["store"] = f"memory://{mill.root.name}"

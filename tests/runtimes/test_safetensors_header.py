@@ -81,9 +81,10 @@ def test_a_million_tensors_are_refused(tmp_path: Path) -> None:
     }
     with pytest.raises(ModelError, match="tensors, more than 100,000"):
         check_safetensors(written(tmp_path / "many.safetensors", header, b""))
-    more = {str(number): {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for number in range(1_000_000)}
+    text = b"{" + b'"0123456": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}, ' * 1_000_000 + b"}"
+    (tmp_path / "more.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
     with pytest.raises(ModelError, match="says that its header has"):
-        check_safetensors(written(tmp_path / "more.safetensors", more, b""))
+        check_safetensors(tmp_path / "more.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from embedmill.errors import ObjectMissing
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, Home
 from embedmill.release.log import History, read_history
@@ -34,6 +36,14 @@ class WatchedStore(MemoryStore):
         self.home = Home(self._raw, pipeline)
         self._log: History = History(())
         self.published: list[str] = []
+
+    def copy(self) -> WatchedStore:
+        """A store of its own that begins with what is in this one."""
+        other = WatchedStore(self.pipeline)
+        other._objects.update(self._objects)
+        other._versions = itertools.count(next(self._versions))
+        other._log, other.published = self._log, list(self.published)
+        return other
 
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
         """Replace, but nothing that is for ever."""

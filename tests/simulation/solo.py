@@ -35,11 +35,32 @@ class Step:
     count: int = 1
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """A store with a first release, and when that was published: made once, begun with again and again."""
+
+    stage: Stage
+    template: Pipeline
+    store: WatchedStore
+    now_s: float
+
+    @classmethod
+    def of(cls, stage: Stage) -> Beginning:
+        """Publish a first release, undisturbed."""
+        template = Pipeline.from_file(stage.folder / "pipeline.yaml")
+        scheduler, store = Scheduler("beginning"), WatchedStore(template.spec.name)
+        stage.feed(FIRST)
+        world = SimulatedWorld(scheduler, "life 0")
+        with own_folders():
+            Process(template.spec, template.root, Home(store, template.spec.name, world)).run()
+        return cls(stage, template, store, scheduler.now_s)
+
+
 @dataclass
 class Solo:
     """A pipeline in memory with a first release, and processes that are started one after the other."""
 
-    stage: Stage
+    beginning: Beginning
     seed: int
     scheduler: Scheduler = field(init=False)
     store: WatchedStore = field(init=False)
@@ -48,11 +69,10 @@ class Solo:
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(self.seed)
-        self.template = Pipeline.from_file(self.stage.folder / "pipeline.yaml")
-        self.store = WatchedStore(self.template.spec.name)
-        self.stage.feed(FIRST)
-        self.process()[0].run()
-        self.stage.feed(REFRESH)
+        self.scheduler.now_s = self.beginning.now_s
+        self.template = self.beginning.template
+        self.store = self.beginning.store.copy()
+        self.beginning.stage.feed(REFRESH)
 
     def process(self, faults: Faults | None = None) -> tuple[Process, FaultyStore]:
         """A new process, and the store that it sees, whose trace tells what it did."""
@@ -89,13 +109,13 @@ class Solo:
             self.store.whole(entry.release)
         live = self.process()[0].live()
         assert live is not None
-        assert live.content.content_digest == self.stage.digests[REFRESH]
+        assert live.content.content_digest == self.beginning.stage.digests[REFRESH]
 
 
-def calm_calls(stage: Stage) -> list[Call]:
+def calm_calls(beginning: Beginning) -> list[Call]:
     """All calls of an undisturbed refresh."""
     with own_folders():
-        return Solo(stage, 0).refresh()[1]
+        return Solo(beginning, 0).refresh()[1]
 
 
 def steps_of(calls: Sequence[Call]) -> list[Step]:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from tests.simulation.history import Stage, own_folders
-from tests.simulation.solo import Solo, Step, calm_calls, steps_of
+from tests.simulation.solo import Beginning, Solo, Step, calm_calls, steps_of
 
 from embedmill.store.faults import AnswerLost, At, Call, Crash, Fault, Faults, Late, Script
 
@@ -14,8 +14,13 @@ CONDITIONAL = frozenset({"put_if_absent", "copy_if_absent"})
 
 
 @pytest.fixture(scope="module")
-def calls(stage: Stage) -> list[Call]:
-    return calm_calls(stage)
+def beginning(stage: Stage) -> Beginning:
+    return Beginning.of(stage)
+
+
+@pytest.fixture(scope="module")
+def calls(beginning: Beginning) -> list[Call]:
+    return calm_calls(beginning)
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +28,9 @@ def steps(calls: list[Call]) -> list[Step]:
     return steps_of(calls)
 
 
-def disturbed(stage: Stage, seed: int, faults: Faults) -> None:
+def disturbed(beginning: Beginning, seed: int, faults: Faults) -> None:
     with own_folders():
-        solo = Solo(stage, seed)
+        solo = Solo(beginning, seed)
         report, _ = solo.refresh(faults)
         solo.check(report)
 
@@ -59,29 +64,29 @@ def test_there_are_more_than_forty_steps_to_die_at(steps: list[Step]) -> None:
 @pytest.mark.soak(quick=1, large=10)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_run_that_dies_at_any_step_is_finished_by_the_next(
-    stage: Stage, steps: list[Step], seed: int, when: str
+    beginning: Beginning, steps: list[Step], seed: int, when: str
 ) -> None:
     for step in steps:
         chance = random.Random(f"{seed} {when} {step}")
-        disturbed(stage, seed, Script(at(step, Crash(when), chance)))  # type: ignore[arg-type]
+        disturbed(beginning, seed, Script(at(step, Crash(when), chance)))  # type: ignore[arg-type]
 
 
 @pytest.mark.soak(quick=10, large=300)
 def test_a_run_that_dies_at_any_call_is_finished_by_the_next(
-    stage: Stage, calls: list[Call], seed: int
+    beginning: Beginning, calls: list[Call], seed: int
 ) -> None:
     chance = random.Random(seed)
     fault = Crash(chance.choice(["before", "after"]))
-    disturbed(stage, seed, Script(At(fault, nth=chance.randint(1, len(calls)))))
+    disturbed(beginning, seed, Script(At(fault, nth=chance.randint(1, len(calls)))))
 
 
 @pytest.mark.soak(quick=1, large=100)
 def test_a_conditional_write_without_an_answer_is_settled_without_a_person(
-    stage: Stage, steps: list[Step], seed: int
+    beginning: Beginning, steps: list[Step], seed: int
 ) -> None:
     """The write has landed, or lands at once, or after other calls; its own retries come in between."""
     for step in (step for step in steps if step.verb in CONDITIONAL):
         chance = random.Random(f"{seed} {step}")
         late: list[Fault] = [AnswerLost(), Late(1), Late(2), Late(chance.randint(3, 60))]
         fault = chance.choice(late)
-        disturbed(stage, seed, Script(at(step, fault, chance)))
+        disturbed(beginning, seed, Script(at(step, fault, chance)))

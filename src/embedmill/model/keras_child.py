@@ -1,6 +1,7 @@
 """`python -m embedmill.model.keras_child SCRATCH`: exports SCRATCH/model.keras to SCRATCH/saved_model.
 
-It says on standard output why it could not, in a line, and then fails.
+It says on standard output why it could not, in a line, and then fails: with REFUSED, where the file's weights
+lie elsewhere and Keras was not asked.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from embedmill.decoding.confinement import confine_to, die_with_parent
+from embedmill.model.keras_weights import check_weights
 
 SOURCE, EXPORTED = "model.keras", "saved_model"
+REFUSED = 3
 SYSTEM = ("/usr", "/lib", "/lib64", "/etc", "/proc", "/sys", "/dev/null", "/dev/urandom")
 """Where a Python and its libraries read; a home folder is not among them."""
 
@@ -22,6 +25,11 @@ def main() -> None:
     die_with_parent()
     places = [sys.prefix, sys.base_prefix, *filter(None, sys.path), *SYSTEM]
     confine_to(scratch, readable=map(Path, places))
+    try:
+        check_weights(scratch / SOURCE)
+    except Exception as error:  # noqa: BLE001 - whatever h5py says of a file is the answer
+        print(_line(error).removeprefix("ValueError: "))  # noqa: T201 - the answer
+        sys.exit(REFUSED)
     try:
         _export(scratch / SOURCE, scratch / EXPORTED)
     except Exception as error:  # noqa: BLE001 - whatever Keras says of a file is the answer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedmill.errors import MissingExtra, ModelError
 from embedmill.model.keras_archive import check_keras_archive
-from embedmill.model.keras_child import EXPORTED, SOURCE
+from embedmill.model.keras_child import EXPORTED, REFUSED, SOURCE
 
 DEADLINE_S = 1800.0
 HANDED_ON = ("LD_LIBRARY_PATH", "PYTHONPATH")
@@ -21,9 +21,9 @@ HANDED_ON = ("LD_LIBRARY_PATH", "PYTHONPATH")
 def export_keras(file: Path, scratch: Path) -> Path:
     """The SavedModel that `model.export` makes of a `.keras` file, in the empty folder `scratch`.
 
-    The file is checked first (`check_keras_archive`). Then Keras loads it in safe mode in a process without
-    network, other programs or secrets, which writes nowhere but in `scratch` and reads no home folder, as far
-    as the kernel knows how (Linux 5.13).
+    The file is checked first (`check_keras_archive`). Then, in a process without network, other programs or
+    secrets, which writes nowhere but in `scratch` and reads no home folder, as far as the kernel knows how
+    (Linux 5.13), its weights are checked (`check_weights`), and Keras loads it in safe mode.
 
     Raises:
         ModelError: It is no such file, or not of Keras's own layers alone, or Keras cannot load or export it.
@@ -50,6 +50,10 @@ def export_keras(file: Path, scratch: Path) -> Path:
         raise ModelError(f"{file}: Keras did not export it within {DEADLINE_S:.0f} s") from error
     if done.returncode != 0:
         said = (done.stdout.strip() or done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        if done.returncode == REFUSED:
+            raise ModelError(
+                f"{file}: {said}", hint="weights may not refer to other files: save the model anew"
+            )
         raise ModelError(f"{file}: Keras cannot export it: {said}")
     return scratch / EXPORTED
 

@@ -10,17 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.catalog.frozen import with_images
-from embedmill.model import Encoder
 from embedmill.spec import BytesInput, ImageInput, StringInput, TextInput
 from embedmill.spec.documents import Estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     from embedmill.catalog import ImageSource
-    from embedmill.model import ModelPackage
+    from embedmill.model import Encoder, ModelPackage
     from embedmill.planning.freeze import FrozenShard
     from embedmill.release.reader import Release
     from embedmill.spec import EncoderInputs, WorkSpec
@@ -57,11 +56,11 @@ def estimate_work(
     base: Release | None,
     images: ImageSource,
     work: WorkSpec,
+    encoder: Callable[[], Encoder],
 ) -> Estimate:
     """Seconds of the embedding stage: by the live release's rate, or measured on a few of the rows.
 
-    Raises:
-        ModelError: The model cannot be loaded: found out before any work starts.
+    `encoder` is called for only the latter; what it raises is found out before any work starts.
     """
     rows = sum(shard.rows for shard in shards)
     if not rows:
@@ -73,7 +72,7 @@ def estimate_work(
     elif images.has_urls:
         return Estimate(seconds=None, source="images come by URL, and none is fetched to find out")
     else:
-        seconds, computed = _measure(shards[len(shards) // 2], package, images, work)
+        seconds, computed = _measure(shards[len(shards) // 2], encoder(), images)
         source = f"measured on {computed} of the rows, for {workers} workers"
     return Estimate(seconds=round(seconds / computed * rows / workers, 3), source=source)
 
@@ -83,15 +82,12 @@ def _rate_is_trusted(base: Release, package: ModelPackage) -> bool:
     return same_model and base.content.computed >= TRUSTED_VECTORS and base.content.seconds > 0
 
 
-def _measure(
-    shard: FrozenShard, package: ModelPackage, images: ImageSource, work: WorkSpec
-) -> tuple[float, int]:
+def _measure(shard: FrozenShard, encoder: Encoder, images: ImageSource) -> tuple[float, int]:
     """Seconds for a number of rows, on one thread; rows in order of fingerprints are a random sample."""
     with pa.memory_map(str(shard.file)) as source:
         batch = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
-    rows, _ = with_images(batch, package.inputs("item").image_fields, images)
-    with Encoder.load(package, batch_tokens=work.batch_tokens, batch_images=work.batch_images) as encoder:
-        encoder.encode(rows.slice(0, 1))  # the first call makes buffers
-        started = time.perf_counter()
-        encoder.encode(rows)
-        return time.perf_counter() - started, len(rows)
+    rows, _ = with_images(batch, encoder.package.inputs("item").image_fields, images)
+    encoder.encode(rows.slice(0, 1))  # the first call makes buffers
+    started = time.perf_counter()
+    encoder.encode(rows)
+    return time.perf_counter() - started, len(rows)

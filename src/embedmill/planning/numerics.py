@@ -39,35 +39,51 @@ SAMPLE_ROWS = 32
 
 @dataclass(frozen=True)
 class Here:
-    """The `item` encoder as the planner's machine computes it; loaded when it is asked for."""
+    """The `item` encoder as the planner's machine computes it.
+
+    Loaded when it is first asked for, and once: that is most of a short plan's time. `close` lets it go.
+    """
 
     package: ModelPackage
     work: WorkSpec
 
+    def encoder(self) -> Encoder:
+        """The encoder itself.
+
+        Raises:
+            ModelError: It cannot be loaded.
+            MissingExtra, DeviceUnavailable: This machine cannot compute.
+        """
+        found = self._encoder
+        if isinstance(found, Exception):
+            raise found
+        return found
+
     @cached_property
-    def _loaded(self) -> Stack | MissingExtra | DeviceUnavailable:
+    def _encoder(self) -> Encoder | MissingExtra | DeviceUnavailable:
         try:
-            with self._encoder() as encoder:
-                return encoder.profile.stack
+            return Encoder.load(
+                self.package, batch_tokens=self.work.batch_tokens, batch_images=self.work.batch_images
+            )
         except (MissingExtra, DeviceUnavailable) as error:
             return error
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
         """The one of this machine; none where it cannot compute."""
-        return () if isinstance(self._loaded, Exception) else (self._loaded,)
+        found = self._encoder
+        return () if isinstance(found, Exception) else (found.profile.stack,)
 
     @property
     def absent(self) -> str:
         """Why this machine cannot compute; empty if it can."""
-        return str(self._loaded) if isinstance(self._loaded, Exception) else ""
+        found = self._encoder
+        return str(found) if isinstance(found, Exception) else ""
 
     def compare(self, stacks: Sequence[Stack], goldens: Callable[[], pa.Table | None]) -> Comparison:
         """Compare this machine with what stacks made; one that cannot compute leaves that to the workers."""
-        if not self.stacks or self.stacks[0] in stacks:
-            return Comparison()
-        with self._encoder() as encoder:
-            return compare(encoder, stacks, goldens)
+        found = self._encoder
+        return Comparison() if isinstance(found, Exception) else compare(found, stacks, goldens)
 
     def sample(
         self, shards: Sequence[FrozenShard], images: ImageSource, scratch: Path
@@ -77,13 +93,15 @@ class Here:
         None where there are no rows, where this machine cannot compute, or where images come by URL: a plan
         downloads none.
         """
-        if not shards or not self.stacks or images.has_urls:
+        if not shards or images.has_urls:
+            return None
+        encoder = self._encoder
+        if isinstance(encoder, Exception):
             return None
         with pa.memory_map(str(shards[len(shards) // 2].file)) as source:
             frozen = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
         rows, missing = with_images(frozen, self.package.inputs("item").image_fields, images)
-        with self._encoder() as encoder:
-            encoded = encoder.encode(rows)
+        encoded = encoder.encode(rows)
         usable = np.setdiff1d(np.arange(len(rows)), [*missing, *encoded.rejected])
         vectors = encoded.vectors_ND[usable]
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
@@ -93,10 +111,11 @@ class Here:
             writer.write_table(table)
         return file, len(table)
 
-    def _encoder(self) -> Encoder:
-        return Encoder.load(
-            self.package, batch_tokens=self.work.batch_tokens, batch_images=self.work.batch_images
-        )
+    def close(self) -> None:
+        """Let go of what was loaded; whoever asks again would load it again."""
+        found = self.__dict__.pop("_encoder", None)
+        if isinstance(found, Encoder):
+            found.close()
 
 
 def decide_numerics(home: Home, package: ModelPackage, base: Release | None, here: Here) -> Numerics:

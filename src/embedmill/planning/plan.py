@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -54,13 +54,22 @@ FROZEN = frozenset({FINGERPRINT, "_row", "_cost", "_vector"})
 
 @dataclass(frozen=True)
 class Planner:
-    """Plans runs of one pipeline. `root` is the folder that the spec's paths are relative to."""
+    """Plans runs of one pipeline. `root` is the folder that the spec's paths are relative to.
+
+    Its `with` block lets go of the model that it loaded, so that it is not there beside the workers'.
+    """
 
     home: Home
     spec: PipelineSpec
     root: Path
     package: ModelPackage
     base: Release | None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._here.close()
 
     def plan(self, on_rows: Callable[[int], None] = lambda _: None, others: Iterable[Plan] = ()) -> Plan:
         """Plan a new run and freeze its work in the store; nothing is computed yet.
@@ -247,7 +256,9 @@ class Planner:
             shards=tuple(self._keep_shard(run, shard) for shard in shards),
             item_parts=tuple(self._keep(run, "items", file, rows) for file, rows in join.parts),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
-            estimate=estimate_work(shards, self.package, self.base, images, self.spec.work),
+            estimate=estimate_work(
+                shards, self.package, self.base, images, self.spec.work, self._here.encoder
+            ),
         )
 
     @property
