@@ -62,10 +62,11 @@ FETCH_REASONS = frozenset({Reason.FETCH_FAILED, Reason.FETCH_TIMEOUT})
 
 
 class Rejection(NamedTuple):
-    """Why one row could not be embedded."""
+    """Why one row could not be embedded; `lasting`: the same decoders would refuse the same bytes again."""
 
     reason: Reason
     detail: str
+    lasting: bool = False
 
 
 InputKind: TypeAlias = Literal[

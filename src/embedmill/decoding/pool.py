@@ -21,6 +21,12 @@ from embedmill.decoding.recipe import Recipe
 MadeT = TypeVar("MadeT")
 
 
+class Fatal(str):
+    """Why there are no pixels of an image that ended its decoder twice; elsewhere it might not."""
+
+    __slots__ = ()
+
+
 class DecoderPool:
     """At most `children` processes. They end with `close`, with this object, or with this process."""
 
@@ -37,6 +43,8 @@ class DecoderPool:
         self, images: Sequence[bytes], recipe: Recipe, finish: Callable[[Decoded], MadeT]
     ) -> list[MadeT | str]:
         """What `finish` makes of each image's pixels, uint8[H, W, 3], or why there are none; in order.
+
+        What a decoder says of an image it would say again; `Fatal` may depend on the machine.
 
         While this process finishes one image, the others decode the next. Threads may share a pool, and wait
         for each other.
@@ -134,7 +142,7 @@ class _Round(Generic[MadeT]):
         number = self._busy.pop(child)
         if number in self._suspects:
             digest = hashlib.sha256(self._images[number]).hexdigest()
-            self._made[number] = f"twice {why} (sha256 {digest})"
+            self._made[number] = Fatal(f"twice {why} (sha256 {digest})")
         else:
             self._suspects.add(number)
             self._waiting.appendleft(number)

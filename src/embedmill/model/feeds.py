@@ -151,7 +151,7 @@ class ImageFeed:
         """One of several images needs its column named."""
         if not self.several:
             return why
-        return Rejection(why.reason, f"column {self.spec.fields[place]!r}: {why.detail}")
+        return why._replace(detail=f"column {self.spec.fields[place]!r}: {why.detail}")
 
     def _arrays(self, pixels: Pixels, there: Mask) -> Feeds:
         shaped, mask = (pixels, there) if self.several else (pixels[:, 0], there[:, 0])

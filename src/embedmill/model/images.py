@@ -7,13 +7,13 @@ a known size, and is scaled and normalised here.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from PIL import features
 
-from embedmill.decoding.pool import DecoderPool
+from embedmill.decoding.pool import DecoderPool, Fatal
 from embedmill.decoding.process import Decoded, DecodingLimits
 from embedmill.decoding.recipe import Recipe
 from embedmill.spec import ImageInput
@@ -26,6 +26,9 @@ REVISION = "2"
 """Of what Embedmill does between bytes and pixels. 1 took the colours of every profile for sRGB."""
 
 LONGEST_DETAIL = 200
+
+LIBRARIES = ("libjpeg_turbo", "webp", "avif", "libtiff", "littlecms2")
+"""Of Pillow, those that decide what becomes of an image."""
 
 
 class ImageDecoder:
@@ -42,10 +45,7 @@ class ImageDecoder:
             DecodersFailed: No process that decodes can be started.
         """
         found = self._pool.decode(images, recipe_of(spec), lambda decoded: normalized(decoded, spec))
-        return [
-            Rejection(Reason.IMAGE_INVALID, made[:LONGEST_DETAIL]) if isinstance(made, str) else made
-            for made in found
-        ]
+        return [_refused(made) if isinstance(made, str) else made for made in found]
 
     def close(self) -> None:
         """End the processes; the next image would start new ones."""
@@ -70,14 +70,24 @@ def pixel_shape(spec: ImageInput) -> tuple[int, int, int]:
     return (3, height, width) if spec.layout == "nchw" else (height, width, 3)
 
 
+def _refused(why: str) -> Rejection:
+    return Rejection(Reason.IMAGE_INVALID, why[:LONGEST_DETAIL], lasting=not isinstance(why, Fatal))
+
+
 def decoder_versions() -> dict[str, str]:
     """Versions of what decodes; they may move pixels, and so belong to a profile."""
     found = {"pixels": REVISION, "pillow": importlib.metadata.version("pillow")}
-    for name in ("libjpeg_turbo", "webp", "avif", "libtiff", "littlecms2"):
+    for name in LIBRARIES:
         version = features.version(name)
         if version:
             found[name] = version
     return found
+
+
+def decoders_among(libraries: Mapping[str, str]) -> str:
+    """What decodes, of a profile's libraries, as one text: equal texts judge images alike."""
+    names = ("pixels", "pillow", *LIBRARIES)
+    return ", ".join(f"{name} {libraries[name]}" for name in names if name in libraries)
 
 
 def normalized(decoded: Decoded, spec: ImageInput) -> Pixels:

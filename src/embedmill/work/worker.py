@@ -268,12 +268,13 @@ class _Loop:
 
 
 def _rejected_table(prints: Digests, rejected: Mapping[int, Rejection]) -> pa.Table:
-    """Columns `fingerprint`, `reason`, `detail`."""
+    """Columns `fingerprint`, `reason`, `detail`, `lasting`."""
     rows = sorted(rejected)
     return pa.table(
         {
             "fingerprint": pa.array([bytes(prints[i]).ljust(16, b"\0") for i in rows], pa.binary(16)),
             "reason": [str(rejected[i].reason) for i in rows],
             "detail": [rejected[i].detail for i in rows],
+            "lasting": [rejected[i].lasting for i in rows],
         }
     )
