@@ -42,7 +42,7 @@ class DecoderPool:
     def decode(
         self, images: Sequence[bytes], recipe: Recipe, finish: Callable[[Decoded], MadeT]
     ) -> list[MadeT | str]:
-        """What `finish` makes of each image's pixels, uint8[H, W, 3], or why there are none; in order.
+        """What `finish` makes of what came of each image, or why nothing did; in order.
 
         What a decoder says of an image it would say again; `Fatal` may depend on the machine.
 
@@ -122,7 +122,7 @@ class _Round(Generic[MadeT]):
 
     def _collect(self, child: Child) -> None:
         try:
-            answer = child.answer(self._recipe.size)
+            answer = child.answer(self._recipe)
         except ChildLost as lost:
             self._lost(child, lost)
         else:
@@ -134,8 +134,8 @@ class _Round(Generic[MadeT]):
                 self._unfinished.append((number, answer))
 
     def _finish_all(self) -> None:
-        for number, pixels in self._unfinished:
-            self._made[number] = self._finish(pixels)
+        for number, decoded in self._unfinished:
+            self._made[number] = self._finish(decoded)
         self._unfinished.clear()
 
     def _lost(self, child: Child, why: ChildLost) -> None:

@@ -18,12 +18,14 @@ from embedmill.release.goldens import SHARDS_SAMPLED, spread
 from embedmill.release.layout import Home, relative
 from embedmill.release.runs import commit_records
 from embedmill.release.segments import salvaged_segment
+from embedmill.release.thumbnails import THUMBNAILS
 from embedmill.release.vectors import VectorPart, VectorTable
 from embedmill.spec.documents import FileEntry, Salvaged, distinct
 from embedmill.store import copy, join_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from embedmill.spec.documents import CommitRecord, Plan
     from embedmill.types import Digests, Mask
@@ -51,10 +53,12 @@ class Salvage:
         for other in others:
             saved = [_take(home, run, record) for record in commit_records(home, other)]
             found = [each for each in saved if each is not None]
+            small = [_take_thumbnails(home, run, record) for _, _, record in found]
             if found:
                 salvaged = Salvaged(
                     run=other.run,
                     parts=tuple(entry for entry, _, _ in found),
+                    thumbnails=tuple(entry for entry in small if entry is not None),
                     frozen=_take_inputs(home, run, other, {record.shard for _, _, record in found}),
                     profiles=distinct(record.profile for _, _, record in found),
                 )
@@ -80,14 +84,31 @@ def _take(home: Home, run: str, record: CommitRecord) -> tuple[FileEntry, Vector
     """Copy one shard's vectors and check them; None if there are none, or not any more."""
     if record.vectors is None:
         return None
-    inside = join_key("vectors", salvaged_segment(run, record.run), record.vectors.path.rsplit("/", 1)[1])
-    entry = record.vectors.model_copy(update={"path": inside})
-    key = home.release_key(run, inside)
     try:
-        copy(home.store, home.key(record.vectors.path), key)
-        return entry, VectorPart.open(home.verified(key, entry)), record
+        entry, file = _copied(home, run, record, "vectors", record.vectors)
+        return entry, VectorPart.open(file), record
     except (ObjectMissing, ReleaseCorrupt):
         return None
+
+
+def _take_thumbnails(home: Home, run: str, record: CommitRecord) -> FileEntry | None:
+    """Copy a shard's thumbnails; vectors whose are gone have none, as those of before there were any."""
+    if record.thumbnails is None:
+        return None
+    try:
+        return _copied(home, run, record, THUMBNAILS, record.thumbnails)[0]
+    except (ObjectMissing, ReleaseCorrupt):
+        return None
+
+
+def _copied(
+    home: Home, run: str, record: CommitRecord, folder: str, entry: FileEntry
+) -> tuple[FileEntry, Path]:
+    """A file of another run's release, copied into this run's and checked."""
+    inside = join_key(folder, salvaged_segment(run, record.run), entry.path.rsplit("/", 1)[1])
+    own, key = entry.model_copy(update={"path": inside}), home.release_key(run, inside)
+    copy(home.store, home.key(entry.path), key)
+    return own, home.verified(key, own)
 
 
 def _take_inputs(home: Home, run: str, other: Plan, shards: set[str]) -> tuple[FileEntry, ...]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
 from embedmill.index import FlatIndex, HnswIndex, Index, Nearest, best_of
-from embedmill.release.items import ID, OWN_COLUMNS
+from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
 from embedmill.release.values import python_value
 from embedmill.types import Hit
 
@@ -80,12 +80,28 @@ class Searcher:
         values = {name: python_value(self._shown.column(name)[item]) for name in self._shown.schema.names}
         return Hit(values[ID], score, {name: v for name, v in values.items() if name not in OWN_COLUMNS})
 
-    def _vector_of(self, item: Any) -> Vectors:
+    def fingerprint_of(self, item: Any) -> bytes:
+        """The fingerprint of the item with this id.
+
+        Raises:
+            ReleaseMissing: There is none.
+        """
+        at = self._place_of(item)
+        if at < 0:
+            raise ReleaseMissing(f"item {item!r} is not in release {self._release.name}")
+        found: bytes = self._shown.column(FINGERPRINT)[at].as_py()
+        return found
+
+    def _place_of(self, item: Any) -> int:
+        """Where the item with this id stands among all; -1 where there is none."""
         ids = self._shown.column(ID)
         try:
-            at = pc.index(ids, _id_scalar(item, ids.type)).as_py()
+            return int(pc.index(ids, _id_scalar(item, ids.type)).as_py())
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            at = -1
+            return -1
+
+    def _vector_of(self, item: Any) -> Vectors:
+        at = self._place_of(item)
         if at < 0 or self._release.item_rows[at] < 0:
             raise ReleaseMissing(f"item {item!r} is not in release {self._release.name}, or was empty")
         vector: Vectors = self._release.table.vectors(self._release.item_rows[at : at + 1])[0]

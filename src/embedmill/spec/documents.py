@@ -195,6 +195,7 @@ class Salvaged(Part):
 
     run: str
     parts: tuple[FileEntry, ...]
+    thumbnails: tuple[FileEntry, ...] = ()
     frozen: tuple[FileEntry, ...]
     profiles: tuple[Profile, ...]
 
@@ -235,6 +236,7 @@ class CommitRecord(Document):
     """The attempt that won a shard. Created once: it is the arbiter.
 
     `contents` has the SHA-256 of each image that came by reference, in the order of the shard's rows.
+    `thumbnails` has small pictures of those that have a vector, where the pipeline wants them.
     """
 
     SCHEMA: ClassVar[str] = "commit/1"
@@ -246,6 +248,7 @@ class CommitRecord(Document):
     vectors: FileEntry | None
     rejected: FileEntry | None
     contents: FileEntry | None = None
+    thumbnails: FileEntry | None = None
     profile: Profile
     rows: int
     seconds: float
@@ -266,13 +269,19 @@ class Lease(Document):
 
 
 class Segment(Part):
-    """Vectors that one release wrote, in parts sorted by fingerprint, and their index."""
+    """Vectors that one release wrote, in parts sorted by fingerprint, their index, and their thumbnails."""
 
     name: str
     parts: tuple[FileEntry, ...]
     index: FileEntry | None
+    thumbnails: tuple[FileEntry, ...] = ()
     rows: int
     live: int
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Every file of it."""
+        return (*self.parts, *((self.index,) if self.index else ()), *self.thumbnails)
 
 
 class Content(Document):

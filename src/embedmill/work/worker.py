@@ -26,6 +26,7 @@ from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
 from embedmill.release.publish import abandon
 from embedmill.release.runs import check_not_over, check_open, read_plan
+from embedmill.release.thumbnails import THUMBNAILS, write_thumbnails
 from embedmill.release.vectors import write_vectors
 from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ShardPlan
 from embedmill.store.pace import Pace
@@ -111,7 +112,11 @@ def _load_encoder(home: Home, plan: Plan, options: WorkerOptions, scratch: Path)
         threads=options.threads,
         batch_tokens=settings.batch_tokens,
         batch_images=settings.batch_images,
-        decoder=ImageDecoder(children=options.threads, limits=options.decoding),
+        decoder=ImageDecoder(
+            children=options.threads,
+            limits=options.decoding,
+            thumbnails=plan.pipeline.catalog.thumbnails,
+        ),
     )
     with contextlib.ExitStack() as unless_checked:
         unless_checked.callback(encoder.close)
@@ -186,6 +191,7 @@ class _Loop:
             vectors=self._keep_vectors(shard, attempt, fingerprints[kept], encoded.vectors_ND[kept]),
             rejected=self._keep_rejected(shard, attempt, fingerprints, encoded.rejected),
             contents=self._keep_contents(shard, attempt, contents),
+            thumbnails=self._keep_thumbnails(shard, attempt, fingerprints, encoded),
             profile=self.encoder.profile,
             rows=len(rows),
             seconds=round(self.home.world.monotonic() - started, 3),
@@ -195,12 +201,8 @@ class _Loop:
         winner = self.home.create(key, record)
         if winner.attempt == attempt:
             return record
-        for entry in (
-            record.vectors,
-            record.rejected,
-            record.contents,
-        ):  # the record is final: these can never be named
-            if entry is not None:
+        for entry in (record.vectors, record.rejected, record.contents, record.thumbnails):
+            if entry is not None:  # the record is final: these can never be named
                 self.home.store.delete(self.home.key(entry.path))
         return None
 
@@ -229,7 +231,8 @@ class _Loop:
         vectors = np.zeros((len(rows), self.encoder.dimension), dtype=np.float32)
         vectors[present] = encoded.vectors_ND
         rejected = missing | {int(present[i]): why for i, why in encoded.rejected.items()}
-        return Encoded(vectors, rejected), contents
+        thumbnails = {int(present[i]): thumbnail for i, thumbnail in encoded.thumbnails.items()}
+        return Encoded(vectors, rejected, thumbnails), contents
 
     @cached_property
     def _images(self) -> ImageSource:
@@ -247,6 +250,18 @@ class _Loop:
         name = f"part-{shard.name}.{attempt}.arrow"
         key = self.home.release_key(self.plan.run, "vectors", self.plan.run, name)
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(prints))
+
+    def _keep_thumbnails(
+        self, shard: ShardPlan, attempt: str, prints: Digests, encoded: Encoded
+    ) -> FileEntry | None:
+        rows = sorted(encoded.thumbnails.keys() - encoded.rejected.keys())
+        if not rows:
+            return None
+        file = self.scratch / "thumbnails.arrow"
+        write_thumbnails(file, prints[rows], [encoded.thumbnails[row] for row in rows])
+        name = f"part-{shard.name}.{attempt}.arrow"
+        key = self.home.release_key(self.plan.run, THUMBNAILS, self.plan.run, name)
+        return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(rows))
 
     def _keep_rejected(
         self, shard: ShardPlan, attempt: str, prints: Digests, rejected: Mapping[int, Rejection]
