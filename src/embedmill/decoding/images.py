@@ -47,7 +47,7 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 THUMBNAIL_SAMPLES = 4
-"""Of a large image so many pixels along each side make one of the thumbnail: all would take 8 times as long."""
+"""Pixels of a large image, along each side, that make one of the thumbnail; all take eight times as long."""
 
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
