@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedmill.errors import ObjectMissing, ReleaseCorrupt
+from embedmill.release.contents import BY_CONTENT
 from embedmill.release.goldens import SHARDS_SAMPLED, spread
 from embedmill.release.layout import Home, relative
 from embedmill.release.runs import commit_records
@@ -53,12 +54,15 @@ class Salvage:
         for other in others:
             saved = [_take(home, run, record) for record in commit_records(home, other)]
             found = [each for each in saved if each is not None]
-            small = [_take_thumbnails(home, run, record) for _, _, record in found]
+            records = [record for _, _, record in found]
+            small = [_take_beside(home, run, each, THUMBNAILS, each.thumbnails) for each in records]
+            contents = [_take_beside(home, run, each, BY_CONTENT, each.by_content) for each in records]
             if found:
                 salvaged = Salvaged(
                     run=other.run,
                     parts=tuple(entry for entry, _, _ in found),
                     thumbnails=tuple(entry for entry in small if entry is not None),
+                    by_content=tuple(entry for entry in contents if entry is not None),
                     frozen=_take_inputs(home, run, other, {record.shard for _, _, record in found}),
                     profiles=distinct(record.profile for _, _, record in found),
                 )
@@ -91,12 +95,14 @@ def _take(home: Home, run: str, record: CommitRecord) -> tuple[FileEntry, Vector
         return None
 
 
-def _take_thumbnails(home: Home, run: str, record: CommitRecord) -> FileEntry | None:
-    """Copy a shard's thumbnails; vectors whose are gone have none, as those of before there were any."""
-    if record.thumbnails is None:
+def _take_beside(
+    home: Home, run: str, record: CommitRecord, folder: str, entry: FileEntry | None
+) -> FileEntry | None:
+    """Copy what lies beside a shard's vectors; these are good without it."""
+    if entry is None:
         return None
     try:
-        return _copied(home, run, record, THUMBNAILS, record.thumbnails)[0]
+        return _copied(home, run, record, folder, entry)[0]
     except (ObjectMissing, ReleaseCorrupt):
         return None
 

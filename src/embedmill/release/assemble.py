@@ -274,7 +274,7 @@ def _content(
         empty=tally.empty,
         quarantined=tally.quarantined,
         kept=plan.items.kept + tally.kept,
-        computed=sum(commit.vectors.rows or 0 for commit in commits if commit.vectors is not None),
+        computed=sum((c.vectors.rows or 0) - c.copied for c in commits if c.vectors is not None),
         compacted=compacted,
         seconds=sum(commit.seconds for commit in commits),
     )

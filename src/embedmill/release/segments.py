@@ -9,6 +9,7 @@ import numpy as np
 
 from embedmill.errors import ShardsMissing
 from embedmill.index import HnswIndex
+from embedmill.release.contents import BY_CONTENT, ContentPart, ContentTable, write_contents
 from embedmill.release.layout import Home, relative
 from embedmill.release.thumbnails import THUMBNAILS, ThumbnailPart, ThumbnailTable, write_thumbnails
 from embedmill.release.vectors import VectorPart, VectorTable, write_vectors
@@ -55,10 +56,15 @@ class Candidate:
     def thumbnails(self) -> ThumbnailTable:
         """Those of all segments."""
         entries = [entry for segment in self.segments for entry in segment.thumbnails]
-        return ThumbnailTable(
-            ThumbnailPart.open(self.home.fetched(join_key(self.prefix, entry.path), entry))
-            for entry in entries
-        )
+        return ThumbnailTable(ThumbnailPart.open(self._file(entry)) for entry in entries)
+
+    def contents(self) -> ContentTable:
+        """Those of all segments."""
+        entries = [entry for segment in self.segments for entry in segment.by_content]
+        return ContentTable(ContentPart.open(self._file(entry)) for entry in entries)
+
+    def _file(self, entry: FileEntry) -> Path:
+        return self.home.fetched(join_key(self.prefix, entry.path), entry)
 
     def table(self) -> VectorTable:
         """All segments as one table."""
@@ -101,14 +107,18 @@ def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[Commi
         _carry(home, base, plan.run)
         carried = list(base.segments)
     carried += [
-        _segment(salvaged_segment(plan.run, saved.run), saved.parts, saved.thumbnails)
+        _segment(salvaged_segment(plan.run, saved.run), saved.parts, saved.thumbnails, saved.by_content)
         for saved in plan.salvaged
     ]
     made = [commit.vectors for commit in commits if commit.vectors is not None]
     small = [commit.thumbnails for commit in commits if commit.thumbnails is not None]
-    in_parallel(home.store, lambda entry: home.verified(home.key(entry.path), entry), [*made, *small])
+    contents = [commit.by_content for commit in commits if commit.by_content is not None]
+    every = [*made, *small, *contents]
+    in_parallel(home.store, lambda entry: home.verified(home.key(entry.path), entry), every)
     if made:
-        carried.append(_segment(plan.run, _inside(home, plan.run, made), _inside(home, plan.run, small)))
+        carried.append(
+            _segment(plan.run, *(_inside(home, plan.run, entries) for entries in (made, small, contents)))
+        )
     return Candidate(home, plan.run, tuple(carried))
 
 
@@ -123,10 +133,21 @@ def _inside(home: Home, release: str, entries: Sequence[FileEntry]) -> list[File
     return [entry.model_copy(update={"path": relative(entry.path, prefix)}) for entry in entries]
 
 
-def _segment(name: str, parts: Sequence[FileEntry], thumbnails: Sequence[FileEntry]) -> Segment:
+def _segment(
+    name: str,
+    parts: Sequence[FileEntry],
+    thumbnails: Sequence[FileEntry],
+    by_content: Sequence[FileEntry],
+) -> Segment:
     rows = sum(entry.rows or 0 for entry in parts)
     return Segment(
-        name=name, parts=tuple(parts), index=None, thumbnails=tuple(thumbnails), rows=rows, live=rows
+        name=name,
+        parts=tuple(parts),
+        index=None,
+        thumbnails=tuple(thumbnails),
+        by_content=tuple(by_content),
+        rows=rows,
+        live=rows,
     )
 
 
@@ -147,19 +168,26 @@ def needs_compaction(segments: Sequence[Segment], limit: float) -> bool:
 def compact(candidate: Candidate, live: Mask, scratch: Path) -> Candidate:
     """One new segment of all live rows, in fingerprint order; vectors are moved, never computed."""
     segment, attempt = f"{candidate.release}-compacted", candidate.home.new_attempt()
-    entries: list[FileEntry] = []
+    file = scratch / "compact.arrow"
+    thumbnails, contents = candidate.thumbnails(), candidate.contents()
+    parts: list[FileEntry] = []
     small: list[FileEntry] = []
-    thumbnails = candidate.thumbnails()
+    by_content: list[FileEntry] = []
     for number, (prints, vectors) in enumerate(_merged(candidate.table(), live)):
-        file, name = scratch / f"compact-{number:05d}.arrow", f"part-{number:05d}.{attempt}.arrow"
+        name = f"part-{number:05d}.{attempt}.arrow"
         write_vectors(file, prints, vectors)
-        entries.append(candidate.keep(file, len(prints), "vectors", segment, name))
-        found = thumbnails.all_of(prints) if thumbnails else []
-        has = [row for row, thumbnail in enumerate(found) if thumbnail is not None]
-        if has:
-            write_thumbnails(file, prints[has], [thumbnail for thumbnail in found if thumbnail is not None])
-            small.append(candidate.keep(file, len(has), THUMBNAILS, segment, name))
-    return replace(candidate, segments=(_segment(segment, entries, small),) if entries else ())
+        parts.append(candidate.keep(file, len(prints), "vectors", segment, name))
+        found = dict(enumerate(thumbnails.all_of(prints) if thumbnails else []))
+        shown = {row: thumbnail for row, thumbnail in found.items() if thumbnail is not None}
+        if shown:
+            write_thumbnails(file, prints[list(shown)], list(shown.values()))
+            small.append(candidate.keep(file, len(shown), THUMBNAILS, segment, name))
+        made_of, known = contents.of(prints)
+        if known.any():
+            write_contents(file, made_of[known], prints[known])
+            by_content.append(candidate.keep(file, int(known.sum()), BY_CONTENT, segment, name))
+    segments = (_segment(segment, parts, small, by_content),) if parts else ()
+    return replace(candidate, segments=segments)
 
 
 def _merged(table: VectorTable, live: Mask) -> Iterator[tuple[Digests, Vectors]]:
