@@ -146,6 +146,8 @@ class Planner:
     def _refusals(self, others: Iterable[Plan]) -> Refusals:
         """What the decoders of this machine refused for this very encoder."""
         decoders = decoders_among(decoder_versions())
+        if not self.package.inputs("item").image_fields:
+            return Refusals(decoders)
         return Refusals.collect(self.home, decoders, self.base if self._reuses() else None, others)
 
     def _scanner(
