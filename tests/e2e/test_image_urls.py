@@ -146,6 +146,7 @@ def test_a_version_column_says_what_changed_and_plans_ask_nobody(shop: Mill, web
     web.forget()
     changed = rows(web, 10)
     changed[4]["version"] = 2
+    web.paths["/4"] = picture(png(400))
     assert shop.run(changed).computed == 1
     assert web.downloads() == {"/4"}
 
