@@ -35,16 +35,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="a way and kind of image")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
-    one, two = ImageDecoder(children=1), ImageDecoder(children=2)
+    one, two, small = ImageDecoder(children=1), ImageDecoder(children=2), ImageDecoder(thumbnails=96)
     ways: dict[str, Way] = {
         "in process": in_process,
         "1 child": lambda images: one.decode(images, SPEC),
         "2 children": lambda images: two.decode(images, SPEC),
+        "1 child with thumbnails": lambda images: small.decode(images, SPEC),
     }
     rows = [{"images": kind, **measure(images, ways, options.seconds)} for kind, images in samples().items()]
     rows.append({"images": "a process starts, in s", "1 child": round(start_s(), 3)})
-    one.close()
-    two.close()
+    for decoder in (one, two, small):
+        decoder.close()
     if options.json:
         print(json.dumps({"schema": "bench-decoding/1", "machine": machine(), "rows": rows}))
     else:
@@ -53,10 +54,10 @@ def main() -> int:
 
 
 def show(rows: list[dict]) -> None:
-    print(f"{machine()}\n\n{'':<28} {'in process':>12} {'1 child':>10} {'2 children':>11}")
+    print(f"{machine()}\n\n{'':<28} {'in process':>12} {'1 child':>10} {'2 children':>11} {'thumbnails':>11}")
     for row in rows[:-1]:
-        base, one, two = row["in process"], row["1 child"], row["2 children"]
-        print(f"{row['images']:<28} {base:>10.0f}/s {one:>10.2f} {two:>11.2f}")
+        base, one, two, small = (row[way] for way in list(row)[1:])
+        print(f"{row['images']:<28} {base:>10.0f}/s {one:>10.2f} {two:>11.2f} {small:>11.2f}")
     print(f"\na process starts in {rows[-1]['1 child']} s")
 
 

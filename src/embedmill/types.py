@@ -6,7 +6,7 @@ Shape legend, used as suffixes: N items or rows, D dimensions, T tokens, Q queri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -62,10 +62,11 @@ FETCH_REASONS = frozenset({Reason.FETCH_FAILED, Reason.FETCH_TIMEOUT})
 
 
 class Rejection(NamedTuple):
-    """Why one row could not be embedded."""
+    """Why one row could not be embedded; `lasting`: the same decoders would refuse the same bytes again."""
 
     reason: Reason
     detail: str
+    lasting: bool = False
 
 
 InputKind: TypeAlias = Literal[
@@ -87,11 +88,13 @@ class CanonicalColumn:
 class Encoded:
     """What an encoder made of N rows.
 
-    `vectors_ND[i]` is zero where `rejected` has row i; rows keep their order.
+    `vectors_ND[i]` is zero where `rejected` has row i; rows keep their order. `thumbnails` has JPEG
+    files of the rows' images, where the decoder was asked for them.
     """
 
     vectors_ND: Vectors
     rejected: Mapping[int, Rejection]
+    thumbnails: Mapping[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -213,8 +213,8 @@ def test_the_extra_of_every_runtime_is_one() -> None:
 
 
 def test_show_tells_which_library_is_missing_and_does_not_fail(mill: Mill) -> None:
-    case = Case("jax", "jax", "model show package", package(kind="jax", file="model.onnx"))
-    (runtime,) = json.loads(without(case, mill, "--json").out)["runtimes"]
+    case = Case("jax", "jax", "model show package --json", package(kind="jax", file="model.onnx"))
+    (runtime,) = json.loads(without(case, mill).out)["runtimes"]
     assert (runtime["available"], runtime["platforms"]) == (False, None)
     assert runtime["why"] == "JAX is not installed (pip install 'embedmill[jax]')"
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from embedmill.decoding.child import main
-from embedmill.decoding.frames import ANSWER, PIXELS, REASON
+from embedmill.decoding.frames import ANSWER, PIXELS, REASON, SIDES
 from embedmill.decoding.images import decoded
 from embedmill.decoding.recipe import Recipe
 
@@ -109,6 +109,11 @@ def shut() -> str:
     return "not reached"
 
 
+def thumbnail(height: int, width: int, pixels: int) -> Callable[[], bytes]:
+    """An image of 4 x 4 pixels with a thumbnail that says it has these sides, and has so many pixels."""
+    return lambda: bytes(4 * 4 * 3) + SIDES.pack(height, width) + bytes(pixels * 3)
+
+
 def try_all() -> str:
     """What somebody would do who had taken over the process; says what worked."""
     tries: dict[str, Callable[[], object]] = {
@@ -152,6 +157,12 @@ FAULTS: dict[str, Callable[[], bytes | str]] = {
     "too-many-pixels": say(ANSWER.pack(PIXELS, 0xFFFFFFFF)),
     "too-few-pixels": say(ANSWER.pack(PIXELS, 3) + b"\0" * 3),
     "half-the-pixels": say(ANSWER.pack(PIXELS, 4 * 4 * 3) + b"\0" * 20),
+    "a-good-thumbnail": thumbnail(2, 3, 6),
+    "a-tall-thumbnail": thumbnail(9, 1, 9),
+    "a-wide-thumbnail": thumbnail(1, 9, 9),
+    "a-short-thumbnail": thumbnail(3, 3, 8),
+    "a-long-thumbnail": thumbnail(3, 3, 10),
+    "no-thumbnail": thumbnail(0, 3, 1),
     "a-pickle": say(b"cos\nsystem\n(S'touch /tmp/escaped'\ntR."),
     "a-long-reason": say(ANSWER.pack(REASON, 1 << 30)),
     "no-reason": say(ANSWER.pack(REASON, 0)),

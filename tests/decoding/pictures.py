@@ -47,7 +47,7 @@ class Viewer:
 
     def found(self, data: bytes, declared: ImageInput | None = None) -> npt.NDArray[np.float32] | Rejection:
         (found,) = self.decoder.decode([data], declared or spec())
-        return found
+        return found if isinstance(found, Rejection) else found.pixels
 
     def made(self, data: bytes, declared: ImageInput | None = None) -> npt.NDArray[np.float32]:
         found = self.found(data, declared)

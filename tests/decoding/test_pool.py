@@ -21,7 +21,7 @@ from tests.decoding.pictures import encoded, noise
 
 from embedmill.decoding.confinement import LANDLOCK_CREATE_RULESET
 from embedmill.decoding.pool import DecoderPool
-from embedmill.decoding.process import Decoded, DecodingLimits
+from embedmill.decoding.process import Bitmap, Decoded, DecodingLimits
 from embedmill.decoding.recipe import Recipe
 from embedmill.errors import DecodersFailed
 
@@ -65,8 +65,8 @@ def expected() -> list[bytes]:
         pool.close()
 
 
-def as_is(pixels: Decoded) -> Decoded:
-    return pixels
+def as_is(decoded: Decoded) -> Bitmap:
+    return decoded.pixels
 
 
 def pixels(found: object) -> bytes:
@@ -111,6 +111,25 @@ def test_a_surplus_answer_is_nobodys(pool: DecoderPool, expected: list[bytes]) -
     once, *good = pool.decode([faulty("say-twice"), *GOOD], RECIPE, as_is)
     assert once == "once"
     assert list(map(pixels, good)) == expected
+
+
+@pytest.mark.parametrize("which", ["tall", "wide", "short", "long"])
+def test_a_thumbnail_is_as_large_as_it_says_and_no_larger_than_wanted(pool: DecoderPool, which: str) -> None:
+    wants = replace(RECIPE, thumbnail=8)
+    good, bad, none = pool.decode(
+        [faulty("a-good-thumbnail"), faulty(f"a-{which}-thumbnail"), faulty("no-thumbnail")],
+        wants,
+        lambda decoded: decoded.thumbnail,
+    )
+    assert isinstance(good, np.ndarray)
+    assert good.shape == (2, 3, 3)
+    assert str(bad).startswith("twice the decoder's answer makes no sense")
+    assert str(none).startswith("twice the decoder's answer makes no sense")
+
+
+def test_a_thumbnail_that_was_not_wanted_makes_no_sense(pool: DecoderPool) -> None:
+    (found,) = pool.decode([faulty("a-good-thumbnail")], RECIPE, as_is)
+    assert str(found).startswith("twice the decoder's answer makes no sense")
 
 
 def test_what_a_process_says_can_stand_in_a_report(pool: DecoderPool) -> None:
@@ -237,4 +256,5 @@ def test_whoever_ends_leaves_no_process_behind(end: signal.Signals, fault: str) 
 
 def test_every_deadly_fault_is_tried() -> None:
     harmless = {"break-the-next", "a-binary-reason", "say-twice", "try-all", "environment", "pid"}
+    harmless |= {name for name in FAULTS if name.endswith("-thumbnail")}
     assert set(FAULTS) == set(DEADLY) | harmless

@@ -7,8 +7,11 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from tests.decoding.pictures import RED, encoded, plain
 from tests.docs.pages import table, text_of, unquoted
+from tests.models import tiny_mixed_package
 from tests.support.mill import Mill, items
 
 from embedmill import Release
@@ -27,9 +30,13 @@ from embedmill.types import Reason
 PAGE = "releases.md"
 
 
-def test_the_table_of_the_folder_has_all_that_is_in_a_release(mill: Mill) -> None:
-    mill.settings["index"] = {"exact_below": 1}
-    mill.run(items(8))
+def test_the_table_of_the_folder_has_all_that_is_in_a_release(mill: Mill, tmp_path: Path) -> None:
+    mill.model = tiny_mixed_package(tmp_path / "mixed")
+    mill.schema = pa.schema([("sku", pa.string()), ("title", pa.string()), ("image", pa.string())])
+    (mill.root / "red.png").write_bytes(encoded(plain(RED)))
+    catalog = {"source": "items.parquet", "id": "sku", "thumbnails": 16}
+    mill.settings = {"catalog": catalog, "index": {"exact_below": 1}}
+    mill.run([{"sku": "red", "title": "red", "image": "red.png"}, {"sku": "none", "title": "none"}])
     there = {path.name for path in mill.live().folder.iterdir()}
     rows = {unquoted(path): what for path, what in table(PAGE, "What is in the folder")}
     assert set(rows) == there

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from tests.models import tiny_text_package
+from tests.decoding.pictures import encoded, noise
+from tests.models import tiny_image_package, tiny_text_package
 from tests.support.mill import Mill, items
 from tests.support.relay import Relay
 from tests.support.s3 import S3, as_identity
@@ -70,6 +72,25 @@ def workers_of(mill: Mill, run: str) -> set[str]:
     home = mill.home
     keys = [info.key for info in home.store.list(home.run_key(run, "commits"))]
     return {json.loads(home.store.get(key))["worker"] for key in keys}
+
+
+def test_images_of_a_bucket_keep_thumbnails_and_equal_contents_their_vectors(
+    cloudy: Mill, tmp_path: Path
+) -> None:
+    cloudy.model = tiny_image_package(tmp_path / "images-model")
+    cloudy.schema = pa.schema([("sku", pa.string()), ("image", pa.string())])
+    cloudy.settings["catalog"] = {"source": "items.parquet", "id": "sku", "thumbnails": 16}
+    (cloudy.root / "one").mkdir()
+    for number in range(30):
+        (cloudy.root / "one" / f"{number}.png").write_bytes(encoded(noise(20, 20, number)))
+    cloudy.run({"sku": f"s{number}", "image": f"one/{number}.png"} for number in range(30))
+    shown = cloudy.live().thumbnail("s7")
+    assert shown is not None
+    (cloudy.root / "one").rename(cloudy.root / "two")
+    shutil.rmtree(cloudy.root / "cache")
+    moved = cloudy.run({"sku": f"s{number}", "image": f"two/{number}.png"} for number in range(30))
+    assert (moved.computed, moved.embedded) == (0, 30)
+    assert cloudy.live().thumbnail("s7") == shown
 
 
 def test_a_store_in_a_bucket_and_in_a_folder_publish_the_same_content(cloudy: Mill) -> None:

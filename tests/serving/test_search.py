@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 from tests.models import tiny_image_package
 from tests.serving.conftest import drawn, load
@@ -116,6 +119,18 @@ def test_what_is_like_an_item_leaves_itself_out(client: TestClient, published: R
 def test_an_item_shows_its_picture_whatever_its_id_looks_like(gallery: TestClient) -> None:
     answer = gallery.get("/items/a%2F3/picture")
     assert (answer.content, answer.headers["content-type"]) == (drawn(3), "image/png")
+
+
+def test_a_thumbnail_is_shown_where_the_pipeline_keeps_them(tmp_path: Path) -> None:
+    mill = Mill(tmp_path, tiny_image_package(tmp_path / "model"))
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.binary())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "thumbnails": 8}
+    mill.run([{"sku": "a", "image": drawn(1)}])
+    live = Live(load(mill.live()))
+    answer = TestClient(make_app(Server(live))).get("/items/a/picture")
+    assert answer.content == mill.live().thumbnail("a")
+    assert Image.open(io.BytesIO(answer.content)).size == (8, 8)
+    live.close()
 
 
 def test_an_item_without_a_picture_says_so(client: TestClient) -> None:

@@ -62,6 +62,7 @@ def pipeline() -> PipelineSpec:
             images="store:images",
             image_identity="version",
             image_version="updated",
+            thumbnails=96,
             fetch=FetchSpec(
                 on_error="keep_previous",
                 allow=("images.internal", "10.0.0.0/8:8080"),
@@ -106,7 +107,15 @@ def counts() -> Counts:
 def salvaged() -> Salvaged:
     part = entry("vectors/20260130T030000-9d2e/part-00003.ba9876543210.arrow", 3)
     frozen = entry(f"runs/{RUN}/frozen/20260130T030000-9d2e-00003.arrow", 3)
-    return Salvaged(run="20260130T030000-9d2e", parts=(part,), frozen=(frozen,), profiles=(profile(),))
+    small = entry("thumbnails/20260130T030000-9d2e/part-00003.ba9876543210.arrow", 2)
+    return Salvaged(
+        run="20260130T030000-9d2e",
+        parts=(part,),
+        thumbnails=(small,),
+        by_content=(entry("by-content/20260130T030000-9d2e/part-00003.ba9876543210.arrow", 3),),
+        frozen=(frozen,),
+        profiles=(profile(),),
+    )
 
 
 def numerics() -> Numerics:
@@ -150,6 +159,9 @@ def commit() -> CommitRecord:
         vectors=entry(f"releases/{RUN}/vectors/{RUN}/part-00000.0123456789ab.arrow", 4),
         rejected=entry(f"runs/{RUN}/rejected/00000.0123456789ab.parquet", 1),
         contents=entry(f"runs/{RUN}/contents/00000.0123456789ab.parquet", 5),
+        thumbnails=entry(f"releases/{RUN}/thumbnails/{RUN}/part-00000.0123456789ab.arrow", 4),
+        by_content=entry(f"releases/{RUN}/by-content/{RUN}/part-00000.0123456789ab.arrow", 4),
+        copied=1,
         profile=profile(),
         rows=5,
         seconds=1.5,
@@ -174,6 +186,8 @@ def content() -> Content:
             name=RUN,
             parts=(entry(f"vectors/{RUN}/part-00000.0123456789ab.arrow", 4),),
             index=None,
+            thumbnails=(entry(f"thumbnails/{RUN}/part-00000.0123456789ab.arrow", 4),),
+            by_content=(entry(f"by-content/{RUN}/part-00000.0123456789ab.arrow", 4),),
             rows=4,
             live=4,
         ),

@@ -58,7 +58,7 @@ def test_the_package_and_a_program_of_torch_export_make_the_vectors_of_the_netwo
     rows = pq.read_table(made / "catalog" / "pictures.parquet").slice(0, 12).combine_chunks().to_batches()[0]
     with Encoder.load(ModelPackage.open(made / "models" / "efficientnet-lite0")) as encoder:
         prepared = encoder.binding.prepare(rows)
-        feeds, kept, rejected = encoder.binding.feed(prepared, np.arange(rows.num_rows))
+        feeds, kept, rejected, _ = encoder.binding.feed(prepared, np.arange(rows.num_rows))
         computed = encoder.encode(rows).vectors_ND
     pixels = feeds["pixels"]
     assert not rejected

@@ -32,6 +32,7 @@ catalog:
   # images: pictures             # the folder that image paths start from
   # image_identity: version      # what tells that an image changed: validator (where absent), version, bytes
   # image_version: updated       # the column that changes with an image, for version
+  # thumbnails: null             # such as 96: releases keep JPEGs of the images, so long on the longer side
   # fetch:                       # images by URL, with the extra http
   #   on_error: quarantine       # or keep_previous: the vector of the live release, if there is one
   #   allow: []                  # private hosts that may be asked, such as [images.internal, "10.1.0.0/16"]

@@ -23,6 +23,7 @@ from PIL import (
 )
 
 from embedmill.decoding.colours import Unusable, rgb
+from embedmill.decoding.frames import SIDES
 from embedmill.decoding.recipe import Recipe
 
 PLUGINS = (
@@ -45,6 +46,9 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+THUMBNAIL_SAMPLES = 4
+"""Pixels of a large image, along each side, that make one of the thumbnail; all take eight times as long."""
+
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,7 +63,7 @@ UPRIGHT = {
 
 
 def decoded(data: bytes | memoryview, recipe: Recipe) -> bytes | str:
-    """The pixels, uint8[H, W, 3], or why there are none.
+    """The pixels, uint8[H, W, 3], and those of the thumbnail if one is wanted; or why there are none.
 
     Raises:
         MemoryError: The image needs more memory than this process may have.
@@ -67,7 +71,9 @@ def decoded(data: bytes | memoryview, recipe: Recipe) -> bytes | str:
     try:
         with _opened(data, recipe.max_pixels) as image:
             image.load()
-            return _fitted(rgb(_upright(image), recipe.background), recipe).tobytes()
+            whole = rgb(_upright(image), recipe.background)
+            fitted = _fitted(whole, recipe).tobytes()
+            return fitted if recipe.thumbnail is None else fitted + _thumbnail(whole, recipe.thumbnail)
     except Unusable as error:
         return str(error)
     except UnidentifiedImageError:
@@ -123,6 +129,18 @@ def _fitted(image: Image.Image, recipe: Recipe) -> Image.Image:
     padded = Image.new("RGB", (crop_width, crop_height))
     padded.paste(part, (max(-left, 0), max(-top, 0)))
     return padded
+
+
+def _thumbnail(image: Image.Image, side: int) -> bytes:
+    """The whole image, no side longer than `side`, behind its height and width."""
+    scale = min(1.0, side / max(image.size))
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    samples = width * THUMBNAIL_SAMPLES, height * THUMBNAIL_SAMPLES
+    if image.width > samples[0] and image.height > samples[1]:
+        small = image.resize(samples, Image.Resampling.NEAREST).reduce(THUMBNAIL_SAMPLES)
+    else:
+        small = image.resize((width, height), Image.Resampling.BICUBIC)
+    return SIDES.pack(height, width) + small.tobytes()
 
 
 def _resized(image: Image.Image, recipe: Recipe) -> tuple[int, int]:

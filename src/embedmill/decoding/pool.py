@@ -21,6 +21,12 @@ from embedmill.decoding.recipe import Recipe
 MadeT = TypeVar("MadeT")
 
 
+class Fatal(str):
+    """Why there are no pixels of an image that ended its decoder twice; elsewhere it might not."""
+
+    __slots__ = ()
+
+
 class DecoderPool:
     """At most `children` processes. They end with `close`, with this object, or with this process."""
 
@@ -36,7 +42,9 @@ class DecoderPool:
     def decode(
         self, images: Sequence[bytes], recipe: Recipe, finish: Callable[[Decoded], MadeT]
     ) -> list[MadeT | str]:
-        """What `finish` makes of each image's pixels, uint8[H, W, 3], or why there are none; in order.
+        """What `finish` makes of what came of each image, or why nothing did; in order.
+
+        What a decoder says of an image it would say again; `Fatal` may depend on the machine.
 
         While this process finishes one image, the others decode the next. Threads may share a pool, and wait
         for each other.
@@ -114,7 +122,7 @@ class _Round(Generic[MadeT]):
 
     def _collect(self, child: Child) -> None:
         try:
-            answer = child.answer(self._recipe.size)
+            answer = child.answer(self._recipe)
         except ChildLost as lost:
             self._lost(child, lost)
         else:
@@ -126,15 +134,15 @@ class _Round(Generic[MadeT]):
                 self._unfinished.append((number, answer))
 
     def _finish_all(self) -> None:
-        for number, pixels in self._unfinished:
-            self._made[number] = self._finish(pixels)
+        for number, decoded in self._unfinished:
+            self._made[number] = self._finish(decoded)
         self._unfinished.clear()
 
     def _lost(self, child: Child, why: ChildLost) -> None:
         number = self._busy.pop(child)
         if number in self._suspects:
             digest = hashlib.sha256(self._images[number]).hexdigest()
-            self._made[number] = f"twice {why} (sha256 {digest})"
+            self._made[number] = Fatal(f"twice {why} (sha256 {digest})")
         else:
             self._suspects.add(number)
             self._waiting.appendleft(number)

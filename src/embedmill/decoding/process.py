@@ -11,16 +11,34 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from embedmill.decoding.frames import ANSWER, HELLO, LONGEST_REASON, OUT_OF_MEMORY, PIXELS, REASON, REQUEST
+from embedmill.decoding.frames import (
+    ANSWER,
+    HELLO,
+    LONGEST_REASON,
+    OUT_OF_MEMORY,
+    PIXELS,
+    REASON,
+    REQUEST,
+    SIDES,
+)
 from embedmill.decoding.recipe import Recipe
 from embedmill.errors import DecodersFailed
 
-Decoded = npt.NDArray[np.uint8]
+Bitmap = npt.NDArray[np.uint8]
 """uint8[H, W, 3]"""
+
+
+class Decoded(NamedTuple):
+    """What came of an image: its pixels, and those of the thumbnail where the recipe wants one."""
+
+    pixels: Bitmap
+    thumbnail: Bitmap | None = None
+
 
 START_S = 60.0
 """Until the hello; a third of a second on an idle machine."""
@@ -101,16 +119,17 @@ class Child:
         except OSError as error:  # gone, or it reads no more
             raise ChildLost(self._end()) from error
 
-    def answer(self, size: tuple[int, int]) -> Decoded | str:
-        """What it makes of the image: pixels uint8[H, W, 3], or why there are none.
+    def answer(self, recipe: Recipe) -> Decoded | str:
+        """What it makes of the image by the recipe that was sent with it, or why there is nothing.
 
         Raises:
             ChildLost: No answer in time, or one that cannot be.
         """
-        height, width = size
         kind, length = ANSWER.unpack(self._receive(ANSWER.size))
-        if kind == PIXELS and length == height * width * 3:
-            return np.frombuffer(self._receive(length), np.uint8).reshape(height, width, 3)
+        if kind == PIXELS and length in lengths(recipe):
+            made = sorted_out(self._receive(length), recipe)
+            if made is not None:
+                return made
         if kind == REASON and 0 < length <= LONGEST_REASON:
             return _one_line(self._receive(length).decode("utf-8", "replace"))
         self.kill()
@@ -170,6 +189,29 @@ class Child:
             return f"more than {self._memory_bytes >> 20} MiB of memory"
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"the decoder ended with {how}{words and ': '}{words}"
+
+
+def lengths(recipe: Recipe) -> range:
+    """How long an answer with pixels can be."""
+    height, width = recipe.size
+    image = height * width * 3
+    if recipe.thumbnail is None:
+        return range(image, image + 1)
+    return range(image + SIDES.size + 3, image + SIDES.size + recipe.thumbnail**2 * 3 + 1)
+
+
+def sorted_out(content: bytearray, recipe: Recipe) -> Decoded | None:
+    """The bitmaps of an answer of such a length; None where the thumbnail is not of the sides it says."""
+    height, width = recipe.size
+    image = height * width * 3
+    pixels = np.frombuffer(content, np.uint8, image).reshape(height, width, 3)
+    if recipe.thumbnail is None:
+        return Decoded(pixels)
+    down, across = SIDES.unpack_from(content, image)
+    rest = np.frombuffer(content, np.uint8, offset=image + SIDES.size)
+    if max(down, across) > recipe.thumbnail or len(rest) != down * across * 3:
+        return None
+    return Decoded(pixels, rest.reshape(down, across, 3))
 
 
 def _started(channel: socket.socket, limits: DecodingLimits, memory_bytes: int) -> subprocess.Popen[bytes]:

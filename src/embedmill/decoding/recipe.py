@@ -12,13 +12,17 @@ BYTES_PER_PIXEL = 32
 
 @dataclass(frozen=True)
 class Recipe:
-    """Resize to (height, width), or the shorter side to a length; then crop to (height, width)."""
+    """Resize to (height, width), or the shorter side to a length; then crop to (height, width).
+
+    `thumbnail`: pixels of the longer side of a small copy of the whole image, which comes out beside it.
+    """
 
     resize: tuple[int, int] | int
     crop: tuple[int, int] | None
     filter: str
     background: tuple[int, int, int]
     max_pixels: int
+    thumbnail: int | None = None
 
     @property
     def size(self) -> tuple[int, int]:

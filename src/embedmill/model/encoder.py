@@ -115,10 +115,12 @@ class Encoder:
         check_columns(self.package.inputs(self.name), rows.schema.names)
         vectors_ND: Vectors = np.zeros((rows.num_rows, self.dimension), np.float32)
         rejected: dict[int, Rejection] = {}
+        thumbnails: dict[int, bytes] = {}
         prepared = self.binding.prepare(rows)
         for batch in self._batches(prepared, rows.num_rows):
-            feeds, kept, unusable = self.binding.feed(prepared, batch)
+            feeds, kept, unusable, small = self.binding.feed(prepared, batch)
             rejected |= unusable
+            thumbnails |= small
             if len(kept):
                 computed, refused = self._computed(feeds, len(kept), on_batch)
                 rejected |= {int(kept[at]): why for at, why in refused.items()} | _not_finite(computed, kept)
@@ -126,7 +128,7 @@ class Encoder:
             if on_batch is not None:
                 on_batch(len(batch))
         vectors_ND[list(rejected)] = 0.0
-        return Encoded(vectors_ND, rejected)
+        return Encoded(vectors_ND, rejected, thumbnails)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed N texts by an encoder that reads one text field, as query encoders do: float32[N, D].

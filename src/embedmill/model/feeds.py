@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,23 @@ class TextFeed:
         return {spec.name: array.astype(spec.dtype, copy=False) for spec, array in pairs if spec is not None}
 
 
+class FedImages(NamedTuple):
+    """What the images of N rows became; `thumbnails` has the first one of each row, if such are made."""
+
+    feeds: Feeds
+    rejected: dict[int, Rejection]
+    thumbnails: dict[int, bytes]
+
+
+class Fed(NamedTuple):
+    """A batch: its arrays, its rows, those left out because a value is not usable, and thumbnails by row."""
+
+    feeds: Feeds
+    rows: Rows
+    rejected: dict[int, Rejection]
+    thumbnails: dict[int, bytes]
+
+
 @dataclass(frozen=True)
 class ImageFeed:
     """Feeds pixels to `target`, and which images there are to `mask`.
@@ -120,21 +137,24 @@ class ImageFeed:
         """The image columns of N rows."""
         return pa.record_batch({field: file_column(rows, field) for field in self.spec.fields})
 
-    def feed(self, images: pa.RecordBatch, decoder: ImageDecoder) -> tuple[Feeds, dict[int, Rejection]]:
+    def feed(self, images: pa.RecordBatch, decoder: ImageDecoder) -> FedImages:
         """The arrays of the images of a batch, and the rows of it that have none that can be used."""
         columns: Columns = [column.to_pylist() for column in images.columns]
         there = np.array([[bool(image) for image in column] for column in columns]).T
         rejected = self._without(there)
         decoded = iter(decoder.decode([image for column in columns for image in column if image], self.spec))
         pixels = np.zeros((*there.shape, *pixel_shape(self.spec)), np.float32)
+        thumbnails: dict[int, bytes] = {}
         for place, column in enumerate(columns):
             for row, image in enumerate(column):
                 made = next(decoded) if image else None
                 if isinstance(made, Rejection):
                     rejected.setdefault(row, self._said(made, place))
                 elif made is not None:
-                    pixels[row, place] = made
-        return self._arrays(pixels, there), rejected
+                    pixels[row, place] = made.pixels
+                    if made.thumbnail is not None:
+                        thumbnails.setdefault(row, made.thumbnail)
+        return FedImages(self._arrays(pixels, there), rejected, thumbnails)
 
     def _without(self, there: Mask) -> dict[int, Rejection]:
         if self.optional and self.spec.missing == "zeros":
@@ -151,7 +171,7 @@ class ImageFeed:
         """One of several images needs its column named."""
         if not self.several:
             return why
-        return Rejection(why.reason, f"column {self.spec.fields[place]!r}: {why.detail}")
+        return why._replace(detail=f"column {self.spec.fields[place]!r}: {why.detail}")
 
     def _arrays(self, pixels: Pixels, there: Mask) -> Feeds:
         shaped, mask = (pixels, there) if self.several else (pixels[:, 0], there[:, 0])
@@ -211,30 +231,32 @@ class Binding:
             [feed.prepare(rows) for feed in self.feeds], [feed.read(rows) for feed in self.images]
         )
 
-    def feed(self, prepared: Prepared, rows: Rows) -> tuple[Feeds, Rows, dict[int, Rejection]]:
-        """The arrays of one batch, the rows in it, and those left out because a value is not usable."""
+    def feed(self, prepared: Prepared, rows: Rows) -> Fed:
+        """Make one batch of some of the prepared rows."""
         rejected = _rejected(prepared.ready, rows)
-        pixels, kept, unusable = self._pixels(prepared, _without(rows, rejected))
-        rejected |= unusable
-        if len(kept) == 0:
-            return {}, kept, rejected
+        batch = self._pixels(prepared, _without(rows, rejected))
+        rejected |= batch.rejected
+        if len(batch.rows) == 0:
+            return Fed({}, batch.rows, rejected, {})
         for ready in prepared.ready:
-            pixels |= ready.feed(kept)
-        return pixels, kept, rejected
+            batch.feeds.update(ready.feed(batch.rows))
+        return batch._replace(rejected=rejected)
 
-    def _pixels(self, prepared: Prepared, rows: Rows) -> tuple[Feeds, Rows, dict[int, Rejection]]:
+    def _pixels(self, prepared: Prepared, rows: Rows) -> Fed:
         """The arrays of images, and the rows in them."""
-        feeds: Feeds = {}
-        rejected: dict[int, Rejection] = {}
+        batch = Fed({}, rows, {}, {})
         if len(rows) == 0:
-            return feeds, rows, rejected
+            return batch
         for feed, images in zip(self.images, prepared.images, strict=True):
-            made, unusable = feed.feed(images.take(pa.array(rows)), self.decoder)
-            feeds |= made
-            rejected = {int(rows[at]): why for at, why in unusable.items()} | rejected
-        kept = _without(rows, rejected)
-        at = np.flatnonzero(np.isin(rows, kept))
-        return {name: array[at] for name, array in feeds.items()}, kept, rejected
+            made = feed.feed(images.take(pa.array(rows)), self.decoder)
+            batch.feeds.update(made.feeds)
+            for at, why in made.rejected.items():
+                batch.rejected.setdefault(int(rows[at]), why)
+            for at, thumbnail in made.thumbnails.items():
+                batch.thumbnails.setdefault(int(rows[at]), thumbnail)
+        kept = _without(rows, batch.rejected)
+        at_kept = np.flatnonzero(np.isin(rows, kept))
+        return batch._replace(feeds={name: array[at_kept] for name, array in batch.feeds.items()}, rows=kept)
 
 
 def _rejected(ready: Sequence[Ready], rows: Rows) -> dict[int, Rejection]:

@@ -176,9 +176,16 @@ def _with_prints(table: pa.Table, chosen: Mask, prints: Digests) -> pa.Table:
 
 
 def _reject_failed(rows: pa.Table, quarantine: QuarantineWriter) -> None:
-    """Quarantine rows whose image cannot be had, each with its own reason."""
-    for row in rows.select(["id", "_row", "_reason", "_detail"]).to_pylist():
-        quarantine.add(Reason(row["_reason"]), ids=[row["id"]], rows=[row["_row"]], details=[row["_detail"]])
+    """Quarantine rows whose image cannot be had or used, each with its own reason."""
+    for row in rows.select(["id", "_row", "_reason", "_detail", "_fingerprint", "_decoders"]).to_pylist():
+        quarantine.add(
+            Reason(row["_reason"]),
+            ids=[row["id"]],
+            rows=[row["_row"]],
+            details=[row["_detail"]],
+            fingerprints=[row["_fingerprint"]],
+            decoders=row["_decoders"],
+        )
 
 
 def _reject_doubled(rows: pa.Table, join: Join, quarantine: QuarantineWriter) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from embedmill.catalog import CatalogReader, ImageSource
 from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecError
 from embedmill.index import require_faiss
+from embedmill.model.images import decoder_versions, decoders_among
 from embedmill.planning.estimate import estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids, spill_base
@@ -25,6 +26,7 @@ from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
 from embedmill.release.layout import PLAN, Home
 from embedmill.release.numerics import goldens_entry, planned_goldens
 from embedmill.release.quarantine import QuarantineWriter
+from embedmill.release.refusals import Refusals
 from embedmill.spec import GateLimits, ServingSpec
 from embedmill.spec.documents import (
     Counts,
@@ -93,7 +95,8 @@ class Planner:
         with scratch_folder() as scratch:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine:
-                scan = self._scanner(reader, images, quarantine, salvage).run(scratch, on_rows)
+                refusals = self._refusals(alike)
+                scan = self._scanner(reader, images, quarantine, salvage, refusals).run(scratch, on_rows)
                 self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
                 base = spill_base(scratch / "base", base_items)
@@ -149,8 +152,20 @@ class Planner:
         inputs = self.package.inputs("item").model_dump(mode="json")
         return sha256(canonical_json({"files": files, "catalog": spec, "inputs": inputs}))
 
+    def _refusals(self, others: Iterable[Plan]) -> Refusals:
+        """What the decoders of this machine refused for this very encoder."""
+        decoders = decoders_among(decoder_versions())
+        if not self.package.inputs("item").image_fields:
+            return Refusals(decoders)
+        return Refusals.collect(self.home, decoders, self.base if self._reuses() else None, others)
+
     def _scanner(
-        self, reader: CatalogReader, images: ImageSource, quarantine: QuarantineWriter, salvage: Salvage
+        self,
+        reader: CatalogReader,
+        images: ImageSource,
+        quarantine: QuarantineWriter,
+        salvage: Salvage,
+        refusals: Refusals,
     ) -> Scanner:
         return Scanner(
             reader=reader,
@@ -160,6 +175,7 @@ class Planner:
             display=tuple(dict.fromkeys(self.spec.catalog.display)),
             version_column=self.spec.catalog.image_version,
             exists=lambda prints: self._exists(prints, salvage),
+            refusals=refusals,
             quarantine=quarantine,
         )
 

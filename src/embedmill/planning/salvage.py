@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedmill.errors import ObjectMissing, ReleaseCorrupt
+from embedmill.release.contents import BY_CONTENT
 from embedmill.release.goldens import SHARDS_SAMPLED, spread
 from embedmill.release.layout import Home, relative
 from embedmill.release.runs import commit_records
 from embedmill.release.segments import salvaged_segment
+from embedmill.release.thumbnails import THUMBNAILS
 from embedmill.release.vectors import VectorPart, VectorTable
 from embedmill.spec.documents import FileEntry, Salvaged, distinct
 from embedmill.store import copy, join_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from embedmill.spec.documents import CommitRecord, Plan
     from embedmill.types import Digests, Mask
@@ -51,10 +54,15 @@ class Salvage:
         for other in others:
             saved = [_take(home, run, record) for record in commit_records(home, other)]
             found = [each for each in saved if each is not None]
+            records = [record for _, _, record in found]
+            small = [_take_beside(home, run, each, THUMBNAILS, each.thumbnails) for each in records]
+            contents = [_take_beside(home, run, each, BY_CONTENT, each.by_content) for each in records]
             if found:
                 salvaged = Salvaged(
                     run=other.run,
                     parts=tuple(entry for entry, _, _ in found),
+                    thumbnails=tuple(entry for entry in small if entry is not None),
+                    by_content=tuple(entry for entry in contents if entry is not None),
                     frozen=_take_inputs(home, run, other, {record.shard for _, _, record in found}),
                     profiles=distinct(record.profile for _, _, record in found),
                 )
@@ -80,14 +88,33 @@ def _take(home: Home, run: str, record: CommitRecord) -> tuple[FileEntry, Vector
     """Copy one shard's vectors and check them; None if there are none, or not any more."""
     if record.vectors is None:
         return None
-    inside = join_key("vectors", salvaged_segment(run, record.run), record.vectors.path.rsplit("/", 1)[1])
-    entry = record.vectors.model_copy(update={"path": inside})
-    key = home.release_key(run, inside)
     try:
-        copy(home.store, home.key(record.vectors.path), key)
-        return entry, VectorPart.open(home.verified(key, entry)), record
+        entry, file = _copied(home, run, record, "vectors", record.vectors)
+        return entry, VectorPart.open(file), record
     except (ObjectMissing, ReleaseCorrupt):
         return None
+
+
+def _take_beside(
+    home: Home, run: str, record: CommitRecord, folder: str, entry: FileEntry | None
+) -> FileEntry | None:
+    """Copy what lies beside a shard's vectors; these are good without it."""
+    if entry is None:
+        return None
+    try:
+        return _copied(home, run, record, folder, entry)[0]
+    except (ObjectMissing, ReleaseCorrupt):
+        return None
+
+
+def _copied(
+    home: Home, run: str, record: CommitRecord, folder: str, entry: FileEntry
+) -> tuple[FileEntry, Path]:
+    """A file of another run's release, copied into this run's and checked."""
+    inside = join_key(folder, salvaged_segment(run, record.run), entry.path.rsplit("/", 1)[1])
+    own, key = entry.model_copy(update={"path": inside}), home.release_key(run, inside)
+    copy(home.store, home.key(entry.path), key)
+    return own, home.verified(key, own)
 
 
 def _take_inputs(home: Home, run: str, other: Plan, shards: set[str]) -> tuple[FileEntry, ...]:

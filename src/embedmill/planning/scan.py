@@ -22,10 +22,11 @@ from embedmill.planning.spill import Spill
 from embedmill.types import CanonicalColumn, Reason, Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from embedmill.release.quarantine import QuarantineWriter
+    from embedmill.release.refusals import Refusals
     from embedmill.spec import EncoderInputs
     from embedmill.types import Digests, Mask
 
@@ -52,6 +53,7 @@ class Scanner:
     display: tuple[str, ...]
     version_column: str | None
     exists: Callable[[Digests], Mask]
+    refusals: Refusals
     quarantine: QuarantineWriter
 
     def run(self, folder: Path, on_rows: Callable[[int], None]) -> Scan:
@@ -86,17 +88,29 @@ class Scanner:
         columns, empty = canonical_columns(self.inputs, _replaced(rows, identities))
         prints = fingerprints(columns)
         ids = id_digests(rows.column(self.id_column))
+        there = self.exists(prints)
+        refused = {row: why for row, why in self.refusals.of(prints).items() if not there[row]}
+        rejected = refused | rejected
         lost = np.zeros(len(rows), dtype=np.bool_)
         lost[list(rejected)] = True
-        why = [rejected.get(row) for row in range(len(rows))] if rejected else [None] * len(rows)
         own = [digests_to_arrow(ids), pa.array(numbers), digests_to_arrow(prints), pa.array(empty & ~lost)]
-        own += [pa.array([each and str(each.reason) for each in why], pa.string())]
-        own += [pa.array([each and each.detail for each in why], pa.string())]
+        own += self._whys(rejected, len(rows))
         item = [*own, rows.column(self.id_column), *(rows.column(name) for name in self.display)]
         scan.by_id.add(pa.RecordBatch.from_arrays(item, schema=scan.by_id.schema), ids)
-        work = ~empty & ~lost & ~self.exists(prints)
+        work = ~empty & ~lost & ~there
         if work.any():
             self._spill_work(scan.by_fingerprint, rows, numbers, prints, columns, identities, work)
+
+    def _whys(self, rejected: Mapping[int, Rejection], count: int) -> list[pa.Array]:
+        """Columns `_reason`, `_detail` and `_decoders` of so many rows; null where nothing is wrong."""
+        why = [rejected.get(row) for row in range(count)] if rejected else [None] * count
+        return [
+            pa.array([each and str(each.reason) for each in why], pa.string()),
+            pa.array([each and each.detail for each in why], pa.string()),
+            pa.array(
+                [self.refusals.decoders if each and each.lasting else None for each in why], pa.string()
+            ),
+        ]
 
     def _identities(
         self, rows: pa.RecordBatch, told: _Told
@@ -167,6 +181,7 @@ class Scanner:
             ("_empty", pa.bool_()),
             ("_reason", pa.string()),
             ("_detail", pa.string()),
+            ("_decoders", pa.string()),
         ]
         shown = [pa.field(f"d:{name}", schema.field(name).type) for name in self.display]
         return pa.schema([*own, pa.field("id", schema.field(self.id_column).type), *shown])

@@ -24,6 +24,7 @@ from embedmill.release.layout import CONTENT, Home
 from embedmill.release.previous import PreviousPrints
 from embedmill.release.publish import abandon
 from embedmill.release.quarantine import QuarantineWriter
+from embedmill.release.refusals import Refusal, refusals_of
 from embedmill.release.runs import check_open
 from embedmill.release.segments import (
     Candidate,
@@ -36,10 +37,10 @@ from embedmill.release.segments import (
 from embedmill.spec.documents import Content, FileEntry, Plan, distinct
 from embedmill.store import copy, join_key
 from embedmill.store.scratch import scratch_folder
-from embedmill.types import FETCH_REASONS, Reason
+from embedmill.types import FETCH_REASONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from embedmill.release.reader import Release
@@ -97,7 +98,7 @@ def _assembled(
         on_step("carry segments")
         candidate = gather(home, plan, base.content if base else None, commits)
         on_step("join items and vectors")
-        items = _Items(home, plan, candidate, _rejections(home, commits), base, scratch)
+        items = _Items(home, plan, candidate, refusals_of(home, commits), base, scratch)
         items.write()
         candidate = candidate.with_live(items.live)
         compacting = needs_compaction(candidate.segments, plan.pipeline.compact_above)
@@ -112,16 +113,6 @@ def _assembled(
         return home.create(home.release_key(plan.run, CONTENT), content)
 
 
-def _rejections(home: Home, commits: Iterable[CommitRecord]) -> dict[bytes, tuple[str, str]]:
-    """Reason and detail of every fingerprint that could not be embedded."""
-    found: dict[bytes, tuple[str, str]] = {}
-    for commit in commits:
-        if commit.rejected is not None:
-            rows = pq.read_table(home.verified(home.key(commit.rejected.path), commit.rejected)).to_pylist()
-            found |= {row["fingerprint"]: (row["reason"], row["detail"]) for row in rows}
-    return found
-
-
 class _Items:
     """Writes the release's item files and its quarantine."""
 
@@ -130,7 +121,7 @@ class _Items:
         home: Home,
         plan: Plan,
         candidate: Candidate,
-        rejected: dict[bytes, tuple[str, str]],
+        rejected: dict[bytes, Refusal],
         base: Release | None,
         scratch: Path,
     ) -> None:
@@ -194,7 +185,7 @@ class _Items:
 
     def _could_not_be_fetched(self, fingerprint: bytes) -> bool:
         reason = self.rejected.get(bytes(fingerprint).ljust(16, b"\0"))
-        return reason is not None and Reason(reason[0]) in FETCH_REASONS
+        return reason is not None and reason.reason in FETCH_REASONS
 
     def _kept(self, batch: pa.RecordBatch, quarantine: QuarantineWriter) -> pa.RecordBatch:
         """The rows whose vector is there or not needed; counts them, and quarantines the others."""
@@ -222,12 +213,20 @@ class _Items:
 
     def _quarantine(self, rows: pa.RecordBatch, prints: Digests, quarantine: QuarantineWriter) -> None:
         for identifier, value in zip(rows.column(ID).to_pylist(), prints, strict=True):
-            reason = self.rejected.get(bytes(value).ljust(16, b"\0"))
-            if reason is None:
+            fingerprint = bytes(value).ljust(16, b"\0")
+            why = self.rejected.get(fingerprint)
+            if why is None:
                 raise AccountingError(
                     f"run {self.plan.run}: item {identifier!r} has neither a vector nor a reason why not"
                 )
-            quarantine.add(Reason(reason[0]), ids=[identifier], rows=[None], details=[reason[1]])
+            quarantine.add(
+                why.reason,
+                ids=[identifier],
+                rows=[None],
+                details=[why.detail],
+                fingerprints=[fingerprint],
+                decoders=why.decoders,
+            )
 
     def _account(self) -> None:
         tally, total = self.tally, self.plan.items.total
@@ -275,7 +274,7 @@ def _content(
         empty=tally.empty,
         quarantined=tally.quarantined,
         kept=plan.items.kept + tally.kept,
-        computed=sum(commit.vectors.rows or 0 for commit in commits if commit.vectors is not None),
+        computed=sum((c.vectors.rows or 0) - c.copied for c in commits if c.vectors is not None),
         compacted=compacted,
         seconds=sum(commit.seconds for commit in commits),
     )

@@ -124,7 +124,7 @@ def _quarantine(
     reasons: Counter[str] = Counter()
     items: list[QuarantinedItem] = []
     with pq.ParquetFile(home.verified(key, content.quarantine)) as file:
-        for batch in file.iter_batches():
+        for batch in file.iter_batches(columns=list(QuarantinedItem.model_fields)):
             reasons.update(batch.column("reason").to_pylist())
             wanted = batch.slice(0, max(0, most - len(items))).to_pylist()
             items += [QuarantinedItem(**row) for row in wanted]

@@ -107,7 +107,9 @@ def _sampled(
     tables = []
     for file, contents in inputs_of:
         frozen = read_goldens(file)
-        chosen = pa.array(_stratified(frozen, quota))
+        chosen = _with_vector(frozen, table, _stratified(frozen, quota))
+        if not len(chosen):
+            continue
         batch = frozen.take(chosen).combine_chunks().to_batches()[0]
         rows, rejected = with_images(batch, inputs.image_fields, source)
         located = table.locate(_prints(rows))
@@ -119,6 +121,11 @@ def _sampled(
                 _with_vectors(pa.Table.from_batches([rows.filter(pa.array(keep))]), table, located[keep])
             )
     return tables
+
+
+def _with_vector(frozen: pa.Table, table: VectorTable, chosen: Rows) -> pa.Array:
+    """Of the chosen rows those that have a vector: the images of others are not fetched again in vain."""
+    return pa.array(chosen[table.locate(_prints(frozen.take(pa.array(chosen)))) >= 0])
 
 
 def _as_embedded(

@@ -77,7 +77,7 @@ def read_content(folder: Path) -> Content:
 
 def content_files(content: Content) -> list[FileEntry]:
     """Every data file of a candidate or release."""
-    segments = [entry for s in content.segments for entry in (*s.parts, *([s.index] if s.index else []))]
+    segments = [entry for segment in content.segments for entry in segment.files]
     return [*content.model, *content.items, *segments, *content.goldens, content.quarantine]
 
 

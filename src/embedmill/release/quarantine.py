@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedmill.types import DIGEST_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -21,9 +23,14 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("source", pa.string()),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("fingerprint", pa.binary(DIGEST_BYTES)),
+        pa.field("decoders", pa.string()),
     ]
 )
-"""`id` as text (null where it is unknown), `row` counted through the whole catalog from 0."""
+"""`id` as text (null where it is unknown), `row` counted through the whole catalog from 0.
+
+`fingerprint` and `decoders` are those of an image that these decoders would refuse again; else null.
+"""
 
 
 class QuarantineWriter:
@@ -50,8 +57,13 @@ class QuarantineWriter:
         rows: Sequence[int | None],
         sources: Sequence[str] | None = None,
         details: Sequence[str],
+        fingerprints: Sequence[bytes | None] | None = None,
+        decoders: str | None = None,
     ) -> None:
-        """Append items of one reason; all sequences have one value an item."""
+        """Append items of one reason; all sequences have one value an item.
+
+        `decoders` refused them all, and would again: then `fingerprints` says what.
+        """
         if not ids:
             return
         columns = [
@@ -60,6 +72,8 @@ class QuarantineWriter:
             list(sources) if sources is not None else [None] * len(ids),
             [str(reason)] * len(ids),
             list(details),
+            list(fingerprints) if fingerprints is not None and decoders is not None else [None] * len(ids),
+            [decoders] * len(ids),
         ]
         self._writer.write_table(pa.table(columns, schema=QUARANTINE_SCHEMA))
         self.rows += len(ids)
@@ -67,5 +81,13 @@ class QuarantineWriter:
     def copy(self, table: pa.Table) -> None:
         """Append rows that another file of this kind holds."""
         if len(table):
-            self._writer.write_table(table.cast(QUARANTINE_SCHEMA))
+            self._writer.write_table(_whole(table).cast(QUARANTINE_SCHEMA))
             self.rows += len(table)
+
+
+def _whole(table: pa.Table) -> pa.Table:
+    """The table with the columns that it lacks, since an older version wrote it."""
+    for column in QUARANTINE_SCHEMA:
+        if column.name not in table.column_names:
+            table = table.append_column(column, pa.nulls(len(table), column.type))
+    return table

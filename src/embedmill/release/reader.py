@@ -17,6 +17,7 @@ from embedmill.release.items import ID, OWN_COLUMNS, is_embedded, item_fingerpri
 from embedmill.release.layout import MANIFEST, Home, split_url
 from embedmill.release.log import live_release, read_history
 from embedmill.release.search import Searcher
+from embedmill.release.thumbnails import ThumbnailPart, ThumbnailTable
 from embedmill.release.vectors import VectorPart, VectorTable
 from embedmill.store import LocalPaths
 
@@ -176,6 +177,27 @@ class Release:
             ValueError: Not exactly one query is given, or `k` < 1.
         """
         return self.searcher.search(text, vector=vector, item=item, k=k)
+
+    def thumbnail(self, item: Any = None, *, fingerprint: bytes | None = None) -> bytes | None:
+        """The small picture of an item, by its id or by its fingerprint (16 bytes): a JPEG file, or None.
+
+        None where the pipeline kept no thumbnails when the item was embedded, or the item has no image that
+        Embedmill decodes.
+
+        Raises:
+            ReleaseMissing: No item has that id.
+            ValueError: Not exactly one of both is given, or it is no fingerprint.
+        """
+        if (item is None) == (fingerprint is None):
+            raise ValueError("give exactly one of item and fingerprint")
+        if fingerprint is None:
+            fingerprint = self.searcher.fingerprint_of(item)
+        return self._thumbnails.of(fingerprint)
+
+    @cached_property
+    def _thumbnails(self) -> ThumbnailTable:
+        entries = [entry for segment in self.content.segments for entry in segment.thumbnails]
+        return ThumbnailTable(ThumbnailPart.open(self.folder / entry.path) for entry in entries)
 
     def segment_parts(self, segment: Segment) -> list[VectorPart]:
         """The mapped parts of one segment."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from embedmill.catalog.where import compile_where
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
 from embedmill.index import FlatIndex, HnswIndex, Index, Nearest, best_of
-from embedmill.release.items import ID, OWN_COLUMNS
+from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
 from embedmill.release.values import python_value
 from embedmill.types import Hit
 
@@ -121,6 +121,15 @@ class Searcher:
             raise ReleaseMissing(f"item {item!r} of release {self._release.name} was empty: it has no vector")
         vector: Vectors = self._release.table.vectors(self._release.item_rows[at : at + 1])[0]
         return vector
+
+    def fingerprint_of(self, item: Any) -> bytes:
+        """The fingerprint of the item with this id.
+
+        Raises:
+            ReleaseMissing: No item has that id.
+        """
+        found: bytes = self._shown.column(FINGERPRINT)[self._place(item)].as_py()
+        return found
 
     def _nearest(self, queries_QD: Vectors, k: int, live: Mask) -> Nearest:
         found = []

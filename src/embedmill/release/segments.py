@@ -9,7 +9,9 @@ import numpy as np
 
 from embedmill.errors import ShardsMissing
 from embedmill.index import HnswIndex
+from embedmill.release.contents import BY_CONTENT, ContentPart, ContentTable, write_contents
 from embedmill.release.layout import Home, relative
+from embedmill.release.thumbnails import THUMBNAILS, ThumbnailPart, ThumbnailTable, write_thumbnails
 from embedmill.release.vectors import VectorPart, VectorTable, write_vectors
 from embedmill.spec.documents import CommitRecord, Content, FileEntry, Plan, Segment
 from embedmill.store import join_key
@@ -44,6 +46,25 @@ class Candidate:
             VectorPart.open(self.home.fetched(join_key(self.prefix, entry.path), entry))
             for entry in segment.parts
         ]
+
+    def keep(self, file: Path, rows: int, *parts: str) -> FileEntry:
+        """Move a file into the release's folder."""
+        entry = self.home.keep(join_key(self.prefix, *parts), file, relative_to=self.prefix, rows=rows)
+        file.unlink()
+        return entry
+
+    def thumbnails(self) -> ThumbnailTable:
+        """Those of all segments."""
+        entries = [entry for segment in self.segments for entry in segment.thumbnails]
+        return ThumbnailTable(ThumbnailPart.open(self._file(entry)) for entry in entries)
+
+    def contents(self) -> ContentTable:
+        """Those of all segments."""
+        entries = [entry for segment in self.segments for entry in segment.by_content]
+        return ContentTable(ContentPart.open(self._file(entry)) for entry in entries)
+
+    def _file(self, entry: FileEntry) -> Path:
+        return self.home.fetched(join_key(self.prefix, entry.path), entry)
 
     def table(self) -> VectorTable:
         """All segments as one table."""
@@ -85,13 +106,19 @@ def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[Commi
     if base is not None and base.encoder_digest == plan.encoder_digest:
         _carry(home, base, plan.run)
         carried = list(base.segments)
-    carried += [_segment(salvaged_segment(plan.run, saved.run), saved.parts) for saved in plan.salvaged]
+    carried += [
+        _segment(salvaged_segment(plan.run, saved.run), saved.parts, saved.thumbnails, saved.by_content)
+        for saved in plan.salvaged
+    ]
     made = [commit.vectors for commit in commits if commit.vectors is not None]
-    in_parallel(home.store, lambda entry: home.verified(home.key(entry.path), entry), made)
-    prefix = relative(home.release_key(plan.run), home.pipeline)
-    parts = [entry.model_copy(update={"path": relative(entry.path, prefix)}) for entry in made]
-    if parts:
-        carried.append(_segment(plan.run, parts))
+    small = [commit.thumbnails for commit in commits if commit.thumbnails is not None]
+    contents = [commit.by_content for commit in commits if commit.by_content is not None]
+    every = [*made, *small, *contents]
+    in_parallel(home.store, lambda entry: home.verified(home.key(entry.path), entry), every)
+    if made:
+        carried.append(
+            _segment(plan.run, *(_inside(home, plan.run, entries) for entries in (made, small, contents)))
+        )
     return Candidate(home, plan.run, tuple(carried))
 
 
@@ -100,16 +127,33 @@ def salvaged_segment(run: str, source: str) -> str:
     return f"{run}-from-{source}"
 
 
-def _segment(name: str, parts: Sequence[FileEntry]) -> Segment:
+def _inside(home: Home, release: str, entries: Sequence[FileEntry]) -> list[FileEntry]:
+    """Entries of files in a release's folder, with their paths in it."""
+    prefix = relative(home.release_key(release), home.pipeline)
+    return [entry.model_copy(update={"path": relative(entry.path, prefix)}) for entry in entries]
+
+
+def _segment(
+    name: str,
+    parts: Sequence[FileEntry],
+    thumbnails: Sequence[FileEntry],
+    by_content: Sequence[FileEntry],
+) -> Segment:
     rows = sum(entry.rows or 0 for entry in parts)
-    return Segment(name=name, parts=tuple(parts), index=None, rows=rows, live=rows)
+    return Segment(
+        name=name,
+        parts=tuple(parts),
+        index=None,
+        thumbnails=tuple(thumbnails),
+        by_content=tuple(by_content),
+        rows=rows,
+        live=rows,
+    )
 
 
 def _carry(home: Home, base: Content, release: str) -> None:
     """Have the store copy the base's segments; their bytes are not read."""
-    entries = [
-        entry for segment in base.segments for entry in (*segment.parts, segment.index) if entry is not None
-    ]
+    entries = [entry for segment in base.segments for entry in segment.files]
     source, target = home.release_key(base.release), home.release_key(release)
     copy_all(home.store, [(f"{source}/{entry.path}", f"{target}/{entry.path}") for entry in entries])
 
@@ -123,16 +167,26 @@ def needs_compaction(segments: Sequence[Segment], limit: float) -> bool:
 
 def compact(candidate: Candidate, live: Mask, scratch: Path) -> Candidate:
     """One new segment of all live rows, in fingerprint order; vectors are moved, never computed."""
-    name, entries = f"{candidate.release}-compacted", []
-    attempt = candidate.home.new_attempt()
+    segment, attempt = f"{candidate.release}-compacted", candidate.home.new_attempt()
+    file = scratch / "compact.arrow"
+    thumbnails, contents = candidate.thumbnails(), candidate.contents()
+    parts: list[FileEntry] = []
+    small: list[FileEntry] = []
+    by_content: list[FileEntry] = []
     for number, (prints, vectors) in enumerate(_merged(candidate.table(), live)):
-        file = scratch / f"compact-{number:05d}.arrow"
+        name = f"part-{number:05d}.{attempt}.arrow"
         write_vectors(file, prints, vectors)
-        key = join_key(candidate.prefix, "vectors", name, f"part-{number:05d}.{attempt}.arrow")
-        entries.append(candidate.home.keep(key, file, relative_to=candidate.prefix, rows=len(prints)))
-        file.unlink()
-    rows = int(live.sum())
-    segments = (Segment(name=name, parts=tuple(entries), index=None, rows=rows, live=rows),) if rows else ()
+        parts.append(candidate.keep(file, len(prints), "vectors", segment, name))
+        found = dict(enumerate(thumbnails.all_of(prints) if thumbnails else []))
+        shown = {row: thumbnail for row, thumbnail in found.items() if thumbnail is not None}
+        if shown:
+            write_thumbnails(file, prints[list(shown)], list(shown.values()))
+            small.append(candidate.keep(file, len(shown), THUMBNAILS, segment, name))
+        made_of, known = contents.of(prints)
+        if known.any():
+            write_contents(file, made_of[known], prints[known])
+            by_content.append(candidate.keep(file, int(known.sum()), BY_CONTENT, segment, name))
+    segments = (_segment(segment, parts, small, by_content),) if parts else ()
     return replace(candidate, segments=segments)
 
 

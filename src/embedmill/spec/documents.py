@@ -195,6 +195,8 @@ class Salvaged(Part):
 
     run: str
     parts: tuple[FileEntry, ...]
+    thumbnails: tuple[FileEntry, ...] = ()
+    by_content: tuple[FileEntry, ...] = ()
     frozen: tuple[FileEntry, ...]
     profiles: tuple[Profile, ...]
 
@@ -234,7 +236,9 @@ class Plan(Document):
 class CommitRecord(Document):
     """The attempt that won a shard. Created once: it is the arbiter.
 
-    `contents` has the SHA-256 of each image that came by reference, in the order of the shard's rows.
+    `contents` has the SHA-256 of each image that came by reference, in the order of the shard's rows. Of rows
+    with a vector, `thumbnails` are small pictures, and `by_content` says what references led to; `copied`
+    of the vectors were there already, for the same content.
     """
 
     SCHEMA: ClassVar[str] = "commit/1"
@@ -246,6 +250,9 @@ class CommitRecord(Document):
     vectors: FileEntry | None
     rejected: FileEntry | None
     contents: FileEntry | None = None
+    thumbnails: FileEntry | None = None
+    by_content: FileEntry | None = None
+    copied: int = 0
     profile: Profile
     rows: int
     seconds: float
@@ -266,13 +273,23 @@ class Lease(Document):
 
 
 class Segment(Part):
-    """Vectors that one release wrote, in parts sorted by fingerprint, and their index."""
+    """Vectors that one release wrote, in parts sorted by fingerprint, and their index.
+
+    `thumbnails` and `by_content` are named as the parts whose rows they are about; not every part has them.
+    """
 
     name: str
     parts: tuple[FileEntry, ...]
     index: FileEntry | None
+    thumbnails: tuple[FileEntry, ...] = ()
+    by_content: tuple[FileEntry, ...] = ()
     rows: int
     live: int
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Every file of it."""
+        return (*self.parts, *((self.index,) if self.index else ()), *self.thumbnails, *self.by_content)
 
 
 class Content(Document):

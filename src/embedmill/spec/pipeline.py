@@ -71,6 +71,13 @@ class CatalogSpec(Section):
     image_version: str | None = Field(
         default=None, description="The column that changes with an image, for `image_identity: version`."
     )
+    thumbnails: int | None = Field(
+        default=None,
+        ge=16,
+        le=512,
+        description="Pixels of the longer side of small JPEGs that a release keeps of its items' images. "
+        "Absent: it keeps none.",
+    )
     fetch: FetchSpec = FetchSpec()
     types: dict[str, str] = Field(
         default_factory=dict,

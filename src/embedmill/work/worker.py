@@ -9,7 +9,7 @@ import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +22,13 @@ from embedmill.digest import digests_from_arrow
 from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClosed, RunMissing
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder
+from embedmill.release.contents import BY_CONTENT, write_contents
 from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
+from embedmill.release.originals import Originals
 from embedmill.release.publish import abandon
 from embedmill.release.runs import check_not_over, check_open, read_plan
+from embedmill.release.thumbnails import THUMBNAILS, write_thumbnails
 from embedmill.release.vectors import write_vectors
 from embedmill.spec.documents import CommitRecord, FileEntry, Plan, ShardPlan
 from embedmill.store.pace import Pace
@@ -33,11 +36,12 @@ from embedmill.store.scratch import scratch_folder
 from embedmill.types import Encoded, Rejection
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease, Leases
+from embedmill.work.sharing import Sharing, content_prints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from embedmill.types import Digests, Vectors
+    from embedmill.types import Digests, Rows, Vectors
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,30 @@ def _load_encoder(home: Home, plan: Plan, options: WorkerOptions, scratch: Path)
         threads=options.threads,
         batch_tokens=settings.batch_tokens,
         batch_images=settings.batch_images,
-        decoder=ImageDecoder(children=options.threads, limits=options.decoding),
+        decoder=ImageDecoder(
+            children=options.threads,
+            limits=options.decoding,
+            thumbnails=plan.pipeline.catalog.thumbnails,
+        ),
     )
     with contextlib.ExitStack() as unless_checked:
         unless_checked.callback(encoder.close)
         check_numerics(home, plan, encoder)
         unless_checked.pop_all()
     return encoder
+
+
+class _Made(NamedTuple):
+    """What a shard's rows became; `copied` vectors were there.
+
+    `images` has digests of what references led to, `contents` S16[N] those of whole rows; None where no image
+    is a reference.
+    """
+
+    encoded: Encoded
+    copied: int
+    images: pa.Table | None
+    contents: Digests | None
 
 
 @dataclass
@@ -176,7 +197,8 @@ class _Loop:
         started, attempt = self.home.world.monotonic(), self.home.new_attempt()
         rows = self._read(shard)
         fingerprints = digests_from_arrow(rows.column("_fingerprint"))
-        encoded, contents = self._encode(rows)
+        made = self._encode(rows)
+        encoded = made.encoded
         kept = np.setdiff1d(np.arange(len(rows)), list(encoded.rejected))
         record = CommitRecord(
             run=self.plan.run,
@@ -185,7 +207,10 @@ class _Loop:
             worker=self.options.worker,
             vectors=self._keep_vectors(shard, attempt, fingerprints[kept], encoded.vectors_ND[kept]),
             rejected=self._keep_rejected(shard, attempt, fingerprints, encoded.rejected),
-            contents=self._keep_contents(shard, attempt, contents),
+            contents=self._keep_contents(shard, attempt, made.images),
+            thumbnails=self._keep_thumbnails(shard, attempt, fingerprints, encoded),
+            by_content=self._keep_by_content(shard, attempt, fingerprints[kept], made.contents, kept),
+            copied=made.copied,
             profile=self.encoder.profile,
             rows=len(rows),
             seconds=round(self.home.world.monotonic() - started, 3),
@@ -195,12 +220,9 @@ class _Loop:
         winner = self.home.create(key, record)
         if winner.attempt == attempt:
             return record
-        for entry in (
-            record.vectors,
-            record.rejected,
-            record.contents,
-        ):  # the record is final: these can never be named
-            if entry is not None:
+        beside = (record.contents, record.thumbnails, record.by_content)
+        for entry in (record.vectors, record.rejected, *beside):
+            if entry is not None:  # the record is final: these can never be named
                 self.home.store.delete(self.home.key(entry.path))
         return None
 
@@ -216,20 +238,25 @@ class _Loop:
             table = pa.ipc.open_file(source).read_all()
         return table.combine_chunks().to_batches()[0]
 
-    def _encode(self, rows: pa.RecordBatch) -> tuple[Encoded, pa.Table | None]:
-        """The rows' vectors, and the digests of their images where these are references."""
+    def _encode(self, rows: pa.RecordBatch) -> _Made:
+        """The rows' vectors; where images are references, contents that have one already are not embedded."""
         inputs = self.encoder.package.inputs("item")
         self.heart.start(len(rows))
         ready, missing = with_images(rows, inputs.image_fields, self._images, lambda _: self.heart.check())
-        contents = content_digests(rows, ready)
-        if not missing:
-            return self.encoder.encode(ready, on_batch=self.heart.advance), contents
-        present = np.setdiff1d(np.arange(len(rows)), list(missing))
-        encoded = self.encoder.encode(ready.take(pa.array(present)), on_batch=self.heart.advance)
-        vectors = np.zeros((len(rows), self.encoder.dimension), dtype=np.float32)
-        vectors[present] = encoded.vectors_ND
-        rejected = missing | {int(present[i]): why for i, why in encoded.rejected.items()}
-        return Encoded(vectors, rejected), contents
+        images, contents = content_digests(rows, ready), None
+        sharing = Sharing.none(len(rows), missing)
+        if images is not None:
+            contents = content_prints(inputs, ready, self._images)
+            sharing = Sharing.of(contents, missing, self._originals.find)
+        if len(sharing.wanted) < len(rows):
+            self.heart.advance(len(rows) - len(sharing.wanted))
+            ready = ready.take(pa.array(sharing.wanted))
+        encoded = sharing.of_all(self.encoder.encode(ready, on_batch=self.heart.advance))
+        return _Made(encoded, sharing.copied(encoded), images, contents)
+
+    @cached_property
+    def _originals(self) -> Originals:
+        return Originals(self.home, self.plan)
 
     @cached_property
     def _images(self) -> ImageSource:
@@ -247,6 +274,29 @@ class _Loop:
         name = f"part-{shard.name}.{attempt}.arrow"
         key = self.home.release_key(self.plan.run, "vectors", self.plan.run, name)
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(prints))
+
+    def _keep_thumbnails(
+        self, shard: ShardPlan, attempt: str, prints: Digests, encoded: Encoded
+    ) -> FileEntry | None:
+        rows = sorted(encoded.thumbnails.keys() - encoded.rejected.keys())
+        if not rows:
+            return None
+        file = self.scratch / "thumbnails.arrow"
+        write_thumbnails(file, prints[rows], [encoded.thumbnails[row] for row in rows])
+        name = f"part-{shard.name}.{attempt}.arrow"
+        key = self.home.release_key(self.plan.run, THUMBNAILS, self.plan.run, name)
+        return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(rows))
+
+    def _keep_by_content(
+        self, shard: ShardPlan, attempt: str, prints: Digests, contents: Digests | None, kept: Rows
+    ) -> FileEntry | None:
+        if contents is None or not len(kept):
+            return None
+        file = self.scratch / "by-content.arrow"
+        write_contents(file, contents[kept], prints)
+        name = f"part-{shard.name}.{attempt}.arrow"
+        key = self.home.release_key(self.plan.run, BY_CONTENT, self.plan.run, name)
+        return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(kept))
 
     def _keep_rejected(
         self, shard: ShardPlan, attempt: str, prints: Digests, rejected: Mapping[int, Rejection]
@@ -268,12 +318,13 @@ class _Loop:
 
 
 def _rejected_table(prints: Digests, rejected: Mapping[int, Rejection]) -> pa.Table:
-    """Columns `fingerprint`, `reason`, `detail`."""
+    """Columns `fingerprint`, `reason`, `detail`, `lasting`."""
     rows = sorted(rejected)
     return pa.table(
         {
             "fingerprint": pa.array([bytes(prints[i]).ljust(16, b"\0") for i in rows], pa.binary(16)),
             "reason": [str(rejected[i].reason) for i in rows],
             "detail": [rejected[i].detail for i in rows],
+            "lasting": [rejected[i].lasting for i in rows],
         }
     )

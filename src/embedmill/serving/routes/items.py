@@ -16,6 +16,7 @@ from embedmill.serving.routes.search import FromRelease, SearchAnswer, from_rele
 from embedmill.spec.reports import jsonable
 
 if TYPE_CHECKING:
+    from embedmill.release.reader import Release
     from embedmill.serving.served import Served
 
 router = APIRouter(tags=["items"])
@@ -45,9 +46,8 @@ async def similar(
 
 @router.get("/items/{id:path}/picture", response_class=Response)
 async def picture(id: str, served: Answering) -> Response:  # noqa: A002
-    """The item's picture, if the release has one."""
-    values = await _item(served, id)
-    found = picture_of(values.values())
+    """The item's picture: its thumbnail, or the first of its fields that is an image file."""
+    found = await in_search_thread(served, lambda: _picture(served.release, id))
     if found is None:
         raise ReleaseMissing(f"item {id!r} of release {served.release.name} has no picture")
     kind, data = found
@@ -63,6 +63,13 @@ async def item(id: str, served: Answering) -> ItemAnswer:  # noqa: A002
         id=jsonable(values.pop("id")),
         fields=jsonable(chosen_fields(values, None)),
     )
+
+
+def _picture(release: Release, item_id: str) -> tuple[str, bytes] | None:
+    """The thumbnail, or the first field that is an image file."""
+    thumbnail = release.thumbnail(item_id)
+    shown = [] if thumbnail is None else [thumbnail]
+    return picture_of([*shown, *release.searcher.item(item_id).values()])
 
 
 async def _item(served: Served, item_id: str) -> dict[str, Any]:
