@@ -124,12 +124,12 @@ def test_an_item_shows_its_picture_whatever_its_id_looks_like(gallery: TestClien
 def test_a_thumbnail_is_shown_where_the_pipeline_keeps_them(tmp_path: Path) -> None:
     mill = Mill(tmp_path, tiny_image_package(tmp_path / "model"))
     mill.schema = pa.schema([("sku", pa.string()), ("image", pa.binary())])
-    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "thumbnails": 8}
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "thumbnails": 16}
     mill.run([{"sku": "a", "image": drawn(1)}])
     live = Live(load(mill.live()))
     answer = TestClient(make_app(Server(live))).get("/items/a/picture")
     assert answer.content == mill.live().thumbnail("a")
-    assert Image.open(io.BytesIO(answer.content)).size == (8, 8)
+    assert Image.open(io.BytesIO(answer.content)).size == (16, 16)
     live.close()
 
 
