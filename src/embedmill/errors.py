@@ -33,6 +33,7 @@
     │   └── PublishUnknown             75  no answer; the next run finds out
     ├── ServingError                   1
     │   ├── ProofFailed                3   what is loaded does not make the vectors of the release
+    │   ├── ParityFailed               3   a server is not the release that it should be
     │   ├── RequestRefused                 a request cannot be answered as it is
     │   └── Overloaded                 75  too much is asked for now; ask again
     ├── GateFailed                     3   a gate stopped the candidate; the live release is untouched
@@ -228,6 +229,12 @@ class ServingError(EmbedmillError):
 
 class ProofFailed(ServingError):
     """What is loaded does not make the vectors of the release: it must not be served."""
+
+    exit_code = 3
+
+
+class ParityFailed(ServingError):
+    """A running server is not the release that it was compared with."""
 
     exit_code = 3
 
