@@ -12,6 +12,7 @@ import typer
 from embedmill.cli import (
     deploying,
     diagnosis,
+    environment,
     models,
     pipelines,
     releases,
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 
 
-for group in (starting, pipelines, searching, serving, verifying, stages, schemas, diagnosis):
+for group in (starting, pipelines, searching, serving, verifying, stages, schemas, diagnosis, environment):
     group.register(app)
 upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)

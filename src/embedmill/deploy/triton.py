@@ -133,8 +133,7 @@ def _config(
 
 def _input(spec: TensorSpec, *, optional: bool) -> dict[str, Value]:
     """Without the dimension of rows; a single value is one of one, since Triton has no scalars in batches."""
-    dims: Value = -1 if len(spec.shape) > 1 else 1
-    found: dict[str, Value] = {"name": spec.name, "data_type": Word(TYPES[spec.dtype]), "dims": dims}
+    found: dict[str, Value] = {"name": spec.name, "data_type": Word(TYPES[spec.dtype]), "dims": 1}
     return found | ({"optional": True} if optional else {})
 
 

@@ -1,13 +1,13 @@
 """Raw fields as tensors: what an encoder is asked with, and asks with, over protocols of model servers.
 
 A field is a tensor of N values: texts and everything that templates and vocabularies read as strings, files
-as their bytes, numbers as float64, booleans as bool; lists as string[N, L], padded with empty texts. An empty
-text or file stands for none. A number or a boolean has no such value: a row without one is asked without the
-tensor.
+as their bytes, lists as texts in JSON, numbers as float64, booleans as bool. An empty text or file stands for
+none. A number or a boolean has no such value: a row without one is asked without the tensor.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -112,7 +112,7 @@ def _is_list(kind: AnyInput) -> bool:
 
 
 def _spec(name: str, kind: AnyInput) -> TensorSpec:
-    return TensorSpec(name, _dtype(kind), (None, None) if _is_list(kind) else (None,))
+    return TensorSpec(name, _dtype(kind), (None,))
 
 
 def _values(
@@ -130,7 +130,7 @@ def _values(
         case ImageInput() | BytesInput():
             return _bytes(file_column(rows, name, kind.KIND)), none
         case CategoriesInput() if kind.separator is None:
-            return _padded(list_column(kind, rows)), none
+            return _json(list_column(kind, rows)), none
     return _bytes(text_column(rows, name)), none
 
 
@@ -141,13 +141,12 @@ def _bytes(column: pa.Array) -> npt.NDArray[np.object_]:
     return found
 
 
-def _padded(lists: Lists) -> npt.NDArray[np.object_]:
-    values = _bytes(lists.values)
-    width = max(1, int(np.diff(lists.offsets).max(initial=0)))
-    padded = np.full((len(lists.offsets) - 1, width), b"", np.object_)
-    for row, (start, end) in enumerate(pairwise(lists.offsets.tolist())):
-        padded[row, : end - start] = values[start:end]
-    return padded
+def _json(lists: Lists) -> npt.NDArray[np.object_]:
+    values: list[str] = lists.values.to_pylist()
+    rows = [values[start:end] for start, end in pairwise(lists.offsets.tolist())]
+    found = np.empty(len(rows), np.object_)
+    found[:] = [json.dumps(row, ensure_ascii=False).encode() for row in rows]
+    return found
 
 
 def _column(name: str, kind: AnyInput, tensor: npt.NDArray[Any] | None, size: int) -> pa.Array:
@@ -155,17 +154,35 @@ def _column(name: str, kind: AnyInput, tensor: npt.NDArray[Any] | None, size: in
         arrow = pa.float64() if isinstance(kind, NumberInput) else pa.bool_()
         return pa.nulls(size, arrow) if tensor is None else pa.array(tensor.reshape(-1), arrow)
     if tensor is None:
-        tensor = np.full((size, 1), b"", np.object_)
-    if tensor.dtype.kind not in "OS":
-        raise ModelError(f"{name}: {tensor.dtype.name}, and the encoder reads strings")
-    lists = [[value for value in row if value] for row in tensor.reshape(size, -1).tolist()]
+        return pa.nulls(size, _arrow(kind))
+    if tensor.dtype.kind not in "OS" or tensor.size != size:
+        raise ModelError(f"{name}: {tensor.dtype.name}{list(tensor.shape)}, not a string for each row")
+    single: list[bytes | None] = [value or None for value in tensor.reshape(-1).tolist()]
+    if isinstance(kind, ImageInput | BytesInput):
+        return pa.array(single, _arrow(kind))
     try:
-        if _is_list(kind):
-            texts = [[value.decode() for value in row] for row in lists]
-            return pa.array(texts, pa.list_(pa.string()))
-        single = [row[0] if row else None for row in lists]
-        if isinstance(kind, ImageInput | BytesInput):
-            return pa.array(single, pa.binary())
-        return pa.array([None if value is None else value.decode() for value in single], pa.string())
+        texts = [None if value is None else value.decode() for value in single]
     except UnicodeDecodeError as error:
         raise ModelError(f"{name}: a text is not UTF-8: {error.reason}") from error
+    return pa.array(_lists(name, texts) if _is_list(kind) else texts, _arrow(kind))
+
+
+def _arrow(kind: AnyInput) -> pa.DataType:
+    if isinstance(kind, ImageInput | BytesInput):
+        return pa.binary()
+    return pa.list_(pa.string()) if _is_list(kind) else pa.string()
+
+
+def _lists(name: str, texts: list[str | None]) -> list[list[str] | None]:
+    found: list[list[str] | None] = []
+    for text in texts:
+        try:
+            values = None if text is None else json.loads(text)
+        except (ValueError, RecursionError):
+            values = text
+        if values is not None and not (
+            isinstance(values, list) and all(isinstance(value, str) for value in values)
+        ):
+            raise ModelError(f"{name}: not a list of texts in JSON", hint='such as ["red", "blue"]')
+        found.append(values)
+    return found

@@ -14,6 +14,7 @@ from embedmill.errors import MissingExtra, ModelError
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.onnx_external import external_files
+from embedmill.runtimes.onnx_header import tiny_model
 from embedmill.spec import OnnxSpec
 from embedmill.types import Vectors
 
@@ -29,6 +30,8 @@ DTYPES = {
     "tensor(bool)": "bool",
     "tensor(string)": "string",
 }
+OLDEST_OPSET, OLDEST_IR = 7, 4
+"""What every ONNX Runtime reads: https://onnxruntime.ai/docs/reference/compatibility.html"""
 FATAL = 4
 """Log level: errors reach the user as exceptions, and once."""
 
@@ -79,6 +82,27 @@ def load(spec: OnnxSpec, root: Path, *, place: Place) -> OnnxRuntime:
         session=session,
         failures=failures,
     )
+
+
+def newest_read(newest: int = 64) -> tuple[int, int]:
+    """The newest ONNX operators, and the newest version of the file format, that ONNX Runtime reads here.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    library = _library()
+
+    def reads(opset: int, ir: int) -> bool:
+        try:
+            library.InferenceSession(
+                tiny_model(opset=opset, ir=ir), _options(library, 1), providers=["CPUExecutionProvider"]
+            )
+        except _failures(library):
+            return False
+        return True
+
+    opset = max((each for each in range(OLDEST_OPSET, newest) if reads(each, OLDEST_IR)), default=0)
+    return opset, max((each for each in range(OLDEST_IR, newest) if reads(OLDEST_OPSET, each)), default=0)
 
 
 def _library() -> ModuleType:

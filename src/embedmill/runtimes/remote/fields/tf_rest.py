@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedmill.errors import ModelError
+from embedmill.runtimes.base import TensorSpec
 from embedmill.runtimes.remote.base import Feeds, one_line, rows_of
 from embedmill.runtimes.remote.fields.base import Asked, Refusal, Told, digits_bytes, labels_of
 from embedmill.runtimes.remote.fields.oip import has_error
@@ -29,6 +30,7 @@ class TfFields:
     def __init__(self, http: HttpServer, *, said_by: str) -> None:
         """Connect to nothing yet."""
         self._http, self._said_by = http, said_by
+        self._inputs: Mapping[str, TensorSpec] = {}
 
     async def describe(self, asked: Asked) -> Told:
         """Ask for the version's metadata."""
@@ -42,6 +44,7 @@ class TfFields:
             raise ModelError(f"{self._said_by}: its metadata cannot be read: {error!r}") from error
         if version != str(asked.version):
             raise ModelError(f"{self._said_by}: version {version} answered where {asked.version} was asked")
+        self._inputs = inputs
         return Told(inputs=inputs, outputs=outputs, labels=labels_of(answer.headers))
 
     async def embed(self, asked: Asked, tensors: Feeds) -> npt.NDArray[Any]:
@@ -49,7 +52,7 @@ class TfFields:
         answer = await self._http.ask(
             "POST",
             f"{_path(asked)}:predict",
-            body=_request(tensors),
+            body=self._request(tensors),
             headers=HEADERS,
             limit_bytes=digits_bytes(rows_of(tensors), asked.output),
         )
@@ -66,7 +69,7 @@ class TfFields:
         found = await self._http.exchange(
             "POST",
             f"{_path(asked)}:predict",
-            body=_request(tensors),
+            body=self._request(tensors),
             headers=HEADERS,
             limit_bytes=digits_bytes(rows_of(tensors), asked.output),
         )
@@ -76,11 +79,17 @@ class TfFields:
         """Close connections."""
         await self._http.close()
 
+    def _request(self, tensors: Feeds) -> bytes:
+        inputs = {name: _values(array, self._inputs.get(name)) for name, array in tensors.items()}
+        return json.dumps({"signature_name": SIGNATURE, "inputs": inputs}).encode()
+
 
 def _path(asked: Asked) -> str:
     return f"/v1/models/{quote(asked.model, safe='')}/versions/{asked.version}"
 
 
-def _request(tensors: Feeds) -> bytes:
-    inputs: dict[str, Any] = {name: json_values(array) for name, array in tensors.items()}
-    return json.dumps({"signature_name": SIGNATURE, "inputs": inputs}).encode()
+def _values(array: npt.NDArray[Any], spec: TensorSpec | None) -> Any:
+    """Lists, which are texts in JSON elsewhere, are lists where the model has an axis for them."""
+    if spec is not None and len(spec.shape) == 2 and array.ndim == 1:
+        return [json.loads(each) for each in array.tolist()]
+    return json_values(array)
