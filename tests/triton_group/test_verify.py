@@ -1,9 +1,9 @@
-"""A repository that `deploy triton` lays out, in a real Triton: it passes `verify`, and what was broken does not."""
+"""What `deploy triton` lays out, in a real Triton: it passes `verify`, and what was broken does not."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -39,12 +39,8 @@ class Tolerance:
         return cls() if precision == "float32" else cls(lowest=0.99, p1=0.999)
 
 
-def compare(name: str, found: npt.NDArray[Any], stored: Vectors, tolerance: Tolerance) -> ParityCheck:
-    """Compare [N, D] of any type with float32[N, D]."""
-    if found.shape != stored.shape or found.dtype.kind != "f":
-        message = f"answered {_shape(found)} for {len(stored)} rows, and vectors are {_shape(stored)}"
-        return ParityCheck(check=name, passed=False, message=message)
-    vectors = found.astype(np.float32)
+def compare(name: str, vectors: Vectors, stored: Vectors, tolerance: Tolerance) -> ParityCheck:
+    """Compare vectors with those that are stored, float32[N, D] both."""
     finite: Mask = np.logical_and.reduce(np.isfinite(vectors), axis=1)
     near = np.where(finite, cosines(np.where(finite[:, None], vectors, 0.0), stored), -1.0)
     p1, median = np.quantile(near, [0.01, 0.5])
@@ -132,7 +128,3 @@ def search_alike(release: Release, found: Vectors, stored: Vectors) -> ParityChe
     if mean < LOWEST_OVERLAP:
         message += f", below {LOWEST_OVERLAP:.0%}"
     return ParityCheck(check="search", passed=mean >= LOWEST_OVERLAP, message=message)
-
-
-def _shape(array: npt.NDArray[Any]) -> str:
-    return f"{array.dtype.name}{list(array.shape)}"

@@ -8,7 +8,7 @@ Rows that are right alone and wrong among others are a fault that a server has a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -166,7 +166,7 @@ class _Look:
             return
         yield from self._vectors(known, told)
         if source is not None:
-            yield compare("catalog", self._batches(source, self._batch(told)), source.stored, self.tolerance)
+            yield self._compared("catalog", source, lambda: self._batches(source, self._batch(told)))
         yield from self._refusals(known, told)
 
     def _release(self, told: Told) -> ParityCheck:
@@ -215,17 +215,29 @@ class _Look:
         return Known(*read_package_goldens(file)) if file.is_file() else None
 
     def _vectors(self, known: Known, told: Told) -> Iterator[ParityCheck]:
-        alone = known.take(spread(len(known.stored), ALONE))
-        yield compare("alone", self._singles(alone, 1), alone.stored, self.tolerance)
-        some = known.take(spread(len(known.stored), TOGETHER))
-        yield compare("at once", self._singles(some, IN_FLIGHT), some.stored, self.tolerance)
         batch = self._batch(told)
-        found = self._batches(known, batch)
-        yield compare("in batches", found, known.stored, self.tolerance)
+        alone = known.take(spread(len(known.stored), ALONE))
+        yield self._compared("alone", alone, lambda: self._singles(alone, 1))
+        some = known.take(spread(len(known.stored), TOGETHER))
+        yield self._compared("at once", some, lambda: self._singles(some, IN_FLIGHT))
+        found: list[Vectors] = []
+        yield self._compared("in batches", known, lambda: self._batches(known, batch), found)
         reverse = known.take(np.arange(len(known.stored))[::-1])
-        yield compare("in reverse", self._batches(reverse, batch), reverse.stored, self.tolerance)
-        if found.shape == known.stored.shape and np.isfinite(found).all() and self.release.content.segments:
-            yield search_alike(self.release, found.astype(np.float32), known.stored)
+        yield self._compared("in reverse", reverse, lambda: self._batches(reverse, batch))
+        if found and np.isfinite(found[0]).all() and self.release.content.segments:
+            yield search_alike(self.release, found[0], known.stored)
+
+    def _compared(
+        self, name: str, known: Known, embed: Callable[[], Vectors], found: list[Vectors] | None = None
+    ) -> ParityCheck:
+        """Embed and compare; `found` gets the vectors, where they are such."""
+        try:
+            vectors = embed()
+        except _Misshapen as error:
+            return ParityCheck(check=name, passed=False, message=str(error))
+        if found is not None:
+            found.append(vectors)
+        return compare(name, vectors, known.stored, self.tolerance)
 
     def _refusals(self, known: Known, told: Told) -> Iterator[ParityCheck]:
         tensors = next(self._tensors(known.take(np.zeros(1, np.int64))))[1]
@@ -244,34 +256,29 @@ class _Look:
         refusal = self.server.refusal(self.asked, tensors)
         if refusal is not None:
             return _refused(f"limit of {most} rows", refusal)
-        (found,) = self.server.embed(self.asked, [tensors])
-        return compare(f"limit of {most} rows", found, many.stored, self.tolerance)
+        parts = [(0, np.arange(most + 1), tensors)]
+        return self._compared(f"limit of {most} rows", many, lambda: self._embedded(parts, most + 1, 1))
 
     def _batch(self, told: Told) -> int:
         most = told.most_rows or self.release.content.pipeline.serving.max_inputs
         return min(BATCH, most)
 
-    def _singles(self, known: Known, at_once: int) -> npt.NDArray[Any]:
-        requests = [next(self._tensors(known, row, 1))[1] for row in range(len(known.stored))]
-        return _joined(self.server.embed(self.asked, requests, at_once=at_once))
+    def _singles(self, known: Known, at_once: int) -> Vectors:
+        parts = [(row, *group) for row in range(len(known.stored)) for group in self._tensors(known, row, 1)]
+        return self._embedded(parts, len(known.stored), at_once)
 
-    def _batches(self, known: Known, size: int) -> npt.NDArray[Any]:
-        parts = [(start, *group) for start in range(0, len(known.stored), size)
-                 for group in self._tensors(known, start, size)]  # fmt: skip
-        answers = self.server.embed(self.asked, [tensors for _, _, tensors in parts])
-        wrong = [
-            answer
-            for answer, (_, rows, _) in zip(answers, parts, strict=True)
-            if answer.ndim != 2 or len(answer) != len(rows)
-        ]
-        if wrong:
-            return wrong[0]
-        made = _joined(answers)
-        if made.ndim != 2:
-            return made
-        order = np.concatenate([rows + start for start, rows, _ in parts])
-        found = np.empty_like(made)
-        found[order] = made
+    def _batches(self, known: Known, size: int) -> Vectors:
+        starts = range(0, len(known.stored), size)
+        parts = [(start, *group) for start in starts for group in self._tensors(known, start, size)]
+        return self._embedded(parts, len(known.stored), 1)
+
+    def _embedded(self, parts: Sequence[tuple[int, Rows, Tensors]], count: int, at_once: int) -> Vectors:
+        """float32[count, D] of requests, each with the place of its first row, and its rows from there."""
+        answers = self.server.embed(self.asked, [tensors for *_, tensors in parts], at_once=at_once)
+        dimension = self.release.content.dimension
+        found: Vectors = np.zeros((count, dimension), np.float32)
+        for answer, (start, rows, _) in zip(answers, parts, strict=True):
+            found[rows + start] = _checked(answer, len(rows), dimension)
         return found
 
     def _tensors(
@@ -280,12 +287,17 @@ class _Look:
         return tensors_of(self.inputs, known.rows.slice(start, count))
 
 
-def _joined(answers: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """All rows; where answers do not fit together, the first that is not as the one before."""
-    for answer in answers:
-        if answer.ndim != 2 or answer.shape[1:] != answers[0].shape[1:]:
-            return answer
-    return np.concatenate(list(answers))
+class _Misshapen(Exception):
+    """An answer that is no vector for each row."""
+
+
+def _checked(answer: npt.NDArray[Any], rows: int, dimension: int) -> Vectors:
+    if answer.shape != (rows, dimension) or answer.dtype.kind != "f":
+        raise _Misshapen(
+            f"answered {answer.dtype.name}{list(answer.shape)} for {rows} rows, and vectors are "
+            f"float32[{rows}, {dimension}]"
+        )
+    return answer.astype(np.float32, copy=False)
 
 
 def _alike(dtype: str, wanted: str) -> bool:
