@@ -2,7 +2,7 @@
 
     python tests/support/production.py RELEASE FOLDER PORT FAULT
 
-FAULT is a file with one word, which says what the server does wrong: `none`, `dies`, `never-ready`, `permutes`.
+FAULT is a file with one word, what the server does wrong: `none`, `dies`, `never-ready` or `permutes`.
 """
 
 from __future__ import annotations

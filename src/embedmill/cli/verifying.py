@@ -58,7 +58,9 @@ def verify(
     ] = 0,
     lowest_cosine: Annotated[
         float | None,
-        typer.Option(min=-1.0, max=1.0, help="The cosine that every vector must reach; 0.9999 for float32."),
+        typer.Option(
+            metavar="COSINE", min=-1.0, max=1.0, help="What every cosine must reach; 0.9999 for float32."
+        ),
     ] = None,
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE.xml", help="Write the findings as JUnit XML.")
