@@ -75,7 +75,7 @@ store: ./mill                    # where runs and releases lie
 #   max_hits: 1000               # the largest k of a search
 #   max_body_bytes: 16777216     # of one request
 #   production:                  # a server that must serve a candidate as it is, before it is live
-#     command: [./serve.sh, "{release}", "{port}"]
+#     command: [./serve.sh, "{{release}}", "{{port}}"]
 #     protocol: oip              # or openai, tf_serving, triton
 #     ready: /v2/health/ready    # answers 200 once it is ready
 #     ready_s: 300               # how long that may take
