@@ -16,6 +16,7 @@ import tokenizers
 import yaml
 from onnx import numpy_helper
 from tests.decoding.pictures import encoded, noise
+from tests.every_input import SCHEMA, every_input_package, every_item
 from tests.models import tiny_image_package, tiny_text_package
 from tests.support.mill import Mill, items
 from tests.support.oip import Array, Faults, oip_server
@@ -110,6 +111,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return published(root, tiny_image_package(root / "tiny"), pictures(), schema=IMAGES, settings=settings)
 
 
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """Of a model that reads every kind of input, in rows some of which lack each."""
+    root = tmp_path_factory.mktemp("every")
+    settings = {"catalog": {"source": "items.parquet", "id": "sku"}}
+    return published(
+        root, every_input_package(root / "tiny"), every_item(60), schema=SCHEMA, settings=settings
+    )
+
+
 def declare(package: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     file = package / "model.yaml"
     document = yaml.safe_load(file.read_text())
@@ -136,7 +147,7 @@ def failed(report: ParityReport) -> dict[tuple[str, str], str]:
     return {(each.encoder, check.check): check.message for each in report.encoders for check in each.failed}
 
 
-@pytest.mark.parametrize("kind", ["text", "images"])
+@pytest.mark.parametrize("kind", ["text", "images", "every"])
 def test_a_server_that_is_the_release_passes(kind: str, request: pytest.FixtureRequest) -> None:
     report = request.getfixturevalue(kind).asked()
     assert failed(report) == {}

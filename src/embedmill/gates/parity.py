@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from embedmill.errors import ModelError, ServerUnavailable
 from embedmill.gates.alike import Tolerance, compare, search_alike
-from embedmill.model import ModelPackage
+from embedmill.model import ModelPackage, canonical_columns
 from embedmill.model.goldens import goldens_file
 from embedmill.model.goldens import read_goldens as read_package_goldens
 from embedmill.model.raw_tensors import OUTPUT, Tensors, field_tensors, tensors_of
@@ -204,6 +204,15 @@ class _Look:
         return ParityCheck(check="metadata", passed=not wrong, message=message)
 
     def _goldens(self) -> Known | None:
+        """Those that say something: a server may refuse what has nothing to embed."""
+        known = self._all_goldens()
+        if known is None:
+            return None
+        _, empty = canonical_columns(self.inputs, known.rows)
+        there = np.flatnonzero(~empty)
+        return known.take(there) if len(there) else None
+
+    def _all_goldens(self) -> Known | None:
         """Those of the release, else of its model package: as a server proves itself."""
         for entry in self.release.content.goldens:
             if entry.path.startswith(f"goldens/{self.name}.") and entry.rows:
