@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PRINTABLE = "[ -~]"
 """A regular expression for one plain character: space to tilde."""
-SPARE = 2
+SPARE = 4
 """Times as many rows are chosen as are wanted: some have changed since, and some are the same input."""
 
 
@@ -58,8 +58,7 @@ def source_sample(release: Release, spec: PipelineSpec, root: Path, store: Store
     located[empty] = -1
     located[list(lost)] = -1
     _, first = np.unique(prints, return_index=True)
-    same = np.intersect1d(first, np.flatnonzero(located >= 0))
-    same = same[np.linspace(0, len(same) - 1, min(rows, len(same))).astype(np.int64)]
+    same = np.intersect1d(first, np.flatnonzero(located >= 0))[:rows]
     ready, gone = with_images(chosen.take(pa.array(same)), inputs.image_fields, images)
     kept = np.setdiff1d(np.arange(len(same)), list(gone)).astype(np.int64)
     if not len(kept):
@@ -73,7 +72,7 @@ def source_sample(release: Release, spec: PipelineSpec, root: Path, store: Store
 
 
 def _chosen(reader: CatalogReader, id_column: str, fields: tuple[str, ...], quota: int) -> pa.RecordBatch:
-    """For each way to choose, the `quota` first rows of the whole catalog; a row may be chosen twice."""
+    """By each way to choose, the `quota` first rows of the whole catalog, taking turns; some are there twice."""
     kept: list[list[tuple[pa.RecordBatch, npt.NDArray[np.float64]]]] = [[], [], [], []]
     for batch in reader.batches():
         rows = batch.rows.filter(pc.is_valid(batch.rows.column(id_column)))
@@ -84,8 +83,9 @@ def _chosen(reader: CatalogReader, id_column: str, fields: tuple[str, ...], quot
         for place, order in enumerate((lengths, -lengths, -strange, any_)):
             kept[place] = [_first([*kept[place], (rows, order)], quota)]
     parts = [rows for ways in kept for rows, _ in ways]
-    empty = pa.RecordBatch.from_pylist([], reader.schema)
-    return pa.Table.from_batches(parts, reader.schema).combine_chunks().to_batches()[0] if parts else empty
+    ranks = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(part)) for part in parts)])
+    table = pa.Table.from_batches(parts, reader.schema).take(pa.array(np.argsort(ranks, kind="stable")))
+    return pa.record_batch(table.combine_chunks().columns, schema=table.schema)
 
 
 def _first(
