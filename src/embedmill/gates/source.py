@@ -72,7 +72,7 @@ def source_sample(release: Release, spec: PipelineSpec, root: Path, store: Store
 
 
 def _chosen(reader: CatalogReader, id_column: str, fields: tuple[str, ...], quota: int) -> pa.RecordBatch:
-    """By each way to choose, the `quota` first rows of the whole catalog, taking turns; some are there twice."""
+    """By each way to choose the `quota` first rows of the whole catalog, in turns; some are there twice."""
     kept: list[list[tuple[pa.RecordBatch, npt.NDArray[np.float64]]]] = [[], [], [], []]
     for batch in reader.batches():
         rows = batch.rows.filter(pc.is_valid(batch.rows.column(id_column)))
@@ -84,8 +84,8 @@ def _chosen(reader: CatalogReader, id_column: str, fields: tuple[str, ...], quot
             kept[place] = [_first([*kept[place], (rows, order)], quota)]
     parts = [rows for ways in kept for rows, _ in ways]
     ranks = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(part)) for part in parts)])
-    table = pa.Table.from_batches(parts, reader.schema).take(pa.array(np.argsort(ranks, kind="stable")))
-    return pa.record_batch(table.combine_chunks().columns, schema=table.schema)
+    rows = pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], reader.schema)
+    return rows.take(pa.array(np.argsort(ranks, kind="stable")))
 
 
 def _first(
