@@ -34,6 +34,7 @@
     ├── ServingError                   1
     │   ├── ProofFailed                3   what is loaded does not make the vectors of the release
     │   ├── ReleaseMismatch                an answer is from another release or model than was expected
+    │   ├── ParityFailed               3   a server is not the release that it should be
     │   ├── RequestRefused                 a request cannot be answered as it is
     │   └── Overloaded                 75  too much is asked for now; ask again
     ├── GateFailed                     3   a gate stopped the candidate; the live release is untouched
@@ -235,6 +236,12 @@ class ProofFailed(ServingError):
 
 class ReleaseMismatch(ServingError):
     """An answer is from another release, or another model, than was expected."""
+
+
+class ParityFailed(ServingError):
+    """A running server is not the release that it was compared with."""
+
+    exit_code = 3
 
 
 class RequestRefused(ServingError):

@@ -27,7 +27,14 @@ from embedmill.errors import (
     RunMissing,
     SpecError,
 )
-from embedmill.gates import GATES, OVERRIDABLE, check_relevance, run_gates
+from embedmill.gates import (
+    GATES,
+    OF_PRODUCTION,
+    OVERRIDABLE,
+    check_environment,
+    check_relevance,
+    run_gates,
+)
 from embedmill.model import ModelPackage
 from embedmill.planning import Planner
 from embedmill.release import layout
@@ -112,9 +119,11 @@ class Pipeline:
 
         Raises:
             StoreUnfit: The store does not do what releases rest on; nothing was written to it.
-            SpecError: The labelled queries of the gate on relevance are missing or damaged.
+            SpecError: The labelled queries of the gate on relevance, or what production said of itself, are
+                missing or damaged.
         """
         check_relevance(self.spec.gates, self.root, self.package)
+        check_environment(self.spec.serving, self.root)
         self.home.check_fit()
         with Planner(self.home, self.spec, self.root, self.package, self.live()) as planner:
             return self._resumed_or_anew(planner, given_up or {}, on_progress)
@@ -152,7 +161,8 @@ class Pipeline:
         """Whether a gate that nobody may override found fault with what the run computed."""
         gates = verdicts_on(self.home, run)
         return gates is not None and any(
-            not verdict.passed and verdict.gate not in OVERRIDABLE for verdict in gates.verdicts
+            not verdict.passed and verdict.gate not in OVERRIDABLE | OF_PRODUCTION
+            for verdict in gates.verdicts
         )
 
     def _planned_anew(
@@ -326,7 +336,8 @@ class PlannedRun:
                 f"--accept {', '.join(sorted(unknown))}: allowed are {', '.join(sorted(OVERRIDABLE))}"
             )
         content = self._content()
-        limits = {"gates": self.pipeline.spec.gates.below(self.pipeline.root)}
+        root, spec = self.pipeline.root, self.pipeline.spec
+        limits = {"gates": spec.gates.below(root), "serving": spec.serving.below(root)}
         judged = content.model_copy(update={"pipeline": content.pipeline.model_copy(update=limits)})
         candidate = Release(candidate_folder(self.home, content), judged)
         gates = run_gates(GATES, candidate, self._base(), accept)
@@ -364,9 +375,10 @@ def _gate_failure(gates: Gates) -> GateFailed:
     failed = [verdict for verdict in gates.verdicts if not (verdict.passed or verdict.accepted)]
     said = "; ".join(f"{verdict.gate}: {verdict.message}" for verdict in failed)
     may = sorted({verdict.gate for verdict in failed} & OVERRIDABLE)
-    hint = (
-        f"if this is right, run again with {' '.join(f'--accept {gate}' for gate in may)}"
-        if may
-        else "fix the cause; then `embedmill cancel` it, and run again: that computes its vectors anew"
-    )
+    if may:
+        hint = f"if this is right, run again with {' '.join(f'--accept {gate}' for gate in may)}"
+    elif {verdict.gate for verdict in failed} <= OF_PRODUCTION:
+        hint = "mend production, and run again: nothing is computed anew"
+    else:
+        hint = "fix the cause; then `embedmill cancel` it, and run again: that computes its vectors anew"
     return GateFailed(f"release {gates.release} was not published: {said}", hint=hint)

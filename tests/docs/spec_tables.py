@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -33,7 +34,7 @@ def default_of(cell: str) -> Any:
             return ""
         case "none":
             return None
-        case _ if "/" in cell:
+        case _ if re.fullmatch(r"`?\d+/\d+`?", cell):
             return float(Fraction(cell.strip("`")))
     return yaml.safe_load(cell.strip("`"))
 

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 import embedmill.spec.model_reports
 import embedmill.spec.reports
 import embedmill.spec.upkeep  # noqa: F401 - defines documents
+from embedmill.spec.deployed import DeployedEncoder, DeployedModelReport, DeployReport
 from embedmill.spec.documents import (
     CommitRecord,
     Content,
@@ -38,6 +39,8 @@ from embedmill.spec.documents import (
     Terminal,
     Verdict,
 )
+from embedmill.spec.environment import Environment, InstalledRuntime
+from embedmill.spec.parity import Cosines, EncoderParity, ParityCheck, ParityReport
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -252,7 +255,58 @@ def log() -> LogEntry:
     )
 
 
+def deployed() -> DeployedEncoder:
+    return DeployedEncoder(
+        release=RUN,
+        number=8,
+        model="similar-items-query_text",
+        encoder="query_text",
+        package_digest="23" * 32,
+        threads=2,
+    )
+
+
+def deploy() -> DeployReport:
+    folder = "/srv/models/similar-items-item/8"
+    model = DeployedModelReport(
+        model="similar-items-item", encoder="item", folder=folder, signature="serving_default"
+    )
+    return DeployReport(repository="/srv/models", release=RUN, number=8, models=(model,))
+
+
+def environment() -> Environment:
+    onnx = InstalledRuntime(library="onnxruntime-gpu", version="1.32.0", max_opset=28, max_ir=14)
+    torch = InstalledRuntime(library="torch", version="2.13.0")
+    return Environment(python="3.11.7", machine="linux-x86_64", runtimes={"onnx": onnx, "torch": torch})
+
+
+def parity() -> ParityReport:
+    cosines = Cosines(rows=32, lowest=0.25, p1=0.5, median=1.0)
+    checks = (
+        ParityCheck(check="release", passed=True, message=f"release {RUN}, version 8"),
+        ParityCheck(check="in batches", passed=False, message="31 of 32 rows …", cosines=cosines),
+    )
+    encoders = (
+        EncoderParity(encoder="item", model="similar-items-item", checks=checks),
+        EncoderParity(encoder="query_image", model="similar-items-query_image", skipped="reads photo …"),
+    )
+    return ParityReport(
+        passed=False,
+        release=RUN,
+        number=8,
+        url="http://127.0.0.1:8000",
+        protocol="triton",
+        server="triton 2.51.0",
+        encoders=encoders,
+        seconds=1.5,
+    )
+
+
 EXAMPLES = {
+    "deployed": deployed,
+    "deploy": deploy,
+    "environment": environment,
+    "parity": parity,
     "plan": plan,
     "commit": commit,
     "lease": lease,

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedmill.cli import (
+    deploying,
     diagnosis,
+    environment,
     models,
     pipelines,
     releases,
@@ -23,6 +25,7 @@ from embedmill.cli import (
     starting,
     stores,
     upkeep,
+    verifying,
 )
 from embedmill.cli.failures import Root, report
 from embedmill.cli.warnings import showing_warnings
@@ -40,10 +43,11 @@ app = typer.Typer(
 )
 
 
-for group in (starting, pipelines, searching, serving, stages, schemas, diagnosis):
+for group in (starting, pipelines, searching, serving, verifying, stages, schemas, diagnosis, environment):
     group.register(app)
 upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)
+app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
 app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
 app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)
 

@@ -68,6 +68,22 @@ store: ./mill                    # where runs and releases lie
 #   batch_images: 16             # images in a batch
 #   attempts: 3                  # workers lost in a row before a run gives up
 
+# serving:
+#   batch_rows: 32               # rows that the model gets at once, at most
+#   queue_rows: 256              # rows that wait for a model, at most
+#   wait_s: 2.0                  # a request that would wait longer is refused
+#   max_inputs: 256              # texts, images or rows of one request
+#   max_hits: 1000               # the largest k of a search
+#   max_body_bytes: 16777216     # of one request
+#   production:                  # a server that must serve a candidate as it is, before it is live
+#     command: [./serve.sh, "{{release}}", "{{port}}"]
+#     protocol: oip              # or openai, tf_serving, triton
+#     ready: /v2/health/ready    # answers 200 once it is ready
+#     ready_s: 300               # how long that may take
+#     stop_s: 30                 # how long it may take to end
+#     runs_in: .                 # the folder it runs in
+#     environment: production.json   # what `embedmill environment --json` printed there
+
 # compact_above: 0.20            # the share of dead and delta rows from which segments become one again
 # goldens: 256                   # items whose raw inputs and vectors a release keeps for comparison
 """

@@ -20,6 +20,8 @@ from embedmill.catalog.frozen import content_digests, vouched_for, with_images
 from embedmill.digest import digests_from_arrow, digests_to_arrow
 from embedmill.errors import ReleaseCorrupt
 from embedmill.model import Encoder, ModelPackage
+from embedmill.model.goldens import goldens_file
+from embedmill.model.goldens import read_goldens as read_package_goldens
 from embedmill.model.inputs import render
 from embedmill.model.samples import sample_rows
 from embedmill.release.layout import Home
@@ -78,6 +80,24 @@ def read_goldens(file: Path) -> pa.Table:
     """The encoder's fields, `_fingerprint` of the item, if it is one, `_vector` FixedSizeList<float32>[D]."""
     with pa.memory_map(str(file)) as source:
         return pa.ipc.open_file(source).read_all()
+
+
+def written_goldens(release: Release, encoder: str) -> bytes | None:
+    """The goldens of an encoder as a file of the release has them; else those of its model package."""
+    for entry in release.content.goldens:
+        if entry.path.startswith(f"goldens/{encoder}.") and entry.rows:
+            return (release.folder / entry.path).read_bytes()
+    file = goldens_file(ModelPackage.open(release.model_folder), encoder)
+    if not file.is_file():
+        return None
+    rows, vectors = read_package_goldens(file)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    table = pa.Table.from_batches([rows]).append_column(VECTOR, column)
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table)
+    found: bytes = out.getvalue().to_pybytes()
+    return found
 
 
 def _carried(base: Release, table: VectorTable, wanted: int) -> list[pa.Table]:

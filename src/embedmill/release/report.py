@@ -44,15 +44,19 @@ def render_report(content: Content, gates: Gates) -> bytes:
     ]
     body = [
         f"<h1>Release {escape(content.release)}</h1>",
-        _table(("", ""), [(name, f"<code>{escape(value)}</code>") for name, value in facts]),
+        table(("", ""), [(name, f"<code>{escape(value)}</code>") for name, value in facts]),
         "<h2>Items</h2>",
-        _table(("", "count"), counts, numbers=1),
+        table(("", "count"), counts, numbers=1),
         "<h2>Gates</h2>",
-        _table(("gate", "verdict", "found"), [_gate(verdict) for verdict in gates.verdicts]),
+        table(("gate", "verdict", "found"), [_gate(verdict) for verdict in gates.verdicts]),
         "<h2>Segments</h2>",
-        _table(("segment", "rows", "live", "search"), segments),
+        table(("segment", "rows", "live", "search"), segments),
     ]
-    title = f"Embedmill: {content.pipeline.name} {content.release}"
+    return page(f"Embedmill: {content.pipeline.name} {content.release}", body)
+
+
+def page(title: str, body: Iterable[str]) -> bytes:
+    """A whole page of parts that are HTML already."""
     head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(body)}</body></html>\n".encode()
 
@@ -80,7 +84,7 @@ def _gate(verdict: Verdict) -> tuple[str, str, str]:
     return escape(verdict.gate), f"<span class='{word}'>{word}</span>", escape(verdict.message)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 99) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 99) -> str:
     """A table; cells are HTML already, columns from `numbers` on are aligned right."""
     sides = ["n" if i >= numbers else "" for i in range(len(head))]
     top = "".join(f"<th class='{side}'>{escape(name)}</th>" for side, name in zip(sides, head, strict=True))

@@ -16,6 +16,7 @@ from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_o
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.onnx_external import external_files
 from embedmill.runtimes.onnx_gpu import FATAL, gpu_versions, prepared, why_not_loaded
+from embedmill.runtimes.onnx_header import tiny_model
 from embedmill.runtimes.onnx_providers import (
     CPU,
     TENSORRT,
@@ -45,6 +46,8 @@ DTYPES = {
 }
 GPU_FAILURE = re.compile("CUDA|CUBLAS|CUDNN|TensorRT")
 """What an error says that has to do with the GPU and not with the file."""
+OLDEST_OPSET, OLDEST_IR = 7, 4
+"""What every ONNX Runtime reads: https://onnxruntime.ai/docs/reference/compatibility.html"""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,26 @@ def _session(library: Any, file: Path, place: Place, providers: Sequence[tuple[s
         if place.kind != "cpu" and GPU_FAILURE.search(reason):
             raise DeviceUnavailable(f"{file}: ONNX Runtime cannot use the GPU: {reason}") from error
         raise ModelError(f"{file}: ONNX Runtime cannot load it: {reason}") from error
+
+
+def newest_read(newest: int = 64) -> tuple[int, int]:
+    """The newest ONNX operators, and the newest version of the file format, that ONNX Runtime reads here.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    library = _library()
+    options = _options(library, Place("cpu"))
+
+    def reads(opset: int, ir: int) -> bool:
+        try:
+            library.InferenceSession(tiny_model(opset=opset, ir=ir), options, providers=[CPU])
+        except _failures(library):
+            return False
+        return True
+
+    opset = max((each for each in range(OLDEST_OPSET, newest) if reads(each, OLDEST_IR)), default=0)
+    return opset, max((each for each in range(OLDEST_IR, newest) if reads(OLDEST_OPSET, each)), default=0)
 
 
 def _library() -> ModuleType:

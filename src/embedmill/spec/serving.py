@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
+from embedmill.spec.production import ProductionSpec
 from embedmill.spec.section import Section
 
 
@@ -20,6 +23,15 @@ class ServingSpec(Section):
     max_inputs: int = Field(default=256, ge=1, description="Texts, images or rows of one request.")
     max_hits: int = Field(default=1000, ge=1, description="Hits of one query: the largest `k`.")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Bytes of one request's body.")
+    production: ProductionSpec | None = Field(
+        default=None, description="A server of production, which must serve a candidate as it is."
+    )
+
+    def below(self, root: Path) -> ServingSpec:
+        """With whole paths; `root` is the spec's folder."""
+        if self.production is None:
+            return self
+        return self.model_copy(update={"production": self.production.below(root)})
 
 
 def served_model(pipeline: str, encoder: str) -> str:

@@ -27,6 +27,20 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class Exchange(NamedTuple):
+    """An answer of any status: headers by lower-case name, the body, and the words for the status."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    reason: str
+
+    @property
+    def said(self) -> str:
+        """The status, and what the server says of an error, in one line."""
+        return f"{self.status} {one_line(_words(self.body) or self.reason)}".strip()
+
+
 class HttpServer:
     """A server's base URL. User and password in it are sent, and never told.
 
@@ -60,13 +74,32 @@ class HttpServer:
             NotThere: 404.
             ModelError: The server refused, redirected, or said more than `limit_bytes`.
         """
+        exchange = await self.exchange(method, path, body=body, headers=headers, limit_bytes=limit_bytes)
+        self._check(exchange)
+        return Answer(exchange.headers, exchange.body)
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        limit_bytes: int = OVERHEAD_BYTES,
+    ) -> Exchange:
+        """Send one request, and take the answer whatever its status is.
+
+        Raises:
+            Unanswered: There was no connection, or no whole answer in time.
+            ModelError: The server does not speak HTTP, or said more than `limit_bytes`.
+        """
         try:
             async with self._open().request(
                 method, f"{self._url}{path}", data=body, headers=headers, allow_redirects=False
             ) as response:
                 content = await self._read(response, limit_bytes)
-                self._check(response, content)
-                return Answer({k.lower(): v for k, v in response.headers.items()}, content)
+                found = {k.lower(): v for k, v in response.headers.items()}
+                return Exchange(response.status, found, content, response.reason or "")
         except TimeoutError as error:
             raise Unanswered(f"no answer within {self._timeout_s:g} s") from error
         except aiohttp.ClientConnectorCertificateError as error:
@@ -105,23 +138,23 @@ class HttpServer:
                 raise ModelError(f"{self._shown}: answered more than the {limit_bytes} bytes that fit")
         return b"".join(parts)
 
-    def _check(self, response: aiohttp.ClientResponse, body: bytes) -> None:
-        status = response.status
-        if status == 200 and response.headers.get("Content-Encoding", "identity") == "identity":
+    def _check(self, found: Exchange) -> None:
+        status, encoding = found.status, found.headers.get("content-encoding", "identity")
+        if status == 200 and encoding == "identity":
             return
-        words = one_line(_words(body) or response.reason or "")
-        said = f"{status} {words}".strip()
         if status in PASSING:
-            raise Unanswered(f"answered {said}", wait_s=_retry_after_s(response.headers.get("Retry-After")))
+            raise Unanswered(
+                f"answered {found.said}", wait_s=_retry_after_s(found.headers.get("retry-after"))
+            )
         if status == 404:
-            raise NotThere(f"{self._shown}: answered {said}")
+            raise NotThere(f"{self._shown}: answered {found.said}")
         if 300 <= status < 400:
             raise ModelError(
                 f"{self._shown}: redirects ({status}), which is not followed",
                 hint="name the server itself",
             )
-        encoding = "" if status != 200 else f" in {one_line(response.headers['Content-Encoding'])}"
-        raise ModelError(f"{self._shown}: answered {said}{encoding}")
+        how = "" if status != 200 else f" in {one_line(encoding)}"
+        raise ModelError(f"{self._shown}: answered {found.said}{how}")
 
 
 def parse_json(body: bytes, *, said_by: str) -> Any:
@@ -139,12 +172,13 @@ def parse_json(body: bytes, *, said_by: str) -> Any:
 
 
 def _words(body: bytes) -> str:
-    """What an error says: `error` of a JSON object, as Triton and TensorFlow Serving write it, or all."""
+    """What an error says: `error` of a JSON object, or `error.message`, as protocols have it; else all."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
         return _text(body)
     error = found.get("error") if isinstance(found, dict) else None
+    error = error.get("message") if isinstance(error, dict) else error
     return error if isinstance(error, str) else _text(body)
 
 

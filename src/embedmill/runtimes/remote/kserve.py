@@ -60,7 +60,7 @@ class KServeHttp:
 
     async def infer(self, feeds: Feeds, output: TensorSpec) -> npt.NDArray[Any]:
         """Compute one output."""
-        header, tensors = _request(feeds, output)
+        header, tensors = binary_request(feeds, output)
         answer = await self._http.ask(
             "POST",
             f"{self._path}/infer",
@@ -81,14 +81,24 @@ class KServeHttp:
         return self._version if self._version in map(str, versions) else ", ".join(map(str, versions))
 
     def _tensor(self, answer: Answer, output: TensorSpec) -> npt.NDArray[Any]:
-        length = int(answer.headers.get(HEADER_LENGTH.lower(), len(answer.body)))
-        header = parse_json(answer.body[:length], said_by=self._said_by)
-        check_version(header.get("model_version", self._version), self._version, said_by=self._said_by)
-        (found,) = [tensor for tensor in header["outputs"] if tensor["name"] == output.name]
-        data = answer.body[length:]
-        if found["parameters"]["binary_data_size"] != len(data):
-            raise ValueError(f"{len(data)} bytes, of {found['parameters']['binary_data_size']}")
-        return tensor(data, found["datatype"], found["shape"], output, said_by=self._said_by)
+        return binary_answer(answer, output, self._version, said_by=self._said_by)
+
+
+def binary_answer(answer: Answer, output: TensorSpec, version: str, *, said_by: str) -> npt.NDArray[Any]:
+    """The values of one output of an answer, whose version must be the one that was asked.
+
+    Raises:
+        ModelError: The version or the type is another one.
+        KeyError, TypeError, ValueError, AttributeError: It is no answer of that kind.
+    """
+    length = int(answer.headers.get(HEADER_LENGTH.lower(), len(answer.body)))
+    header = parse_json(answer.body[:length], said_by=said_by)
+    check_version(header.get("model_version", version), version, said_by=said_by)
+    (found,) = [each for each in header["outputs"] if each["name"] == output.name]
+    data = answer.body[length:]
+    if found["parameters"]["binary_data_size"] != len(data):
+        raise ValueError(f"{len(data)} bytes, of {found['parameters']['binary_data_size']}")
+    return tensor(data, found["datatype"], found["shape"], output, said_by=said_by)
 
 
 def specs(tensors: Iterable[tuple[str, str, Iterable[int | str]]]) -> dict[str, TensorSpec]:
@@ -134,7 +144,8 @@ def check_version(said: Any, version: str, *, said_by: str) -> None:
         )
 
 
-def _request(feeds: Feeds, output: TensorSpec) -> tuple[bytes, list[bytes]]:
+def binary_request(feeds: Feeds, output: TensorSpec) -> tuple[bytes, list[bytes]]:
+    """The JSON head of a request, and the tensors that stand behind it."""
     tensors = {name: _binary(array) for name, array in feeds.items()}
     inputs: list[Mapping[str, Any]] = [
         {

@@ -59,11 +59,11 @@ class TfServing:
         document = parse_json(answer.body, said_by=self._said_by)
         try:
             signature = self._signature(document)
-            outputs = _specs(signature["outputs"])
+            outputs = tensor_specs(signature["outputs"])
             described = Description(
                 server="",
                 version=str(document["model_spec"]["version"]),
-                inputs=_specs(signature["inputs"]),
+                inputs=tensor_specs(signature["inputs"]),
                 outputs=outputs,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -73,7 +73,7 @@ class TfServing:
 
     async def infer(self, feeds: Feeds, output: TensorSpec) -> npt.NDArray[Any]:
         """Compute one output, by columns."""
-        inputs = {name: _values(array) for name, array in feeds.items()}
+        inputs = {name: json_values(array) for name, array in feeds.items()}
         question = {"signature_name": self._spec.signature, "inputs": inputs}
         answer = await self._http.ask(
             "POST",
@@ -118,7 +118,8 @@ class TfServing:
         return signature
 
 
-def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
+def tensor_specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """Inputs or outputs of a signature, by name."""
     return {
         name: TensorSpec(name, DTYPES.get(info["dtype"], str(info["dtype"])), _shape(info["tensor_shape"]))
         for name, info in sorted(tensors.items())
@@ -131,7 +132,7 @@ def _shape(shape: Mapping[str, Any]) -> tuple[int | None, ...]:
     return tuple(None if size < 0 else size for size in sizes)
 
 
-def _values(array: npt.NDArray[Any]) -> Any:
+def json_values(array: npt.NDArray[Any]) -> Any:
     """Nested lists; bytes as objects with `b64`, which is the only form that holds them all."""
     if array.dtype.kind not in "OSU":
         return array.tolist()

@@ -1,0 +1,167 @@
+"""The gate on production: the declared server is started on the candidate, and must be the candidate.
+
+The candidate is published into a store of its own, in a folder that is removed at the end: whatever opens
+releases opens it as it will be opened, with a manifest and a number, and nothing of it is visible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedmill.errors import EmbedmillError, ServingError
+from embedmill.gates.parity import verify
+from embedmill.release.integrity import content_files
+from embedmill.release.layout import CONTENT, MANIFEST, Home
+from embedmill.release.log import History, append
+from embedmill.release.reader import Release
+from embedmill.runtimes.remote.fields.asking import AskedServer
+from embedmill.spec.documents import FileEntry, Manifest, Verdict, now, sha256
+from embedmill.store import cache_folder, open_store
+from embedmill.store.cache import link_or_copy
+
+if TYPE_CHECKING:
+    from embedmill.spec.production import ProductionSpec
+
+GATE = "parity"
+POLL_S = 0.2
+LAST_LINES = 5
+
+
+def parity(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG001 - the seam
+    """Start production's server on the candidate, and compare it with the candidate."""
+    production = candidate.content.pipeline.serving.production
+    if production is None or not production.command:
+        return Verdict(
+            gate=GATE, passed=True, message="no server of production is declared (serving.production)"
+        )
+    log = cache_folder() / "production" / f"{candidate.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with (
+            _rehearsed(candidate) as rehearsal,
+            _started(production, rehearsal, log) as url,
+            AskedServer(url, production.protocol) as asked,
+        ):
+            report = verify(rehearsal.release, rehearsal.number, asked)
+    except EmbedmillError as error:
+        return Verdict(gate=GATE, passed=False, message=f"{error.message}; its words are in {log}")
+    if not report.passed:
+        said = "; ".join(report.failures) or "no encoder could be compared"
+        return Verdict(gate=GATE, passed=False, message=f"{said}; the server's words are in {log}")
+    log.unlink(missing_ok=True)
+    lowest = min(c.cosines.lowest for each in report.encoders for c in each.checks if c.cosines)
+    message = f"{len(report.encoders)} encoders by {production.protocol}: lowest cosine {lowest:.6f}"
+    return Verdict(gate=GATE, passed=True, found=lowest, message=message)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A candidate as it would be published; `scratch` is an empty folder beside it."""
+
+    release: Release
+    number: int
+    scratch: Path
+
+
+@contextlib.contextmanager
+def _rehearsed(candidate: Release) -> Iterator[Rehearsal]:
+    beside = cache_folder() / "rehearsals"  # where remote candidates are, so that links do
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside) as name:
+        root, scratch = Path(name) / "store", Path(name) / "scratch"
+        scratch.mkdir()
+        root.mkdir()
+        home = Home(open_store(str(root), relative_to=root), candidate.content.pipeline.name)
+        folder = root / home.release_key(candidate.name)
+        files = content_files(candidate.content)
+        for entry in files:
+            link_or_copy(candidate.folder / entry.path, folder / entry.path)
+        content = candidate.content.to_bytes()
+        (folder / CONTENT).write_bytes(content)
+        files.append(FileEntry(path=CONTENT, size_bytes=len(content), sha256=sha256(content)))
+        manifest = Manifest(
+            release=candidate.name,
+            content_digest=candidate.content.content_digest,
+            files=tuple(files),
+            created=now(),
+        )
+        (folder / MANIFEST).write_bytes(manifest.sealed().to_bytes())
+        number = append(home, History(()), "publish", candidate.name).number
+        yield Rehearsal(Release.open(folder), number, scratch)
+
+
+@contextlib.contextmanager
+def _started(production: ProductionSpec, rehearsal: Rehearsal, log: Path) -> Iterator[str]:
+    """A running server's URL; it is ended by its pid, and all that it started with it.
+
+    Raises:
+        ServingError: It does not start, or is not ready in time.
+    """
+    port = _free_port()
+    command = production.arguments(
+        release=str(rehearsal.release.folder),
+        number=rehearsal.number,
+        port=port,
+        folder=str(rehearsal.scratch),
+    )
+    with log.open("wb") as out:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=production.runs_in,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ServingError(f"{command[0]}: cannot be started: {error.strerror}") from error
+    try:
+        _wait_until_ready(process, f"http://127.0.0.1:{port}{production.ready}", production.ready_s, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        _stop(process, production.stop_s)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, ready_s: float, log: Path) -> None:
+    deadline = time.monotonic() + ready_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServingError(f"the server ended with exit code {process.returncode}: {_last_words(log)}")
+        with contextlib.suppress(urllib.error.URLError, OSError, ValueError):
+            urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - http, as built above
+            return
+        time.sleep(POLL_S)
+    raise ServingError(f"the server was not ready after {ready_s:g} s: {_last_words(log)}")
+
+
+def _stop(process: subprocess.Popen[bytes], stop_s: float) -> None:
+    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(stop_s)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # its own session: what it started and left behind
+    process.wait()
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n")
+    return " | ".join(line.strip() for line in lines[-LAST_LINES - 1 :] if line.strip()) or "it said nothing"
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -1,0 +1,98 @@
+"""Asks an embedding server from anywhere: several requests at once, and again where there is no answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy.typing as npt
+
+from embedmill.errors import MissingExtra
+from embedmill.runtimes.remote.base import Feeds
+from embedmill.runtimes.remote.fields.base import Asked, FieldServer, Refusal, Told
+from embedmill.runtimes.remote.loop import EventLoop
+from embedmill.runtimes.remote.retrying import Retrying
+from embedmill.spec.address import check_address, shown_address
+
+Protocol: TypeAlias = Literal["openai", "oip", "triton", "tf_serving"]
+SCHEMES = ("http", "https")
+TIMEOUT_S = 60.0
+RETRY_FOR_S = 20.0
+
+
+class AskedServer:
+    """A server at a URL. Calls raise ServerUnavailable where it gives no answer, ModelError for all else."""
+
+    def __init__(
+        self, url: str, protocol: Protocol, *, timeout_s: float = TIMEOUT_S, retry_for_s: float = RETRY_FOR_S
+    ) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            ValueError: The URL is none of HTTP.
+            MissingExtra: aiohttp is not installed.
+        """
+        check_address(url, SCHEMES, credentials=True)
+        self.url, self.protocol = shown_address(url), protocol
+        self._server = _speaking(protocol, url, timeout_s)
+        self._retrying = Retrying(self.url, retry_for_s)
+        self._loop = EventLoop("embedmill-asking")
+
+    @property
+    def versioned(self) -> bool:
+        """Whether requests name the version that they want."""
+        return self._server.VERSIONED
+
+    def describe(self, asked: Asked) -> Told:
+        """What the server says of a model."""
+        return self._loop.run(self._retrying.ask(lambda: self._server.describe(asked)))
+
+    def embed(self, asked: Asked, requests: Sequence[Feeds], *, at_once: int = 1) -> list[npt.NDArray[Any]]:
+        """The output of each request, in order; so many are in flight at once."""
+        return self._loop.run(self._all(asked, requests, at_once))
+
+    def refusal(self, asked: Asked, tensors: Feeds) -> Refusal | None:
+        """What the server says of a request that it should refuse; None where it answers it."""
+        return self._loop.run(self._retrying.ask(lambda: self._server.refusal(asked, tensors)))
+
+    def close(self) -> None:
+        """Close connections, and end the thread."""
+        self._loop.close(self._server.close())
+
+    def __enter__(self) -> AskedServer:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    async def _all(self, asked: Asked, requests: Sequence[Feeds], at_once: int) -> list[npt.NDArray[Any]]:
+        places = asyncio.Semaphore(at_once)
+
+        async def one(tensors: Feeds) -> npt.NDArray[Any]:
+            async with places:
+                return await self._retrying.ask(lambda: self._server.embed(asked, tensors))
+
+        tasks = [asyncio.ensure_future(one(tensors)) for tensors in requests]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _speaking(protocol: Protocol, url: str, timeout_s: float) -> FieldServer:
+    try:
+        from embedmill.runtimes.remote.fields.oip import OipFields
+        from embedmill.runtimes.remote.fields.openai import OpenAiFields
+        from embedmill.runtimes.remote.fields.tf_rest import TfFields
+        from embedmill.runtimes.remote.http import HttpServer
+    except ImportError:
+        raise MissingExtra("aiohttp", extra="http") from None
+    makers: dict[str, Callable[..., FieldServer]] = {
+        "openai": OpenAiFields,
+        "oip": OipFields,
+        "triton": OipFields,
+        "tf_serving": TfFields,
+    }
+    return makers[protocol](HttpServer(url, timeout_s=timeout_s), said_by=shown_address(url))
