@@ -22,6 +22,7 @@ from embedmill.spec.documents import (
     Counts,
     Document,
     Estimate,
+    Fetched,
     FileEntry,
     Gates,
     Lease,
@@ -237,6 +238,11 @@ def log() -> LogEntry:
     )
 
 
+def fetched() -> Fetched:
+    url = f"s3://bucket/mill/similar-items/releases/{RUN}"
+    return Fetched(release=RUN, number=8, url=url, manifest_digest="89" * 32, created=CREATED)
+
+
 EXAMPLES = {
     "plan": plan,
     "commit": commit,
@@ -246,6 +252,7 @@ EXAMPLES = {
     "manifest": manifest,
     "terminal": terminal,
     "log": log,
+    "fetched": fetched,
 }
 
 

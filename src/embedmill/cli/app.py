@@ -11,6 +11,7 @@ import typer
 
 from embedmill.cli import (
     diagnosis,
+    fetching,
     models,
     pipelines,
     releases,
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 
 
-for group in (starting, pipelines, searching, serving, stages, schemas, diagnosis):
+for group in (starting, pipelines, searching, fetching, serving, stages, schemas, diagnosis):
     group.register(app)
 upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)

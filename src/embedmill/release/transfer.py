@@ -66,7 +66,7 @@ def copy_release(
     started = time.monotonic()
     history = read_history(home)
     found = history.find(name)
-    data = _read_manifest(home, history, found.release)
+    data = published_manifest(home, history, found.release)
     manifest = parse_manifest(data, home.release_key(found.release, MANIFEST))
     there = read_history(target)
     _check_free(target, there, manifest, data)
@@ -140,8 +140,12 @@ def _verified(home: Home, key: str, entry: FileEntry) -> Body:
     return body
 
 
-def _read_manifest(home: Home, history: History, release: str) -> bytes:
-    """The manifest's bytes, if it is the one that the log names."""
+def published_manifest(home: Home, history: History, release: str) -> bytes:
+    """The manifest's bytes, if it is the one that the log names.
+
+    Raises:
+        ReleaseCorrupt: It is not, or missing.
+    """
     key, published = home.release_key(release, MANIFEST), history.publication_of(release)
     try:
         data = home.store.get(key)

@@ -351,6 +351,18 @@ class Manifest(Document):
         return empty.model_copy(update={"digest": sha256(empty.to_bytes())})
 
 
+class Fetched(Document):
+    """Beside the manifest of a fetched release: where it came from, and its number in the log there."""
+
+    SCHEMA: ClassVar[str] = "fetched/1"
+
+    release: str
+    number: int | None
+    url: str
+    manifest_digest: str
+    created: str
+
+
 class Terminal(Document):
     """How a run ended. Created once, kept for ever."""
 

@@ -282,6 +282,26 @@ class ExportReport(Document):
     size_bytes: int
 
 
+class FetchReport(Document):
+    """`fetch`: a whole release in `folder`. `fetched` of the `files` became whole by this call.
+
+    `fetched_bytes` came by this call; what an earlier one left is not among them.
+    """
+
+    SCHEMA: ClassVar[str] = "fetch/1"
+
+    release: str
+    number: int | None
+    url: str
+    folder: str
+    manifest_digest: str
+    files: int
+    fetched: int
+    size_bytes: int
+    fetched_bytes: int
+    seconds: float
+
+
 class InitReport(Document):
     """`init`: the file that was written."""
 
