@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import embedmill.spec.reports
+import embedmill.spec.rollout
 import embedmill.spec.upkeep  # noqa: F401 - defines documents
 from embedmill.spec.documents import (
     CommitRecord,

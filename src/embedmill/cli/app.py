@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedmill.cli import (
+    deploying,
     diagnosis,
     fetching,
     models,
     pipelines,
     releases,
+    rolling_out,
     schemas,
     searching,
     serving,
@@ -43,6 +45,8 @@ for group in (starting, pipelines, searching, fetching, serving, stages, schemas
     group.register(app)
 upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)
+rolling_out.register(deploying.app)
+app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
 app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
 app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)
 

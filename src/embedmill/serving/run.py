@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from dataclasses import dataclass, field
@@ -101,7 +102,8 @@ def serve(
             follower.start()
         if ready is not None:
             ready(f"http://{host}:{port}", live.served)
-        draining.run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises again what told it to end, in order
+            draining.run(sockets=[listener])
     finally:
         if follower is not None:
             follower.stop()
@@ -117,6 +119,7 @@ def _bound(config: uvicorn.Config) -> Any:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
+        listener.listen(config.backlog)  # who is told the URL can connect at once
     except OSError as error:
         listener.close()
         raise SpecError(

@@ -1,0 +1,1 @@
+"""Lays out what other servers need to serve a release: Triton, TensorFlow Serving."""
