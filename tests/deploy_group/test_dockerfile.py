@@ -17,7 +17,8 @@ HADOLINT = Path(sys.executable).with_name("hadolint")
 
 
 def findings(dockerfile: Path) -> str:
-    command = [HADOLINT, "--no-color", "--failure-threshold", "style", dockerfile]
+    command = [str(HADOLINT), "--no-color", "--failure-threshold", "style", str(dockerfile)]
+    done: subprocess.CompletedProcess[str]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from embedmill.deploy.kubernetes import ServingPlan
 
 
+Beside = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RELEASE", help="Also make a blue-green switch: from this release to the other one."
+    ),
+]
+MaxReplicas = Annotated[int | None, typer.Option(min=1, help="Pods, at most; twice as many if absent.")]
+StoreSecret = Annotated[
+    str, typer.Option(metavar="SECRET", help="Has the variables that open the store; '': pods need none.")
+]
+KeysSecret = Annotated[str, typer.Option(metavar="SECRET", help="Has API keys under `keys`.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `deploy`."""
     for each in (serving, image):
@@ -26,29 +39,17 @@ def serving(
     image: Annotated[str, typer.Option(metavar="REF", help="The image, with a tag or by digest.")],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the manifests go.")],
     release: ReleaseOption = None,
-    beside: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RELEASE", help="Also make a blue-green switch: from this release to the other one."
-        ),
-    ] = None,
+    beside: Beside = None,
     name: Annotated[str, typer.Option(help="Of the Deployment and Service; the pipeline's if absent.")] = "",
     namespace: Annotated[str, typer.Option(help="For the kustomizations.")] = "",
     replicas: Annotated[int, typer.Option(min=1, help="Pods, at least.")] = 3,
-    max_replicas: Annotated[
-        int | None, typer.Option(min=1, help="Pods, at most; twice as many if absent.")
-    ] = None,
+    max_replicas: MaxReplicas = None,
     cpus: Annotated[int, typer.Option(min=1, help="Processors and threads of a pod.")] = 2,
     drain: Annotated[
         int, typer.Option(metavar="SECONDS", min=1, help="A pod that ends answers for so long.")
     ] = 15,
-    store_secret: Annotated[
-        str,
-        typer.Option(metavar="SECRET", help="Has the variables that open the store; '': pods need none."),
-    ] = "embedmill-store",  # noqa: S107 - its name
-    keys_secret: Annotated[
-        str, typer.Option(metavar="SECRET", help="Has API keys under `keys`.")
-    ] = "embedmill-keys",  # noqa: S107 - its name
+    store_secret: StoreSecret = "embedmill-store",  # noqa: S107 - its name
+    keys_secret: KeysSecret = "embedmill-keys",  # noqa: S107 - its name
     store_port: Annotated[int, typer.Option(min=1, max=65535, help="Where the store listens.")] = 443,
     allow_from: Annotated[
         list[str] | None, typer.Option(metavar="NAMESPACE", help="May ask servers as well. Repeatable.")
