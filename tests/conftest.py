@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.support.soak",
     "tests.support.mill",
     "tests.support.s3",
+    "tests.support.disk",
 ]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts background jobs

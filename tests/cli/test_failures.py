@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -228,23 +228,6 @@ def test_a_full_disk_stops_the_run_without_a_traceback(
     assert "no space left" in said.err
     assert len(said.err.splitlines()) == 1
     assert embedmill.json("release", "ls", spec) == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mount.returncode:
-        pytest.skip(f"no disk can be mounted here: {mount.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_text_of_a_catalog_cannot_steer_the_terminal(mill: Mill, spec: Path, embedmill: Terminal) -> None:

@@ -12,7 +12,7 @@ from tests.cli.terminal import Terminal, command_line, run_alone, run_on_a_termi
 from tests.support.mill import POISON, Mill, items, poisonable_package
 
 from embedmill.release.layout import TERMINAL
-from embedmill.spec import documents
+from embedmill.spec import document, documents
 
 PLAN_KEYS = {
     *("schema", "run", "base", "resumed", "outlived", "items", "excluded", "compute", "reused", "shards"),
@@ -178,7 +178,7 @@ def test_a_run_that_is_being_published_cannot_be_cancelled(
 ) -> None:
     run = mill.checked(items(3))
     closing = documents.Terminal(
-        run=run.plan.run, outcome="publish", number=1, why="gates passed", created=documents.now()
+        run=run.plan.run, outcome="publish", number=1, why="gates passed", created=document.now()
     )
     run.home.create(run.home.run_key(run.plan.run, TERMINAL), closing)
     said = embedmill("cancel", spec)

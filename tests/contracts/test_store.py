@@ -16,6 +16,7 @@ from embedmill.store import (
     Copies,
     Downloads,
     LocalPaths,
+    Ranges,
     Store,
     checked_key,
     copy,
@@ -323,6 +324,18 @@ def test_a_download_is_the_object_at_any_size(store: Store, tmp_path: Path, size
             store.download("a", tmp_path / "file")  # which is there already
         with pytest.raises(ObjectMissing, match=r"^none: "):
             store.download("none", tmp_path / "other")
+
+
+def test_a_range_is_that_part_of_the_object_and_ends_where_the_object_does(store: Store) -> None:
+    if isinstance(store, Ranges):
+        content = os.urandom(100_000)
+        store.put("a", content)
+        for start, stop in ((0, 1), (0, 100_000), (99_999, 100_000), (5_000, 70_000)):
+            assert store.get_range("a", start, stop) == content[start:stop]
+        assert store.get_range("a", 90_000, 200_000) == content[90_000:]
+        assert store.get_range("a", 100_000, 100_001) == b""
+        with pytest.raises(ObjectMissing, match=r"^none: "):
+            store.get_range("none", 0, 1)
 
 
 def test_a_large_file_is_created_once_and_leaves_nothing_else(store: Store, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from embedmill.errors import ObjectMissing, PublishLost, ReleaseMissing, StoreError
 from embedmill.release.layout import MANIFEST, Home
 from embedmill.release.log import History, Kind, append, live_release, read_history
-from embedmill.spec.documents import LogEntry, Manifest, ReleaseName, now
+from embedmill.spec.document import now
+from embedmill.spec.documents import LogEntry, Manifest, ReleaseName
 from embedmill.store.memory import MemoryStore
 
 KINDS: list[Kind] = ["publish", "rollback", "unhold", "pin", "unpin", "retire"]

@@ -24,7 +24,8 @@ from embedmill.release.publish import abandon, publish, seal
 from embedmill.release.runs import open_plans
 from embedmill.release.segments import read_commits
 from embedmill.release.verdicts import verdicts_on
-from embedmill.spec.documents import Content, Gates, Manifest, Terminal, now
+from embedmill.spec.document import now
+from embedmill.spec.documents import Content, Gates, Manifest, Terminal
 from embedmill.store import ObjectInfo
 from embedmill.store.local import LocalStore
 

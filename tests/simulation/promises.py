@@ -7,7 +7,8 @@ import itertools
 from embedmill.errors import ObjectMissing
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, Home
 from embedmill.release.log import History, read_history
-from embedmill.spec.documents import Content, Manifest, sha256
+from embedmill.spec.document import sha256
+from embedmill.spec.documents import Content, Manifest
 from embedmill.store.base import Body, ObjectInfo, read_body
 from embedmill.store.memory import MemoryStore
 

@@ -16,14 +16,16 @@ from pydantic.fields import FieldInfo
 
 import embedmill.spec.model_reports
 import embedmill.spec.reports
+import embedmill.spec.rollout
 import embedmill.spec.upkeep  # noqa: F401 - defines documents
 from embedmill.spec.deployed import DeployedEncoder, DeployedModelReport, DeployReport
+from embedmill.spec.document import Document
 from embedmill.spec.documents import (
     CommitRecord,
     Content,
     Counts,
-    Document,
     Estimate,
+    Fetched,
     FileEntry,
     Gates,
     Lease,
@@ -302,6 +304,11 @@ def parity() -> ParityReport:
     )
 
 
+def fetched() -> Fetched:
+    url = f"s3://bucket/mill/similar-items/releases/{RUN}"
+    return Fetched(release=RUN, number=8, url=url, manifest_digest="89" * 32, created=CREATED)
+
+
 EXAMPLES = {
     "deployed": deployed,
     "deploy": deploy,
@@ -315,6 +322,7 @@ EXAMPLES = {
     "manifest": manifest,
     "terminal": terminal,
     "log": log,
+    "fetched": fetched,
 }
 
 

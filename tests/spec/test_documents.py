@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from tests.spec.examples import EXAMPLES, GOLDEN, SHAPES, manifest, shapes, terminal
 
 from embedmill.errors import StoreError
-from embedmill.spec.documents import Document, Manifest, Terminal, canonical_json
+from embedmill.spec.document import Document, canonical_json
+from embedmill.spec.documents import Manifest, Terminal
 
 CHANGED = (
     "a persisted document changed: what older versions wrote must stay readable. "

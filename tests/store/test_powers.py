@@ -19,7 +19,7 @@ from embedmill.store import (
     Unfinished,
     folder_names,
 )
-from embedmill.store.base import Downloads
+from embedmill.store.base import Downloads, Ranges
 from embedmill.store.faults import AnswerLost, At, Refused, Script
 from embedmill.store.faulty import FaultyStore, VirtualClock
 from embedmill.store.local import LocalStore
@@ -47,6 +47,12 @@ class Downloading(Over):
             out.write(data)
         return self.inner.head(key)
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        self.fails -= 1
+        if self.fails >= 0:
+            raise StoreUnavailable(f"{key}: broke off")
+        return self.inner.get(key)[start:stop]
+
 
 WRAPPERS: list[Callable[[Store], Store]] = [FaultyStore, RetryingStore]
 
@@ -61,6 +67,7 @@ def test_a_wrapped_store_has_the_optional_powers_of_the_one_inside_and_no_others
         assert isinstance(store, Copies) == isinstance(inner, Copies)
         assert isinstance(store, LocalPaths) == isinstance(inner, LocalPaths)
         assert isinstance(store, Downloads) == isinstance(inner, Downloads)
+        assert isinstance(store, Ranges) == isinstance(inner, Ranges)
         assert isinstance(store, Folders) == isinstance(inner, Folders)
         assert isinstance(store, Unfinished) == isinstance(inner, Unfinished)
 
@@ -117,6 +124,16 @@ def test_a_download_that_breaks_off_is_made_again_and_another_file_is_not_touche
     with pytest.raises(FileExistsError):
         store.download("a", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_a_part_of_an_object_is_asked_for_again_where_it_broke_off() -> None:
+    clock = VirtualClock()
+    faulty = FaultyStore(Downloading(fails=2), Script(At(Refused(), "get_range")))
+    store = RetryingStore(faulty, clock=clock.now, sleep=clock.sleep)
+    store.put("a", b"content")
+    assert isinstance(store, Ranges)
+    assert store.get_range("a", 3, 7) == b"tent"
+    assert [call.verb for call, _ in faulty.trace].count("get_range") == 4
 
 
 def test_a_file_that_was_there_before_survives_a_download_without_an_answer(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -12,12 +13,14 @@ from typing import Self
 class Relay:
     """Passes connections to a server on; `moved_bytes` counts both directions since the last `reset`."""
 
-    def __init__(self, target: str) -> None:
-        """Listen on a port of 127.0.0.1, for the server at the URL `target`."""
+    def __init__(self, target: str, *, bytes_per_s: float | None = None) -> None:
+        """Listen on a port of 127.0.0.1, for the server at the URL `target`; `bytes_per_s`: all together."""
         host, port = target.removeprefix("http://").rsplit(":", 1)
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
+        self._bytes_per_s = bytes_per_s
+        self._free_s = 0.0
         self.moved_bytes = 0
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
@@ -43,11 +46,20 @@ class Relay:
                 for source, sink in ((client, server), (server, client)):
                     threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 
+    def _count(self, moved: int) -> float:
+        """How many seconds these bytes have to wait."""
+        with self._lock:
+            self.moved_bytes += moved
+            if self._bytes_per_s is None:
+                return 0.0
+            now = time.monotonic()
+            self._free_s = max(now, self._free_s) + moved / self._bytes_per_s
+            return self._free_s - now
+
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                with self._lock:
-                    self.moved_bytes += len(data)
+                time.sleep(self._count(len(data)))
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)

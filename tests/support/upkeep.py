@@ -12,7 +12,8 @@ from tests.support.mill import Mill, items
 from embedmill.release.layout import MANIFEST, TERMINAL, Home
 from embedmill.release.log import read_history
 from embedmill.release.runs import open_plans
-from embedmill.spec.documents import Manifest, Terminal, now
+from embedmill.spec.document import now
+from embedmill.spec.documents import Manifest, Terminal
 from embedmill.store import Body, ObjectInfo, Store
 from embedmill.store.memory import MemoryStore
 

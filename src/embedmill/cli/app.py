@@ -15,9 +15,11 @@ from embedmill.cli import (
     deploying,
     diagnosis,
     environment,
+    fetching,
     models,
     pipelines,
     releases,
+    rolling_out,
     schemas,
     searching,
     serving,
@@ -43,10 +45,23 @@ app = typer.Typer(
 )
 
 
-for group in (starting, pipelines, searching, serving, verifying, stages, schemas, diagnosis, environment):
+GROUPS = (
+    starting,
+    pipelines,
+    searching,
+    fetching,
+    serving,
+    verifying,
+    stages,
+    schemas,
+    diagnosis,
+    environment,
+)
+for group in GROUPS:
     group.register(app)
 upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)
+rolling_out.register(deploying.app)
 app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
 app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
 app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)

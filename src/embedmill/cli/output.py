@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from embedmill.spec.documents import Document
+    from embedmill.spec.document import Document
 
 WIDE = 1000
 """Columns where stdout is no terminal: whoever reads it wants whole values."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from embedmill.spec.documents import Gates, ReleaseName, Verdict, now
+from embedmill.spec.document import now
+from embedmill.spec.documents import Gates, ReleaseName, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -27,7 +27,8 @@ from embedmill.release.layout import CONTENT, MANIFEST, Home
 from embedmill.release.log import History, append
 from embedmill.release.reader import Release
 from embedmill.runtimes.remote.fields.asking import AskedServer
-from embedmill.spec.documents import FileEntry, Manifest, Verdict, now, sha256
+from embedmill.spec.document import now, sha256
+from embedmill.spec.documents import FileEntry, Manifest, Verdict
 from embedmill.store import cache_folder, open_store
 from embedmill.store.cache import link_or_copy
 

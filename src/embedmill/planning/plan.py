@@ -28,16 +28,8 @@ from embedmill.release.numerics import goldens_entry, planned_goldens
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.release.refusals import Refusals
 from embedmill.spec import GateLimits, ServingSpec
-from embedmill.spec.documents import (
-    Counts,
-    FileEntry,
-    Numerics,
-    Plan,
-    ReleaseName,
-    ShardPlan,
-    canonical_json,
-    sha256,
-)
+from embedmill.spec.document import canonical_json, sha256
+from embedmill.spec.documents import Counts, FileEntry, Numerics, Plan, ReleaseName, ShardPlan
 from embedmill.store.cache import copy_all
 from embedmill.store.scratch import scratch_folder
 

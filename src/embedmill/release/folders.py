@@ -18,7 +18,7 @@ from embedmill.errors import ObjectMissing, ReleaseMissing
 from embedmill.release.integrity import content_files, note_verified, read_manifest
 from embedmill.release.layout import CONTENT, MANIFEST, Home
 from embedmill.release.log import read_history
-from embedmill.spec.documents import sha256
+from embedmill.spec.document import sha256
 from embedmill.store import LocalPaths, cache_folder, join_key
 from embedmill.store.local import translated
 from embedmill.store.pruning import SPARED_S

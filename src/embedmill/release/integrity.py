@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING
 
 from embedmill.errors import ReleaseCorrupt, ReleaseMissing, StoreError
 from embedmill.release.layout import CONTENT, MANIFEST
-from embedmill.spec.documents import Content, FileEntry, Manifest, sha256
+from embedmill.spec.document import sha256
+from embedmill.spec.documents import Content, Fetched, FileEntry, Manifest
 from embedmill.store import cache_folder, checked_key
 from embedmill.store.hashing import files_sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+FETCHED = "FETCHED.json"
+"""Beside the manifest of a release that `embedmill fetch` brought."""
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -55,6 +60,27 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         except StoreError:
             raise ReleaseCorrupt(f"{where}: names {entry.path!r}, which lies outside the release") from None
     return manifest
+
+
+def read_fetched(folder: Path, manifest: Manifest) -> Fetched | None:
+    """Where a folder's release was fetched from; None if it was not.
+
+    Raises:
+        ReleaseCorrupt: What says so is damaged, or speaks of another release.
+    """
+    file = folder / FETCHED
+    try:
+        found = Fetched.from_bytes(file.read_bytes(), str(file))
+    except FileNotFoundError:
+        return None
+    except StoreError as error:
+        raise ReleaseCorrupt(error.message, hint="fetch the release again, into an empty folder") from None
+    if found.manifest_digest != manifest.digest:
+        raise ReleaseCorrupt(
+            f"{file}: speaks of release {found.release}, and the manifest is another's",
+            hint="fetch the release again, into an empty folder",
+        )
+    return found
 
 
 def _is_sealed(manifest: Manifest, data: bytes) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.errors import ObjectExists, ObjectMissing, ReleaseCorrupt
-from embedmill.spec.documents import Document, FileEntry, written
+from embedmill.spec.document import Document, written
+from embedmill.spec.documents import FileEntry
 from embedmill.store import LocalPaths, Store, join_key, open_store
 from embedmill.store.cache import fetch_checked, fetch_content, in_parallel, link_or_copy
 from embedmill.store.hashing import file_sha256

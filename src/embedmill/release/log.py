@@ -20,7 +20,8 @@ from embedmill.errors import (
     StoreUnavailable,
 )
 from embedmill.release.layout import MANIFEST, Home
-from embedmill.spec.documents import LogEntry, Manifest, ReleaseName, sha256
+from embedmill.spec.document import sha256
+from embedmill.spec.documents import LogEntry, Manifest, ReleaseName
 from embedmill.store import join_key
 
 if TYPE_CHECKING:

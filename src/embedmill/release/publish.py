@@ -9,7 +9,8 @@ from embedmill.release.integrity import content_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
 from embedmill.release.verdicts import seal_verdicts
-from embedmill.spec.documents import Content, FileEntry, Manifest, Terminal, sha256
+from embedmill.spec.document import sha256
+from embedmill.spec.documents import Content, FileEntry, Manifest, Terminal
 from embedmill.store.cache import in_parallel
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from embedmill.errors import ReleaseCorrupt, ReleaseIncompatible, ReleaseMissing
 from embedmill.release.folders import release_folder
-from embedmill.release.integrity import check_named, read_content, read_manifest, verify_files
+from embedmill.release.integrity import check_named, read_content, read_fetched, read_manifest, verify_files
 from embedmill.release.items import ID, OWN_COLUMNS, is_embedded, item_fingerprints, read_items
 from embedmill.release.layout import MANIFEST, Home, split_url
 from embedmill.release.log import live_release, read_history
@@ -74,7 +74,8 @@ class Release:
                 f"{folder}: was deleted while it was opened",
                 hint="`embedmill release ls` shows those there are",
             ) from error
-        return cls(folder, content, number=number)
+        fetched = read_fetched(folder, manifest)
+        return cls(folder, content, number=number if fetched is None else fetched.number)
 
     @property
     def name(self) -> str:

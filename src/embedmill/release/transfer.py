@@ -26,7 +26,8 @@ from embedmill.errors import (
 from embedmill.release.integrity import parse_manifest
 from embedmill.release.layout import CONTENT, MANIFEST, PLAN, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
-from embedmill.spec.documents import FileEntry, Manifest, sha256
+from embedmill.spec.document import sha256
+from embedmill.spec.documents import FileEntry, Manifest
 from embedmill.spec.upkeep import CopyReport
 from embedmill.store import LocalPaths
 from embedmill.store.hashing import file_sha256
@@ -66,7 +67,7 @@ def copy_release(
     started = time.monotonic()
     history = read_history(home)
     found = history.find(name)
-    data = _read_manifest(home, history, found.release)
+    data = published_manifest(home, history, found.release)
     manifest = parse_manifest(data, home.release_key(found.release, MANIFEST))
     there = read_history(target)
     _check_free(target, there, manifest, data)
@@ -140,8 +141,12 @@ def _verified(home: Home, key: str, entry: FileEntry) -> Body:
     return body
 
 
-def _read_manifest(home: Home, history: History, release: str) -> bytes:
-    """The manifest's bytes, if it is the one that the log names."""
+def published_manifest(home: Home, history: History, release: str) -> bytes:
+    """The manifest's bytes, if it is the one that the log names.
+
+    Raises:
+        ReleaseCorrupt: It is not, or missing.
+    """
     key, published = home.release_key(release, MANIFEST), history.publication_of(release)
     try:
         data = home.store.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ def serve(
             follower.start()
         if ready is not None:
             ready(f"http://{host}:{port}", live.served)
-        draining.run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises again what told it to end, in order
+            draining.run(sockets=[listener])
     finally:
         if follower is not None:
             follower.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from embedmill.spec.documents import Document, Part
+from embedmill.spec.document import Document, Part
 
 DEPLOYED, PACKAGE, GOLDENS = "deployed.json", "package", "goldens.arrow"
 """In a version's folder: this document, the model package, and goldens of the encoder."""

@@ -1,84 +1,17 @@
-"""Every persisted document, and the JSON that commands print: versioned, canonical, kept together.
+"""Every persisted document: versioned, kept together. What commands print is in `reports` and beside it.
 
 Changing one needs a new version, a golden file and a decision note. Paths in `FileEntry` are relative to
 the pipeline's folder in the store in runs (but a plan's model lies in the release), and to the release's
-folder in releases. Times are UTC, in
-ISO 8601. Digests are SHA-256 in hex, but fingerprints are BLAKE2b-128.
+folder in releases. Digests are SHA-256 in hex, but fingerprints are BLAKE2b-128.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from embedmill.errors import StoreError
+from embedmill.spec.document import Document, Part, canonical_json, sha256
 from embedmill.spec.pipeline import PipelineSpec
-
-
-def written(moment: datetime) -> str:
-    """A moment in UTC, as documents write it."""
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def now() -> str:
-    """The present, as documents write it."""
-    return written(datetime.now(UTC))
-
-
-class Part(BaseModel):
-    """A piece of a document; frozen, unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Document(Part):
-    """A whole document: its JSON has `schema`, sorted keys, and a newline at the end."""
-
-    SCHEMA: ClassVar[str]
-
-    def to_bytes(self) -> bytes:
-        """The canonical bytes: equal documents have equal bytes."""
-        return canonical_json(self.to_json())
-
-    def to_json(self) -> dict[str, Any]:
-        """The document as JSON values, with its schema."""
-        return {"schema": self.SCHEMA, **self.model_dump(mode="json")}
-
-    @classmethod
-    def from_bytes(cls, data: bytes, where: str) -> Self:
-        """Parse a document; `where` names it in errors.
-
-        Raises:
-            StoreError: It is damaged, or has another schema.
-        """
-        try:
-            values = json.loads(data)
-            schema = values.pop("schema")
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise StoreError(f"{where}: not a {cls.SCHEMA} document") from None
-        if schema != cls.SCHEMA:
-            raise StoreError(f"{where}: found schema {schema}, expected {cls.SCHEMA}")
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            raise StoreError(f"{where}: not a valid {cls.SCHEMA}: {field}: {first['msg']}") from None
-
-
-def canonical_json(values: dict[str, Any]) -> bytes:
-    """Sorted keys, two spaces, UTF-8, one newline at the end."""
-    return (json.dumps(values, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def sha256(data: bytes) -> str:
-    """SHA-256 in hex."""
-    return hashlib.sha256(data).hexdigest()
 
 
 class FileEntry(Part):
@@ -366,6 +299,18 @@ class Manifest(Document):
         """This manifest with its own digest filled in."""
         empty = self.model_copy(update={"digest": ""})
         return empty.model_copy(update={"digest": sha256(empty.to_bytes())})
+
+
+class Fetched(Document):
+    """Beside the manifest of a fetched release: where it came from, and its number in the log there."""
+
+    SCHEMA: ClassVar[str] = "fetched/1"
+
+    release: str
+    number: int | None
+    url: str
+    manifest_digest: str
+    created: str
 
 
 class Terminal(Document):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from embedmill.spec.documents import Document, Part
+from embedmill.spec.document import Document, Part
 from embedmill.spec.model import ModelSpec
 from embedmill.spec.runtimes import EncoderName
 

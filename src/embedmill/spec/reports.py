@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, ClassVar, Literal
 
-from embedmill.spec.documents import Counts, Document, Estimate, Gates, Part, ReleaseName
+from embedmill.spec.document import Document, Part
+from embedmill.spec.documents import Counts, Estimate, Gates, ReleaseName
 from embedmill.spec.pipeline import PipelineSpec
 
 
@@ -279,6 +280,26 @@ class ExportReport(Document):
     without_vector: int
     dimension: int
     size_bytes: int
+
+
+class FetchReport(Document):
+    """`fetch`: a whole release in `folder`. `fetched` of the `files` became whole by this call.
+
+    `fetched_bytes` came by this call; what an earlier one left is not among them.
+    """
+
+    SCHEMA: ClassVar[str] = "fetch/1"
+
+    release: str
+    number: int | None
+    url: str
+    folder: str
+    manifest_digest: str
+    files: int
+    fetched: int
+    size_bytes: int
+    fetched_bytes: int
+    seconds: float
 
 
 class InitReport(Document):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from embedmill.spec.documents import Document, Part, ReleaseName
+from embedmill.spec.document import Document, Part
+from embedmill.spec.documents import ReleaseName
 
 
 class PinReport(Document):

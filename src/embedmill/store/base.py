@@ -135,6 +135,19 @@ class Downloads(Protocol):
 
 
 @runtime_checkable
+class Ranges(Protocol):
+    """A store that reads a part of an object at the cost of that part."""
+
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """Bytes from `start` up to `stop`, which is more; fewer where the object ends before.
+
+        Raises:
+            ObjectMissing: There is none.
+        """
+        ...
+
+
+@runtime_checkable
 class Folders(Protocol):
     """A store that names the folders in a folder without listing all that lies below them.
 

@@ -192,6 +192,21 @@ class CloudStore(Store):
             raise StoreUnavailable(f"{key}: {done} of its {info.size_bytes} bytes came", hint="try again")
         return info
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """Bytes from `start` up to `stop`, by one request."""
+        path = self._path(key)
+        with self._translated(key):
+            try:
+                result = self._get(path, {"range": (start, stop)})
+            except self._errors() as error:
+                if Failure.of(error).status != NO_SUCH_RANGE:  # which is beyond the object's end
+                    raise
+                return b""
+            found, there = bytes(result.bytes()), min(stop, result.meta["size"]) - start
+        if len(found) != there:
+            raise StoreUnavailable(f"{key}: {len(found)} of {there} bytes came", hint="try again")
+        return found
+
     def _sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> Leftovers:
         """Abort multipart uploads that nobody has written to for so long, by the service's clock."""
         return Uploads(self._place, self._timeout_s).sweep(older_than_s, dry_run=dry_run)

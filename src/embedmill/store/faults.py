@@ -25,6 +25,7 @@ Verb: TypeAlias = Literal[
     "copy_if_absent",
     "path",
     "download",
+    "get_range",
     "folders",
     "sweep_unfinished",
 ]

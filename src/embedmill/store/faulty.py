@@ -25,6 +25,7 @@ from embedmill.store.base import (
     Leftovers,
     LocalPaths,
     ObjectInfo,
+    Ranges,
     Store,
     Unfinished,
     checked_key,
@@ -144,6 +145,8 @@ class FaultyStore(Store):
             self.path = self._pather(inner)
         if isinstance(inner, Downloads):
             self.download = self._downloader(inner)
+        if isinstance(inner, Ranges):
+            self.get_range = self._ranger(inner)
         if isinstance(inner, Folders):
             self.folders = self._namer(inner)
         if isinstance(inner, Unfinished):
@@ -209,6 +212,13 @@ class FaultyStore(Store):
             return self._do("download", key, lambda: inner.download(key, file))
 
         return download
+
+    def _ranger(self, inner: Ranges) -> Callable[[str, int, int], bytes]:
+        def get_range(key: str, start: int, stop: int) -> bytes:
+            """Bytes of a part of the object."""
+            return self._do("get_range", key, lambda: inner.get_range(key, start, stop))
+
+        return get_range
 
     def _namer(self, inner: Folders) -> Callable[[str], Sequence[str]]:
         def folders(prefix: str) -> Sequence[str]:

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from embedmill.errors import SpecError, StoreDenied, StoreError, StoreFull, StoreUnavailable, StoreUnfit
-from embedmill.spec.documents import now, sha256
+from embedmill.spec.document import now, sha256
 from embedmill.spec.reports import ProbeFinding, ProbeReport
 from embedmill.store import cache_folder
 from embedmill.store.checks import CHECKS, Broken, Ground

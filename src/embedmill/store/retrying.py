@@ -33,6 +33,7 @@ from embedmill.store.base import (
     Leftovers,
     LocalPaths,
     ObjectInfo,
+    Ranges,
     Store,
     Unfinished,
 )
@@ -87,6 +88,8 @@ class RetryingStore(Store):
             self.path = self._pather(inner)
         if isinstance(inner, Downloads):
             self.download = self._downloader(inner)
+        if isinstance(inner, Ranges):
+            self.get_range = self._ranger(inner)
         if isinstance(inner, Folders):
             self.folders = self._namer(inner)
         if isinstance(inner, Unfinished):
@@ -245,6 +248,13 @@ class RetryingStore(Store):
             return self._repeat(key, attempt)
 
         return download
+
+    def _ranger(self, inner: Ranges) -> Callable[[str, int, int], bytes]:
+        def get_range(key: str, start: int, stop: int) -> bytes:
+            """Bytes of a part of the object."""
+            return self._repeat(key, lambda: inner.get_range(key, start, stop))
+
+        return get_range
 
     def _namer(self, inner: Folders) -> Callable[[str], Sequence[str]]:
         def folders(prefix: str) -> Sequence[str]:
