@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import base64
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
-from tests.serving.conftest import golden
+from tests.serving.conftest import golden, load
 
 from embedmill.release.reader import Release
+from embedmill.serving.app import make_app
+from embedmill.serving.depends import Server
+from embedmill.serving.live import Live
 
 
 def ask(client: TestClient, body: Any, address: str = "/v1/models/test-item") -> Any:
@@ -101,6 +106,16 @@ def test_a_version_has_a_status_and_another_has_none(client: TestClient) -> None
     assert status["state"] == "AVAILABLE"
     answer = client.get("/v1/models/test-item/versions/2")
     assert (answer.status_code, type(answer.json()["error"])) == (404, str)
+
+
+def test_a_release_that_no_log_numbers_is_version_0(published: Release, tmp_path: Path) -> None:
+    copied = Release.open(shutil.copytree(published.folder, tmp_path / "copied"))
+    live = Live(load(copied))
+    with TestClient(make_app(Server(live))) as client:
+        (status,) = client.get("/v1/models/test-item/versions/0").json()["model_version_status"]
+        assert status["version"] == "0"
+        assert client.get("/release").json()["number"] is None
+    live.close()
 
 
 def test_metadata_names_fields_types_and_the_output(rich: TestClient) -> None:
