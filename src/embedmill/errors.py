@@ -233,21 +233,36 @@ class ProofFailed(ServingError):
 
 
 class RequestRefused(ServingError):
-    """A request cannot be answered as it is; `status` is its HTTP status."""
+    """A request cannot be answered as it is; `status` is its HTTP status, `reason` the limit that it met."""
 
-    def __init__(self, message: str, *, hint: str = "", status: int = 400) -> None:
+    def __init__(self, message: str, *, hint: str = "", status: int = 400, reason: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.reason = reason
 
 
 class Overloaded(ServingError):
-    """Too much is asked of a server for now; `retry_after_s` says when to ask again."""
+    """Too much is asked of a server for now; `retry_after_s` says when to ask again.
+
+    `status` is 429 where there is too much, and 503 where the server itself is at fault; `reason` names the
+    limit that was met, for counters.
+    """
 
     exit_code = 75
 
-    def __init__(self, message: str, *, hint: str = "", retry_after_s: int = 1) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "ask again later",
+        retry_after_s: int = 1,
+        status: int = 429,
+        reason: str = "queue",
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+        self.status = status
+        self.reason = reason
 
 
 class GateFailed(EmbedmillError):

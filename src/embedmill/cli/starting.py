@@ -67,6 +67,22 @@ store: ./mill                    # where runs and releases lie
 #   batch_images: 16             # images in a batch
 #   attempts: 3                  # workers lost in a row before a run gives up
 
+# serving:
+#   batch_rows: 32               # rows that the model gets at once, at most
+#   queue_rows: 256              # rows that wait for a model, at most
+#   wait_s: 2.0                  # a request that would wait longer is refused
+#   patience: 2.0                # how many times the usual wait is too long while there is too much to do
+#   answer_s: 30.0               # a request that is not answered by then is given up
+#   max_requests: 256            # requests that are in the server at once
+#   max_searches: 64             # searches that wait for a thread
+#   requests_per_minute: 600     # of one key, or of one address where there are no keys; no limit where absent
+#   max_inputs: 256              # texts, images or rows of one request
+#   max_hits: 1000               # the largest k of a search
+#   max_characters: 32768        # of one text
+#   max_body_bytes: 16777216     # of one request
+#   body_s: 10.0                 # a body that is not there by then is given up
+#   cache_bytes: 16777216        # memory for vectors of queries that were asked before
+
 # compact_above: 0.20            # the share of dead and delta rows from which segments become one again
 # goldens: 256                   # items whose raw inputs and vectors a release keeps for comparison
 """

@@ -12,11 +12,16 @@ import uvicorn
 from embedmill.errors import SpecError
 from embedmill.serving.app import make_app
 from embedmill.serving.depends import Server
+from embedmill.serving.keys import KeyRing
 from embedmill.serving.live import Follower, Live
+from embedmill.serving.metrics import Metrics
+from embedmill.serving.patient import PatientProtocol
 from embedmill.serving.served import Machine, Served
+from embedmill.serving.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import FrameType
 
     from embedmill.release.layout import Home
@@ -30,7 +35,9 @@ class ServeOptions:
     """Where to listen, what to use, and how to leave.
 
     `follow_s`: how often the log is looked at for a newer live release; None: never. `drain_s`: how long
-    requests are still answered after the server was told to end and says that it is not ready.
+    requests are still answered after the server was told to end and says that it is not ready. `keys`: a
+    file with API keys; `private_metrics`: `/metrics` needs one too. `watch_s`: how often a golden goes
+    through every encoder.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +45,9 @@ class ServeOptions:
     machine: Machine = field(default_factory=Machine)
     follow_s: float | None = None
     drain_s: float = 5.0
+    keys: Path | None = None
+    private_metrics: bool = False
+    watch_s: float = 5.0
 
 
 class _DrainingServer(uvicorn.Server):
@@ -72,15 +82,25 @@ def serve(
 
     Raises:
         ProofFailed: The release does not show that it is what was published.
-        SpecError: The address cannot be listened at.
+        SpecError: The address cannot be listened at, or the file of keys cannot be used.
     """
     limits = release.content.pipeline.serving
+    keys = None if options.keys is None else KeyRing(options.keys)
+    metrics = Metrics()
 
     def load(found: Release) -> Served:
-        return Served.load(found, options.machine, found.content.pipeline.serving)
+        return Served.load(found, options.machine, found.content.pipeline.serving, metrics)
 
     live = Live(load(release))
-    server = Server(live, limits)
+    watchdog = Watchdog(live, options.watch_s)
+    server = Server(
+        live,
+        limits,
+        keys=keys,
+        private_metrics=options.private_metrics,
+        metrics=metrics,
+        watchdog=watchdog,
+    )
     config = uvicorn.Config(
         make_app(server),
         host=options.host,
@@ -88,6 +108,8 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        http=PatientProtocol,
+        ws="none",
         timeout_graceful_shutdown=30,
     )
     draining = _DrainingServer(config, server, options.drain_s)
@@ -96,6 +118,7 @@ def serve(
     follower = (
         None if home is None or options.follow_s is None else Follower(home, live, load, options.follow_s)
     )
+    watchdog.start()
     try:
         if follower is not None:
             follower.start()
@@ -105,6 +128,7 @@ def serve(
     finally:
         if follower is not None:
             follower.stop()
+        watchdog.stop()
         listener.close()
         live.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -84,7 +83,7 @@ async def _vector(query: SearchRequest, served: Served) -> Vectors | None:
 
 async def in_search_thread(served: Served, work: Callable[[], T]) -> T:
     """Search in one of the release's threads: it takes long, and the event loop has others to serve."""
-    return await asyncio.get_running_loop().run_in_executor(served.searching, work)
+    return await served.searching.run(work)
 
 
 def answer(served: Served, hits: Sequence[Hit]) -> SearchAnswer:
