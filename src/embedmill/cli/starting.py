@@ -75,7 +75,7 @@ store: ./mill                    # where runs and releases lie
 #   answer_s: 30.0               # a request that is not answered by then is given up
 #   max_requests: 256            # requests that are in the server at once
 #   max_searches: 64             # searches that wait for a thread
-#   requests_per_minute: 600     # of one key, or of one address where there are no keys; no limit where absent
+#   requests_per_minute: 600     # of one key, or of one address without keys; no limit where absent
 #   max_inputs: 256              # texts, images or rows of one request
 #   max_hits: 1000               # the largest k of a search
 #   max_characters: 32768        # of one text

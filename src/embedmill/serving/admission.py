@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from embedmill.errors import EmbedmillError, Overloaded, RequestRefused
 from embedmill.serving.answers import UNAUTHORIZED, error_answer
 from embedmill.serving.bodies import AT_ONCE, TIMED_OUT, Budget, ClientGone
+from embedmill.serving.doors import Doors
 from embedmill.serving.facts import facts
 from embedmill.serving.keys import presented
 from embedmill.serving.rates import Rates
@@ -38,6 +39,7 @@ class Admission:
         self._inside = 0
         per_minute = server.limits.requests_per_minute
         self._rates = None if per_minute is None else Rates(per_minute)
+        self._doors = Doors()
         self._budget = Budget(AT_ONCE * server.limits.max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +49,8 @@ class Admission:
             return
         try:
             self._check_caller(scope)
-            with self._room(), self._budget.reading() as reading:
+            self._doors.check(scope["path"])
+            with self._room(), self._doors.passing(scope["path"], facts()), self._budget.reading() as reading:
                 body = await reading.body(scope, receive, self._server.limits)
                 await self._answer(scope, receive, send, body)
         except ClientGone:

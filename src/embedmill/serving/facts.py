@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class BoundedQueue(Protocol):
+    """What refuses requests when it is full."""
+
+    def check_room(self, on_the_way: int) -> None:
+        """Whether there will be room for one more request behind those that are on their way.
+
+        Raises:
+            Overloaded: There will not.
+        """
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing to do."""
+        ...
 
 
 @dataclass
 class Facts:
-    """`rows` that were embedded; the name of the `key`; the `reason` why it was refused, if it was."""
+    """`rows` to embed; the name of the `key`; the `reason` of a refusal, and the `queue` that was full."""
 
     rows: int = 0
     key: str = ""
     reason: str = ""
+    queue: BoundedQueue | None = None
 
 
 _FACTS: ContextVar[Facts] = ContextVar("facts")

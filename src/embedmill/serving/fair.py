@@ -79,10 +79,8 @@ class Piece:
 class FairQueue:
     """Requests in the order in which their next rows are computed. Not safe for threads by itself."""
 
-    def __init__(self, batch_rows: int) -> None:
-        """Make batches of so many rows at most."""
-        self._batch_rows = batch_rows
-        self._share = max(1, batch_rows // SHARES)
+    def __init__(self) -> None:
+        """Nobody waits."""
         self._requests: deque[Waiting] = deque()
 
     def __len__(self) -> int:
@@ -100,25 +98,28 @@ class FairQueue:
         else:
             self._requests.append(request)
 
-    def ahead_of(self, rows: int) -> int:
+    def ahead_of(self, rows: int, batch_rows: int) -> int:
         """Rows of others that would be computed before the last of a new request of so many rows."""
-        turns = -(-rows // self._share)
-        return sum(min(request.left, turns * self._share) for request in self._requests)
+        share = _share(batch_rows)
+        turns = -(-rows // share)
+        return sum(min(request.left, turns * share) for request in self._requests)
 
     def clear(self) -> list[Waiting]:
         """Take all requests out."""
         taken, self._requests = list(self._requests), deque()
         return taken
 
-    def take(self) -> list[Piece]:
-        """The next batch: rows of requests with the same columns. What nobody waits for is dropped."""
+    def take(self, batch_rows: int) -> list[Piece]:
+        """The next batch: so many rows at most, with the same columns. What nobody waits for is dropped."""
         self._requests = deque(request for request in self._requests if not request.gone)
         if not self._requests:
             return []
         schema = self._requests[0].rows.schema
         fitting = [request for request in self._requests if request.rows.schema == schema]
         pieces = [
-            Piece(request, request.taken, count) for request, count in self._granted(fitting) if count > 0
+            Piece(request, request.taken, count)
+            for request, count in _granted(fitting, batch_rows)
+            if count > 0
         ]
         for piece in pieces:
             piece.request.taken += piece.count
@@ -128,15 +129,20 @@ class FairQueue:
         self._requests = deque([*rest, *again])
         return pieces
 
-    def _granted(self, requests: list[Waiting]) -> Iterator[tuple[Waiting, int]]:
-        """A share for each in turn; then what room there is goes to the first that has more."""
-        room = self._batch_rows
-        shares = []
-        for request in requests:
-            share = min(request.left, self._share, room)
-            shares.append(share)
-            room -= share
-        for request, share in zip(requests, shares, strict=True):
-            more = min(request.left - share, room)
-            room -= more
-            yield request, share + more
+
+def _share(batch_rows: int) -> int:
+    return max(1, batch_rows // SHARES)
+
+
+def _granted(requests: list[Waiting], batch_rows: int) -> Iterator[tuple[Waiting, int]]:
+    """A share for each in turn; then what room there is goes to the first that has more."""
+    room = batch_rows
+    shares = []
+    for request in requests:
+        share = min(request.left, _share(batch_rows), room)
+        shares.append(share)
+        room -= share
+    for request, share in zip(requests, shares, strict=True):
+        more = min(request.left - share, room)
+        room -= more
+        yield request, share + more

@@ -68,7 +68,7 @@ class Lane:
         self.pace = Pace(spec.batch_rows)
         self._spec = spec
         self._observer = observer
-        self._waiting = FairQueue(spec.batch_rows)
+        self._waiting = FairQueue()
         self._computing = 0  # rows of the batch in the model
         self._since = time.monotonic()  # when that batch began
         self._idle_at = time.monotonic()  # when nothing was left to do
@@ -104,6 +104,7 @@ class Lane:
             return await self._embed(rows)
         except (Overloaded, RequestRefused) as error:
             noted.reason = error.reason
+            noted.queue = self if isinstance(error, Overloaded) else None
             raise
 
     async def _embed(self, rows: pa.RecordBatch) -> Encoded:
@@ -145,6 +146,16 @@ class Lane:
         self._thread.join(CLOSING_S)
         self.encoder.close()
 
+    @property
+    def idle(self) -> bool:
+        """See `BoundedQueue`."""
+        return self._closed or self.rows_inside == 0
+
+    def check_room(self, on_the_way: int) -> None:
+        """See `BoundedQueue`."""
+        with self._changed:
+            self._admit(1, on_the_way)
+
     def _check(self, rows: pa.RecordBatch) -> None:
         if rows.num_rows > self._spec.max_inputs:
             raise RequestRefused(
@@ -169,8 +180,8 @@ class Lane:
         text = rows.column(0)[0].as_py()
         return text if isinstance(text, str) else None
 
-    def _admit(self, rows: int) -> None:
-        """Refuse at once what would be answered too late."""
+    def _admit(self, rows: int, on_the_way: int = 0) -> None:
+        """Refuse at once what would be answered too late; `on_the_way` are rows that will be here before."""
         if self._closed:
             raise self._stuck("is closed")
         now = time.monotonic()
@@ -179,10 +190,10 @@ class Lane:
         if overdue_s > max(self._spec.wait_s, expected_s):
             raise self._stuck(f"has computed one batch for {now - self._since:.0f} s")
         wait_s = max(0.0, expected_s - max(0.0, now - self._since)) if self._computing else 0.0
-        wait_s += self._waiting.ahead_of(rows) * self.pace.row_s
-        waiting = self._waiting.rows
+        wait_s += (self._waiting.ahead_of(rows, self.pace.best_rows) + on_the_way) * self.pace.row_s
+        waiting = self._waiting.rows + on_the_way
         full = waiting and waiting + rows > self._spec.queue_rows
-        idle_s = now - self._idle_at if self._waiting else 0.0
+        idle_s = now - self._idle_at if waiting else 0.0
         if full or wait_s > longest_wait_s(self.pace, self._spec, idle_s):
             raise Overloaded(
                 f"encoder {self.encoder.name}: {waiting + self._computing} rows are in the queue",
@@ -211,7 +222,7 @@ class Lane:
         """Rows to compute; none once a closed lane is empty."""
         with self._changed:
             while True:
-                pieces = self._waiting.take()
+                pieces = self._waiting.take(self.pace.best_rows)
                 if pieces or self._closed:
                     break
                 self._idle_at = time.monotonic()

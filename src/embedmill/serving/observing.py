@@ -21,6 +21,8 @@ CLIENT_GONE = 499
 """What is noted where there was nobody to answer, as nginx does."""
 OTHER = "other"
 """The route of addresses that there are not: callers must not make up labels."""
+REMEMBERED = 256
+"""Addresses whose routes are remembered."""
 SILENT = OPEN | {METRICS}
 """Asked every few seconds, for ever: no line, unless they fail."""
 
@@ -32,6 +34,7 @@ class Observing:
         """Wrap an application."""
         self._app = app
         self._metrics = metrics
+        self._routes: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and note it."""
@@ -58,7 +61,7 @@ class Observing:
             self._note(scope, noted, status, time.monotonic() - started)
 
     def _note(self, scope: Scope, noted: Facts, status: int, seconds: float) -> None:
-        route = route_of(scope)
+        route = self._route_of(scope)
         method = scope["method"] if route != OTHER else OTHER
         self._metrics.request_done(route, method, status, seconds, rows=noted.rows, reason=noted.reason)
         if route in SILENT and status < 400:
@@ -78,11 +81,14 @@ class Observing:
         }
         log.info("request", extra={"fields": {name: value for name, value in fields.items() if value != ""}})
 
+    def _route_of(self, scope: Scope) -> str:
+        """The route's template, such as `/items/{id}`; never the address, which callers make up.
 
-def route_of(scope: Scope) -> str:
-    """The route's template, such as `/items/{id}`; never the address, which callers make up."""
-    route = scope.get("route")
-    if route is not None:
+        What was refused before it met its route has that of an earlier request to the same address.
+        """
+        path, route = scope["path"], scope.get("route")
+        if route is None:
+            return self._routes.get(path, OTHER)
+        if len(self._routes) < REMEMBERED:
+            self._routes[path] = str(route.path)
         return str(route.path)
-    known = getattr(scope.get("app"), "routes", ())
-    return scope["path"] if any(getattr(each, "path", "") == scope["path"] for each in known) else OTHER

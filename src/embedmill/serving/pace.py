@@ -6,6 +6,7 @@ A batch of `b` rows takes about `a + c * b` seconds. On a CPU `a` is small and b
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,17 @@ KEPT = 0.98
 """How much of what was learned is left after another batch."""
 DOUBT = 0.5
 """Square rows: how far batches must differ in size before their fixed cost is believed."""
+WORTH = 1.1
+"""A larger batch pays as long as a row costs more than this many times what it does in the largest."""
+SMALLEST_SHARE = 4
+"""Batches may have a quarter of the largest at least, or nobody would learn what larger ones cost."""
 LONGEST = 8.0
 """A batch counts for so many times what was expected at most: one that hung says nothing of the next."""
 USUAL_LOAD = 0.7
-BURST_S = 0.25
+BURST_S = 0.1
 """Who was idle so recently is not overloaded: requests that come at once may wait this long."""
-TAIL = 5.0
-"""Requests that one in a hundred has before it, at 70 % of Poisson arrivals served one by one (M/D/1)."""
+TAIL = 4.0
+"""Requests that one in fifty has before it, at 70 % of Poisson arrivals served one by one (M/D/1)."""
 
 
 @dataclass
@@ -77,8 +82,15 @@ class Pace:
         return self.batch_s(self.batch_rows) / self.batch_rows
 
     @property
+    def best_rows(self) -> int:
+        """Rows that a batch should have: more would only make its first row wait for its last."""
+        worth = WORTH * self.row_s - self.each_s
+        rows = self.fixed_s / worth if worth > 0 else self.batch_rows
+        return max(1, -(-self.batch_rows // SMALLEST_SHARE), min(self.batch_rows, math.ceil(rows)))
+
+    @property
     def usual_wait_s(self) -> float:
-        """What 99 of 100 requests wait at most at 70 % load: the batch before theirs, and who came first."""
+        """What nearly all requests wait at most at 70 % load: the batch before theirs, and who came first."""
         arriving = USUAL_LOAD / self.row_s if self.row_s else 0.0
         free = 1.0 - arriving * self.each_s
         rows = min(self.batch_rows, max(self._request_rows, arriving * self.fixed_s / free))

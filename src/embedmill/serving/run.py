@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -51,12 +52,20 @@ class ServeOptions:
 
 
 class _DrainingServer(uvicorn.Server):
-    """Says that it is not ready, and answers for a while, before it ends."""
+    """Says when it listens; says that it is not ready, and answers for a while, before it ends."""
 
-    def __init__(self, config: uvicorn.Config, server: Server, drain_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, server: Server, drain_s: float, listens: Callable[[], Any]
+    ) -> None:
         super().__init__(config)
         self._server = server
         self._drain_s = drain_s
+        self._listens = listens
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn; only then are connections taken."""
+        await super().startup(sockets)
+        self._listens()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins to drain; the second ends at once."""
@@ -112,9 +121,13 @@ def serve(
         ws="none",
         timeout_graceful_shutdown=30,
     )
-    draining = _DrainingServer(config, server, options.drain_s)
     listener = _bound(config)
     host, port = listener.getsockname()[:2]
+
+    def listens() -> None:
+        if ready is not None:
+            ready(f"http://{host}:{port}", live.served)
+
     follower = (
         None if home is None or options.follow_s is None else Follower(home, live, load, options.follow_s)
     )
@@ -122,9 +135,7 @@ def serve(
     try:
         if follower is not None:
             follower.start()
-        if ready is not None:
-            ready(f"http://{host}:{port}", live.served)
-        draining.run(sockets=[listener])
+        _DrainingServer(config, server, options.drain_s, listens).run(sockets=[listener])
     finally:
         if follower is not None:
             follower.stop()
@@ -133,9 +144,7 @@ def serve(
         live.close()
 
 
-def _bound(config: uvicorn.Config) -> Any:
-    import socket
-
+def _bound(config: uvicorn.Config) -> socket.socket:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

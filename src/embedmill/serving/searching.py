@@ -66,14 +66,25 @@ class Searching:
         """End the threads; searches that wait are cancelled."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _admit(self) -> None:
-        wait_s = self.waiting * self._pace.row_s
-        since_idle_s = time.monotonic() - self._idle_at if self.waiting else 0.0
-        full = self.waiting >= self._spec.max_searches
+    @property
+    def idle(self) -> bool:
+        """See `BoundedQueue`."""
+        return self._inside == 0
+
+    def check_room(self, on_the_way: int) -> None:
+        """See `BoundedQueue`."""
+        with self._lock:
+            self._admit(on_the_way)
+
+    def _admit(self, on_the_way: int = 0) -> None:
+        waiting = max(0, self._inside + on_the_way - self._threads)
+        wait_s = waiting * self._pace.row_s
+        since_idle_s = time.monotonic() - self._idle_at if waiting else 0.0
+        full = waiting >= self._spec.max_searches
         if full or wait_s > longest_wait_s(self._pace, self._spec, since_idle_s):
-            facts().reason = "searches"
+            facts().queue = self
             raise Overloaded(
-                f"{self.waiting} searches wait", retry_after_s=max(1, math.ceil(wait_s)), reason="searches"
+                f"{waiting} searches wait", retry_after_s=max(1, math.ceil(wait_s)), reason="searches"
             )
 
     def _timed(self, work: Callable[[], T]) -> T:
