@@ -7,7 +7,7 @@ A batch of `b` rows takes about `a + c * b` seconds. On a CPU `a` is small and b
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ KEPT = 0.98
 """How much of what was learned is left after another batch."""
 DOUBT = 0.5
 """Square rows: how far batches must differ in size before their fixed cost is believed."""
-WORTH = 1.1
+WORTH = 1.05
 """A larger batch pays as long as a row costs more than this many times what it does in the largest."""
-SMALLEST_SHARE = 4
-"""Batches may have a quarter of the largest at least, or nobody would learn what larger ones cost."""
+TRIED = 4
+"""Batches may have 1, 2, 3, 4 rows in turn, even if one is best: else nobody would learn what more cost."""
 LONGEST = 8.0
 """A batch counts for so many times what was expected at most: one that hung says nothing of the next."""
 USUAL_LOAD = 0.7
@@ -42,12 +42,14 @@ class Pace:
     _seconds: float = FIRST_GUESS_S
     _square: float = 1.0
     _product: float = FIRST_GUESS_S
-    _request_rows: float = field(default=1.0)
+    _request_rows: float = 1.0
+    _batches: int = 0
 
     def batch_done(self, rows: int, seconds: float) -> None:
         """Learn from a batch."""
         if self._weight > 1.0:
             seconds = min(seconds, LONGEST * max(self.batch_s(rows), FIRST_GUESS_S))
+        self._batches += 1
         self._weight = KEPT * self._weight + 1.0
         share = 1.0 / self._weight
         self._rows += share * (rows - self._rows)
@@ -83,10 +85,10 @@ class Pace:
 
     @property
     def best_rows(self) -> int:
-        """Rows that a batch should have: more would only make its first row wait for its last."""
+        """Rows that the next batch should have: more would only make its first row wait for its last."""
         worth = WORTH * self.row_s - self.each_s
         rows = self.fixed_s / worth if worth > 0 else self.batch_rows
-        return max(1, -(-self.batch_rows // SMALLEST_SHARE), min(self.batch_rows, math.ceil(rows)))
+        return min(self.batch_rows, max(1 + self._batches % TRIED, math.ceil(rows)))
 
     @property
     def usual_wait_s(self) -> float:
