@@ -76,6 +76,7 @@ class Served:
                 for name in package.spec.encoders
             }
             proof = prove(release, encoders)
+            proven = {shown.encoder for shown in proof.encoders if shown.goldens}
         except EmbedmillError:
             decoder.close()
             raise
@@ -89,7 +90,7 @@ class Served:
                 for name, encoder in encoders.items()
             },
             searching=Searching(machine.search_threads, spec, observer),
-            probes={name: _probe(release, encoder) for name, encoder in encoders.items()},
+            probes={name: _probe(release, encoders[name]) for name in encoders if name in proven},
             decoder=decoder,
         )
 

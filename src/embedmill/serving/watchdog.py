@@ -61,7 +61,8 @@ class Watchdog:
         with self._live.hold() as served:
             asked = {name: self._ask(served, name) for name in served.probes}
             futures = [future for future in asked.values() if future is not None]
-            wait(futures, timeout=max(self._period_s(served.lanes[name]) for name in asked) if asked else 0)
+            periods = [self._period_s(served.lanes[name]) for name in asked]
+            wait(futures, timeout=max(periods, default=0.0))
             for name, future in asked.items():
                 if future is not None and self._is_good(served, name, future):
                     self._good[served.release.name, name] = time.monotonic()
