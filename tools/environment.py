@@ -23,6 +23,7 @@ OLDEST_PYTHON = (3, 11)
 WITHOUT_DEPENDENCIES = {
     "demo": ["models"],
     "demo-s3": ["models"],
+    "peers-infinity": ["models"],
     "tensorflow": ["models"],
     "torch": ["models", "efficientnet-lite0"],
     "triton": ["models"],

@@ -245,22 +245,42 @@ class ParityFailed(ServingError):
 
 
 class RequestRefused(ServingError):
-    """A request cannot be answered as it is; `status` is its HTTP status, `param` what is to blame."""
+    """A request cannot be answered as it is.
 
-    def __init__(self, message: str, *, hint: str = "", status: int = 400, param: str | None = None) -> None:
+    `status` is its HTTP status, `param` what of it is to blame, `reason` the limit that it met.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", status: int = 400, param: str | None = None, reason: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.param = param
+        self.reason = reason
 
 
 class Overloaded(ServingError):
-    """Too much is asked of a server for now; `retry_after_s` says when to ask again."""
+    """Too much is asked of a server for now; `retry_after_s` says when to ask again.
+
+    `status` is 429 where there is too much, and 503 where the server itself is at fault; `reason` names the
+    limit that was met, for counters.
+    """
 
     exit_code = 75
 
-    def __init__(self, message: str, *, hint: str = "", retry_after_s: int = 1) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "ask again later",
+        retry_after_s: int = 1,
+        status: int = 429,
+        reason: str = "queue",
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+        self.status = status
+        self.reason = reason
 
 
 class GateFailed(EmbedmillError):

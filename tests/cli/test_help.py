@@ -30,7 +30,17 @@ def test_init_writes_a_spec_that_is_valid_and_named_after_its_folder(
     assert "embedmill plan" in said.err
 
 
-EXAMPLES = {"where", "format", "types", "images", "image_identity", "image_version", "workers", "production"}
+EXAMPLES = {
+    "where",
+    "format",
+    "types",
+    "images",
+    "image_identity",
+    "image_version",
+    "workers",
+    "requests_per_minute",
+    "production",
+}
 """Keys that the file shows with a value that is not the default: those without a default worth showing."""
 
 

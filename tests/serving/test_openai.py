@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from tests.serving.conftest import golden
 
 from embedmill.release.reader import Release
 from embedmill.serving.depends import Server
-from embedmill.spec import ServingSpec
+from embedmill.serving.fair import Waiting
+from embedmill.serving.rows import text_rows
 
 
 def ask(client: TestClient, **query: Any) -> Any:
@@ -98,8 +100,9 @@ def test_the_models_own_dimension_may_be_asked_for(client: TestClient) -> None:
 
 def test_too_much_at_once_is_a_rate_limit(client: TestClient, server: Server) -> None:
     lane = server.live.served.lane("query_text")
-    lane._spec = ServingSpec(wait_s=1e-9)
-    lane._rows_inside = 1
+    lane._waiting.add(
+        Waiting(text_rows(lane.encoder, ["word"] * 256), time.monotonic())
+    )  # its thread sleeps on
     answer = client.post("/v1/embeddings", json={"model": "test", "input": "item 7"})
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "1"

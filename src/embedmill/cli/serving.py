@@ -12,6 +12,7 @@ from embedmill.cli.options import AsJson, Target
 from embedmill.cli.output import emit, talk
 from embedmill.cli.searching import PANEL, open_target
 from embedmill.errors import MissingExtra, SpecError
+from embedmill.serving.logs import LogFormat, configure
 
 if TYPE_CHECKING:
     from embedmill.release.layout import Home
@@ -41,10 +42,27 @@ def serve(
         float,
         typer.Option(metavar="SECONDS", min=0, help="Answer this long after SIGTERM, while not ready."),
     ] = 5.0,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="API keys, one a line: `key`, or `name: key`.")
+    ] = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Let everybody ask who can reach --host.")
+    ] = False,
+    private_metrics: Annotated[
+        bool, typer.Option("--private-metrics", help="Let /metrics need a key as well.")
+    ] = False,
+    watch: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.1, help="Embed a golden this often; not ready after three fail."
+        ),
+    ] = 5.0,
+    log_format: Annotated[LogFormat, typer.Option(help="Lines of the log, on stderr.")] = LogFormat.TEXT,
     as_json: AsJson = False,
 ) -> None:
     """Serve model, search and items of one release over HTTP."""
     _require_extra()
+    from embedmill.serving.keys import check_exposure
     from embedmill.serving.run import ServeOptions
     from embedmill.serving.run import serve as run
     from embedmill.serving.served import Machine
@@ -52,8 +70,10 @@ def serve(
     home = _home(target)
     if follow is not None and home is None:
         raise SpecError("--follow needs a pipeline.yaml", hint="a release's folder never changes")
+    check_exposure(host, keys=keys is not None, no_auth=no_auth)
+    configure(log_format)
     machine = Machine(device, threads or os.cpu_count() or 1)
-    options = ServeOptions(host, port, machine, follow, drain)
+    options = ServeOptions(host, port, machine, follow, drain, keys, private_metrics, watch)
     run(open_target(target), options, home=home, ready=_emit_ready if as_json else _say_ready)
 
 

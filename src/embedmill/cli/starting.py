@@ -72,9 +72,17 @@ store: ./mill                    # where runs and releases lie
 #   batch_rows: 32               # rows that the model gets at once, at most
 #   queue_rows: 256              # rows that wait for a model, at most
 #   wait_s: 2.0                  # a request that would wait longer is refused
+#   patience: 2.0                # how many times the usual wait is too long while there is too much to do
+#   answer_s: 30.0               # a request that is not answered by then is given up
+#   max_requests: 256            # requests that are in the server at once
+#   max_searches: 64             # searches that wait for a thread
+#   requests_per_minute: 600     # of one key, or of one address without keys; no limit where absent
 #   max_inputs: 256              # texts, images or rows of one request
 #   max_hits: 1000               # the largest k of a search
+#   max_characters: 32768        # of one text
 #   max_body_bytes: 16777216     # of one request
+#   body_s: 10.0                 # a body that is not there by then is given up
+#   cache_bytes: 16777216        # memory for vectors of queries that were asked before
 #   production:                  # a server that must serve a candidate as it is, before it is live
 #     command: [./serve.sh, "{{release}}", "{{port}}"]
 #     protocol: oip              # or openai, tf_serving, triton

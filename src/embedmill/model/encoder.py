@@ -99,13 +99,20 @@ class Encoder:
         """Columns that `encode` reads."""
         return self.package.inputs(self.name).fields
 
-    def encode(self, rows: pa.RecordBatch, *, on_batch: Callable[[int], None] | None = None) -> Encoded:
+    def encode(
+        self,
+        rows: pa.RecordBatch,
+        *,
+        on_batch: Callable[[int], None] | None = None,
+        on_prepared: Callable[[], object] | None = None,
+    ) -> Encoded:
         """Embed N rows: float32[N, D], in order; image columns hold images as binary.
 
         Args:
             rows: At least the columns of `fields`.
             on_batch: Called after each batch with the number of rows done in it, and with 0 while a server is
                 waited for; what it raises ends this.
+            on_prepared: Called once texts are tokenized and values are read, before the first batch.
 
         Raises:
             CatalogError: A column is absent or of a wrong type.
@@ -117,6 +124,8 @@ class Encoder:
         rejected: dict[int, Rejection] = {}
         thumbnails: dict[int, bytes] = {}
         prepared = self.binding.prepare(rows)
+        if on_prepared is not None:
+            on_prepared()
         for batch in self._batches(prepared, rows.num_rows):
             feeds, kept, unusable, small = self.binding.feed(prepared, batch)
             rejected |= unusable

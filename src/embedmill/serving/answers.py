@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from embedmill.types import Encoded
 
+UNAUTHORIZED = 401
 UNPROCESSABLE = 422
 
 
@@ -47,10 +48,8 @@ class ErrorAnswer(BaseModel):
 def status_of(error: EmbedmillError) -> int:
     """The HTTP status of an error."""
     match error:
-        case RequestRefused():
+        case RequestRefused() | Overloaded():
             return error.status
-        case Overloaded():
-            return 429
         case ReleaseMissing():
             return 404
         case ReleaseIncompatible() | CatalogError():
@@ -63,8 +62,12 @@ def status_of(error: EmbedmillError) -> int:
 
 
 def headers_of(error: EmbedmillError) -> dict[str, str]:
-    """Headers that belong to an error: when to ask again."""
-    return {"retry-after": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+    """Headers that belong to an error: when to ask again, and how to say who asks."""
+    if status_of(error) == UNAUTHORIZED:
+        return {"www-authenticate": "Bearer"}
+    if isinstance(error, Overloaded):
+        return {"retry-after": str(error.retry_after_s)}
+    return {"retry-after": "1"} if isinstance(error, ServerUnavailable) else {}
 
 
 def error_answer(error: EmbedmillError) -> Response:

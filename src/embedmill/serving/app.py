@@ -12,9 +12,12 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from embedmill.errors import EmbedmillError
+from embedmill.errors import EmbedmillError, Overloaded, RequestRefused
+from embedmill.serving.admission import Admission
 from embedmill.serving.answers import ErrorAnswer, error_answer, first_problem
+from embedmill.serving.facts import facts
 from embedmill.serving.labels import Labels
+from embedmill.serving.observing import Observing
 from embedmill.serving.routes import ROUTERS
 
 if TYPE_CHECKING:
@@ -35,12 +38,17 @@ def make_app(server: Server) -> FastAPI:
     app.add_exception_handler(EmbedmillError, _embedmill_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(Labels)
+    server.metrics.watch(server)
+    app.add_middleware(Admission, server=server)
+    app.add_middleware(Observing, metrics=server.metrics)
+    app.add_middleware(Labels)  # the outermost
     return app
 
 
 async def _embedmill_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, EmbedmillError)  # noqa: S101 - it is registered for these alone
+    if isinstance(error, Overloaded | RequestRefused):
+        facts().reason = error.reason
     return error_answer(error)
 
 

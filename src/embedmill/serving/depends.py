@@ -8,18 +8,42 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
+from embedmill.serving.keys import KeyRing
 from embedmill.serving.live import Live
+from embedmill.serving.metrics import Metrics
 from embedmill.serving.served import Served
+from embedmill.serving.watchdog import HOPELESS, Watchdog
 from embedmill.spec import ServingSpec
 
 
 @dataclass
 class Server:
-    """What one server process has: the release that is live in it, its limits, and whether it is leaving."""
+    """What one server process has: the release that is live in it, its limits, and whether it is leaving.
+
+    `keys`: None where anybody may ask; `private_metrics`: whether `/metrics` needs a key as well.
+    """
 
     live: Live
     limits: ServingSpec = field(default_factory=ServingSpec)
     draining: bool = False
+    keys: KeyRing | None = None
+    private_metrics: bool = False
+    metrics: Metrics = field(default_factory=Metrics)
+    watchdog: Watchdog | None = None
+
+    def complaint(self) -> str:
+        """Why no requests should come here now; empty where they may."""
+        if self.draining:
+            return "draining"
+        with self.live.hold() as served:
+            if not served.alive:
+                return "a model's thread is dead"
+            return "" if self.watchdog is None else self.watchdog.complaint(served)
+
+    def hopeless(self) -> str:
+        """Why this process should be replaced: a model has not answered for so long that it never will."""
+        with self.live.hold() as served:
+            return "" if self.watchdog is None else self.watchdog.complaint(served, HOPELESS)
 
 
 def the_server(request: Request) -> Server:

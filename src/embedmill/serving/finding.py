@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,7 +47,7 @@ async def find(served: Served, searches: Sequence[Wanted], limits: ServingSpec) 
 
 async def in_search_thread(served: Served, work: Callable[[], T]) -> T:
     """Run something that takes long in one of the release's threads."""
-    return await asyncio.get_running_loop().run_in_executor(served.searching, work)
+    return await served.searching.run(work)
 
 
 def chosen_fields(fields: Mapping[str, Any], names: Sequence[str] | None) -> Mapping[str, Any]:

@@ -42,6 +42,7 @@ class Live:
         """Serve this one."""
         self._slot = _Slot(served)
         self._lock = threading.Lock()
+        self.swaps = 0
         self.refused: dict[str, str] = {}
         """Releases that were live in the store and could not be served here, each with the reason."""
 
@@ -70,6 +71,7 @@ class Live:
         with self._lock:
             old, self._slot = self._slot, _Slot(served)
             old.current = False
+            self.swaps += 1
             unused = old.holders == 0
         if unused:
             _close_later(old.served)

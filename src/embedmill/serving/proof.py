@@ -75,32 +75,50 @@ def stored_vectors(goldens: pa.Table) -> Vectors:
     return found
 
 
-def _prove_encoder(release: Release, name: str, encoder: Encoder) -> EncoderProof:
-    goldens, source = release_goldens(release, name), "release"
+@dataclass(frozen=True)
+class Goldens:
+    """Rows that an encoder reads, the vectors that were published of them, and of whom they are."""
+
+    rows: pa.RecordBatch
+    stored_ND: Vectors
+    source: str
+
+
+def goldens_of(release: Release, encoder: Encoder) -> Goldens:
+    """What an encoder must make again: goldens of the `release`, or of the model `package` where it has none.
+
+    Raises:
+        ProofFailed: There are none.
+    """
+    goldens = release_goldens(release, encoder.name)
     if goldens is not None and len(goldens):
         rows = goldens.select(encoder.fields).combine_chunks().to_batches()[0]
-        stored = stored_vectors(goldens)
-    else:
-        file, source = goldens_file(encoder.package, name), "package"
-        if name == "item" and not release.content.embedded:
-            return EncoderProof(name, 0, source, 1.0)  # nothing was embedded: there is nothing to compare
-        if not file.is_file():
-            raise ProofFailed(
-                f"release {release.name}: encoder {name!r} has no goldens: nothing shows what it makes",
-                hint="`embedmill model import` writes goldens into the package",
-            )
-        rows, stored = read_package_goldens(file)
-    found = cosines(encoder.encode(rows).vectors_ND, stored)
+        return Goldens(rows, stored_vectors(goldens), "release")
+    file = goldens_file(encoder.package, encoder.name)
+    if not file.is_file():
+        raise ProofFailed(
+            f"release {release.name}: encoder {encoder.name!r} has no goldens: nothing shows what it makes",
+            hint="`embedmill model import` writes goldens into the package",
+        )
+    return Goldens(*read_package_goldens(file), "package")
+
+
+def _prove_encoder(release: Release, name: str, encoder: Encoder) -> EncoderProof:
+    if name == "item" and not release.content.embedded:
+        return EncoderProof(name, 0, "release", 1.0)  # nothing was embedded: there is nothing to compare
+    goldens = goldens_of(release, encoder)
+    found = cosines(encoder.encode(goldens.rows).vectors_ND, goldens.stored_ND)
     worst = int(np.argmin(found))
     if not found[worst] >= LOWEST_COSINE:
         moved = int((~(found >= LOWEST_COSINE)).sum())
         raise ProofFailed(
-            f"release {release.name}: encoder {name!r}: {moved} of {len(found)} goldens of the {source} are "
-            f"not the vectors that were published; the lowest cosine is {found[worst]:.6f}, below "
+            f"release {release.name}: encoder {name!r}: {moved} of {len(found)} goldens of the "
+            f"{goldens.source} are not the vectors that were published; "
+            f"the lowest cosine is {found[worst]:.6f}, below "
             f"{LOWEST_COSINE}",
             hint="serve with the versions that made the release, or run the pipeline with these",
         )
-    return EncoderProof(name, len(found), source, float(found[worst]))
+    return EncoderProof(name, len(found), goldens.source, float(found[worst]))
 
 
 def _prove_search(release: Release) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import socket
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,16 @@ import uvicorn
 from embedmill.errors import SpecError
 from embedmill.serving.app import make_app
 from embedmill.serving.depends import Server
+from embedmill.serving.keys import KeyRing
 from embedmill.serving.live import Follower, Live
+from embedmill.serving.metrics import Metrics
+from embedmill.serving.patient import PatientProtocol
 from embedmill.serving.served import Machine, Served
+from embedmill.serving.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import FrameType
 
     from embedmill.release.layout import Home
@@ -31,7 +36,9 @@ class ServeOptions:
     """Where to listen, what to use, and how to leave.
 
     `follow_s`: how often the log is looked at for a newer live release; None: never. `drain_s`: how long
-    requests are still answered after the server was told to end and says that it is not ready.
+    requests are still answered after the server was told to end and says that it is not ready. `keys`: a
+    file with API keys; `private_metrics`: `/metrics` needs one too. `watch_s`: how often a golden goes
+    through every encoder.
     """
 
     host: str = "127.0.0.1"
@@ -39,15 +46,26 @@ class ServeOptions:
     machine: Machine = field(default_factory=Machine)
     follow_s: float | None = None
     drain_s: float = 5.0
+    keys: Path | None = None
+    private_metrics: bool = False
+    watch_s: float = 5.0
 
 
 class _DrainingServer(uvicorn.Server):
-    """Says that it is not ready, and answers for a while, before it ends."""
+    """Says when it listens; says that it is not ready, and answers for a while, before it ends."""
 
-    def __init__(self, config: uvicorn.Config, server: Server, drain_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, server: Server, drain_s: float, listens: Callable[[], Any]
+    ) -> None:
         super().__init__(config)
         self._server = server
         self._drain_s = drain_s
+        self._listens = listens
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn; only then are connections taken."""
+        await super().startup(sockets)
+        self._listens()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as uvicorn calls it
         """The first signal begins to drain, the second ends, the third waits for nobody; none is an error."""
@@ -74,47 +92,64 @@ def serve(
 
     Raises:
         ProofFailed: The release does not show that it is what was published.
-        SpecError: The address cannot be listened at.
+        SpecError: The address cannot be listened at, or the file of keys cannot be used.
     """
     limits = release.content.pipeline.serving
+    keys = None if options.keys is None else KeyRing(options.keys)
+    metrics = Metrics()
 
     def load(found: Release) -> Served:
-        return Served.load(found, options.machine, found.content.pipeline.serving)
+        return Served.load(found, options.machine, found.content.pipeline.serving, metrics)
 
     live = Live(load(release))
-    server = Server(live, limits)
-    config = uvicorn.Config(
+    watchdog = Watchdog(live, options.watch_s)
+    server = Server(
+        live,
+        limits,
+        keys=keys,
+        private_metrics=options.private_metrics,
+        metrics=metrics,
+        watchdog=watchdog,
+    )
+    config = _config(server, options)
+    listener = _bound(config)
+    host, port = listener.getsockname()[:2]
+
+    def listens() -> None:
+        if ready is not None:
+            ready(f"http://{host}:{port}", live.served)
+
+    follower = (
+        None if home is None or options.follow_s is None else Follower(home, live, load, options.follow_s)
+    )
+    watchdog.start()
+    try:
+        if follower is not None:
+            follower.start()
+        _DrainingServer(config, server, options.drain_s, listens).run(sockets=[listener])
+    finally:
+        if follower is not None:
+            follower.stop()
+        watchdog.stop()
+        listener.close()
+        live.close()
+
+
+def _config(server: Server, options: ServeOptions) -> uvicorn.Config:
+    return uvicorn.Config(
         make_app(server),
         host=options.host,
         port=options.port,
         log_config=None,
         access_log=False,
         server_header=False,
+        http=PatientProtocol,
+        ws="none",
         timeout_graceful_shutdown=30,
     )
-    draining = _DrainingServer(config, server, options.drain_s)
-    listener = _bound(config)
-    host, port = listener.getsockname()[:2]
-    follower = (
-        None if home is None or options.follow_s is None else Follower(home, live, load, options.follow_s)
-    )
-    try:
-        if follower is not None:
-            follower.start()
-        if ready is not None:
-            ready(f"http://{host}:{port}", live.served)
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises again what told it to end, in order
-            draining.run(sockets=[listener])
-    finally:
-        if follower is not None:
-            follower.stop()
-        listener.close()
-        live.close()
 
 
-def _bound(config: uvicorn.Config) -> Any:
-    import socket
-
+def _bound(config: uvicorn.Config) -> socket.socket:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     # The protocol by name: else asyncio does not set TCP_NODELAY, and small answers wait 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from embedmill.errors import EmbedmillError, RequestRefused
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder
+from embedmill.serving.cache import VectorCache
 from embedmill.serving.filters import Filters
-from embedmill.serving.lane import Lane
-from embedmill.serving.proof import Proof, prove
+from embedmill.serving.lane import Lane, LaneObserver
+from embedmill.serving.proof import Proof, goldens_of, prove
+from embedmill.serving.searching import Searching, SearchObserver
+from embedmill.serving.watchdog import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from embedmill.release.reader import Release
-    from embedmill.serving.lane import LaneObserver
     from embedmill.spec import EncoderInputs, ServingSpec
     from embedmill.spec.runtimes import EncoderName
 
 Loader = Callable[["Release"], "Served"]
 """Loads a release and proves it, or raises."""
+
+
+CACHED = "query_text"
+"""The encoder whose vectors are kept: queries come again, items do not."""
+
+
+class Observer(LaneObserver, SearchObserver, Protocol):
+    """Hears of what a release does."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +46,21 @@ class Machine:
 
 @dataclass(frozen=True)
 class Served:
-    """A release with its encoders, each in a lane, and threads that search it."""
+    """A release with its encoders, each in a lane with a golden to probe it, and threads that search it."""
 
     release: Release
     package: ModelPackage
     package_digest: str
     proof: Proof
     lanes: Mapping[str, Lane]
-    searching: ThreadPoolExecutor
+    searching: Searching
     filters: Filters
+    probes: Mapping[str, Probe]
     decoder: ImageDecoder = field(repr=False)
 
     @classmethod
     def load(
-        cls, release: Release, machine: Machine, spec: ServingSpec, observer: LaneObserver | None = None
+        cls, release: Release, machine: Machine, spec: ServingSpec, observer: Observer | None = None
     ) -> Served:
         """Load every declared encoder and the index, and let them prove themselves.
 
@@ -69,6 +79,7 @@ class Served:
                 for name in package.spec.encoders
             }
             proof = prove(release, encoders)
+            proven = {shown.encoder for shown in proof.encoders if shown.goldens}
         except EmbedmillError:
             decoder.close()
             raise
@@ -77,8 +88,12 @@ class Served:
             package=package,
             package_digest=package.package_digest(),
             proof=proof,
-            lanes={name: Lane(encoder, spec, observer) for name, encoder in encoders.items()},
-            searching=ThreadPoolExecutor(machine.search_threads, "search"),
+            lanes={
+                name: Lane(encoder, spec, observer, _cache(encoder, spec))
+                for name, encoder in encoders.items()
+            },
+            searching=Searching(machine.search_threads, spec, observer),
+            probes={name: _probe(release, encoders[name]) for name in encoders if name in proven},
             filters=Filters(release.searcher),
             decoder=decoder,
         )
@@ -137,5 +152,15 @@ class Served:
         """Answer what waits, and end threads and processes."""
         for lane in self.lanes.values():
             lane.close()
-        self.searching.shutdown(wait=True, cancel_futures=True)
+        self.searching.close()
         self.decoder.close()
+
+
+def _cache(encoder: Encoder, spec: ServingSpec) -> VectorCache | None:
+    reads_text = encoder.package.inputs(encoder.name).text_field is not None
+    return VectorCache(spec.cache_bytes) if encoder.name == CACHED and reads_text else None
+
+
+def _probe(release: Release, encoder: Encoder) -> Probe:
+    goldens = goldens_of(release, encoder)
+    return Probe(goldens.rows.slice(0, 1), goldens.stored_ND[:1])

@@ -9,8 +9,12 @@ let latest = 0;
 let timer = 0;
 let last = null; // the query that is shown: () => Promise<Response>
 
+function authorized() {
+  return key.value ? { authorization: `Bearer ${key.value}` } : {};
+}
+
 async function ask(address, options = {}) {
-  const headers = { ...(options.headers ?? {}), ...(key.value ? { authorization: `Bearer ${key.value}` } : {}) };
+  const headers = { ...(options.headers ?? {}), ...authorized() };
   const answer = await fetch(address, { ...options, headers });
   const body = await answer.json();
   if (answer.ok) return body;
@@ -82,13 +86,23 @@ function card({ id, score, fields }) {
   picture.alt = "";
   picture.loading = "lazy";
   picture.addEventListener("error", () => picture.remove());
-  picture.src = `items/${encodeURIComponent(id)}/picture`;
+  showPicture(picture, `items/${encodeURIComponent(id)}/picture`);
   const number = Object.assign(element("span", score.toFixed(3)), { className: "score" });
   const head = Object.assign(document.createElement("span"), { className: "head" });
   head.append(element("strong", String(id)), number);
   button.append(picture, head, facts(fields));
   item.append(button);
   return item;
+}
+
+async function showPicture(picture, address) {
+  if (!key.value) {
+    picture.src = address;
+    return;
+  }
+  const answer = await fetch(address, { headers: authorized() }); // an <img> sends no key
+  if (answer.ok) picture.src = URL.createObjectURL(await answer.blob());
+  else picture.remove();
 }
 
 function facts(fields) {

@@ -15,15 +15,16 @@ router = APIRouter(tags=["release"])
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "ok"}
+async def healthz(server: TheServer) -> Response:
+    """The process answers, and no model has hung for long."""
+    why = server.hopeless()
+    return JSONResponse({"status": why or "ok"}, 503 if why else 200)
 
 
 @router.get("/readyz")
 async def readyz(server: TheServer, served: Answering) -> Response:
-    """A proven release is loaded, its models compute, and the server is not leaving."""
-    why = "draining" if server.draining else "" if served.alive else "a model's thread is dead"
+    """A proven release is loaded, its models still make its vectors, and the server is not leaving."""
+    why = server.complaint()
     body = {"status": why or "ready", "release": served.release.name, "number": served.release.number}
     return JSONResponse(body, 503 if why else 200)
 

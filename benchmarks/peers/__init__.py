@@ -1,0 +1,1 @@
+"""`embedmill serve` beside other servers, and beside what it is made of."""

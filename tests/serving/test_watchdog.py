@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from starlette.testclient import TestClient
+from tests.serving.conftest import load
+from tests.serving.slow import Killed, Slow, slow_encoder
+
+from embedmill.release.reader import Release
+from embedmill.serving.app import make_app
+from embedmill.serving.depends import Server
+from embedmill.serving.lane import Lane
+from embedmill.serving.live import Live
+from embedmill.serving.watchdog import HOPELESS, Watchdog
+from embedmill.spec import ServingSpec
+
+EVERY_S = 0.2
+
+
+@pytest.fixture
+def slow(published: Release) -> Iterator[tuple[Server, Slow]]:
+    """A server with a watchdog, whose query encoder hangs when it is told to."""
+    encoder, runtime = slow_encoder(published)
+    served = load(published)
+    served.lanes["query_text"].close()
+    served = replace(served, lanes={**served.lanes, "query_text": Lane(encoder, ServingSpec())})
+    live = Live(served)
+    server = Server(live, watchdog=Watchdog(live, EVERY_S))
+    yield server, runtime
+    assert server.watchdog is not None
+    server.watchdog.stop()
+    runtime.fails_with = None
+    runtime.works.set()
+    live.close()
+
+
+@pytest.fixture
+def watched(slow: tuple[Server, Slow]) -> Iterator[tuple[TestClient, Slow]]:
+    server, runtime = slow
+    assert server.watchdog is not None
+    server.watchdog.start()
+    with TestClient(make_app(server)) as client:
+        yield client, runtime
+
+
+def until(done: Callable[[], bool], seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_model_that_hangs_is_not_ready_until_it_works_again(watched: tuple[TestClient, Slow]) -> None:
+    client, runtime = watched
+    until(lambda: len(runtime.batches) > 3)
+    assert client.get("/readyz").status_code == 200
+    runtime.works.clear()
+    until(lambda: client.get("/readyz").status_code == 503)
+    assert "query_text has made no right vector" in client.get("/readyz").json()["status"]
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/metrics").text.rstrip().endswith("embedmill_ready 0.0")
+    runtime.works.set()
+    until(lambda: client.get("/readyz").status_code == 200)
+    assert client.post("/search", json={"text": "item 7"}).status_code == 200
+
+
+def test_a_model_that_hangs_for_long_is_to_be_restarted(watched: tuple[TestClient, Slow]) -> None:
+    client, runtime = watched
+    runtime.works.clear()
+    until(lambda: client.get("/healthz").status_code == 503, 3 * HOPELESS * EVERY_S + 10)
+
+
+def test_a_model_whose_thread_was_killed_is_not_ready(watched: tuple[TestClient, Slow]) -> None:
+    client, runtime = watched
+    runtime.fails_with = Killed()
+    until(lambda: client.get("/readyz").json()["status"] == "a model's thread is dead")
+    answer = client.post("/search", json={"text": "item 8"})
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    until(lambda: client.get("/healthz").status_code == 503, 3 * HOPELESS * EVERY_S + 10)
+
+
+def test_a_model_that_makes_other_vectors_is_not_ready(
+    slow: tuple[Server, Slow], caplog: pytest.LogCaptureFixture
+) -> None:
+    server, _ = slow
+    served = server.live.served
+    probe = served.probes["query_text"]
+    served = replace(served, probes={**served.probes, "query_text": replace(probe, vector=-probe.vector)})
+    watchdog = Watchdog(Live(served), 0.05)
+    assert watchdog.complaint(served) == ""
+
+    def complains() -> bool:
+        watchdog.look()
+        return "query_text" in watchdog.complaint(served)
+
+    until(complains)
+    assert "has the cosine -1.000000" in caplog.text
