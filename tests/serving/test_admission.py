@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import socket
 import threading
@@ -83,11 +84,12 @@ def sized(body: bytes) -> bytes:
 
 
 def status(connection: socket.socket) -> int:
-    with contextlib.suppress(ConnectionResetError):
-        head = b""
-        while b"\r\n\r\n" not in head and (more := connection.recv(65536)):
-            head += more
-        return int(head.split(b" ", 2)[1]) if head else 0
+    """Of the next answer, which is read to its end; 0 where the server hangs up instead."""
+    with contextlib.suppress(ConnectionResetError, http.client.RemoteDisconnected):
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        answer.read()
+        return answer.status
     return 0
 
 

@@ -67,10 +67,10 @@ def serve(
     from embedmill.serving.run import serve as run
     from embedmill.serving.served import Machine
 
+    check_exposure(host, keys=keys is not None, no_auth=no_auth)
     home = _home(target)
     if follow is not None and home is None:
         raise SpecError("--follow needs a pipeline.yaml", hint="a release's folder never changes")
-    check_exposure(host, keys=keys is not None, no_auth=no_auth)
     configure(log_format)
     machine = Machine(device, threads or os.cpu_count() or 1)
     options = ServeOptions(host, port, machine, follow, drain, keys, private_metrics, watch)

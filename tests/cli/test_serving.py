@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import http.client
+from pathlib import Path
+
+from tests.cli.terminal import Terminal
+from tests.support.load import ServerProcess, serving
+from tests.support.mill import Mill, items
+
+
+def test_the_network_is_not_let_in_without_keys(tmp_path: Path, embedmill: Terminal) -> None:
+    said = embedmill("serve", tmp_path / "pipeline.yaml", "--host", "0.0.0.0")  # noqa: S104 - what is refused
+    assert said.code == 2
+    assert "--no-auth" in said.err
+
+
+def test_a_file_of_keys_that_others_can_read_is_refused(mill: Mill, embedmill: Terminal) -> None:
+    mill.run(items(20))
+    keys = mill.root / "keys"
+    keys.write_text("0123456789abcdef\n")
+    keys.chmod(0o644)
+    said = embedmill("serve", mill.root / "pipeline.yaml", "--keys", keys)
+    assert said.code == 2
+    assert f"chmod 600 {keys}" in said.err
+    assert "0123456789abcdef" not in said.err
+
+
+def test_a_server_that_says_that_it_listens_does_and_asks_for_keys(mill: Mill) -> None:
+    mill.run(items(20))
+    keys, log = mill.root / "keys", mill.root / "log"
+    keys.write_text("shop: 0123456789abcdef\n")
+    keys.chmod(0o600)
+    options = ("--keys", str(keys), "--log-format", "json", "--watch", "0.2")
+    with serving(mill.root / "pipeline.yaml", *options, log=log) as server:
+        asked = [("/release", ""), ("/release", "0123456789abcdef"), ("/readyz", "")]
+        assert [status(server, path, key) for path, key in asked] == [401, 200, 200]
+    assert '"key": "shop"' in log.read_text()
+    assert "0123456789abcdef" not in log.read_text()
+
+
+def status(server: ServerProcess, path: str, key: str) -> int:
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    connection.request("GET", path, headers={"x-api-key": key} if key else {})
+    found = connection.getresponse().status
+    connection.close()
+    return found
