@@ -24,8 +24,8 @@ PATHS = {"oip": f"{V2}/infer", "tf_serving": f"{V1}:predict", "openai": "/v1/emb
 PROTOCOLS: tuple[Protocol, ...] = ("oip", "tf_serving", "openai")
 
 
-def document(content: Any) -> Behaviour:
-    return answer(json.dumps(content).encode(), kind="application/json")
+def document(content: Any, **headers: Any) -> Behaviour:
+    return answer(json.dumps(content).encode(), kind="application/json", **headers)
 
 
 def oip(**changed: Any) -> dict[str, Any]:
@@ -106,15 +106,16 @@ def test_texts_of_openai_are_put_in_the_order_of_their_places(web: WebServer) ->
         np.testing.assert_array_equal(asked.embed(ASKED, [TEXTS])[0], VECTORS)
 
 
+LABELS = {"embedmill_release": "20260101", "embedmill_release_number": "3", "embedmill_model": "ab"}
+
+
 @pytest.mark.parametrize(("protocol", "path"), [("oip", V2), ("openai", "/v1/models")])
 def test_headers_say_which_release_it_is(web: WebServer, protocol: Protocol, path: str) -> None:
     body = {"data": [{"id": ASKED.model}], "inputs": [], "outputs": []}
-    web.paths[path] = answer(
-        json.dumps(body).encode(), kind="application/json", embedmill_release="r", embedmill_model="ab"
-    )
+    web.paths[path] = document(body, **LABELS)
     with asking(web, protocol) as asked:
         labels = asked.describe(ASKED).labels
-    assert labels == {"embedmill-release": "r", "embedmill-model": "ab"}
+    assert labels == {name.replace("_", "-"): value for name, value in LABELS.items()}
 
 
 DEEP = answer(b'{"outputs": ' + b"[" * 10_000, kind="application/json")
