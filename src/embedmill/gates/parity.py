@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from embedmill.errors import ModelError, ServerUnavailable
 from embedmill.gates.alike import Tolerance, compare, search_alike
+from embedmill.gates.graph import graph_embeds
 from embedmill.model import ModelPackage, canonical_columns
 from embedmill.model.goldens import goldens_file
 from embedmill.model.goldens import read_goldens as read_package_goldens
@@ -48,8 +49,15 @@ OTHER_MODEL = "embedmill-no-such-model"
 class Embeds(Protocol):
     """A running server, however it is asked: `runtimes.remote.fields.asking.AskedServer`, or a fake."""
 
-    url: str
-    protocol: Any
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+        ...
+
+    @property
+    def protocol(self) -> str:
+        """What it speaks."""
+        ...
 
     @property
     def versioned(self) -> bool:
@@ -156,7 +164,11 @@ class _Look:
         return EncoderParity(encoder=self.name, model=self.asked.model, checks=tuple(checks), skipped=skipped)
 
     def _checks(self, source: Known | None) -> Iterator[ParityCheck]:
-        self.told = told = self.server.describe(self.asked)
+        told = self.server.describe(self.asked)
+        graph = graph_embeds(self.server, self.package, self.name, self.asked, told)
+        if graph is not None:
+            self.server, told = graph, graph.describe(self.asked)
+        self.told = told
         yield self._release(told)
         if told.inputs is not None and told.outputs is not None:
             yield self._metadata(told.inputs, told.outputs)

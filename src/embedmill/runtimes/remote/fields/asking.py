@@ -9,10 +9,13 @@ from typing import Any, Literal, TypeAlias
 import numpy.typing as npt
 
 from embedmill.errors import MissingExtra
+from embedmill.runtimes.base import Place, Runtime
 from embedmill.runtimes.remote.base import Feeds
 from embedmill.runtimes.remote.fields.base import Asked, FieldServer, Refusal, Told
 from embedmill.runtimes.remote.loop import EventLoop
 from embedmill.runtimes.remote.retrying import Retrying
+from embedmill.runtimes.remote.runtime import connect
+from embedmill.spec import TfServingSpec
 from embedmill.spec.address import check_address, shown_address
 
 Protocol: TypeAlias = Literal["openai", "oip", "triton", "tf_serving"]
@@ -34,10 +37,21 @@ class AskedServer:
             MissingExtra: aiohttp is not installed.
         """
         check_address(url, SCHEMES, credentials=True)
-        self.url, self.protocol = shown_address(url), protocol
+        self._url, self._protocol = url, protocol
+        self._timeout_s, self._retry_for_s = timeout_s, retry_for_s
         self._server = _speaking(protocol, url, timeout_s)
-        self._retrying = Retrying(self.url, retry_for_s)
+        self._retrying = Retrying(shown_address(url), retry_for_s)
         self._loop = EventLoop("embedmill-asking")
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+        return shown_address(self._url)
+
+    @property
+    def protocol(self) -> str:
+        """What it speaks."""
+        return self._protocol
 
     @property
     def versioned(self) -> bool:
@@ -55,6 +69,26 @@ class AskedServer:
     def refusal(self, asked: Asked, tensors: Feeds) -> Refusal | None:
         """What the server says of a request that it should refuse; None where it answers it."""
         return self._loop.run(self._retrying.ask(lambda: self._server.refusal(asked, tensors)))
+
+    def graph(self, asked: Asked, *, signature: str, output: str | None) -> Runtime:
+        """A model of a TensorFlow Serving as a runtime, which is fed what its graph reads.
+
+        Raises:
+            ModelError: The model has no such signature or output.
+        """
+        from embedmill.runtimes.remote.tf_rest import TfServing
+
+        spec = TfServingSpec(
+            kind="tf_serving",
+            model=asked.model,
+            version=asked.version,
+            signature=signature,
+            output=output,
+            timeout_s=self._timeout_s,
+            retry_for_s=self._retry_for_s,
+        )
+        said_by = f"{self.url}: model {asked.model!r} {asked.version}"
+        return connect(spec, TfServing(spec, self._url, said_by=said_by), self._url, place=Place("cpu"))
 
     def close(self) -> None:
         """Close connections, and end the thread."""

@@ -38,9 +38,10 @@ class TfFields:
         document = parse_json(answer.body, said_by=self._said_by)
         try:
             version = str(document["model_spec"]["version"])
-            signature = document["metadata"]["signature_def"]["signature_def"][SIGNATURE]
+            signatures = document["metadata"]["signature_def"]["signature_def"]
+            signature = signatures[SIGNATURE] if SIGNATURE in signatures else next(iter(signatures.values()))
             inputs, outputs = tensor_specs(signature["inputs"]), tensor_specs(signature["outputs"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
             raise ModelError(f"{self._said_by}: its metadata cannot be read: {error!r}") from error
         if version != str(asked.version):
             raise ModelError(f"{self._said_by}: version {version} answered where {asked.version} was asked")
