@@ -131,6 +131,28 @@ def test_what_servers_have_stumbled_over_is_the_clients_fault(
         assert b'"score":null' not in answer
 
 
+MANY = 300_000
+ENDLESS = {
+    "rows of nothing": b'{"inputs": [' + b"{}," * MANY + b"{}]}",
+    "rows of null": b'{"instances": [' + b"null," * MANY + b"null]}",
+    "no texts": b'{"model": "test", "input": [' + b"1," * MANY + b"1]}",
+    "no numbers": b'{"vector": [' + b'"",' * MANY + b'""]}',
+    "no sizes": b'{"inputs": [{"name": "title", "datatype": "BYTES", "shape": [' + b'"",' * MANY + b'""]}]}',
+    "unknown keys": b"{" + b",".join(b'"%d":1' % key for key in range(MANY)) + b"}",
+    "deep and wide": b'{"instances": [' + b"[[[[]]]]," * (MANY // 4) + b"1]}",
+}
+
+
+@pytest.mark.parametrize("body", ENDLESS.values(), ids=ENDLESS.keys())
+def test_many_faults_are_refused_as_fast_as_one(server: ServerProcess, body: bytes) -> None:
+    """To list them all would take twice as long as is waited here."""
+    for operation in POSTS:
+        request = Request(body, {"Content-Type": "application/json"})
+        status, answer = send(server.url, operation.method, operation.address, request, timeout_s=10)
+        assert 400 <= status < SERVER_ERROR
+        assert len(answer) < 20_000
+
+
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE"])
 def test_every_method_at_every_address_gets_an_answer(server: ServerProcess, method: str) -> None:
     for operation in operations():

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from embedmill.errors import RequestRefused
 from embedmill.serving.answers import refuse_rejected
 from embedmill.serving.depends import Answering, TheServer
 from embedmill.serving.rows import text_rows
 from embedmill.serving.served import Served
+from embedmill.serving.strict import Each, StrictBody
 from embedmill.spec.reports import jsonable
 
 if TYPE_CHECKING:
@@ -27,14 +28,12 @@ T = TypeVar("T")
 K = Annotated[int, Field(ge=1, description="How many hits.")]
 
 
-class SearchRequest(BaseModel):
+class SearchRequest(StrictBody):
     """One query: a text, an item's id, or a vector."""
-
-    model_config = ConfigDict(extra="forbid")
 
     text: str | None = None
     item: str | int | None = None
-    vector: list[float] | None = None
+    vector: Each[float] | None = None
     k: K = 10
 
 
