@@ -53,10 +53,12 @@ def operations() -> list[Operation]:
     ]
 
 
-def send(url: str, method: str, address: str, request: Request) -> tuple[int, bytes]:
+def send(
+    url: str, method: str, address: str, request: Request, *, timeout_s: float = 30
+) -> tuple[int, bytes]:
     """Status and body of an answer."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
         connection.request(method, address, request.body, dict(request.headers))
         answer = connection.getresponse()

@@ -43,6 +43,17 @@ ENTRIES: list[bytes] = [
     b"{}",
     b'"\\ud800"',
     b'{"":""}',
+    b'{"\\ud800": 1}',
+    b'{"text": "\\ud800"}',
+    b'{"item": "\\ud800"}',
+    b'{"item": 1e999}',
+    b'{"item": 123456789012345678901234567890}',
+    b'{"model": "\\ud800", "input": "a"}',
+    b'{"model": "test", "input": "a", "encoder": "\\ud800"}',
+    b'{"model": "test", "input": "a", "dimensions": 123456789012345678901234567890}',
+    b'{"instances": [123456789012345678901234567890]}',
+    b'{"instances": [{"title": 1e999, "category": -0.0}]}',
+    b'{"inputs": {"title": [true], "category": [0.1]}}',
     b'{"text": "a", "text": "b"}',
     b'{"vector": [' + b", ".join([b"NaN"] * 16) + b"]}",
     b'{"vector": [' + b", ".join([b"1e999"] * 16) + b"]}",
@@ -129,6 +140,28 @@ def test_what_servers_have_stumbled_over_is_the_clients_fault(
         status, answer = send(server.url, operation.method, operation.address, request)
         assert status < SERVER_ERROR, (body[:200], answer)
         assert b'"score":null' not in answer
+
+
+MANY = 300_000
+ENDLESS = {
+    "rows of nothing": b'{"inputs": [' + b"{}," * MANY + b"{}]}",
+    "rows of null": b'{"instances": [' + b"null," * MANY + b"null]}",
+    "no texts": b'{"model": "test", "input": [' + b"1," * MANY + b"1]}",
+    "no numbers": b'{"vector": [' + b'"",' * MANY + b'""]}',
+    "no sizes": b'{"inputs": [{"name": "title", "datatype": "BYTES", "shape": [' + b'"",' * MANY + b'""]}]}',
+    "unknown keys": b"{" + b",".join(b'"%d":1' % key for key in range(MANY)) + b"}",
+    "deep and wide": b'{"instances": [' + b"[[[[]]]]," * (MANY // 4) + b"1]}",
+}
+
+
+@pytest.mark.parametrize("body", ENDLESS.values(), ids=ENDLESS.keys())
+def test_many_faults_are_refused_as_fast_as_one(server: ServerProcess, body: bytes) -> None:
+    """To list them all would take twice as long as is waited here."""
+    for operation in POSTS:
+        request = Request(body, {"Content-Type": "application/json"})
+        status, answer = send(server.url, operation.method, operation.address, request, timeout_s=10)
+        assert 400 <= status < SERVER_ERROR
+        assert len(answer) < 20_000
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE"])

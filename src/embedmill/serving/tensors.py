@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError
 from pydantic_core import from_json, to_json
 
 from embedmill.errors import RequestRefused
+from embedmill.serving.strict import Each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class InputTensor(BaseModel):
     """One field of N rows: `data`, or `binary_data_size` bytes behind the header."""
 
     name: str
-    shape: list[StrictInt]
+    shape: Each[StrictInt]
     datatype: str
     parameters: Parameters = Parameters()
     data: list[Any] | None = None
@@ -66,8 +67,8 @@ class InferHeader(BaseModel):
 
     id: str | None = None
     parameters: Parameters = Parameters()
-    inputs: list[InputTensor]
-    outputs: list[OutputWanted] | None = None
+    inputs: Each[InputTensor]
+    outputs: Each[OutputWanted] | None = None
 
     @property
     def binary_output(self) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, Field, WithJsonSchema
 from pydantic_core import to_json
 from starlette.responses import Response
 
@@ -24,6 +24,7 @@ from embedmill.serving.models import NOT_FOUND, created_s, encoder_named, model_
 from embedmill.serving.routes.tf_serving import version_status
 from embedmill.serving.rows import text_rows
 from embedmill.serving.shapes import errors_like, route_with, said
+from embedmill.serving.strict import StrictBody
 from embedmill.spec.serving import served_model
 
 if TYPE_CHECKING:
@@ -39,10 +40,8 @@ Input = Annotated[
 ]
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(StrictBody):
     """Texts to embed."""
-
-    model_config = ConfigDict(extra="forbid")
 
     input: Input
     model: str = Field(

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, File, Form, UploadFile
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, Field, FiniteFloat
 
 from embedmill.errors import RequestRefused
 from embedmill.serving.answers import refuse_rejected
 from embedmill.serving.depends import Answering, TheServer
 from embedmill.serving.finding import Wanted, chosen_fields, find
 from embedmill.serving.rows import bytes_of, image_rows, text_rows
+from embedmill.serving.strict import Each, StrictBody
 from embedmill.spec.reports import jsonable
 
 if TYPE_CHECKING:
@@ -34,13 +35,11 @@ Where = Annotated[
     ),
 ]
 Lowest = Annotated[FiniteFloat | None, Field(description="Hits with a lower score are left out.")]
-Fields = Annotated[list[str] | None, Field(description="The fields to show; all but pictures if absent.")]
+Fields = Annotated[Each[str] | None, Field(description="The fields to show; all but pictures if absent.")]
 
 
-class Options(BaseModel):
+class Options(StrictBody):
     """What every search may ask for."""
-
-    model_config = ConfigDict(extra="forbid")
 
     k: Hits = 10
     where: Where = None
@@ -54,15 +53,13 @@ class SearchRequest(Options):
     text: str | None = None
     image: str | None = None
     item: str | int | None = None
-    vector: list[FiniteFloat] | None = None
+    vector: Each[FiniteFloat] | None = None
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(StrictBody):
     """Several queries."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    queries: Annotated[list[SearchRequest], Field(min_length=1)]
+    queries: Annotated[Each[SearchRequest], Field(min_length=1)]
 
 
 class HitAnswer(BaseModel):
