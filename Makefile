@@ -43,6 +43,7 @@ soak: environment-core  ## the large counts, part after part; a rerun goes on wh
 	done; exit $$more
 
 soak-%: environment-%
+	@$(PYTHON) tools/debian.py $*
 	@.venv/$*/bin/python -m pytest tests/$(subst -,_,$*)_group --soak --timeout=1200
 
 bench: environment-core  ## every benchmark

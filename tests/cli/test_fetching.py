@@ -150,6 +150,15 @@ def test_the_document_has_every_figure(mill: Mill, embedmill: Terminal) -> None:
     }
 
 
+def test_a_release_that_is_not_the_pinned_one_is_refused(mill: Mill, embedmill: Terminal) -> None:
+    mill.run(items(20))
+    to, spec = mill.root / "fetched", mill.root / "pipeline.yaml"
+    said = embedmill("fetch", spec, "--manifest", "ab" * 32, "--to", to)
+    assert (said.code, "and abab" in said.err, to.exists()) == (1, True, False)
+    digest = json.loads((mill.live().folder / MANIFEST).read_text())["digest"]
+    assert embedmill("fetch", spec, "--manifest", digest, "--to", to).code == 0
+
+
 def test_a_release_that_a_url_names_already_is_not_named_twice(mill: Mill, embedmill: Terminal) -> None:
     mill.run(items(20))
     url = f"{mill.home.url}/releases/{mill.live().name}"

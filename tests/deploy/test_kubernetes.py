@@ -97,6 +97,7 @@ def test_all_files_of_a_release_come_from_one_number_into_a_volume_with_a_limit(
         args = init["args"]
         assert args[:2] == ["fetch", "s3://bucket/mill/similar-items"]
         numbers.append(args[args.index("--release") + 1])
+        assert args[args.index("--manifest") + 1] == a_plan().manifest_digest
         volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
         limit = int(volumes["release"]["emptyDir"]["sizeLimit"].removesuffix("Mi")) << 20
         assert limit > a_plan().sizes.release

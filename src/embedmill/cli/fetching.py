@@ -41,6 +41,10 @@ def fetch(
         Path, typer.Option("--to", metavar="FOLDER", help="Empty, or what an earlier fetch left there.")
     ],
     release: ReleaseOption = None,
+    manifest: Annotated[
+        str | None,
+        typer.Option(metavar="SHA256", help="Refuse a release whose manifest has another digest."),
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -49,6 +53,8 @@ def fetch(
     from embedmill.release.fetch import fetch_release
 
     source = find_source(target, release)
+    if manifest is not None:
+        source.check_manifest(manifest)
     with reporting(quiet=quiet) as reporter:
         report = fetch_release(source, to, on_progress=reporter)
     if as_json:

@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +45,7 @@ class PartialFile:
     target: Path
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _open: int = 0
+    _kept: frozenset[int] | None = None
 
     @property
     def part(self) -> Path:
@@ -57,9 +57,14 @@ class PartialFile:
         """Which pieces they are."""
         return self.stem.with_name(f"{self.stem.name}.pieces")
 
-    @cached_property
+    @property
     def kept(self) -> frozenset[int]:
         """Starts of the pieces that an earlier process left."""
+        if self._kept is None:
+            self._kept = self._read_journal()
+        return self._kept
+
+    def _read_journal(self) -> frozenset[int]:
         try:
             lines = self.journal.read_bytes().split(b"\n")[:-1]  # a line without an end was being written
             there = self.part.stat().st_size == self.entry.size_bytes
@@ -113,6 +118,7 @@ class PartialFile:
 
     def forget(self) -> None:
         """Believe nothing that came."""
+        self._kept = frozenset()
         self.journal.unlink(missing_ok=True)
         self.part.unlink(missing_ok=True)
 
@@ -181,7 +187,6 @@ class Fetching:
         """Keep a file whose bytes are right; what an earlier process left may be torn, and comes anew."""
         if not file.is_right() and file.kept:
             file.forget()
-            file.__dict__.pop("kept")
             file.begin()
             for piece in file.all():
                 data = self._read(piece)

@@ -73,6 +73,18 @@ class Source:
                 hint="look at its quarantine: `embedmill release show`",
             )
 
+    def check_manifest(self, digest: str) -> None:
+        """Whoever pinned a release by its manifest gets that one, whatever became of the store.
+
+        Raises:
+            ReleaseCorrupt: The manifest is another one.
+        """
+        if self.manifest.digest != digest:
+            raise ReleaseCorrupt(
+                f"{self.url}: its manifest has the digest {self.manifest.digest}, and {digest} is asked for",
+                hint="the release was exchanged, or this is another store than was meant",
+            )
+
     def check_not_retired(self) -> None:
         """What is gone because it was retired just now is not damaged.
 

@@ -78,7 +78,8 @@ def pod_template(plan: ServingPlan) -> Resource:
 def fetching(plan: ServingPlan) -> Resource:
     """The init container; one that is restarted goes on where it was."""
     found = _container(plan, "fetch", memory=FETCH_MEMORY_MIB)
-    found["args"] = ["fetch", plan.pipeline_url, "--release", str(plan.number), "--to", RELEASE]
+    pinned = ["--release", str(plan.number), "--manifest", plan.manifest_digest]
+    found["args"] = ["fetch", plan.pipeline_url, *pinned, "--to", RELEASE]
     if plan.settings.store_secret:
         found["envFrom"] = [{"secretRef": {"name": plan.settings.store_secret}}]
     found["volumeMounts"] = [
