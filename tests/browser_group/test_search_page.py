@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,11 +23,10 @@ SHOWN = 8
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server over a published catalog of coloured disks, in a process of its own."""
-    mill = Mill(
-        tmp_path_factory.mktemp("colours"), colours_package(tmp_path_factory.mktemp("model") / "colours")
-    )
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The spec of a published catalog of coloured disks."""
+    model = colours_package(tmp_path_factory.mktemp("model") / "colours")
+    mill = Mill(tmp_path_factory.mktemp("colours"), model)
     mill.schema = pa.schema([("sku", pa.string()), ("name", pa.string()), ("image", pa.binary())])
     mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "display": ["name", "image"]}
     names = [colour for colour in COLOURS for _ in range(10)]
@@ -34,14 +34,25 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         {"sku": f"{name}/{n}", "name": f"<b>{name}</b> disk", "image": picture(name, n)}
         for n, name in enumerate(names)
     )
-    command = [sys.executable, "-m", "embedmill", "serve", str(mill.root / "pipeline.yaml")]
-    options = ["--port", "0", "--json", "--drain", "0"]
+    return mill.root / "pipeline.yaml"
+
+
+@contextmanager
+def serving(spec: Path, *options: str) -> Iterator[str]:
+    """The URL of a server in a process of its own."""
+    command = [sys.executable, "-m", "embedmill", "serve", str(spec), "--port", "0", "--json", "--drain", "0"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         said = "".join(iter(server.stdout.readline, "}\n")) + "}"
         assert "serving/1" in said
         yield json.loads(said)["url"]
         server.terminate()
+
+
+@pytest.fixture(scope="module")
+def url(spec: Path) -> Iterator[str]:
+    with serving(spec) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +118,20 @@ def test_a_filter_narrows_the_hits(page: Page) -> None:
 def test_a_catalogs_markup_is_text(page: Page) -> None:
     page.get_by_label("Find what is like this text").fill("red")
     expect(page.locator(".card").first).to_contain_text("<b>red</b> disk")
+
+
+def test_a_server_with_keys_asks_for_one_and_then_shows_pictures(browser: Browser, spec: Path) -> None:
+    keys = spec.with_name("keys")
+    keys.write_text("people: a-long-secret-of-the-shop\n")
+    keys.chmod(0o600)
+    with serving(spec, "--keys", str(keys)) as url, browser.new_page() as page:
+        page.goto(url)
+        page.get_by_label("API key").fill("a-long-secret-of-the-shop")
+        page.get_by_label("API key").press("Tab")
+        expect(page.locator("#release")).to_contain_text("40 items")
+        page.get_by_label("Find what is like this text").fill("yellow")
+        expect(page.get_by_role("status")).to_contain_text("24 hits")
+        assert shown_colours(page)[:SHOWN] == ["yellow"] * SHOWN
 
 
 DROP = """(bytes) => {
