@@ -127,20 +127,29 @@ def test_labels_are_labels(folder: Path) -> None:
             assert len(value) <= 63
 
 
-def test_a_selector_finds_the_pods_of_its_deployment_and_no_others(folder: Path) -> None:
-    both = [
-        each
-        for each in resources(folder / "overlays", "Deployment")
-        if each["metadata"]["name"] != "similar-items"
-    ]
-    for deployment in both:
-        selector = deployment["spec"]["selector"]["matchLabels"].items()
+@pytest.mark.parametrize("kind", ["Deployment", "PodDisruptionBudget"])
+def test_a_selector_finds_the_pods_of_its_deployment_and_no_others(folder: Path, kind: str) -> None:
+    """Two budgets over one pod would let nobody drain its node."""
+    deployments = resources(folder, "Deployment")
+    for selecting in resources(folder, kind):
+        selector = selecting["spec"]["selector"]["matchLabels"].items()
         found = [
-            other["metadata"]["name"]
-            for other in both
-            if selector <= other["spec"]["template"]["metadata"]["labels"].items()
+            each["metadata"]["name"]
+            for each in deployments
+            if selector <= each["spec"]["template"]["metadata"]["labels"].items()
         ]
-        assert found == [deployment["metadata"]["name"]]
+        assert found == [selecting["metadata"]["name"]]
+
+
+def test_the_service_of_the_base_finds_its_pods_alone(folder: Path) -> None:
+    service = yaml.safe_load((folder / "base/service.yaml").read_bytes())
+    asked = service["spec"]["selector"].items()
+    found = [
+        each["metadata"]["name"]
+        for each in resources(folder, "Deployment")
+        if asked <= each["spec"]["template"]["metadata"]["labels"].items()
+    ]
+    assert found == ["similar-items"]
 
 
 def test_a_switch_changes_only_which_release_the_service_asks(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.deploy_group.haproxy import Balancer
@@ -12,6 +13,7 @@ from tests.support.replicas import NeverReady, Replica, run
 
 REPLICAS = 3
 Spoil = Callable[[Path], None]
+Pod = tuple[Replica, Path]
 
 
 def leave_alone(_: Path) -> None:
@@ -26,13 +28,14 @@ class Deployment:
         self._folder = folder
         self._balancer = balancer
         self._names = itertools.count()
-        self._pods: list[tuple[Replica, Path]] = []
+        self._pods: list[Pod] = []
         self.peak_memory_bytes = 0
 
     def start(self, number: int) -> None:
-        """The first pods."""
-        for _ in range(REPLICAS):
-            self._add(number)
+        """The first pods, all at once."""
+        with ThreadPoolExecutor(REPLICAS) as pool:
+            for pod in pool.map(self._ready, [number] * REPLICAS):
+                self._join(pod)
 
     def roll_out(self, number: int, spoil: Spoil = leave_alone) -> None:
         """Replace pod after pod; stops where a new one does not become ready.
@@ -54,6 +57,14 @@ class Deployment:
         return {replica.release for replica, _ in self._pods}
 
     def _add(self, number: int, spoil: Spoil = leave_alone) -> None:
+        self._join(self._ready(number, spoil))
+
+    def _join(self, pod: Pod) -> None:
+        self._pods.append(pod)
+        self._balancer.add(pod[0].port)
+
+    def _ready(self, number: int, spoil: Spoil = leave_alone) -> Pod:
+        """A pod that fetched its release and is ready, which nobody asks yet."""
         folder = self._folder / f"pod{next(self._names)}"
         run(["fetch", self._url, "--release", str(number), "--to", str(folder), "--quiet"])
         spoil(folder)
@@ -63,8 +74,7 @@ class Deployment:
         except NeverReady:
             shutil.rmtree(folder)
             raise
-        self._pods.append((replica, folder))
-        self._balancer.add(replica.port)
+        return replica, folder
 
     def _remove(self, replica: Replica, folder: Path) -> None:
         """The balancer is told nothing: what it sees at /readyz must do."""

@@ -96,7 +96,7 @@ class Amount:
     pause_s: float
 
 
-QUICK = Amount(rollouts=3, answers=2_000, texts=200, threads=3, pause_s=0.004)
+QUICK = Amount(rollouts=3, answers=2_000, texts=200, threads=3, pause_s=0.01)
 PART = Amount(rollouts=4, answers=20_000, texts=1_000, threads=4, pause_s=0.0)
 
 

@@ -26,10 +26,9 @@ from embedmill.release.pieces import PIECE_BYTES
 from embedmill.release.reader import Release
 from embedmill.release.source import Source, source_at, source_in
 from embedmill.release.transfer import copy_release
-from embedmill.store import join_key
+from embedmill.store import join_key, open_store
 from embedmill.store.faults import At, Refused, Script
 from embedmill.store.faulty import FaultyStore
-from embedmill.store.memory import MemoryStore
 from embedmill.types import Progress
 
 
@@ -94,12 +93,9 @@ def test_a_fetched_folder_can_be_fetched_from_and_keeps_its_number(remote: Mill,
 
 
 def test_a_copy_without_a_log_is_fetched_by_its_url_and_has_no_number(remote: Mill, to: Path) -> None:
-    target = Home(MemoryStore("copies"), "test")
+    target = Home(open_store(f"memory://copies-{to.parent.name}"), "test")
     copy_release(remote.home, "1", target)
     name = remote.live().name
-    from embedmill.store.opening import _MEMORY
-
-    _MEMORY["copies"] = target.store  # type: ignore[assignment]
     report = fetch_release(source_at(f"{target.url}/releases/{name}"), to)
     assert report.number is None
     assert Release.open(to).number is None

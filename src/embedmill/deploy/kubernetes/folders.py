@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from embedmill.deploy.yaml_files import Resource
 
 NUMBER = "embedmill/release-number"
+ROLLOUT = "embedmill/rollout"
+"""Keeps the pods of the base and those of blue-green apart: who changes from one to the other has both."""
 
 
 def deploy_serving(folder: Path, plan: ServingPlan, beside: ServingPlan | None = None) -> ServingDeployReport:
@@ -51,7 +53,7 @@ def deploy_serving(folder: Path, plan: ServingPlan, beside: ServingPlan | None =
 
 
 def _base(plan: ServingPlan) -> dict[str, bytes]:
-    own = pod.labels(plan)
+    own = pod.labels(plan) | {ROLLOUT: "rolling"}
     return _kustomized(
         "base",
         plan,
@@ -122,7 +124,7 @@ def _blue_green(plan: ServingPlan, beside: ServingPlan) -> dict[str, bytes]:
 
 
 def _selector(plan: ServingPlan) -> dict[str, str]:
-    return pod.labels(plan) | {NUMBER: str(plan.number)}
+    return pod.labels(plan) | {ROLLOUT: "blue-green", NUMBER: str(plan.number)}
 
 
 def _kustomized(

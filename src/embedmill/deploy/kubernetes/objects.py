@@ -26,7 +26,7 @@ def deployment(plan: ServingPlan, name: str, selector: dict[str, str]) -> Resour
             "progressDeadlineSeconds": 2 * plan.sizes.start_s + 600,
             "selector": {"matchLabels": selector},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": pod_template(plan),
+            "template": pod_template(plan, selector),
         },
     }
 

@@ -44,10 +44,10 @@ def release_notes(plan: ServingPlan) -> dict[str, str]:
     }
 
 
-def pod_template(plan: ServingPlan) -> Resource:
-    """`spec.template` of a Deployment."""
+def pod_template(plan: ServingPlan, selector: dict[str, str]) -> Resource:
+    """`spec.template` of a Deployment with this selector."""
     return {
-        "metadata": {"labels": release_labels(plan), "annotations": release_notes(plan)},
+        "metadata": {"labels": release_labels(plan) | selector, "annotations": release_notes(plan)},
         "spec": {
             "serviceAccountName": plan.name,
             "automountServiceAccountToken": False,
