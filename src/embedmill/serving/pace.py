@@ -92,7 +92,7 @@ class Pace:
 
     @property
     def usual_wait_s(self) -> float:
-        """What nine of ten requests wait at most at 70 % load: the batch before theirs, and who came first."""
+        """What nine of ten requests wait at most at 70 % load: a batch, and who came before."""
         arriving = USUAL_LOAD / self.row_s if self.row_s else 0.0
         free = 1.0 - arriving * self.each_s
         rows = min(self.batch_rows, max(self._request_rows, arriving * self.fixed_s / free))
