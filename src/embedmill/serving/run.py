@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("embedmill.serving")
 
+KEEP_ALIVE_S = 75
+"""Longer than load balancers and clients keep idle connections: who hangs up first must not be the server."""
+
 
 @dataclass(frozen=True)
 class ServeOptions:
@@ -120,6 +123,7 @@ def serve(
         http=PatientProtocol,
         ws="none",
         timeout_graceful_shutdown=30,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     listener = _bound(config)
     host, port = listener.getsockname()[:2]
