@@ -113,18 +113,7 @@ def serve(
         metrics=metrics,
         watchdog=watchdog,
     )
-    config = uvicorn.Config(
-        make_app(server),
-        host=options.host,
-        port=options.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        http=PatientProtocol,
-        ws="none",
-        timeout_graceful_shutdown=30,
-        timeout_keep_alive=KEEP_ALIVE_S,
-    )
+    config = _config(server, options)
     listener = _bound(config)
     host, port = listener.getsockname()[:2]
 
@@ -146,6 +135,21 @@ def serve(
         watchdog.stop()
         listener.close()
         live.close()
+
+
+def _config(server: Server, options: ServeOptions) -> uvicorn.Config:
+    return uvicorn.Config(
+        make_app(server),
+        host=options.host,
+        port=options.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        http=PatientProtocol,
+        ws="none",
+        timeout_graceful_shutdown=30,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
 
 
 def _bound(config: uvicorn.Config) -> socket.socket:
