@@ -29,7 +29,7 @@ def encoder(published: Release) -> Encoder:
 
 @pytest.fixture
 def lane(encoder: Encoder) -> Iterator[Lane]:
-    found = Lane(encoder, ServingSpec(queue_rows=100))
+    found = Lane(encoder, ServingSpec(queue_rows=100, patience=1e6, wait_s=60))
     yield found
     found.close()
 

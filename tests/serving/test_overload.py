@@ -47,6 +47,14 @@ class Memory(threading.Thread):
         super().__init__(daemon=True)
         self.server, self.most_bytes, self.over = server, 0, threading.Event()
 
+    def __enter__(self) -> Memory:
+        self.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.over.set()
+        self.join()
+
     def run(self) -> None:
         while not self.over.wait(0.2):
             self.most_bytes = max(self.most_bytes, self.server.rss_bytes)
@@ -72,12 +80,9 @@ def flood(server: ServerProcess, seconds: float) -> tuple[Answers, Answers]:
     capacity = len(asyncio.run(client.closed_loop(3, 4)).seconds) / 4
     usual = asyncio.run(client.open_loop(0.7 * capacity, 15.0))
     assert set(usual.statuses) <= {200, 429}
-    memory = Memory(server)
     before = server.rss_bytes
-    memory.start()
-    over = asyncio.run(client.open_loop(10 * capacity, seconds, seed=1))
-    memory.over.set()
-    memory.join()
+    with Memory(server) as memory:
+        over = asyncio.run(client.open_loop(10 * capacity, seconds, seed=1))
     assert server.runs
     assert set(over.statuses) <= {200, 429, 503}
     assert over.without_retry_after == 0

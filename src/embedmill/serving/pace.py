@@ -28,8 +28,8 @@ LONGEST = 8.0
 USUAL_LOAD = 0.7
 BURST_S = 0.1
 """Who was idle so recently is not overloaded: requests that come at once may wait this long."""
-TAIL = 4.0
-"""Requests that one in fifty has before it, at 70 % of Poisson arrivals served one by one (M/D/1)."""
+TAIL = 2.5
+"""Requests that one in ten has before it, at 70 % of Poisson arrivals served one by one (M/D/1)."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Pace:
 
     @property
     def usual_wait_s(self) -> float:
-        """What nearly all requests wait at most at 70 % load: the batch before theirs, and who came first."""
+        """What nine of ten requests wait at most at 70 % load: a batch, and who came before."""
         arriving = USUAL_LOAD / self.row_s if self.row_s else 0.0
         free = 1.0 - arriving * self.each_s
         rows = min(self.batch_rows, max(self._request_rows, arriving * self.fixed_s / free))

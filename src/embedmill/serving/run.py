@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("embedmill.serving")
 
+KEEP_ALIVE_S = 75
+"""Longer than load balancers and clients keep idle connections: who hangs up first must not be the server."""
+
 
 @dataclass(frozen=True)
 class ServeOptions:
@@ -146,6 +149,7 @@ def _config(server: Server, options: ServeOptions) -> uvicorn.Config:
         http=PatientProtocol,
         ws="none",
         timeout_graceful_shutdown=30,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
 
 
