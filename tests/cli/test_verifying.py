@@ -93,6 +93,17 @@ def test_what_is_no_address_is_refused(published: Mill, embedmill: Terminal, url
     assert "--server" in said.err
 
 
+@pytest.mark.parametrize("content", [None, b"", b"two words", b"two\nlines", b"\xff"])
+def test_a_file_without_a_key_is_refused(published: Mill, embedmill: Terminal, content: bytes | None) -> None:
+    file = published.root / "key"
+    if content is not None:
+        file.write_bytes(content)
+    spec = published.root / "pipeline.yaml"
+    said = embedmill("verify", spec, "--server", "http://127.0.0.1:9", "--key-file", file)
+    assert said.code == 2
+    assert f"--key-file {file}: " in said.err
+
+
 def test_items_of_today_are_compared_too(published: Mill, server: OipServer, embedmill: Terminal) -> None:
     changed = [row | {"title": "new"} for row in items(10)]
     published.write([*changed, *items(90)[10:]])

@@ -15,6 +15,7 @@ from embedmill import Release
 from embedmill.deploy.triton import deploy_triton
 from embedmill.deploy.triton_model import DeployedModel
 from embedmill.errors import ModelError, ReleaseIncompatible, SpecError
+from embedmill.model.importing import import_declared
 
 
 @pytest.fixture
@@ -187,6 +188,24 @@ def test_a_request_that_cannot_be_read_is_to_blame_alone(
     assert isinstance(refused, str)
     assert says in refused
     assert not isinstance(answered, str)
+
+
+def test_an_encoder_without_goldens_in_the_release_proves_itself_by_those_of_its_package(
+    tmp_path: Path,
+) -> None:
+    source = every_input_package(tmp_path / "source")
+    import_declared(source / "model.onnx", source / "model.yaml", tmp_path / "package")
+    settings = {"catalog": {"source": "items.parquet", "id": "sku"}}
+    mill = Mill(tmp_path, tmp_path / "package", SCHEMA, settings=settings)
+    mill.run(every_item(20))
+    live = mill.live()
+    without = Release(live.folder, live.content.model_copy(update={"goldens": ()}), number=1)
+    deploy_triton(without, tmp_path / "repository")
+    DeployedModel.load(tmp_path / "repository" / "test-query_text" / "1").close()
+    tiny = Release(live.folder, without.content, number=2)
+    shutil.rmtree(live.model_folder / "goldens")
+    with pytest.raises(ReleaseIncompatible, match="has no goldens to prove itself by"):
+        deploy_triton(tiny, tmp_path / "repository")
 
 
 def test_a_package_that_was_changed_is_not_loaded(release: Release, tmp_path: Path) -> None:

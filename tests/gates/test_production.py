@@ -53,6 +53,7 @@ def test_a_candidate_is_published_once_production_has_shown_it(produced: Mill) -
     assert found["passed"]
     assert re.fullmatch(r"2 encoders by oip: lowest cosine (1\.0|0\.9999)\d+", found["message"])
     assert not servers()
+    assert produced.run(items(45)).number == 2, "and so is one that carries segments of the last"
 
 
 def test_a_candidate_that_production_answers_wrongly_is_not_published_and_is_once_it_is_mended(
@@ -88,8 +89,19 @@ def test_a_server_that_is_never_ready_is_ended(produced: Mill) -> None:
     produced.indexed(items(5))
     found = verdict(produced, "parity")
     assert not found.passed
-    assert "was not ready after 2 s: production: never-ready" in found.message
+    assert "the server was not ready after 2 s: " in found.message
     assert not servers()
+
+
+def test_all_that_the_command_started_is_ended(produced: Mill) -> None:
+    """A shell ends at once when it is told to, and leaves what it started behind."""
+    production = produced.settings["serving"]["production"]
+    mark = f"mark-of-{produced.root.name}"
+    production["command"] = ["sh", "-c", '"$@" & wait', mark, *production["command"]]
+    produced.indexed(items(5))
+    assert verdict(produced, "parity").passed
+    everyone = psutil.process_iter(["cmdline", "cwd"])
+    assert not [each for each in everyone if each.info["cwd"] == str(produced.root)]
 
 
 def test_a_program_that_there_is_not_is_told(produced: Mill) -> None:

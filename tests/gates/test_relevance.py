@@ -242,4 +242,4 @@ def test_a_model_that_answers_no_texts_ends_a_plan_before_work_begins(mill: Mill
 
 
 def test_the_gate_is_one_of_those_that_run(mill: Mill) -> None:
-    assert list(GATES)[-1] == "relevance"
+    assert "relevance" in GATES

@@ -100,6 +100,21 @@ def test_a_server_that_is_right_gives_the_vectors(web: WebServer, protocol: Prot
         np.testing.assert_array_equal(vectors, VECTORS)
 
 
+@pytest.mark.parametrize("key", ["", "a-secret"])
+def test_a_key_is_sent_with_every_request_and_none_where_there_is_none(web: WebServer, key: str) -> None:
+    seen: list[str | None] = []
+
+    async def behave(writer: asyncio.StreamWriter, request: Request) -> None:
+        seen.append(request.headers.get("authorization"))
+        await document(RIGHT["oip"])(writer, request)
+
+    web.paths[PATHS["oip"]] = reading(behave)
+    with AskedServer(web.url(""), "oip", key=key) as asked:
+        asked.embed(ASKED, [TEXTS])
+        asked.refusal(ASKED, TEXTS)
+    assert seen == [f"Bearer {key}" if key else None] * 2
+
+
 def test_texts_of_openai_are_put_in_the_order_of_their_places(web: WebServer) -> None:
     web.paths[PATHS["openai"]] = reading(document(openai(1, 0)))
     with asking(web, "openai") as asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,3 +188,15 @@ def test_a_model_that_makes_other_vectors_than_were_published_is_not_ready(serve
     with pytest.raises(RuntimeError, match="does not start"):
         served.triton.start()
     assert "does not make the vectors that were published" in served.triton.log()
+
+
+def test_a_candidate_is_published_once_a_real_triton_has_shown_it(tmp_path: Path) -> None:
+    program = str(Path(__file__).parent / "production.py")
+    command = [sys.executable, program, "{release}", "{folder}", "{port}"]
+    production = {"command": command, "protocol": "triton", "ready_s": 120, "stop_s": 60}
+    mill = Mill(tmp_path, tiny_text_package(tmp_path / "tiny"))
+    mill.settings["serving"] = {"production": production}
+    assert mill.run(items(40)).number == 1
+    gates = json.loads((mill.live().folder / "gates.json").read_bytes())
+    (found,) = [each for each in gates["verdicts"] if each["gate"] == "parity"]
+    assert found["message"].startswith("2 encoders by triton: lowest cosine ")

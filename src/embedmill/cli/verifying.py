@@ -46,7 +46,10 @@ def verify(
         Speaks, typer.Option(help="What the server speaks; `openai` has only models that read one text.")
     ] = Speaks.OIP,
     number: Annotated[
-        int | None, typer.Option(min=1, help="The version asked for; the release's number where absent.")
+        int | None, typer.Option(min=0, help="The version asked for; the release's number where absent.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Has the key that the server wants to see.")
     ] = None,
     source: Annotated[
         int,
@@ -83,7 +86,7 @@ def verify(
         )
     known = _source(target, release, source) if source else None
     try:
-        asked = AskedServer(server, protocol.value)
+        asked = AskedServer(server, protocol.value, key=_key(key_file))
     except ValueError as error:
         raise SpecError(f"--server {error}") from None
     with asked:
@@ -96,6 +99,20 @@ def verify(
         _print(report)
     if not report.passed:
         raise typer.Exit(PARITY_FAILED)
+
+
+def _key(file: Path | None) -> str:
+    """The only line of a file: what stands in a command, every process of the machine can read."""
+    if file is None:
+        return ""
+    try:
+        key = file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SpecError(f"--key-file {file}: cannot be read: {said}") from None
+    if not key.isascii() or not key.isprintable() or " " in key or not key:
+        raise SpecError(f"--key-file {file}: is not one line with a key")
+    return key
 
 
 def _source(target: str, release: Release, rows: int) -> Known:

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedmill.errors import EmbedmillError, ServingError
+from embedmill.errors import ModelError, ServingError
 from embedmill.gates.parity import verify
 from embedmill.release.integrity import content_files
 from embedmill.release.layout import CONTENT, MANIFEST, Home
@@ -31,6 +30,7 @@ from embedmill.spec.document import now, sha256
 from embedmill.spec.documents import FileEntry, Manifest, Verdict
 from embedmill.store import cache_folder, open_store
 from embedmill.store.cache import link_or_copy
+from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from embedmill.spec.production import ProductionSpec
@@ -56,7 +56,7 @@ def parity(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: AR
             AskedServer(url, production.protocol) as asked,
         ):
             report = verify(rehearsal.release, rehearsal.number, asked)
-    except EmbedmillError as error:
+    except (ServingError, ModelError) as error:
         return Verdict(gate=GATE, passed=False, message=f"{error.message}; its words are in {log}")
     if not report.passed:
         said = "; ".join(report.failures) or "no encoder could be compared"
@@ -78,10 +78,8 @@ class Rehearsal:
 
 @contextlib.contextmanager
 def _rehearsed(candidate: Release) -> Iterator[Rehearsal]:
-    beside = cache_folder() / "rehearsals"  # where remote candidates are, so that links do
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=beside) as name:
-        root, scratch = Path(name) / "store", Path(name) / "scratch"
+    with scratch_folder() as made:
+        root, scratch = made / "store", made / "scratch"
         scratch.mkdir()
         root.mkdir()
         home = Home(open_store(str(root), relative_to=root), candidate.content.pipeline.name)

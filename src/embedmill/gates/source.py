@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from embedmill.release.reader import Release
-    from embedmill.spec import PipelineSpec
+    from embedmill.spec import EncoderInputs, PipelineSpec
     from embedmill.store import Store
+    from embedmill.types import Rows
 
 PRINTABLE = "[ -~]"
 """A regular expression for one plain character: space to tilde."""
@@ -46,19 +47,8 @@ def source_sample(release: Release, spec: PipelineSpec, root: Path, store: Store
     reader = CatalogReader(spec.catalog, root=root, store=store, columns=columns)
     chosen = _chosen(reader, spec.catalog.id, inputs.fields, -(-SPARE * rows // 4))
     images = ImageSource(spec.catalog, root=root, store=store)
-    identities, lost = {}, set()
-    for name in inputs.image_fields:
-        versions = chosen.column(version) if version else None
-        identities[name], rejected = images.identity(chosen.column(name), versions)
-        lost |= set(rejected)
-    replaced = {name: identities.get(name, chosen.column(name)) for name in chosen.schema.names}
-    canonical, empty = canonical_columns(inputs, pa.record_batch(replaced))
-    prints = fingerprints(canonical)
-    located = release.table.locate(prints)
-    located[empty] = -1
-    located[list(lost)] = -1
-    _, first = np.unique(prints, return_index=True)
-    same = np.intersect1d(first, np.flatnonzero(located >= 0))[:rows]
+    located = _located(release, inputs, chosen, images, version)
+    same = np.flatnonzero(located >= 0)[:rows]
     ready, gone = with_images(chosen.take(pa.array(same)), inputs.image_fields, images)
     kept = np.setdiff1d(np.arange(len(same)), list(gone)).astype(np.int64)
     if not len(kept):
@@ -66,9 +56,32 @@ def source_sample(release: Release, spec: PipelineSpec, root: Path, store: Store
             f"release {release.name}: none of {len(chosen)} items of the catalog is as it was",
             hint="`embedmill run` makes a release of the catalog as it is now",
         )
-    return Known(
-        ready.take(pa.array(kept)).select(list(inputs.fields)), release.table.vectors(located[same[kept]])
-    )
+    vectors = release.table.vectors(located[same[kept]])
+    return Known(ready.take(pa.array(kept)).select(list(inputs.fields)), vectors)
+
+
+def _located(
+    release: Release,
+    inputs: EncoderInputs,
+    rows: pa.RecordBatch,
+    images: ImageSource,
+    version: str | None,
+) -> Rows:
+    """int64[N]: the vector of what each row is now; -1 where there is none, or it is that of a row before."""
+    columns = {name: rows.column(name) for name in rows.schema.names}
+    lost: set[int] = set()
+    for name in inputs.image_fields:
+        columns[name], rejected = images.identity(
+            rows.column(name), rows.column(version) if version else None
+        )
+        lost |= set(rejected)
+    canonical, empty = canonical_columns(inputs, pa.record_batch(columns))
+    prints = fingerprints(canonical)
+    located = release.table.locate(prints)
+    _, first = np.unique(prints, return_index=True)
+    again = np.setdiff1d(np.arange(len(rows)), first)
+    located[empty], located[list(lost)], located[again] = -1, -1, -1
+    return located
 
 
 def _chosen(reader: CatalogReader, id_column: str, fields: tuple[str, ...], quota: int) -> pa.RecordBatch:

@@ -47,9 +47,10 @@ class HttpServer:
     No proxies, no cookies; certificates are checked.
     """
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        """Connect to nothing yet."""
+    def __init__(self, url: str, *, timeout_s: float, key: str = "") -> None:
+        """Connect to nothing yet; `key` is sent as `Authorization: Bearer …`."""
         self._url, self._timeout_s = url.rstrip("/"), timeout_s
+        self._authorization = {"Authorization": f"Bearer {key}"} if key else {}
         self._shown = shown_address(url)
         self._session: aiohttp.ClientSession | None = None
 
@@ -122,7 +123,11 @@ class HttpServer:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": f"embedmill/{version('embedmill')}", "Accept-Encoding": "identity"},
+                headers={
+                    "User-Agent": f"embedmill/{version('embedmill')}",
+                    "Accept-Encoding": "identity",
+                    **self._authorization,
+                },
                 auto_decompress=False,
                 connector=aiohttp.TCPConnector(limit=0),
             )

@@ -28,9 +28,15 @@ class AskedServer:
     """A server at a URL. Calls raise ServerUnavailable where it gives no answer, ModelError for all else."""
 
     def __init__(
-        self, url: str, protocol: Protocol, *, timeout_s: float = TIMEOUT_S, retry_for_s: float = RETRY_FOR_S
+        self,
+        url: str,
+        protocol: Protocol,
+        *,
+        key: str = "",
+        timeout_s: float = TIMEOUT_S,
+        retry_for_s: float = RETRY_FOR_S,
     ) -> None:
-        """Connect to nothing yet.
+        """Connect to nothing yet; `key` is sent with every request.
 
         Raises:
             ValueError: The URL is none of HTTP.
@@ -39,7 +45,7 @@ class AskedServer:
         check_address(url, SCHEMES, credentials=True)
         self._url, self._protocol = url, protocol
         self._timeout_s, self._retry_for_s = timeout_s, retry_for_s
-        self._server = _speaking(protocol, url, timeout_s)
+        self._server = _speaking(protocol, url, timeout_s, key)
         self._retrying = Retrying(shown_address(url), retry_for_s)
         self._loop = EventLoop("embedmill-asking")
 
@@ -115,7 +121,7 @@ class AskedServer:
                 task.cancel()
 
 
-def _speaking(protocol: Protocol, url: str, timeout_s: float) -> FieldServer:
+def _speaking(protocol: Protocol, url: str, timeout_s: float, key: str) -> FieldServer:
     try:
         from embedmill.runtimes.remote.fields.oip import OipFields
         from embedmill.runtimes.remote.fields.openai import OpenAiFields
@@ -129,4 +135,4 @@ def _speaking(protocol: Protocol, url: str, timeout_s: float) -> FieldServer:
         "triton": OipFields,
         "tf_serving": TfFields,
     }
-    return makers[protocol](HttpServer(url, timeout_s=timeout_s), said_by=shown_address(url))
+    return makers[protocol](HttpServer(url, timeout_s=timeout_s, key=key), said_by=shown_address(url))
