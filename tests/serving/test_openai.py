@@ -2,18 +2,17 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import APIRouter, FastAPI
 from starlette.testclient import TestClient
 from tests.serving.conftest import golden
 
+from embedmill.errors import EmbedmillError, ModelError, Overloaded, ServerUnavailable
 from embedmill.release.reader import Release
-from embedmill.serving.depends import Server
-from embedmill.serving.fair import Waiting
-from embedmill.serving.rows import text_rows
+from embedmill.serving.routes import openai
 
 
 def ask(client: TestClient, **query: Any) -> Any:
@@ -98,15 +97,32 @@ def test_the_models_own_dimension_may_be_asked_for(client: TestClient) -> None:
     assert ask(client, dimensions=16, user="somebody") == ask(client)
 
 
-def test_too_much_at_once_is_a_rate_limit(client: TestClient, server: Server) -> None:
-    lane = server.live.served.lane("query_text")
-    lane._waiting.add(
-        Waiting(text_rows(lane.encoder, ["word"] * 256), time.monotonic())
-    )  # its thread sleeps on
-    answer = client.post("/v1/embeddings", json={"model": "test", "input": "item 7"})
-    assert answer.status_code == 429
-    assert answer.headers["retry-after"] == "1"
-    assert answer.json()["error"]["type"] == "rate_limit_error"
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (Overloaded("too much", retry_after_s=7), 429, "rate_limit_error"),
+        (ServerUnavailable("gone"), 503, "server_error"),
+        (ModelError("broken"), 500, "server_error"),
+    ],
+)
+def test_what_the_client_is_not_to_blame_for_says_so(error: EmbedmillError, status: int, kind: str) -> None:
+    router = APIRouter(route_class=openai.router.route_class)
+
+    @router.get("/")
+    async def fail() -> None:
+        raise error
+
+    app = FastAPI()
+    app.include_router(router)
+    answer = TestClient(app).get("/")
+    assert answer.status_code == status
+    assert status != 429 or answer.headers["retry-after"] == "7"
+    assert answer.json()["error"] == {
+        "message": str(error),
+        "type": kind,
+        "param": None,
+        "code": type(error).__name__,
+    }
 
 
 def test_a_model_is_described_for_clients_of_openai_and_of_tensorflow_serving(

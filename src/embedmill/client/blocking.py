@@ -26,8 +26,8 @@ class Client:
         url: Where the server is, such as `http://127.0.0.1:8080`.
         key: Sent as `Authorization: Bearer …`.
         timeout_s: For how long one answer is waited for.
-        retry_for_s: For how long, in all, one request waits to be sent again: after 429, 502, 503, 504 and
-            lost connections, for nothing is ever written. `Retry-After` is honoured where it is within this.
+        retry_for_s: For how long one request is sent again: after 429, 502, 503, 504 and lost connections,
+            for nothing is ever written. `Retry-After` is honoured where it is within this.
         expect_release: Name or number of the release that must answer.
         expect_model: Digest of the model package that must answer.
 
