@@ -46,6 +46,12 @@ def samples(client: TestClient) -> dict[str, float]:
     return found
 
 
+def test_a_limit_that_a_protocol_met_is_counted(counted: TestClient) -> None:
+    answer = counted.post("/v1/models/test-query_text:predict", json={"instances": ["a"] * 257})
+    assert answer.status_code == 400
+    assert samples(counted)['embedmill_requests_refused_total{reason="inputs"}'] == 1
+
+
 def test_requests_are_counted_by_route_and_status(counted: TestClient) -> None:
     for text in ("item 7", "item 7", "item 8"):
         assert counted.post("/search", json={"text": text}).status_code == 200

@@ -71,6 +71,7 @@ def test_a_model_that_hangs_for_long_is_to_be_restarted(watched: tuple[TestClien
     client, runtime = watched
     runtime.works.clear()
     until(lambda: client.get("/healthz").status_code == 503, 3 * HOPELESS * EVERY_S + 10)
+    assert client.get("/v2/health/live").status_code == 503
 
 
 def test_a_model_whose_thread_was_killed_is_not_ready(watched: tuple[TestClient, Slow]) -> None:
@@ -81,6 +82,7 @@ def test_a_model_whose_thread_was_killed_is_not_ready(watched: tuple[TestClient,
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     until(lambda: client.get("/healthz").status_code == 503, 3 * HOPELESS * EVERY_S + 10)
+    assert client.get("/v2/health/live").status_code == 503
 
 
 def test_a_model_that_makes_other_vectors_is_not_ready(

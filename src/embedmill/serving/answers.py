@@ -17,6 +17,7 @@ from embedmill.errors import (
     RequestRefused,
     ServerUnavailable,
 )
+from embedmill.serving.facts import facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,12 @@ def status_of(error: EmbedmillError) -> int:
         case ModelError():
             return 500
     return 500
+
+
+def note_reason(error: EmbedmillError) -> None:
+    """Note which limit a request met, for log and counters."""
+    if isinstance(error, Overloaded | RequestRefused) and error.reason:
+        facts().reason = error.reason
 
 
 def headers_of(error: EmbedmillError) -> dict[str, str]:

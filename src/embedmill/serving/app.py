@@ -12,10 +12,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from embedmill.errors import EmbedmillError, Overloaded, RequestRefused
+from embedmill.errors import EmbedmillError
 from embedmill.serving.admission import Admission
-from embedmill.serving.answers import ErrorAnswer, error_answer, first_problem
-from embedmill.serving.facts import facts
+from embedmill.serving.answers import ErrorAnswer, error_answer, first_problem, note_reason
 from embedmill.serving.labels import Labels
 from embedmill.serving.observing import Observing
 from embedmill.serving.routes import ROUTERS
@@ -47,8 +46,7 @@ def make_app(server: Server) -> FastAPI:
 
 async def _embedmill_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, EmbedmillError)  # noqa: S101 - it is registered for these alone
-    if isinstance(error, Overloaded | RequestRefused):
-        facts().reason = error.reason
+    note_reason(error)
     return error_answer(error)
 
 

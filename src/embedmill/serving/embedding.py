@@ -43,7 +43,11 @@ def refuse_count(count: int, limits: ServingSpec) -> None:
         RequestRefused: Says how many there may be.
     """
     if not 1 <= count <= limits.max_inputs:
-        raise RequestRefused(f"found {count} inputs", hint=f"give 1 to {limits.max_inputs} in one request")
+        raise RequestRefused(
+            f"found {count} inputs",
+            hint=f"give 1 to {limits.max_inputs} in one request",
+            reason="inputs" if count else "",
+        )
 
 
 def tokens_of(encoder: Encoder, rows: pa.RecordBatch) -> int:

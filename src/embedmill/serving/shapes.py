@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError, RequestRefused
-from embedmill.serving.answers import first_problem, headers_of, status_of
+from embedmill.serving.answers import first_problem, headers_of, note_reason, status_of
 
 Shape: TypeAlias = Callable[[EmbedmillError, int], Mapping[str, Any]]
 """The document of an error that is answered with this HTTP status."""
@@ -63,6 +63,7 @@ def route_with(shape: Shape) -> type[APIRoute]:
                     return await handle(request)
                 except (EmbedmillError, RequestValidationError, HTTPException) as error:
                     refused = _as_refusal(error)
+                    note_reason(refused)
                     status = status_of(refused)
                     return JSONResponse(shape(refused, status), status, headers=headers_of(refused))
 

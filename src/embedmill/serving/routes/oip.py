@@ -19,7 +19,7 @@ from embedmill.errors import RequestRefused
 from embedmill.serving.depends import Answering, TheServer
 from embedmill.serving.embedding import embed_rows, refuse_count
 from embedmill.serving.models import check_version, encoder_named, version_of
-from embedmill.serving.routes.health import readyz
+from embedmill.serving.routes.health import healthz, readyz
 from embedmill.serving.rows import field_types, rows_of
 from embedmill.serving.shapes import PlainError, errors_like, inline_schema, plain, route_with
 from embedmill.serving.tensors import OUTPUT, InferHeader, InferRequest, read_request, written
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from embedmill.serving.served import Served
 
 HEADER_LENGTH = "inference-header-content-length"
-READY, UNSUPPORTED = 200, 415
+OK, UNSUPPORTED = 200, 415
 BODY: Mapping[str, Any] = {
     "requestBody": {
         "required": True,
@@ -54,9 +54,10 @@ async def server_metadata() -> dict[str, Any]:
 
 
 @router.get("/v2/health/live")
-async def live() -> dict[str, bool]:
-    """The process answers."""
-    return {"live": True}
+async def live(server: TheServer) -> Response:
+    """As `/healthz`."""
+    status = (await healthz(server)).status_code
+    return JSONResponse({"live": status == OK}, status)
 
 
 @router.get("/v2/health/ready")
@@ -145,7 +146,7 @@ def _metadata(served: Served, encoder: str) -> dict[str, Any]:
 
 async def _readiness(server: Server, served: Served) -> Response:
     status = (await readyz(server, served)).status_code
-    return JSONResponse({"ready": status == READY}, status)
+    return JSONResponse({"ready": status == OK}, status)
 
 
 def _datatype(kind: pa.DataType | None) -> str:
