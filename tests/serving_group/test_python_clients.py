@@ -49,6 +49,18 @@ def test_a_search_finds_what_the_release_finds(server: ServerProcess, published:
         assert client.search(item="s7", k=1).hits[0].id == "s7"
 
 
+def test_an_item_and_what_is_like_it_are_those_of_the_release(
+    server: ServerProcess, published: Release
+) -> None:
+    with Client(server.url) as client:
+        item = client.item("s7")
+        assert (item.id, item.fields, item.source.number) == ("s7", {"title": "item 7", "price": 3.5}, 1)
+        similar = client.similar("s7", k=3).hits
+        assert [hit.id for hit in similar] == [hit.id for hit in published.search(item="s7", k=4)][1:]
+        cheap = client.search("item 7", k=50, where="price < 10").hits
+        assert len(cheap) == 20
+
+
 def test_what_the_server_refuses_is_told(server: ServerProcess) -> None:
     with Client(server.url) as client, pytest.raises(RequestRefused, match="input 1 is empty") as caught:
         client.embed(["a", ""])

@@ -47,10 +47,17 @@ class AsyncClient:
         return await self._walk(questions.embed(inputs, encoder, batch))
 
     async def search(
-        self, text: str | None = None, *, item: Any = None, vector: Any = None, k: int = 10, **more: Any
+        self,
+        text: str | None = None,
+        *,
+        image: bytes | None = None,
+        item: Any = None,
+        vector: Any = None,
+        k: int = 10,
+        **more: Any,
     ) -> Found:
         """See `Client.search`."""
-        return await self._walk(questions.search(text, item, vector, k, more))
+        return await self._walk(questions.search(text, image, item, vector, k, more))
 
     async def item(self, key: Any) -> Item:
         """See `Client.item`."""

@@ -57,10 +57,20 @@ class Client:
         return self._walk(questions.embed(inputs, encoder, batch))
 
     def search(
-        self, text: str | None = None, *, item: Any = None, vector: Any = None, k: int = 10, **more: Any
+        self,
+        text: str | None = None,
+        *,
+        image: bytes | None = None,
+        item: Any = None,
+        vector: Any = None,
+        k: int = 10,
+        **more: Any,
     ) -> Found:
-        """The `k` items nearest to a text, an item's id or a vector; `more` goes into the request as is."""
-        return self._walk(questions.search(text, item, vector, k, more))
+        """The `k` items nearest to a text, an image file, an item's id or a vector.
+
+        `more` goes into the request as it is: `where`, `min_score`, `fields`.
+        """
+        return self._walk(questions.search(text, image, item, vector, k, more))
 
     def item(self, key: Any) -> Item:
         """An item, by its id."""

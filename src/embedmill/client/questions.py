@@ -64,11 +64,15 @@ def release_steps() -> Steps[Mapping[str, Any]]:
     raise ServerUnavailable("/release tells of no release", hint="is that an Embedmill server?")
 
 
-def search(text: str | None, item: Any, vector: Any, k: int, more: Mapping[str, Any]) -> Steps[Found]:
+def search(
+    text: str | None, image: bytes | None, item: Any, vector: Any, k: int, more: Mapping[str, Any]
+) -> Steps[Found]:
     """The items nearest to a query."""
     query: dict[str, Any] = {"k": k, **more}
     if text is not None:
         query["text"] = text
+    if image is not None:
+        query["image"] = base64.b64encode(image).decode("ascii")
     if item is not None:
         query["item"] = item
     if vector is not None:
@@ -80,7 +84,10 @@ def search(text: str | None, item: Any, vector: Any, k: int, more: Mapping[str, 
 def item(key: Any) -> Steps[Item]:
     """An item by its id."""
     reply = yield Call("GET", f"/items/{quote(str(key), safe='')}")
-    return Item(document_of(reply), source_of(reply))
+    document = document_of(reply)
+    if not isinstance(document, dict) or not {"id", "fields"} <= set(document):
+        raise ServerUnavailable(f"/items/{key} tells of no item", hint="is that an Embedmill server?")
+    return Item(document["id"], document["fields"], source_of(reply))
 
 
 def similar(key: Any, k: int) -> Steps[Found]:

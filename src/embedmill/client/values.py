@@ -41,9 +41,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Item:
-    """An item of the release, as the server tells it."""
+    """An item of the release, with the fields that its pipeline shows."""
 
-    document: Mapping[str, Any]
+    id: Any
+    fields: Mapping[str, Any]
     source: Source
 
 
