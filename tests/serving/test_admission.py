@@ -20,13 +20,13 @@ from tests.serving.slow import Slow, slow_encoder
 
 from embedmill.errors import Overloaded
 from embedmill.release.reader import Release
-from embedmill.serving import patient
+from embedmill.serving.admission import patient
+from embedmill.serving.admission.bodies import Budget
+from embedmill.serving.admission.patient import PatientProtocol
 from embedmill.serving.app import make_app
-from embedmill.serving.bodies import Budget
 from embedmill.serving.depends import Server
-from embedmill.serving.lane import Lane
+from embedmill.serving.lanes.lane import Lane
 from embedmill.serving.live import Live
-from embedmill.serving.patient import PatientProtocol
 from embedmill.spec import ServingSpec
 
 LIMITS = ServingSpec(max_body_bytes=4096, body_s=0.5, max_requests=3, answer_s=2.0)

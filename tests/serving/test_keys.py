@@ -10,11 +10,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedmill.errors import SpecError
-from embedmill.serving import keys as keys_module
+from embedmill.serving.admission import keys as keys_module
+from embedmill.serving.admission.keys import KeyRing, check_exposure
+from embedmill.serving.admission.rates import Rates
 from embedmill.serving.app import make_app
 from embedmill.serving.depends import Server
-from embedmill.serving.keys import KeyRing, check_exposure
-from embedmill.serving.rates import Rates
 
 SHOP, OTHER = "shop-0123456789abcdef", "other-0123456789abcdef"
 QUERY = {"text": "item 7"}

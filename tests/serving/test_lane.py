@@ -12,8 +12,8 @@ from tests.serving.slow import Killed, Slow, slow_encoder
 from embedmill.errors import CatalogError, Overloaded, RequestRefused
 from embedmill.model import Encoder, ModelPackage
 from embedmill.release.reader import Release
-from embedmill.serving.cache import VectorCache
-from embedmill.serving.lane import Lane
+from embedmill.serving.lanes.cache import VectorCache
+from embedmill.serving.lanes.lane import Lane
 from embedmill.spec import ServingSpec
 from embedmill.types import Encoded
 

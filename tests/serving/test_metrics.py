@@ -16,8 +16,8 @@ from embedmill.release.reader import Release
 from embedmill.serving.app import make_app
 from embedmill.serving.depends import Server
 from embedmill.serving.live import Live
-from embedmill.serving.logs import JsonLines, TextLines
-from embedmill.serving.metrics import Metrics
+from embedmill.serving.observing.logs import JsonLines, TextLines
+from embedmill.serving.observing.metrics import Metrics
 from embedmill.serving.served import Machine, Served
 
 DASHBOARD = Path(__file__).parents[2] / "examples" / "grafana" / "embedmill-serving.json"

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from embedmill.errors import Overloaded
-from embedmill.serving.searching import Searching
+from embedmill.serving.search.searching import Searching
 from embedmill.spec import ServingSpec
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from tests.serving.slow import Killed, Slow, slow_encoder
 from embedmill.release.reader import Release
 from embedmill.serving.app import make_app
 from embedmill.serving.depends import Server
-from embedmill.serving.lane import Lane
+from embedmill.serving.lanes.lane import Lane
 from embedmill.serving.live import Live
 from embedmill.serving.watchdog import HOPELESS, Watchdog
 from embedmill.spec import ServingSpec

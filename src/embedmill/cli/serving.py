@@ -12,7 +12,7 @@ from embedmill.cli.options import AsJson, Target
 from embedmill.cli.output import emit, talk
 from embedmill.cli.searching import PANEL, open_target
 from embedmill.errors import MissingExtra, SpecError
-from embedmill.serving.logs import LogFormat, configure
+from embedmill.serving.observing.logs import LogFormat, configure
 
 if TYPE_CHECKING:
     from embedmill.release.layout import Home
@@ -62,7 +62,7 @@ def serve(
 ) -> None:
     """Serve model, search and items of one release over HTTP."""
     _require_extra()
-    from embedmill.serving.keys import check_exposure
+    from embedmill.serving.admission.keys import check_exposure
     from embedmill.serving.run import ServeOptions
     from embedmill.serving.run import serve as run
     from embedmill.serving.served import Machine

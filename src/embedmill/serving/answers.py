@@ -17,7 +17,7 @@ from embedmill.errors import (
     RequestRefused,
     ServerUnavailable,
 )
-from embedmill.serving.facts import facts
+from embedmill.serving.observing.facts import facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,10 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError
-from embedmill.serving.admission import Admission
+from embedmill.serving.admission.middleware import Admission
 from embedmill.serving.answers import ErrorAnswer, error_answer, first_problem, note_reason
-from embedmill.serving.labels import Labels
-from embedmill.serving.observing import Observing
+from embedmill.serving.observing.labels import Labels
+from embedmill.serving.observing.middleware import Observing
 from embedmill.serving.routes import ROUTERS
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Request
 
-from embedmill.serving.keys import KeyRing
+from embedmill.serving.admission.keys import KeyRing
 from embedmill.serving.live import Live
-from embedmill.serving.metrics import Metrics
+from embedmill.serving.observing.metrics import Metrics
 from embedmill.serving.served import Served
 from embedmill.serving.watchdog import HOPELESS, Watchdog
 from embedmill.spec import ServingSpec

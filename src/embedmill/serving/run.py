@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from embedmill.errors import SpecError
+from embedmill.serving.admission.keys import KeyRing
+from embedmill.serving.admission.patient import PatientProtocol
 from embedmill.serving.app import make_app
 from embedmill.serving.depends import Server
-from embedmill.serving.keys import KeyRing
 from embedmill.serving.live import Follower, Live
-from embedmill.serving.metrics import Metrics
-from embedmill.serving.patient import PatientProtocol
+from embedmill.serving.observing.metrics import Metrics
 from embedmill.serving.served import Machine, Served
 from embedmill.serving.watchdog import Watchdog
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 from embedmill.errors import EmbedmillError, RequestRefused
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder
-from embedmill.serving.cache import VectorCache
-from embedmill.serving.filters import Filters
-from embedmill.serving.lane import Lane, LaneObserver
+from embedmill.serving.lanes.cache import VectorCache
+from embedmill.serving.lanes.lane import Lane, LaneObserver
 from embedmill.serving.proof import Proof, goldens_of, prove
-from embedmill.serving.searching import Searching, SearchObserver
+from embedmill.serving.search.filters import Filters
+from embedmill.serving.search.searching import Searching, SearchObserver
 from embedmill.serving.watchdog import Probe
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from embedmill.serving.lane import Lane
+    from embedmill.serving.lanes.lane import Lane
     from embedmill.serving.live import Live
     from embedmill.serving.served import Served
     from embedmill.types import Encoded, Vectors

@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from embedmill.errors import ReleaseMissing
 from embedmill.serving.depends import Answering, TheServer
-from embedmill.serving.finding import Wanted, chosen_fields, find, in_search_thread
-from embedmill.serving.pictures import picture_of
 from embedmill.serving.routes.search import FromRelease, SearchAnswer, from_release, hit_answers
+from embedmill.serving.search.finding import Wanted, chosen_fields, find, in_search_thread
+from embedmill.serving.search.pictures import picture_of
 from embedmill.spec.reports import jsonable
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ from starlette.responses import Response
 
 from embedmill.errors import RequestRefused
 from embedmill.serving.depends import Answering, TheServer
-from embedmill.serving.embedding import embed_rows, refuse_count
-from embedmill.serving.models import check_version, encoder_named, version_of
+from embedmill.serving.requests.embedding import embed_rows, refuse_count
+from embedmill.serving.requests.models import check_version, encoder_named, version_of
+from embedmill.serving.requests.rows import field_types, rows_of
+from embedmill.serving.requests.shapes import PlainError, errors_like, inline_schema, plain, route_with
+from embedmill.serving.requests.tensors import OUTPUT, InferHeader, InferRequest, read_request, written
+from embedmill.serving.requests.texts import field_values
 from embedmill.serving.routes.health import healthz, readyz
-from embedmill.serving.rows import field_types, rows_of
-from embedmill.serving.shapes import PlainError, errors_like, inline_schema, plain, route_with
-from embedmill.serving.tensors import OUTPUT, InferHeader, InferRequest, read_request, written
-from embedmill.serving.texts import field_values
 from embedmill.spec.serving import served_model
 
 if TYPE_CHECKING:

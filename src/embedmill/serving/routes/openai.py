@@ -19,12 +19,12 @@ from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError, RequestRefused
 from embedmill.serving.depends import Answering, TheServer
-from embedmill.serving.embedding import embed_rows, refuse_count, tokens_of
-from embedmill.serving.models import NOT_FOUND, created_s, encoder_named, model_names
+from embedmill.serving.requests.embedding import embed_rows, refuse_count, tokens_of
+from embedmill.serving.requests.models import NOT_FOUND, created_s, encoder_named, model_names
+from embedmill.serving.requests.rows import text_rows
+from embedmill.serving.requests.shapes import errors_like, route_with, said
+from embedmill.serving.requests.strict import StrictBody
 from embedmill.serving.routes.tf_serving import version_status
-from embedmill.serving.rows import text_rows
-from embedmill.serving.shapes import errors_like, route_with, said
-from embedmill.serving.strict import StrictBody
 from embedmill.spec.serving import served_model
 
 if TYPE_CHECKING:

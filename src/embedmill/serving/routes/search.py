@@ -12,15 +12,15 @@ from pydantic import BaseModel, Field, FiniteFloat
 from embedmill.errors import RequestRefused
 from embedmill.serving.answers import refuse_rejected
 from embedmill.serving.depends import Answering, TheServer
-from embedmill.serving.finding import Wanted, chosen_fields, find
-from embedmill.serving.rows import bytes_of, image_rows, text_rows
-from embedmill.serving.strict import Each, StrictBody
+from embedmill.serving.requests.rows import bytes_of, image_rows, text_rows
+from embedmill.serving.requests.strict import Each, StrictBody
+from embedmill.serving.search.finding import Wanted, chosen_fields, find
 from embedmill.spec.reports import jsonable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from embedmill.serving.lane import Lane
+    from embedmill.serving.lanes.lane import Lane
     from embedmill.serving.served import Served
     from embedmill.spec import ServingSpec
     from embedmill.types import Hit, Vectors

@@ -15,11 +15,11 @@ from starlette.responses import Response
 
 from embedmill.errors import RequestRefused
 from embedmill.serving.depends import Answering, TheServer
-from embedmill.serving.embedding import embed_rows, refuse_count
-from embedmill.serving.models import check_version, encoder_named, version_of
-from embedmill.serving.rows import BASE64, bytes_of, field_types, rows_of
-from embedmill.serving.shapes import PlainError, errors_like, plain, route_with
-from embedmill.serving.texts import text_of
+from embedmill.serving.requests.embedding import embed_rows, refuse_count
+from embedmill.serving.requests.models import check_version, encoder_named, version_of
+from embedmill.serving.requests.rows import BASE64, bytes_of, field_types, rows_of
+from embedmill.serving.requests.shapes import PlainError, errors_like, plain, route_with
+from embedmill.serving.requests.texts import text_of
 from embedmill.spec.serving import served_model
 
 if TYPE_CHECKING:

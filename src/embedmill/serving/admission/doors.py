@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embedmill.serving.facts import BoundedQueue, Facts
+    from embedmill.serving.observing.facts import BoundedQueue, Facts
 
 
 class Doors:

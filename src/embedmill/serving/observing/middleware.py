@@ -6,14 +6,14 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from embedmill.serving.admission import METRICS, OPEN
-from embedmill.serving.facts import begin
+from embedmill.serving.admission.middleware import METRICS, OPEN
+from embedmill.serving.observing.facts import begin
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from embedmill.serving.facts import Facts
-    from embedmill.serving.metrics import Metrics
+    from embedmill.serving.observing.facts import Facts
+    from embedmill.serving.observing.metrics import Metrics
 
 log = logging.getLogger("embedmill.requests")
 

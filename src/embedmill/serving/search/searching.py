@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from embedmill.errors import Overloaded
-from embedmill.serving.facts import facts
-from embedmill.serving.pace import Pace, longest_wait_s
+from embedmill.serving.lanes.pace import Pace, longest_wait_s
+from embedmill.serving.observing.facts import facts
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

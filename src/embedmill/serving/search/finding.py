@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from embedmill.errors import RequestRefused, SpecError
-from embedmill.serving.pictures import picture_of
+from embedmill.serving.search.pictures import picture_of
 from embedmill.types import Hit
 
 if TYPE_CHECKING:

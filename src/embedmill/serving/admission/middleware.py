@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from embedmill.errors import EmbedmillError, Overloaded, RequestRefused
+from embedmill.serving.admission.bodies import AT_ONCE, TIMED_OUT, Budget, ClientGone
+from embedmill.serving.admission.doors import Doors
+from embedmill.serving.admission.keys import presented
+from embedmill.serving.admission.rates import Rates
 from embedmill.serving.answers import UNAUTHORIZED, error_answer
-from embedmill.serving.bodies import AT_ONCE, TIMED_OUT, Budget, ClientGone
-from embedmill.serving.doors import Doors
-from embedmill.serving.facts import facts
-from embedmill.serving.keys import presented
-from embedmill.serving.rates import Rates
+from embedmill.serving.observing.facts import facts
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

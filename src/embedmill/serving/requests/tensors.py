@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError
 from pydantic_core import from_json, to_json
 
 from embedmill.errors import RequestRefused
-from embedmill.serving.strict import Each
+from embedmill.serving.requests.strict import Each
 
 if TYPE_CHECKING:
     from collections.abc import Callable

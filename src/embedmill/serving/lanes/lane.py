@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.errors import EmbedmillError, Overloaded, RequestRefused
-from embedmill.serving.facts import facts
-from embedmill.serving.fair import FairQueue, Waiting
-from embedmill.serving.pace import Pace, longest_wait_s
+from embedmill.serving.lanes.fair import FairQueue, Waiting
+from embedmill.serving.lanes.pace import Pace, longest_wait_s
+from embedmill.serving.observing.facts import facts
 from embedmill.types import Encoded
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from embedmill.model import Encoder
-    from embedmill.serving.cache import VectorCache
-    from embedmill.serving.fair import Piece
+    from embedmill.serving.lanes.cache import VectorCache
+    from embedmill.serving.lanes.fair import Piece
     from embedmill.spec import ServingSpec
 
 log = logging.getLogger("embedmill.serving")

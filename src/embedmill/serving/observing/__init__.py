@@ -1,0 +1,1 @@
+"""What a server tells of itself: labels of answers, facts of requests, metrics, a log line a request."""

@@ -1,0 +1,1 @@
+"""What protocols share: requests become rows, rows vectors; names of models, shapes of errors, tensors."""
