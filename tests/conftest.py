@@ -7,6 +7,7 @@ import signal
 pytest_plugins = [
     "pytester",
     "tests.support.skips",
+    "tests.support.groups",
     "tests.support.soak",
     "tests.support.mill",
     "tests.support.s3",

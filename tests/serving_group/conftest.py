@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 from tests.every_input import SCHEMA, every_input_package, every_item
+from tests.support.groups import take
 from tests.support.mill import Mill, items
 from tests.support.server_process import ServerProcess, serving
 
 from embedmill.model.importing import import_declared
 from embedmill.release.reader import Release
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect the tests of servers that need none of these clients, too."""
+    take(config, "serving")
 
 
 @pytest.fixture

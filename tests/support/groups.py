@@ -1,0 +1,56 @@
+"""Tests that groups run instead of `make test`, though they need no more than it does: they take minutes.
+
+They lie beside what they test. Whoever names a path gets what is there, and `make soak` takes all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+TAKEN: dict[str, tuple[str, ...]] = {
+    "serving": (
+        "serving",
+        "client",
+        "deploy",
+        "cli/test_deploying.py",
+        "cli/test_fetching.py",
+        "cli/test_serving.py",
+        "cli/test_verifying.py",
+        "gates/test_graph.py",
+        "gates/test_parity.py",
+        "gates/test_production.py",
+    ),
+    "images": (
+        "decoding",
+        "catalog/test_hostile_urls.py",
+        "catalog/test_urls.py",
+        "e2e/test_equal_contents.py",
+        "e2e/test_hostile_images.py",
+        "e2e/test_image_references.py",
+        "e2e/test_image_urls.py",
+        "e2e/test_images.py",
+        "e2e/test_refused_images.py",
+        "e2e/test_thumbnails.py",
+    ),
+}
+"""Group → folders and files that it takes."""
+
+
+def take(config: pytest.Config, group: str) -> None:
+    """Collect what a group takes, beside what lies in its own folder."""
+    config.args += [str(TESTS / path) for path in TAKEN[group]]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave to groups what they take, where no path was given."""
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if everything and not config.getoption("soak") and collection_path in _TAKEN:
+        return True
+    return None
+
+
+_TAKEN = {TESTS / path for paths in TAKEN.values() for path in paths}
