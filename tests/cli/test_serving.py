@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import time
 from pathlib import Path
 
@@ -20,8 +21,10 @@ def test_a_file_of_keys_that_others_can_read_is_refused(mill: Mill, embedmill: T
     keys = mill.root / "keys"
     keys.write_text("0123456789abcdef\n")
     keys.chmod(0o644)
+    before = logging.getLogger().handlers[:]
     said = embedmill("serve", mill.root / "pipeline.yaml", "--keys", keys)
     assert said.code == 2
+    assert logging.getLogger().handlers == before, "the log of a server is left to what comes after it"
     assert f"chmod 600 {keys}" in said.err
     assert "0123456789abcdef" not in said.err
 

@@ -55,11 +55,10 @@ def until(done: Callable[[], bool], seconds: float = 15.0) -> None:
 
 def test_a_model_that_hangs_is_not_ready_until_it_works_again(watched: tuple[TestClient, Slow]) -> None:
     client, runtime = watched
-    until(lambda: len(runtime.batches) > 3)
-    assert client.get("/readyz").status_code == 200
+    until(lambda: len(runtime.batches) > 3 and client.get("/readyz").status_code == 200)
     runtime.works.clear()
-    until(lambda: client.get("/readyz").status_code == 503)
-    assert "query_text has made no right vector" in client.get("/readyz").json()["status"]
+    until(lambda: "query_text has made no right vector" in client.get("/readyz").json()["status"])
+    assert client.get("/readyz").status_code == 503
     assert client.get("/healthz").status_code == 200
     assert client.get("/metrics").text.rstrip().endswith("embedmill_ready 0.0")
     runtime.works.set()

@@ -12,7 +12,7 @@ from embedmill.cli.options import AsJson, Target
 from embedmill.cli.output import emit, talk
 from embedmill.cli.searching import PANEL, open_target
 from embedmill.errors import MissingExtra, SpecError
-from embedmill.serving.observing.logs import LogFormat, configure
+from embedmill.serving.observing.logs import LogFormat, log_lines
 
 if TYPE_CHECKING:
     from embedmill.release.layout import Home
@@ -71,10 +71,10 @@ def serve(
     home = _home(target)
     if follow is not None and home is None:
         raise SpecError("--follow needs a pipeline.yaml", hint="a release's folder never changes")
-    configure(log_format)
     machine = Machine(device, threads or os.cpu_count() or 1)
     options = ServeOptions(host, port, machine, follow, drain, keys, private_metrics, watch)
-    run(open_target(target), options, home=home, ready=_emit_ready if as_json else _say_ready)
+    with log_lines(log_format):
+        run(open_target(target), options, home=home, ready=_emit_ready if as_json else _say_ready)
 
 
 def _say_ready(url: str, served: Served) -> None:

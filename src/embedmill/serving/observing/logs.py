@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -44,14 +46,22 @@ class TextLines(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def configure(how: LogFormat) -> None:
-    """Send what this process logs to stderr, as such lines."""
+@contextlib.contextmanager
+def log_lines(how: LogFormat) -> Iterator[None]:
+    """Send what this process logs to stderr as such lines, and nowhere else, for a while."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if how is LogFormat.JSON else TextLines())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root, own = logging.getLogger(), logging.getLogger("embedmill")
+    before = [(each, each.handlers[:], each.level) for each in (root, own)]
+    root.handlers[:], own.handlers[:] = [handler], []
     root.setLevel(logging.WARNING)
-    logging.getLogger("embedmill").setLevel(logging.INFO)
+    own.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, handlers, level in before:
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
 
 
 def _utc(record: logging.LogRecord) -> str:
