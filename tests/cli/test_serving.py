@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import socket
 import time
 from pathlib import Path
 
@@ -27,6 +28,16 @@ def test_a_file_of_keys_that_others_can_read_is_refused(mill: Mill, embedmill: T
     assert logging.getLogger().handlers == before, "the log of a server is left to what comes after it"
     assert f"chmod 600 {keys}" in said.err
     assert "0123456789abcdef" not in said.err
+
+
+def test_an_address_that_is_taken_is_told_with_what_to_do(mill: Mill, embedmill: Terminal) -> None:
+    mill.run(items(20))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = embedmill("serve", mill.root / "pipeline.yaml", "--port", str(port))
+    assert said.code == 2
+    assert f"cannot listen at 127.0.0.1:{port}" in said.err
+    assert "choose another --host or --port" in said.err
 
 
 def test_a_server_that_says_that_it_listens_does_and_asks_for_keys(mill: Mill) -> None:

@@ -4,9 +4,8 @@ import asyncio
 import socket
 
 import pytest
-import uvicorn
 
-from embedmill.serving.run import _bound
+from embedmill.serving.run import ServeOptions, _bound
 
 
 @pytest.mark.anyio
@@ -20,7 +19,7 @@ async def test_small_answers_are_sent_at_once(host: str) -> None:
         await undelayed.put(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         writer.close()
 
-    listener = _bound(uvicorn.Config("", host=host, port=0))
+    listener = _bound(ServeOptions(host=host, port=0))
     async with await asyncio.start_server(accepted, sock=listener):
         _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
         assert await undelayed.get() == 1

@@ -50,9 +50,8 @@ class Searcher:
             raise ValueError("give exactly one of text, vector and item")
         if text is not None:
             vector = self._release.encoder("query_text").encode_texts([text])[0]
-        elif item is not None:
+        elif vector is None:
             vector = self.vector_of(item)
-        assert vector is not None  # noqa: S101 - one of them was given
         return self.hits(vector, k)
 
     def hits(

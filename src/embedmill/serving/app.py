@@ -45,20 +45,23 @@ def make_app(server: Server) -> FastAPI:
 
 
 async def _embedmill_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, EmbedmillError)  # noqa: S101 - it is registered for these alone
+    if not isinstance(error, EmbedmillError):  # it is registered for these alone
+        raise error
     note_reason(error)
     return error_answer(error)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
     """What pydantic refuses, in the shape of every other error, with the first field that is wrong."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101
+    if not isinstance(error, RequestValidationError):
+        raise error
     body = {"code": "RequestRefused", "type": "RequestRefused", "message": first_problem(error), "hint": ""}
     return JSONResponse({"error": body}, 422)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
     """Unknown addresses and methods, in the shape of every other error."""
-    assert isinstance(error, HTTPException)  # noqa: S101
+    if not isinstance(error, HTTPException):
+        raise error
     body = {"code": "HTTPError", "type": "HTTPError", "message": str(error.detail), "hint": ""}
     return JSONResponse({"error": body}, error.status_code, headers=error.headers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -97,45 +99,51 @@ def serve(
         ProofFailed: The release does not show that it is what was published.
         SpecError: The address cannot be listened at, or the file of keys cannot be used.
     """
-    limits = release.content.pipeline.serving
     keys = None if options.keys is None else KeyRing(options.keys)
     metrics = Metrics()
 
     def load(found: Release) -> Served:
         return Served.load(found, options.machine, found.content.pipeline.serving, metrics)
 
-    live = Live(load(release))
-    watchdog = Watchdog(live, options.watch_s)
-    server = Server(
-        live,
-        limits,
-        keys=keys,
-        private_metrics=options.private_metrics,
-        metrics=metrics,
-        watchdog=watchdog,
-    )
+    with closing(_bound(options)) as listener, closing(Live(load(release))) as live:
+        server = Server(
+            live,
+            release.content.pipeline.serving,
+            keys=keys,
+            private_metrics=options.private_metrics,
+            metrics=metrics,
+            watchdog=Watchdog(live, options.watch_s),
+        )
+        follower = (
+            None if home is None or options.follow_s is None else Follower(home, live, load, options.follow_s)
+        )
+        _answer(server, options, listener, follower, ready)
+
+
+def _answer(
+    server: Server,
+    options: ServeOptions,
+    listener: socket.socket,
+    follower: Follower | None,
+    ready: Callable[[str, Served], Any] | None,
+) -> None:
     config = _config(server, options)
-    listener = _bound(config)
     host, port = listener.getsockname()[:2]
 
     def listens() -> None:
         if ready is not None:
-            ready(f"http://{host}:{port}", live.served)
+            ready(f"http://{host}:{port}", server.live.served)
 
-    follower = (
-        None if home is None or options.follow_s is None else Follower(home, live, load, options.follow_s)
-    )
-    watchdog.start()
+    with _refusing(options):
+        listener.listen(config.backlog)  # whoever hears the address may ask at once
+    helpers = [each for each in (server.watchdog, follower) if each is not None]
+    for each in helpers:
+        each.start()
     try:
-        if follower is not None:
-            follower.start()
         _DrainingServer(config, server, options.drain_s, listens).run(sockets=[listener])
     finally:
-        if follower is not None:
-            follower.stop()
-        watchdog.stop()
-        listener.close()
-        live.close()
+        for each in helpers:
+            each.stop()
 
 
 def _config(server: Server, options: ServeOptions) -> uvicorn.Config:
@@ -153,18 +161,28 @@ def _config(server: Server, options: ServeOptions) -> uvicorn.Config:
     )
 
 
-def _bound(config: uvicorn.Config) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+def _bound(options: ServeOptions) -> socket.socket:
+    """Take the address before a model is loaded, which takes long; nobody can connect yet."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # The protocol by name: else asyncio does not set TCP_NODELAY, and small answers wait 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((config.host, config.port))
-        listener.listen(config.backlog)  # whoever hears the address may ask at once
-    except OSError as error:
+        with _refusing(options):
+            listener.bind((options.host, options.port))
+    except SpecError:
         listener.close()
+        raise
+    return listener
+
+
+@contextmanager
+def _refusing(options: ServeOptions) -> Iterator[None]:
+    """Say of an address that cannot be had which one it is."""
+    try:
+        yield
+    except OSError as error:
         raise SpecError(
-            f"cannot listen at {config.host}:{config.port}: {error.strerror or error}",
+            f"cannot listen at {options.host}:{options.port}: {error.strerror or error}",
             hint="choose another --host or --port",
         ) from error
-    return listener

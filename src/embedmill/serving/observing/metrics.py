@@ -98,6 +98,7 @@ class _State(Collector):
         self._server = server
 
     def collect(self) -> Iterator[Metric]:
+        """See prometheus_client's `Collector`."""
         server = self._server
         with server.live.hold() as served:
             info = GaugeMetricFamily(
