@@ -107,12 +107,33 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class Host:
+    """A server, and how a program is started on it: `reach` is an argument vector that a command follows.
+
+    For ssh it ends with the address; for this machine it is empty. `folder` is where locks and logs are.
+    """
+
+    name: str
+    reach: tuple[str, ...]
+    folder: str
+
+
+@dataclass(frozen=True)
 class Placement:
-    """Where an engine is to run one worker loop."""
+    """Where an engine is to run one worker loop.
+
+    On another host: `gpus` are the UUIDs that it must hold the locks of, `command` the argument vector that
+    `worker …` is appended to (such as `podman run … IMAGE embedmill`), `image` and `type` are for reports.
+    """
 
     worker: str
     device: str = "cpu"
     threads: int = 1
+    host: Host | None = None
+    gpus: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    image: str = ""
+    type: str = ""
 
 
 @dataclass(frozen=True)

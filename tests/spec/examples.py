@@ -42,6 +42,7 @@ from embedmill.spec.documents import (
     Verdict,
 )
 from embedmill.spec.environment import Environment, InstalledRuntime
+from embedmill.spec.fleet_reports import ImageProof, ProofKey
 from embedmill.spec.parity import Cosines, EncoderParity, ParityCheck, ParityReport
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 
@@ -304,6 +305,21 @@ def parity() -> ParityReport:
     )
 
 
+def image_proof() -> ImageProof:
+    return ImageProof(
+        key=ProofKey(
+            image="sha256:" + "cd" * 32, driver="535.183.01", gpu="NVIDIA A100-SXM4-80GB", model="ef" * 32
+        ),
+        passed=True,
+        reason="256 goldens, lowest cosine 0.99998",
+        baseline="cpu",
+        lowest_cosine=0.99998,
+        goldens=256,
+        seconds=12.5,
+        taken=CREATED,
+    )
+
+
 def fetched() -> Fetched:
     url = f"s3://bucket/mill/similar-items/releases/{RUN}"
     return Fetched(release=RUN, number=8, url=url, manifest_digest="89" * 32, created=CREATED)
@@ -323,6 +339,7 @@ EXAMPLES = {
     "terminal": terminal,
     "log": log,
     "fetched": fetched,
+    "image_proof": image_proof,
 }
 
 

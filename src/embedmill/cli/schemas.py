@@ -23,6 +23,8 @@ class Kind(StrEnum):
 
     PIPELINE = "pipeline"
     MODEL = "model"
+    FLEET = "fleet"
+    IMAGES = "images"
 
 
 def register(app: typer.Typer) -> None:
@@ -42,15 +44,20 @@ def schema(
     kind: Annotated[Kind, typer.Argument(help="Which spec file.", show_default=False)],
     as_json: AsJson = False,  # noqa: ARG001 - it is JSON anyway
 ) -> None:
-    """Print the JSON Schema of pipeline.yaml or model.yaml."""
+    """Print the JSON Schema of a spec file, such as pipeline.yaml."""
     emit_bytes(schema_bytes(kind))
 
 
 def schema_bytes(kind: Kind) -> bytes:
     """The JSON Schema, as published in docs/schemas."""
-    from embedmill.spec import ModelSpec, PipelineSpec
+    from embedmill.spec import FleetSpec, ImagesSpec, ModelSpec, PipelineSpec
 
-    specs: dict[Kind, type[BaseModel]] = {Kind.PIPELINE: PipelineSpec, Kind.MODEL: ModelSpec}
+    specs: dict[Kind, type[BaseModel]] = {
+        Kind.PIPELINE: PipelineSpec,
+        Kind.MODEL: ModelSpec,
+        Kind.FLEET: FleetSpec,
+        Kind.IMAGES: ImagesSpec,
+    }
     found: dict[str, Any] = {"$schema": DRAFT, **specs[kind].model_json_schema()}
     return (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode()
 

@@ -1,5 +1,7 @@
 """What users write (`pipeline.yaml`, `model.yaml`) and what Embedmill persists, as pydantic models."""
 
+from embedmill.spec.fleet import FleetSpec, ServerSpec
+from embedmill.spec.images import ImageSpec, ImagesSpec
 from embedmill.spec.inputs import (
     AnyInput,
     BooleanInput,
@@ -13,7 +15,12 @@ from embedmill.spec.inputs import (
     StringInput,
     TextInput,
 )
-from embedmill.spec.loading import load_model_spec, load_pipeline_spec
+from embedmill.spec.loading import (
+    load_fleet_spec,
+    load_images_spec,
+    load_model_spec,
+    load_pipeline_spec,
+)
 from embedmill.spec.model import EncoderInputs, ModelSpec
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 from embedmill.spec.runtimes import (
@@ -43,8 +50,11 @@ __all__ = [
     "CategoryInput",
     "EncoderInputs",
     "FetchSpec",
+    "FleetSpec",
     "GateLimits",
     "ImageInput",
+    "ImageSpec",
+    "ImagesSpec",
     "IndexSpec",
     "InputSpec",
     "JaxSpec",
@@ -58,6 +68,7 @@ __all__ = [
     "RemoteRuntime",
     "RuntimeSection",
     "RuntimeSpec",
+    "ServerSpec",
     "ServingSpec",
     "ShapeRange",
     "StringInput",
@@ -67,6 +78,8 @@ __all__ = [
     "TorchSpec",
     "TritonSpec",
     "WorkSpec",
+    "load_fleet_spec",
+    "load_images_spec",
     "load_model_spec",
     "load_pipeline_spec",
 ]

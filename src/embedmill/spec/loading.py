@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from embedmill.errors import SpecError
+from embedmill.spec.fleet import FleetSpec
+from embedmill.spec.images import ImagesSpec
 from embedmill.spec.model import ModelSpec
 from embedmill.spec.pipeline import PipelineSpec
 from embedmill.spec.runtimes import RUNTIMES, RemoteRuntime
@@ -51,6 +53,26 @@ def load_model_spec(path: Path) -> ModelSpec:
     """
     document, node = _read(path)
     return _validate(ModelSpec, document, node, path, {})
+
+
+def load_fleet_spec(path: Path) -> FleetSpec:
+    """Read a `fleet.yaml`.
+
+    Raises:
+        SpecError: With file, line and field, what was found and what is allowed.
+    """
+    document, node = _read(path)
+    return _validate(FleetSpec, document, node, path, {})
+
+
+def load_images_spec(path: Path) -> ImagesSpec:
+    """Read an `images.yaml`.
+
+    Raises:
+        SpecError: With file, line and field, what was found and what is allowed.
+    """
+    document, node = _read(path)
+    return _validate(ImagesSpec, document, node, path, {})
 
 
 def _read(path: Path) -> tuple[dict[str, Any], yaml.Node]:

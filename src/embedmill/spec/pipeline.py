@@ -189,7 +189,10 @@ class PipelineSpec(Section):
     catalog: CatalogSpec
     model: str = Field(description="The folder of a model package.")
     store: str = Field(description="A folder, such as ./mill, or a URL.")
-    engine: Literal["local"] = Field(default="local", description="Where worker loops run.")
+    engine: Literal["local", "ssh"] = Field(default="local", description="Where worker loops run.")
+    fleet: str | None = Field(
+        default=None, description="The fleet.yaml whose idle GPUs are borrowed; for `engine: ssh`."
+    )
     index: IndexSpec = IndexSpec()
     gates: GateLimits = GateLimits()
     work: WorkSpec = WorkSpec()
@@ -200,4 +203,4 @@ class PipelineSpec(Section):
     )
     goldens: int = Field(default=256, ge=1, description="Items whose raw inputs and vectors a release keeps.")
 
-    _whole_paths = field_validator("model", "store")(whole_path)
+    _whole_paths = field_validator("model", "store", "fleet")(whole_path)

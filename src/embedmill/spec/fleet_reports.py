@@ -1,0 +1,144 @@
+"""What `fleet probe`, `fleet match` and `fleet prove` say, for people and programs."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from embedmill.spec.document import Document, Part
+from embedmill.spec.host import HostFacts
+
+GpuState = Literal["idle", "busy", "reserved", "unhealthy", "unknown", "unfit"]
+"""`unknown`: not enough was learned to call it idle. `unfit`: a mode that workers cannot use."""
+ServerState = Literal["ok", "no-gpu", "unreachable", "refused", "timeout", "failed"]
+Rule = Literal["native", "minor", "forward", "refused", "cpu"]
+
+
+class GpuVerdict(Part):
+    """Whether one GPU may be borrowed, and why (not), in words with figures."""
+
+    server: str
+    index: int
+    uuid: str
+    name: str
+    state: GpuState
+    reason: str
+    memory_bytes: int
+    used_bytes: int
+
+
+class ServerProbe(Part):
+    """What became of asking one server."""
+
+    server: str
+    state: ServerState
+    reason: str
+    seconds: float
+    facts: HostFacts | None = None
+    gpus: tuple[GpuVerdict, ...] = ()
+
+
+class FleetProbe(Document):
+    """`fleet probe`: every server that was asked, in the order of fleet.yaml."""
+
+    SCHEMA: ClassVar[str] = "fleet-probe/1"
+
+    taken: str
+    seconds: float
+    servers: tuple[ServerProbe, ...]
+
+
+class ImageVerdict(Part):
+    """Whether an image runs on a GPU.
+
+    `rule` decided; `reason` has its numbers; `steps` has every rule that was tried. `warnings`: what is
+    allowed and slow or uncertain, such as code that the driver has to compile first.
+    """
+
+    image: str
+    rule: Rule
+    reason: str
+    steps: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a worker may be started in the image there."""
+        return self.rule != "refused"
+
+
+class GpuMatch(Part):
+    """A GPU and the images for it: the `chosen` one is the first that is accepted and not disproved."""
+
+    server: str
+    index: int
+    uuid: str
+    name: str
+    driver: str | None
+    compute_capability: tuple[int, int] | None
+    chosen: str | None
+    verdicts: tuple[ImageVerdict, ...]
+
+
+class FleetMatch(Document):
+    """`fleet match`: every GPU of the servers that answered; `unanswered` has the others, with the reason."""
+
+    SCHEMA: ClassVar[str] = "fleet-match/1"
+
+    gpus: tuple[GpuMatch, ...]
+    unanswered: dict[str, str] = Field(default_factory=dict)
+
+
+class ProofKey(Part):
+    """What a proof holds for, and nothing else."""
+
+    image: str
+    driver: str
+    gpu: str
+    model: str
+
+
+class ImageProof(Document):
+    """A worker in an image embedded the goldens on a type of GPU; cached under its key.
+
+    `baseline`: whose vectors they were compared with: the CPU's, or those of the image that is replaced.
+    """
+
+    SCHEMA: ClassVar[str] = "image-proof/1"
+
+    key: ProofKey
+    passed: bool
+    reason: str
+    baseline: str
+    lowest_cosine: float | None
+    goldens: int
+    seconds: float
+    taken: str
+
+
+class ProveStep(Part):
+    """One step of the proof on a server; `figures` are numbers with their units in their names."""
+
+    step: str
+    state: Literal["passed", "failed", "skipped"]
+    found: str
+    seconds: float
+    figures: dict[str, float] = Field(default_factory=dict)
+
+
+class ProveReport(Document):
+    """`fleet prove`: from the probe to the yield, on one server."""
+
+    SCHEMA: ClassVar[str] = "fleet-prove/1"
+
+    server: str
+    taken: str
+    embedmill: str
+    facts: HostFacts | None
+    steps: tuple[ProveStep, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return all(step.state != "failed" for step in self.steps)
