@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import threading
@@ -136,6 +137,8 @@ def _answer(
 
     with _refusing(options):
         listener.listen(config.backlog)  # whoever hears the address may ask at once
+    gc.collect()
+    gc.freeze()  # what was loaded stays: to look through it again and again would stop all answers for 0.1 s
     helpers = [each for each in (server.watchdog, follower) if each is not None]
     for each in helpers:
         each.start()
