@@ -48,12 +48,12 @@ def test_goldens_that_are_other_vectors_prevent_serving(mill: Mill, monkeypatch:
     release = mill.live()
     embedding = release.model_folder / "model.onnx"
     assert embedding.is_file()
-    _reweigh(embedding)
+    reweigh(embedding)
     with pytest.raises(ProofFailed, match="goldens of the release"):
         load(release)
 
 
-def _reweigh(file: Path) -> None:
+def reweigh(file: Path) -> None:
     import onnx
     from onnx import numpy_helper
 

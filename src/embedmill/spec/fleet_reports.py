@@ -117,6 +117,45 @@ class ImageProof(Document):
     taken: str
 
 
+class EncoderOnDevice(Part):
+    """What one encoder made of its goldens on a device. `rows_per_s` is of goldens, over and over."""
+
+    encoder: str
+    goldens: int
+    lowest_cosine: float
+    rows_per_s: float
+
+
+class DeviceProof(Document):
+    """`prove`: a release's goldens on a device of the machine that ran it.
+
+    `gpu_bytes`: the most memory of the GPU that was in use, by everybody; null without a driver.
+    """
+
+    SCHEMA: ClassVar[str] = "device-proof/1"
+
+    release: str
+    number: int | None
+    model: str
+    device: str
+    runtime: str
+    load_s: float
+    encoders: tuple[EncoderOnDevice, ...]
+    tolerance: float
+    rss_bytes: int
+    gpu_bytes: int | None
+
+    @property
+    def lowest_cosine(self) -> float:
+        """Of all goldens of all encoders."""
+        return min((each.lowest_cosine for each in self.encoders), default=0.0)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every encoder made the vectors of the release."""
+        return bool(self.encoders) and self.lowest_cosine >= self.tolerance
+
+
 class ProveStep(Part):
     """One step of the proof on a server; `figures` are numbers with their units in their names."""
 
