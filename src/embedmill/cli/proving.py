@@ -25,7 +25,8 @@ def prove(
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, tpu.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch.")] = 1,
     seconds: Annotated[
-        float, typer.Option(min=0.0, help="How long each encoder embeds, to see how fast it is.")
+        float,
+        typer.Option(metavar="SECONDS", min=0.0, help="How long each encoder embeds, to see how fast it is."),
     ] = 10.0,
     as_json: AsJson = False,
 ) -> None:
@@ -46,14 +47,18 @@ def _print(proof: DeviceProof) -> None:
 
     words = {True: Text("pass", "green"), False: Text("FAIL", "bold red")}
     rows = [
-        (each.encoder, words[each.lowest_cosine >= proof.tolerance], each.goldens, f"{each.lowest_cosine:.6f}",
-         f"{each.rows_per_s:,.1f}")
+        (
+            each.encoder,
+            words[each.lowest_cosine >= proof.tolerance],
+            each.goldens,
+            f"{each.lowest_cosine:.6f}",
+            f"{each.rows_per_s:,.1f}",
+        )
         for each in proof.encoders
-    ]  # fmt: skip
+    ]
+    columns = ("encoder", "verdict", "goldens", "lowest cosine", "rows/s")
     memory = "unknown" if proof.gpu_bytes is None else size(proof.gpu_bytes)
-    data().print(
-        table("encoder", "verdict", "goldens", "lowest cosine", "rows/s", rows=rows, numbers=(2, 3, 4))
-    )
+    data().print(table(*columns, rows=rows, numbers=(2, 3, 4)))
     data().print(
         facts(
             [

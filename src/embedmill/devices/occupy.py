@@ -36,9 +36,10 @@ def main() -> int:
         cuda = ctypes.CDLL(LIBRARY)
         _take(cuda, _device(cuda, uuid), mib)
     except (OSError, CudaFailed) as error:
-        print(f"{LIBRARY}: {error}", file=sys.stderr)
+        sys.stderr.write("{}: {}\n".format(LIBRARY, error))
         return 1
-    print(json.dumps({"pid": os.getpid(), "mib": mib}), flush=True)
+    sys.stdout.write(json.dumps({"pid": os.getpid(), "mib": mib}) + "\n")
+    sys.stdout.flush()
     time.sleep(seconds)
     return 0
 
