@@ -79,7 +79,8 @@ class FakeProcess:
 class Scenario:
     """What the fake library tells. `fail`: function → NVML's code; `hang`: function → seconds.
 
-    A function may be followed by a GPU, as in `nvmlDeviceGetUUID gpu=1`.
+    A function may be followed by a GPU, as in `nvmlDeviceGetUUID gpu=1`. `nodes`: a folder; only GPUs
+    whose node is in it and opens are seen, as in a container that was given one of them.
     """
 
     gpus: Sequence[FakeGpu] = ()
@@ -88,10 +89,12 @@ class Scenario:
     cuda: str = "12.2"
     fail: dict[str, int] = field(default_factory=dict)
     hang: dict[str, int] = field(default_factory=dict)
+    nodes: str | None = None
 
     def text(self) -> str:
         """The lines that fake_nvml.c reads."""
         lines = [f"driver {self.driver}", f"cuda {self.cuda}"]
+        lines += [f"nodes {self.nodes}"] if self.nodes else []
         for index, gpu in enumerate(self.gpus):
             lines.append(_line(f"gpu {index}", _values_of(gpu, index)))
             lines += [_line("mig", {"gpu": index, **vars(mig)}) for mig in gpu.migs]
@@ -116,7 +119,9 @@ class Scenario:
 
 
 def _values_of(gpu: FakeGpu, index: int) -> dict[str, object]:
-    values = {name: value for name, value in vars(gpu).items() if name not in ("migs", "utilisation", "minor")}
+    values = {
+        name: value for name, value in vars(gpu).items() if name not in ("migs", "utilisation", "minor")
+    }
     values["minor"] = index if gpu.minor is None else gpu.minor
     if gpu.utilisation is not None:
         values["utilisation"] = ",".join(map(str, gpu.utilisation))
@@ -130,7 +135,15 @@ def _values_of_process(process: FakeProcess) -> dict[str, object]:
 
 def _line(begin: str, values: dict[str, object]) -> str:
     told = {name: value for name, value in values.items() if value is not None}
-    return " ".join([begin, *(f'{name}="{value}"' if " " in str(value) else f"{name}={value}" for name, value in told.items())])
+    return " ".join(
+        [
+            begin,
+            *(
+                f'{name}="{value}"' if " " in str(value) else f"{name}={value}"
+                for name, value in told.items()
+            ),
+        ]
+    )
 
 
 def _rule(verb: str, function: str, number: int) -> str:
@@ -156,7 +169,8 @@ def build_library(folder: Path = BUILT, *, without: Sequence[str] = ()) -> Path:
         made = home / f"{os.getpid()}.so"
         command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
         subprocess.run(
-            [*command, f"-Wl,--version-script={exported}", f"-Wl,-soname,{NAME}", "-o", made, SOURCE], check=True
+            [*command, f"-Wl,--version-script={exported}", f"-Wl,-soname,{NAME}", "-o", made, SOURCE],
+            check=True,
         )
         made.replace(library)
     return library
