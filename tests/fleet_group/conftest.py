@@ -1,0 +1,27 @@
+"""What the tests of this group need: root, for network namespaces, and the programs of Debian's packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.support.fake_gpus import build_library
+
+NEEDED = ("ip", "ssh", "ssh-keygen", "sshd", "unshare")
+
+
+@pytest.fixture(scope="session")
+def library() -> Path:
+    """The fake NVML."""
+    return build_library()
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skips where no server with an address of its own can be made."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    lacking = [name for name in NEEDED if shutil.which(name, path=path) is None]
+    if lacking or os.geteuid() != 0:
+        pytest.skip(f"no server can be made here: {', '.join(lacking) or 'not root'}")
