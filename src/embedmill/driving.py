@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import queue
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from embedmill.errors import WorkerFailed, Yielded
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
+from embedmill.release.shares import note_place
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
-from embedmill.types import Placement, Progress, WorkerState
+from embedmill.types import Look, Placement, Progress, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from embedmill.engines import Engine
     from embedmill.release.layout import Home
     from embedmill.spec import WorkSpec
@@ -21,6 +24,44 @@ if TYPE_CHECKING:
 HOPELESS = frozenset({1, 2})
 """Exit codes that another try would not change: the worker said what is wrong."""
 YIELDED = 75
+EXPIRED = 77
+"""Its credentials have ended; a new start gets new ones."""
+LOST = 255
+"""Its host gives no answer: whether another try helps is found out by looking for places again."""
+AWAY = frozenset({YIELDED, LOST})
+"""How loops end whose places have to be found idle anew."""
+
+
+class Places(Protocol):
+    """Where loops may run. Asked before the first start, and again while work is left."""
+
+    @property
+    def again_s(self) -> float | None:
+        """How often it is asked; None: once."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether a run waits where there is no place at all."""
+        ...
+
+    def look(self, most: int, held: Collection[str]) -> Look:
+        """Places that are free, at most so many; loops of these names run already, beside them."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalPlaces:
+    """Cores of this machine: a loop each, one thread each, unless `workers` says how many."""
+
+    workers: int | None
+    again_s: float | None = None
+    waits: bool = False
+
+    def look(self, most: int, held: Collection[str]) -> Look:  # noqa: ARG002 - nobody takes cores away
+        """All of them, and no more loops than shards."""
+        count = min(self.workers or len(os.sched_getaffinity(0)), most)
+        return Look(tuple(Placement(f"local-{number}") for number in range(count)))
 
 
 def drive(
@@ -30,13 +71,14 @@ def drive(
     engine: Engine,
     run_url: str,
     on_progress: Callable[[Progress], None],
+    places: Places | None = None,
 ) -> None:
-    """Place loops on an engine, as many as `spec` says, until every shard is committed.
+    """Place loops on an engine until every shard is committed; by default a loop a core, as `spec` says.
 
     Raises:
         RunClosed: Somebody gave the run up.
         WorkerFailed: Loops cannot work, or were lost too often without getting anything done.
-        Yielded: All loops gave their devices back.
+        Yielded: All loops gave their devices back, and nobody has others; or there were none.
     """
     watch, rejections = Watch(home, plan), Rejections(home, plan)
 
@@ -49,84 +91,205 @@ def drive(
     if look().complete:
         return
     try:
-        _watch(home, plan, spec, engine, run_url, look)
+        _Driving(
+            home, plan, spec, engine, run_url, places or LocalPlaces(spec.workers), look, on_progress
+        ).go()
     finally:
         engine.stop()
 
 
-def _watch(
-    home: Home,
-    plan: Plan,
-    spec: WorkSpec,
-    engine: Engine,
-    run_url: str,
-    look: Callable[[], WorkState],
-) -> None:
-    places = _placements(plan, spec)
-    engine.start(run_url, places)
-    committed, losses = -1, 0
-    for states in _states_worth_a_look(home, engine):
-        state = look()
-        if state.complete:
+@dataclass
+class _Driving:
+    """One run's loops: `known` has every place that was used, `hopeless` the loops that cannot work there."""
+
+    home: Home
+    plan: Plan
+    spec: WorkSpec
+    engine: Engine
+    run_url: str
+    places: Places
+    look: Callable[[], WorkState]
+    on_progress: Callable[[Progress], None]
+    known: dict[str, Placement] = field(default_factory=dict)
+    hopeless: dict[str, WorkerState] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+    def go(self) -> None:
+        search = _Search(self.places, len(self.plan.shards), self.home.world.monotonic)
+        self._take(first := self.places.look(len(self.plan.shards), ()))
+        if self.places.again_s is not None and not (first.free or self.places.waits):
+            raise self._given_back(())
+        committed, losses = -1, 0
+        for states in self._states_worth_a_look():
+            state = self.look()
+            if state.complete:
+                return
+            if state.committed > committed:
+                committed, losses = state.committed, 0
+            if any(known.exit_code == YIELDED for known in states):
+                check_open(self.home, self.plan.run)
+            lost = self._lost(states)
+            losses += _charged(lost)
+            if losses > self.spec.attempts:
+                raise self._worn_out(losses, lost[-1])
+            self._start([self.known[gone.worker] for gone in lost if gone.worker in self.known])
+            running = [known.worker for known in states if known.exit_code is None]
+            self._look_again(search, states, running, stuck=not (running or lost))
+
+    def _take(self, found: Look) -> None:
+        """Start loops at the places that a look found; say once what was passed over."""
+        for place, why in found.passed_over.items():
+            if self.passed_over.get(place) != why:
+                self._say(f"{place}: {why}")
+        self.passed_over = dict(found.passed_over)
+        free = [place for place in found.free if place.worker not in self.hopeless]
+        for place in free:
+            self.known[place.worker] = place
+            note_place(self.home, self.plan.run, place)
+        self._start(free)
+
+    def _start(self, places: Sequence[Placement]) -> None:
+        self.told -= {place.worker for place in places}
+        self.engine.start(self.run_url, places)
+
+    def _look_again(
+        self, search: _Search, states: Sequence[WorkerState], running: Sequence[str], *, stuck: bool
+    ) -> None:
+        """Search for places where it is time, and at once where no loop runs any more.
+
+        Raises:
+            Yielded: There are none, and nobody is to wait for any.
+            WorkerFailed: No loop can work anywhere.
+        """
+        if stuck and self.known and len(self.hopeless) == len(self.known):
+            raise _cannot_work(next(iter(self.hopeless.values())))
+        if self.places.again_s is None:
+            if stuck:
+                raise self._given_back(states)
             return
-        if state.committed > committed:
-            committed, losses = state.committed, 0
-        if any(known.exit_code == YIELDED for known in states):
-            check_open(home, plan.run)
-        lost = _lost(states)
-        losses += len(lost)
-        if losses > spec.attempts:
-            raise WorkerFailed(
-                f"run {plan.run}: {losses} workers in a row were lost without finishing a shard; "
-                f"the last one {_ending(lost[-1])}",
-                hint="finished shards are kept; `embedmill resume` goes on",
-            )
-        engine.start(run_url, [place for place in places if place.worker in {gone.worker for gone in lost}])
-        if all(known.exit_code == YIELDED for known in states):
-            raise Yielded(
-                f"run {plan.run}: all workers stopped; {_ending(states[-1])}",
-                hint="`embedmill resume` goes on",
-            )
+        search.was_urgent = search.was_urgent and stuck
+        found = search.found()
+        if found is not None:
+            self._take(found)
+            if stuck and search.was_urgent and not found.free and not self.places.waits:
+                raise self._given_back(states)
+        elif stuck and not search.was_urgent:
+            search.begin(running, urgent=True)
+        elif search.is_due(self.places.again_s):
+            search.begin(running, urgent=stuck)
+
+    def _states_worth_a_look(self) -> Iterator[list[WorkerState]]:
+        """What the engine says, each time that the store should be looked at afterwards.
+
+        So an ended loop's last commit is seen. A remote store is looked at every 2 s, and when a loop ends:
+        the engine is asked as often as ever, so that nothing takes longer.
+        """
+        world, remote = self.home.world, self.home.store.remote
+        before: list[WorkerState] = []
+        looked_s = world.monotonic()
+        while True:
+            states, now_s = self.engine.states(), world.monotonic()
+            if not remote or states != before or now_s - looked_s >= POLITE_LOOK_S:
+                before, looked_s = states, now_s
+                yield states
+            world.sleep(LOOK_S)
+
+    def _lost(self, states: Sequence[WorkerState]) -> list[WorkerState]:
+        """Loops that ended although work is left, and that another try may help.
+
+        Raises:
+            WorkerFailed: A loop of this machine said that it cannot work; elsewhere others may.
+        """
+        ended = [state for state in states if state.exit_code is not None]
+        for state in ended:
+            if state.worker not in self.told and self._is_elsewhere(state):
+                self.told.add(state.worker)
+                self._say(f"{state.worker} {_ending(state)}")
+            if state.exit_code in HOPELESS:
+                if not self._is_elsewhere(state):
+                    raise _cannot_work(state)
+                self.hopeless[state.worker] = state
+        return [state for state in ended if state.exit_code not in AWAY | HOPELESS]
+
+    def _is_elsewhere(self, state: WorkerState) -> bool:
+        place = self.known.get(state.worker)
+        return place is not None and place.host is not None
+
+    def _say(self, note: str) -> None:
+        self.on_progress(Progress("fleet", note=note))
+
+    def _worn_out(self, losses: int, last: WorkerState) -> WorkerFailed:
+        return WorkerFailed(
+            f"run {self.plan.run}: {losses} workers in a row were lost without finishing a shard; "
+            f"the last one {_ending(last)}",
+            hint="finished shards are kept; `embedmill resume` goes on",
+        )
+
+    def _given_back(self, states: Sequence[WorkerState]) -> Yielded:
+        hint = "`embedmill resume` goes on"
+        if self.places.again_s is None:
+            return Yielded(f"run {self.plan.run}: all workers stopped; {_ending(states[-1])}", hint=hint)
+        busy = "; ".join(f"{place}: {why}" for place, why in self.passed_over.items())
+        return Yielded(f"run {self.plan.run}: no GPU is idle: {busy}", hint=f"{hint}; with --wait it waits")
 
 
-def _states_worth_a_look(home: Home, engine: Engine) -> Iterator[list[WorkerState]]:
-    """What the engine says, each time that the store should be looked at afterwards.
+class _Search:
+    """A look for places in the background: it takes as long as a GPU must have been idle."""
 
-    So an ended loop's last commit is seen. A remote store is looked at every 2 s, and when a loop ends: the
-    engine is asked as often as ever, so that nothing takes longer.
-    """
-    before: list[WorkerState] = []
-    looked_s = home.world.monotonic()
-    while True:
-        states, now_s = engine.states(), home.world.monotonic()
-        if not home.store.remote or states != before or now_s - looked_s >= POLITE_LOOK_S:
-            before, looked_s = states, now_s
-            yield states
-        home.world.sleep(LOOK_S)
+    def __init__(self, places: Places, most: int, clock: Callable[[], float]) -> None:
+        """Search for nothing yet; `clock` tells seconds."""
+        self._places, self._most, self._clock = places, most, clock
+        self._results: queue.SimpleQueue[Look | BaseException] = queue.SimpleQueue()
+        self._pending = False
+        self._ended_s = clock()
+        self.was_urgent = False
+        """Whether no loop ran when the last search began."""
+
+    def is_due(self, every_s: float) -> bool:
+        """Whether the last one ended so long ago."""
+        return not self._pending and self._clock() - self._ended_s >= every_s
+
+    def begin(self, held: Collection[str], *, urgent: bool) -> None:
+        """Search beside these loops, unless a search goes on."""
+        if self._pending:
+            return
+        self._pending, self.was_urgent = True, urgent
+        threading.Thread(target=self._run, args=(tuple(held),), name="places", daemon=True).start()
+
+    def found(self) -> Look | None:
+        """What the search found, once; None while there is nothing new.
+
+        Raises:
+            EmbedmillError: What ended the search.
+        """
+        try:
+            result = self._results.get_nowait()
+        except queue.Empty:
+            return None
+        self._pending, self._ended_s = False, self._clock()
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def _run(self, held: tuple[str, ...]) -> None:
+        try:
+            self._results.put(self._places.look(self._most, held))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the driver is
+            self._results.put(error)
 
 
-def _lost(states: Sequence[WorkerState]) -> list[WorkerState]:
-    """Loops that ended although work is left, and that another try may help.
+def _charged(lost: Sequence[WorkerState]) -> int:
+    """Losses that count: credentials that ended for all at once are one."""
+    expired = sum(state.exit_code == EXPIRED for state in lost)
+    return len(lost) - expired + min(expired, 1)
 
-    Raises:
-        WorkerFailed: A loop said that it cannot work.
-    """
-    for state in states:
-        if state.exit_code in HOPELESS:
-            raise WorkerFailed(
-                f"worker {state.worker}: {state.said or f'ended with exit code {state.exit_code}'}"
-            )
-    return [state for state in states if state.exit_code not in {None, YIELDED}]
+
+def _cannot_work(state: WorkerState) -> WorkerFailed:
+    return WorkerFailed(f"worker {state.worker}: {state.said or f'ended with exit code {state.exit_code}'}")
 
 
 def _ending(state: WorkerState) -> str:
     code = state.exit_code or 0
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return f"{how}: {state.said}" if state.said else how
-
-
-def _placements(plan: Plan, spec: WorkSpec) -> list[Placement]:
-    """A loop a core, one thread each, and no more loops than shards."""
-    cores = len(os.sched_getaffinity(0))
-    count = min(spec.workers or cores, len(plan.shards))
-    return [Placement(f"local-{number}") for number in range(count)]

@@ -17,6 +17,7 @@
     │   ├── StoreUnfit                     the store failed the probe: it does not do what releases rest on
     │   ├── StoreFull                  75  no space left; free some and run again
     │   └── StoreDenied                    the store may not be written (or read)
+    │       └── CredentialsExpired     77  what a worker was given to open it has ended; a new one gets more
     ├── RunError                       1
     │   ├── RunMissing                     no such run, or nothing to resume
     │   ├── RunClosed                  75  somebody closed the run; run again
@@ -156,6 +157,12 @@ class StoreFull(StoreError):
 
 class StoreDenied(StoreError):
     """The store refused access."""
+
+
+class CredentialsExpired(StoreDenied):
+    """Credentials that end have ended: with new ones it works."""
+
+    exit_code = 77
 
 
 class RunError(EmbedmillError):

@@ -45,6 +45,7 @@ from embedmill.release.log import read_history
 from embedmill.release.publish import abandon, publish
 from embedmill.release.reader import Release, open_release
 from embedmill.release.runs import check_not_over, open_plans, read_plan, terminal_of, unpublished_runs
+from embedmill.release.shares import worker_shares
 from embedmill.release.verdicts import record_verdicts, verdicts_on
 from embedmill.spec import PipelineSpec, load_pipeline_spec
 from embedmill.spec.documents import Content, Gates, LogEntry, Plan, Terminal
@@ -310,6 +311,7 @@ class PlannedRun:
             seconds=round(self.home.world.monotonic() - started, 3),
             epoch=content.numerics.epoch,
             numerics=content.numerics.why,
+            shares=worker_shares(self.home, self.plan),
         )
 
     def work(self, on_progress: OnProgress = silent) -> None:

@@ -119,11 +119,26 @@ class Host:
 
 
 @dataclass(frozen=True)
+class YieldRule:
+    """When a borrowed GPU is given back: somebody else has more of its memory, or keeps it busier, than this.
+
+    `baseline_mib` is in use on the idle GPU; programs whose names begin with one of `exempt` are nobody else.
+    """
+
+    baseline_mib: int = 0
+    memory_mib: int = 500
+    utilisation: int = 5
+    exempt: tuple[str, ...] = ()
+    every_s: float = 1.0
+
+
+@dataclass(frozen=True)
 class Placement:
     """Where an engine is to run one worker loop.
 
     On another host: `gpus` are the UUIDs that it must hold the locks of, `command` the argument vector that
-    `worker …` is appended to (such as `podman run … IMAGE embedmill`), `image` and `type` are for reports.
+    `worker …` is appended to (such as `podman run … IMAGE embedmill`), `yields` says when the GPUs are given
+    back (None: not before the work is done), `image` and `type` are for reports.
     """
 
     worker: str
@@ -132,8 +147,22 @@ class Placement:
     host: Host | None = None
     gpus: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    yields: YieldRule | None = None
+    cleanup: tuple[str, ...] = ()
+    cid_file: str = ""
     image: str = ""
     type: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a search for places found: where loops may be started now, and what was passed over.
+
+    `passed_over` has words by place, such as `gpu-07 #1` → `busy: 38092 MiB are in use`.
+    """
+
+    free: tuple[Placement, ...]
+    passed_over: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,10 +176,11 @@ class WorkerState:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is: `done` of `total` (None: unknown) `unit`s."""
+    """How far a stage is: `done` of `total` (None: unknown) `unit`s; `note`: what happened just now."""
 
     stage: str
     done: int = 0
     total: int | None = None
     unit: str = "items"
     failed: int = 0
+    note: str = ""

@@ -58,7 +58,10 @@ class Bars:
         self._display.console.print(announcement(plan, resumed=resumed))
 
     def __call__(self, progress: Progress) -> None:
-        """Move the stage's bar, or start it."""
+        """Move the stage's bar, or start it; a note stands above the bars."""
+        if progress.note:
+            self._display.console.print(f"{progress.stage}: {progress.note}", markup=False, soft_wrap=True)
+            return
         steps = progress.unit == "steps"
         name, step = (STEPS, progress.stage) if steps else (progress.stage, "")
         if name not in self._tasks:

@@ -82,7 +82,10 @@ class Lines:
         _say(announcement(plan, resumed=resumed))
 
     def __call__(self, progress: Progress) -> None:
-        """Print a line if one is due."""
+        """Print a line if one is due; a note always."""
+        if progress.note:
+            _say(f"{progress.stage}: {progress.note}")
+            return
         now = self._clock()
         begins = progress.stage != self._stage
         if begins:

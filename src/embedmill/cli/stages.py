@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -16,10 +18,13 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from embedmill.release.layout import Home
     from embedmill.spec.documents import Gates
+    from embedmill.work import WorkDone, WorkerOptions
 
 PANEL = "Single stages"
 GATE_FAILED = 3
+ENVIRONMENT_BYTES = 1 << 20
 
 
 def register(app: typer.Typer) -> None:
@@ -36,20 +41,29 @@ def worker(
     parent: Annotated[
         int | None, typer.Option(metavar="PID", help="Stop when this process, the parent, ends.")
     ] = None,
+    environment_stdin: Annotated[
+        bool,
+        typer.Option(
+            "--environment-stdin",
+            help="Read environment variables, such as the store's credentials, as one JSON object from stdin.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Work on a run until no shard is left: claim, embed, commit."""
     from embedmill.errors import SpecError
     from embedmill.release.layout import split_url
     from embedmill.spec.reports import WorkReport
-    from embedmill.work import WorkerOptions, work
+    from embedmill.work import WorkerOptions
 
+    if environment_stdin:
+        os.environ.update(_environment(sys.stdin.buffer))
     try:
         home, run_name = split_url(run, "runs")
     except ValueError as error:
         raise SpecError(f"--run {error}") from None
     signal.signal(signal.SIGINT, _as_sigterm)
-    done = work(home, run_name, WorkerOptions(name, device, threads, parent))
+    done = _work(home, run_name, WorkerOptions(name, device, threads, parent))
     if as_json:
         emit(WorkReport(shards=done.shards, vectors=done.vectors, rejected=done.rejected))
     else:
@@ -57,6 +71,42 @@ def worker(
             f"worker {name}: {done.vectors:,} vectors in {done.shards} shards, {done.rejected} rejected",
             file=sys.stderr,
         )
+
+
+def _environment(source: BinaryIO) -> dict[str, str]:
+    """Variables and their values, up to the end of the input; what cannot be read is not repeated.
+
+    Raises:
+        SpecError: It is not one JSON object of texts.
+    """
+    from embedmill.errors import SpecError
+
+    try:
+        found = json.loads(source.read(ENVIRONMENT_BYTES))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise SpecError("--environment-stdin: stdin is not one JSON object of texts")
+    return found
+
+
+def _work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
+    """Work; an error of a store whose credentials have ended meanwhile is their end.
+
+    Raises:
+        CredentialsExpired: It is.
+    """
+    from embedmill.errors import CredentialsExpired, StoreError
+    from embedmill.store.credentials import has_expired
+    from embedmill.work import work
+
+    try:
+        return work(home, run, options)
+    except StoreError as error:
+        if has_expired() and not isinstance(error, CredentialsExpired):
+            hint = "start a worker with new ones"
+            raise CredentialsExpired(f"{options.worker}: the credentials have ended", hint=hint) from error
+        raise
 
 
 def _as_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal API

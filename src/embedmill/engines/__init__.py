@@ -2,5 +2,6 @@
 
 from embedmill.engines.base import Engine
 from embedmill.engines.local import LocalEngine
+from embedmill.engines.ssh import SshEngine
 
-__all__ = ["Engine", "LocalEngine"]
+__all__ = ["Engine", "LocalEngine", "SshEngine"]

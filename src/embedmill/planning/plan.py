@@ -324,10 +324,13 @@ class Planner:
 
 
 def _shaping(spec: PipelineSpec) -> PipelineSpec:
-    """The spec without what only judges a candidate, or only says how many loops work on it."""
-    neutral = {"workers": None, "attempts": 1}
+    """The spec without what only judges a candidate, or only says where and how many loops work on it."""
+    neutral = {"workers": None, "attempts": 1, "look_again_s": 1.0}
+    neutral |= {"role": None, "role_s": 3600, "lend_keys": False}
     return spec.model_copy(
         update={
+            "engine": "local",
+            "fleet": None,
             "gates": GateLimits(),
             "serving": ServingSpec(),
             "work": spec.work.model_copy(update=neutral),

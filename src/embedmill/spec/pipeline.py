@@ -180,6 +180,20 @@ class WorkSpec(Section):
     batch_tokens: int = Field(default=512, ge=1, description="Tokens in a batch of text, padding included.")
     batch_images: int = Field(default=16, ge=1, description="Images in a batch.")
     attempts: int = Field(default=3, ge=1, description="Worker losses in a row before a run gives up.")
+    look_again_s: float = Field(
+        default=300.0, gt=0, description="How often a run looks for more idle GPUs while work is left."
+    )
+    role: str | None = Field(
+        default=None,
+        pattern=r"^arn:\S+$",
+        description="An IAM role that is assumed for workers on other servers: they get keys that end, and "
+        "open this pipeline's folder alone. For `s3://`.",
+    )
+    role_s: int = Field(default=3600, ge=900, le=43200, description="How long such keys last.")
+    lend_keys: bool = Field(
+        default=False,
+        description="Whether workers on other servers are given keys that last, where there are no others.",
+    )
 
 
 class PipelineSpec(Section):

@@ -72,10 +72,29 @@ class PlanReport(Document):
     numerics: str = ""
 
 
+class WorkerShare(Part):
+    """What one loop did of a run, by the commit records: `seconds` is its time in them."""
+
+    worker: str
+    server: str
+    type: str
+    image: str
+    device: str
+    shards: int
+    vectors: int
+    seconds: float
+
+    @property
+    def vectors_per_s(self) -> float:
+        """How fast it was while it worked."""
+        return self.vectors / self.seconds if self.seconds else 0.0
+
+
 class RunReport(Document):
     """`run` and `resume`: what was published. `computed` counts vectors, all others items.
 
-    `kept` of the reused ones keep a previous vector, since their image could not be fetched.
+    `kept` of the reused ones keep a previous vector, since their image could not be fetched. `shares`: what
+    each server's GPU did, where other servers were used.
     """
 
     SCHEMA: ClassVar[str] = "run/1"
@@ -95,6 +114,7 @@ class RunReport(Document):
     seconds: float
     epoch: int = 0
     numerics: str = ""
+    shares: tuple[WorkerShare, ...] = ()
 
 
 class WorkReport(Document):
@@ -123,6 +143,7 @@ class RunState(Part):
     vectors_done: int
     goes_on: bool | None
     why: str
+    shares: tuple[WorkerShare, ...] = ()
 
 
 class StatusReport(Document):

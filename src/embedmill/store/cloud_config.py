@@ -148,9 +148,38 @@ def s3_access(place: Place) -> S3Access:
     return S3Access(base, region, endpoint or f"S3 in {region}", _s3_keys(place, config))
 
 
+@dataclass(frozen=True)
+class S3Settings:
+    """What the environment and the AWS files say of S3; `keys` are None where none are static."""
+
+    region: str
+    endpoint: str
+    keys: Keys | None
+
+
+def s3_settings() -> S3Settings:
+    """What obstore's client would be made of, for others who have to be told; `endpoint` "" is AWS itself.
+
+    Raises:
+        SpecError: The environment names an endpoint or an AWS profile that cannot be used.
+    """
+    config, endpoint = _s3_config()
+    return S3Settings(config.get("region") or "us-east-1", endpoint, _static_keys(config))
+
+
 def _s3_keys(place: Place, config: S3Config) -> Keys | None:
     if _is_set("AWS_SKIP_SIGNATURE"):
         return None
+    keys = _static_keys(config)
+    if keys is None:
+        raise StoreDenied(
+            f"unfinished uploads in {place.url}: only static keys can sign the requests that find them",
+            hint="set a lifecycle rule that aborts them, or export keys: see docs/stores.md",
+        )
+    return keys
+
+
+def _static_keys(config: S3Config) -> Keys | None:
     # The profile's keys are both there, or neither.
     values = (
         config.get("access_key_id") or os.environ.get("AWS_ACCESS_KEY_ID"),
@@ -158,12 +187,12 @@ def _s3_keys(place: Place, config: S3Config) -> Keys | None:
     )
     tokens = (os.environ.get(name) for name in ("AWS_SESSION_TOKEN", "AWS_TOKEN"))
     token = config.get("session_token") or next(filter(None, tokens), "")
-    if not all(values):
-        raise StoreDenied(
-            f"unfinished uploads in {place.url}: only static keys can sign the requests that find them",
-            hint="set a lifecycle rule that aborts them, or export keys: see docs/stores.md",
-        )
-    return Keys(values[0] or "", values[1] or "", token)
+    return Keys(values[0] or "", values[1] or "", token) if all(values) else None
+
+
+def skips_signature() -> bool:
+    """Whether S3 is asked without credentials."""
+    return _is_set("AWS_SKIP_SIGNATURE")
 
 
 def _is_set(name: str) -> bool:

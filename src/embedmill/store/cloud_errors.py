@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from embedmill.errors import (
+    CredentialsExpired,
     ObjectExists,
     ObjectMissing,
     PreconditionFailed,
@@ -32,6 +33,7 @@ DENIED_HINTS = {
     "AccessDenied": "the identity may not do this: it needs to read, write, list and delete there",
     "AuthenticationFailed": "the account's key, or this machine's clock, is wrong",
 }
+EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
 DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "Md5Mismatch", "Crc64Mismatch"}
 FULL = {"QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"}
 PASSING = {"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "OperationAborted"}
@@ -137,7 +139,8 @@ def _denied(failure: Failure, key: str, endpoint: str) -> StoreDenied | None:
     refused = failure.kind in {"PermissionDeniedError", "UnauthenticatedError"}
     if refused or ((failure.status or 0) < 500 and failure.code in DENIED_HINTS):
         hint = DENIED_HINTS.get(failure.code, "check the credentials and what they may do there")
-        return StoreDenied(f"{key}: {endpoint} refused access ({failure.said})", hint=hint)
+        kind = CredentialsExpired if failure.code in EXPIRED else StoreDenied
+        return kind(f"{key}: {endpoint} refused access ({failure.said})", hint=hint)
     return None
 
 

@@ -69,6 +69,18 @@ class Answer:
         return told if told.tzinfo else told.replace(tzinfo=UTC)
 
 
+def plain_opener() -> urllib.request.OpenerDirector:
+    """What sends one request, without handlers of redirects and errors."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
 class S3Requests:
     """Asks a bucket, as the environment says."""
 
@@ -81,13 +93,7 @@ class S3Requests:
         """
         self._place, self._timeout_s = place, timeout_s
         self._access = s3_access(place)
-        self._opener = urllib.request.OpenerDirector()  # without handlers of redirects and errors
-        for handler in (
-            urllib.request.ProxyHandler(),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(),
-        ):
-            self._opener.add_handler(handler)
+        self._opener = plain_opener()
 
     def ask(self, method: str, path: str, query: Mapping[str, str], about: str) -> Answer:
         """The bucket's answer, whatever it is; `path` is an object's name in the bucket, "" for the bucket.

@@ -1,4 +1,4 @@
-"""AWS's Signature Version 4, for requests without a body.
+"""AWS's Signature Version 4.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html has the rules. S3's is the
 simple variant: a path is encoded once and never normalized. What is sent is written as it is signed, so that
@@ -64,6 +64,7 @@ def signed(
     region: str,
     headers: Mapping[str, str] | None = None,
     service: str = "s3",
+    body: bytes = b"",
 ) -> dict[str, str]:
     """The headers of the request: those given (names in lower case), the time, and the signature over all.
 
@@ -74,6 +75,7 @@ def signed(
         region: The bucket's.
         headers: Others that are sent, and signed too.
         service: Whose scope the signature is for.
+        body: What is sent.
     """
     stamp = f"{at:%Y%m%dT%H%M%SZ}"
     sent = {**(headers or {}), "x-amz-date": stamp}
@@ -89,7 +91,7 @@ def signed(
             *(f"{name}:{' '.join(value.split())}" for name, value in lines),
             "",
             names,
-            NO_BODY,
+            hashlib.sha256(body).hexdigest(),
         ]
     )
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
