@@ -36,7 +36,7 @@ def main() -> int:
         cuda = ctypes.CDLL(LIBRARY)
         _take(cuda, _device(cuda, uuid), mib)
     except (OSError, CudaFailed) as error:
-        sys.stderr.write("{}: {}\n".format(LIBRARY, error))
+        sys.stderr.write(f"{LIBRARY}: {error}\n")
         return 1
     sys.stdout.write(json.dumps({"pid": os.getpid(), "mib": mib}) + "\n")
     sys.stdout.flush()
