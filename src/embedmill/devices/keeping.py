@@ -111,19 +111,21 @@ class Keeper:
         os.write(stdin, self._request.get("input", "").encode())
         os.lseek(stdin, 0, os.SEEK_SET)
         log = notes.open_log(self._worker)
+        output = notes.open_output(self._worker) if self._request.get("output") else None
         try:
             return subprocess.Popen(
                 self._request["command"],
                 stdin=stdin,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL if output is None else output,
                 stderr=log,
                 env={**os.environ, **self._request.get("environment", {})},
                 start_new_session=True,
                 preexec_fn=dying_with(os.getpid()),
             )
         finally:
-            os.close(stdin)
-            os.close(log)
+            for each in (stdin, log, output):
+                if each is not None:
+                    os.close(each)
 
     def _wait(self, child: subprocess.Popen[bytes]) -> tuple[int, str]:
         """Wait for the worker's end: its exit code, and why it was sent away, if somebody else came."""

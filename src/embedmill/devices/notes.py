@@ -3,6 +3,7 @@
 <folder>/workers/<user id>/<worker>.lock    locked while the worker's holder lives
                            <worker>.json    pids, the exit code, the last words
                            <worker>.log     what the worker wrote to stderr
+                           <worker>.out     what it wrote to stdout, where somebody asked for that
 
 The folder is the user's alone, for other users could write lies into it otherwise.
 """
@@ -20,6 +21,8 @@ from embedmill.devices.locks import FOLDER_FLAGS, LocksUnusable, lock_file, shar
 
 WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 TAIL_BYTES = 8192
+OUTPUT_LIMIT = 1 << 24
+"""Characters of stdout that are told; a proof with its vectors is far below."""
 GONE = 137
 """The exit code of a worker whose holder left none: both were killed."""
 
@@ -75,12 +78,26 @@ class Notes:
 
     def forget(self, worker: str) -> None:
         """Remove what an earlier worker of this name left."""
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self._at(worker, "json"))
+        for suffix in ("json", "out"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self._at(worker, suffix))
 
     def open_log(self, worker: str) -> int:
         """A descriptor of an empty file for what the worker writes to stderr."""
-        return os.open(self._at(worker, "log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        return self._new(worker, "log")
+
+    def open_output(self, worker: str) -> int:
+        """A descriptor of an empty file for what the worker writes to stdout."""
+        return self._new(worker, "out")
+
+    def output(self, worker: str) -> str | None:
+        """What the worker wrote to stdout; None where nobody asked for it, or it is too long to be told."""
+        try:
+            with open(self._at(worker, "out"), encoding="utf-8", errors="replace") as file:
+                text = file.read(OUTPUT_LIMIT + 1)
+        except OSError:
+            return None
+        return text if len(text) <= OUTPUT_LIMIT else None
 
     def last_words(self, worker: str) -> str:
         """The last line that the worker wrote to stderr."""
@@ -105,7 +122,12 @@ class Notes:
             said = "no worker of this name was started here"
         elif code is None:
             said = self.last_words(worker) or "its holder is gone without a word"
-        return {"worker": worker, "running": False, "exit_code": GONE if code is None else code, "said": said}
+        found = {"worker": worker, "running": False, "exit_code": GONE if code is None else code, "said": said}
+        output = self.output(worker)
+        return found if output is None else {**found, "output": output}
+
+    def _new(self, worker: str, suffix: str) -> int:
+        return os.open(self._at(worker, suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def _at(self, worker: str, suffix: str) -> str:
         return os.path.join(self._path, f"{_checked(worker)}.{suffix}")
