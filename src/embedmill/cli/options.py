@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -40,6 +43,33 @@ Accept: TypeAlias = Annotated[
 ]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Note: TypeAlias = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the log.")]
+
+
+EnvironmentStdin: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--environment-stdin",
+        help="Read environment variables, such as the store's credentials, as one JSON object from stdin.",
+    ),
+]
+ENVIRONMENT_BYTES = 1 << 20
+
+
+def take_environment() -> None:
+    """Set the variables that stdin has, up to its end; what cannot be read is not repeated.
+
+    Raises:
+        SpecError: It is not one JSON object of texts.
+    """
+    from embedmill.errors import SpecError
+
+    try:
+        found = json.loads(sys.stdin.buffer.read(ENVIRONMENT_BYTES))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise SpecError("--environment-stdin: stdin is not one JSON object of texts")
+    os.environ.update(found)
 
 
 def open_pipeline(file: Path) -> Pipeline:

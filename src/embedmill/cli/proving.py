@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedmill.cli.options import AsJson, Target
+from embedmill.cli.options import AsJson, EnvironmentStdin, Target, take_environment
 from embedmill.cli.output import data, emit, facts, size, table, talk
 from embedmill.cli.searching import PANEL, open_target
 from embedmill.errors import ProofFailed
@@ -28,18 +29,36 @@ def prove(
         float,
         typer.Option(metavar="SECONDS", min=0.0, help="How long each encoder embeds, to see how fast it is."),
     ] = 10.0,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="UUID", help="The GPU whose memory is looked at.")
+    ] = None,
+    vectors: Annotated[bool, typer.Option("--vectors", help="Tell the vectors, too, with --json.")] = False,
+    environment_stdin: EnvironmentStdin = False,
     as_json: AsJson = False,
 ) -> None:
     """Embed a release's goldens on a device: the published vectors? How fast, in how much memory?"""
     from embedmill.serving.device_proof import prove_device
 
+    if environment_stdin:
+        take_environment()
     release = open_target(target)
     if not as_json:
         talk().print(f"release {release.name}: embedding its goldens on {device}", soft_wrap=True)
-    proof = prove_device(release, device, threads=threads, seconds=seconds)
+    used = partial(_used_bytes, gpu)
+    proof = prove_device(release, device, threads=threads, seconds=seconds, gpu_bytes=used, vectors=vectors)
     emit(proof) if as_json else _print(proof)
     if not proof.passed:
         raise typer.Exit(ProofFailed.exit_code)
+
+
+def _used_bytes(gpu: str | None) -> int | None:
+    """Memory of a GPU that is in use, as far as the driver tells."""
+    from embedmill.devices.occupants import GpuUnknown, used_bytes
+
+    try:
+        return None if gpu is None else used_bytes(gpu)
+    except GpuUnknown:
+        return None
 
 
 def _print(proof: DeviceProof) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedmill.cli.options import Accept, AsJson, PipelineFile, RunName, open_pipeline
+from embedmill.cli.options import (
+    Accept,
+    AsJson,
+    EnvironmentStdin,
+    PipelineFile,
+    RunName,
+    open_pipeline,
+    take_environment,
+)
 from embedmill.cli.output import data, emit, facts, table
 
 if TYPE_CHECKING:
@@ -24,7 +30,6 @@ if TYPE_CHECKING:
 
 PANEL = "Single stages"
 GATE_FAILED = 3
-ENVIRONMENT_BYTES = 1 << 20
 
 
 def register(app: typer.Typer) -> None:
@@ -41,13 +46,7 @@ def worker(
     parent: Annotated[
         int | None, typer.Option(metavar="PID", help="Stop when this process, the parent, ends.")
     ] = None,
-    environment_stdin: Annotated[
-        bool,
-        typer.Option(
-            "--environment-stdin",
-            help="Read environment variables, such as the store's credentials, as one JSON object from stdin.",
-        ),
-    ] = False,
+    environment_stdin: EnvironmentStdin = False,
     as_json: AsJson = False,
 ) -> None:
     """Work on a run until no shard is left: claim, embed, commit."""
@@ -57,7 +56,7 @@ def worker(
     from embedmill.work import WorkerOptions
 
     if environment_stdin:
-        os.environ.update(_environment(sys.stdin.buffer))
+        take_environment()
     try:
         home, run_name = split_url(run, "runs")
     except ValueError as error:
@@ -71,23 +70,6 @@ def worker(
             f"worker {name}: {done.vectors:,} vectors in {done.shards} shards, {done.rejected} rejected",
             file=sys.stderr,
         )
-
-
-def _environment(source: BinaryIO) -> dict[str, str]:
-    """Variables and their values, up to the end of the input; what cannot be read is not repeated.
-
-    Raises:
-        SpecError: It is not one JSON object of texts.
-    """
-    from embedmill.errors import SpecError
-
-    try:
-        found = json.loads(source.read(ENVIRONMENT_BYTES))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise SpecError("--environment-stdin: stdin is not one JSON object of texts")
-    return found
 
 
 def _work(home: Home, run: str, options: WorkerOptions) -> WorkDone:

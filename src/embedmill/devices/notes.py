@@ -122,7 +122,12 @@ class Notes:
             said = "no worker of this name was started here"
         elif code is None:
             said = self.last_words(worker) or "its holder is gone without a word"
-        found = {"worker": worker, "running": False, "exit_code": GONE if code is None else code, "said": said}
+        found = {
+            "worker": worker,
+            "running": False,
+            "exit_code": GONE if code is None else code,
+            "said": said,
+        }
         output = self.output(worker)
         return found if output is None else {**found, "output": output}
 

@@ -60,6 +60,11 @@ class Borrowed:
         """Of the slice, where there is one."""
         return self.gpu.uuid if self.mig is None else self.mig.uuid
 
+    @property
+    def name(self) -> str:
+        """The type of GPU, and of the slice."""
+        return self.gpu.name if self.mig is None else f"{self.gpu.name} {self.mig.profile}"
+
 
 def container_command(
     facts: HostFacts,

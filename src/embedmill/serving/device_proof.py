@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import resource
 import time
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ def prove_device(
     threads: int = 1,
     seconds: float = 10.0,
     gpu_bytes: Callable[[], int | None] = nobody_knows,
+    vectors: bool = False,
 ) -> DeviceProof:
     """Embed the goldens of every encoder on a device, for so many seconds each.
 
@@ -38,6 +40,7 @@ def prove_device(
         threads: Threads a batch.
         seconds: How long each encoder embeds; all its goldens once at least.
         gpu_bytes: Memory of the GPU that is in use now, if somebody knows.
+        vectors: Whether to tell the vectors themselves.
 
     Raises:
         ProofFailed: An encoder has no goldens.
@@ -51,7 +54,7 @@ def prove_device(
             started = time.monotonic()
             encoder = Encoder.load(package, name, device=device, threads=threads, decoder=decoder)
             load_s += time.monotonic() - started
-            found.append(_measure(release, encoder, seconds))
+            found.append(_measure(release, encoder, seconds, vectors=vectors))
             memory.append(gpu_bytes())
             runtimes.append(f"{encoder.profile.runtime} {encoder.profile.runtime_version}")
     finally:
@@ -71,10 +74,11 @@ def prove_device(
     )
 
 
-def _measure(release: Release, encoder: Encoder, seconds: float) -> EncoderOnDevice:
+def _measure(release: Release, encoder: Encoder, seconds: float, *, vectors: bool) -> EncoderOnDevice:
     """The first pass is compared and not timed: kernels are chosen and compiled in it."""
     goldens = goldens_of(release, encoder)
-    lowest = float(cosines(encoder.encode(goldens.rows).vectors_ND, goldens.stored_ND).min())
+    made_ND = encoder.encode(goldens.rows).vectors_ND
+    lowest = float(cosines(made_ND, goldens.stored_ND).min())
     started, rows = time.monotonic(), 0
     while time.monotonic() - started < seconds or not rows:
         encoder.encode(goldens.rows)
@@ -84,4 +88,5 @@ def _measure(release: Release, encoder: Encoder, seconds: float) -> EncoderOnDev
         goldens=goldens.rows.num_rows,
         lowest_cosine=round(lowest, 6),
         rows_per_s=round(rows / (time.monotonic() - started), 3),
+        vectors=base64.b64encode(made_ND.astype("<f4").tobytes()).decode() if vectors else None,
     )

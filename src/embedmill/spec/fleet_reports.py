@@ -122,12 +122,16 @@ class ImageProof(Document):
 
 
 class EncoderOnDevice(Part):
-    """What one encoder made of its goldens on a device. `rows_per_s` is of goldens, over and over."""
+    """What one encoder made of its goldens on a device. `rows_per_s` is of goldens, over and over.
+
+    `vectors`: float32[goldens, D] in Base64, row after row, where somebody asked for them.
+    """
 
     encoder: str
     goldens: int
     lowest_cosine: float
     rows_per_s: float
+    vectors: str | None = None
 
 
 class DeviceProof(Document):

@@ -1,0 +1,128 @@
+"""Does an image compute a release's vectors on a type of GPU? Asked of a container there, and remembered."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedmill.errors import StoreError, WorkerFailed
+from embedmill.fleet.proofs import image_digest, key_of
+from embedmill.spec.document import now
+from embedmill.spec.fleet_reports import DeviceProof, ImageProof
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from embedmill.fleet.rehearsal import Ended, Rehearsal
+    from embedmill.spec.fleet_reports import EncoderOnDevice
+    from embedmill.types import Vectors
+
+RELEASE = "release"
+"""The baseline of a proof against the vectors that were published."""
+START_S = 600.0
+"""How long a container may take beside embedding: an image that is not there has to be fetched."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is embedded there: the release's goldens, for so many seconds with each encoder.
+
+    `model` is the package's digest. `secrets` open the release's store.
+    """
+
+    release: str
+    model: str
+    secrets: Mapping[str, str]
+    seconds: float = 10.0
+
+
+def measured(place: Rehearsal, question: Question) -> DeviceProof:
+    """Embed the goldens in the container.
+
+    Raises:
+        DeviceUnavailable: The GPU is somebody's, or no container can be started.
+        Yielded: Somebody wanted the GPU meanwhile.
+        WorkerFailed: It ended without an answer; has its last words.
+    """
+    device = "cpu" if place.image.device == "cpu" else "cuda:0"
+    arguments = ["prove", question.release, "--device", device, "--gpu", place.borrowed.uuid, "--vectors"]
+    arguments += ["--threads", str(place.room.threads), "--seconds", str(question.seconds), "--json"]
+    arguments += ["--environment-stdin"] if question.secrets else []
+    ended = place.finished(arguments, question.secrets, START_S + 10 * question.seconds)
+    return _answer(ended, place.host.name)
+
+
+def _answer(ended: Ended, where: str) -> DeviceProof:
+    try:
+        return DeviceProof.from_bytes(ended.output.encode(), where)
+    except StoreError:
+        raise WorkerFailed(
+            f"{where}: the container ended with {ended.exit_code}: {ended.said or 'without a word'}"
+        ) from None
+
+
+def proof_of(
+    place: Rehearsal,
+    question: Question,
+    found: DeviceProof,
+    older: DeviceProof | None = None,
+    baseline: str = "",
+) -> ImageProof:
+    """What measurements say of an image: against the published vectors, or those of an `older` image there.
+
+    `baseline` is the older image's digest.
+    """
+    lowest = found.lowest_cosine if older is None else lowest_between(found, older)
+    passed = lowest >= found.tolerance
+    against = "the published vectors" if older is None else f"the vectors of {baseline[:19]}…"
+    count = sum(each.goldens for each in found.encoders)
+    verdict = "at least" if passed else "below"
+    return ImageProof(
+        key=key_of(place.image, place.borrowed.name, place.facts.driver, question.model),
+        passed=passed,
+        reason=f"{count} goldens, lowest cosine {lowest:.6f} with {against}: {verdict} {found.tolerance}",
+        baseline=baseline or RELEASE,
+        lowest_cosine=lowest,
+        goldens=count,
+        seconds=round(found.load_s, 3),
+        taken=now(),
+    )
+
+
+def prove_image(place: Rehearsal, question: Question, older: Rehearsal | None = None) -> ImageProof:
+    """Measure an image on a GPU, and the one that it replaces, if any; see `measured` and `proof_of`."""
+    found = measured(place, question)
+    if older is None:
+        return proof_of(place, question, found)
+    return proof_of(place, question, found, measured(older, question), image_digest(older.image))
+
+
+def lowest_between(one: DeviceProof, other: DeviceProof) -> float:
+    """The lowest cosine between vectors of equal goldens; 0 where they are not of the same ones."""
+    theirs = {each.encoder: each for each in other.encoders}
+    lowest = 1.0
+    for each in one.encoders:
+        match = theirs.get(each.encoder)
+        if match is None or each.vectors is None or match.vectors is None:
+            return 0.0
+        lowest = min(
+            lowest, _lowest(_vectors(each.vectors, each.goldens), _vectors(match.vectors, match.goldens))
+        )
+    return lowest
+
+
+def _vectors(found: EncoderOnDevice) -> Vectors:
+    vectors: Vectors = np.frombuffer(base64.b64decode(found.vectors or ""), np.float32)
+    return vectors.reshape(found.goldens, -1)
+
+
+def _lowest(a_ND: Vectors, b_ND: Vectors) -> float:
+    if a_ND.shape != b_ND.shape:
+        return 0.0
+    lengths = np.linalg.norm(a_ND, axis=1) * np.linalg.norm(b_ND, axis=1)
+    products = np.einsum("nd,nd->n", a_ND, b_ND)
+    cosines = np.where(lengths > 0, products / np.where(lengths > 0, lengths, 1), 1.0)
+    return round(float(cosines.min(initial=1.0)), 6)
