@@ -45,7 +45,7 @@ def worker(
         bool,
         typer.Option(
             "--environment-stdin",
-            help="Read environment variables, such as the store's credentials, as one JSON object from stdin.",
+            help="Read variables, such as the store's credentials, as one JSON object from stdin.",
         ),
     ] = False,
     as_json: AsJson = False,
