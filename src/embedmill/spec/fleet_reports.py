@@ -69,7 +69,10 @@ class ImageVerdict(Part):
 
 
 class GpuMatch(Part):
-    """A GPU and the images for it: the `chosen` one is the first that is accepted and not disproved."""
+    """A GPU and the images for it: the `chosen` one is the first that is accepted and trusted.
+
+    `reason`: why it is, and why others before it are not; or why there is none.
+    """
 
     server: str
     index: int
@@ -79,6 +82,7 @@ class GpuMatch(Part):
     compute_capability: tuple[int, int] | None
     chosen: str | None
     verdicts: tuple[ImageVerdict, ...]
+    reason: str = ""
 
 
 class FleetMatch(Document):
@@ -102,7 +106,7 @@ class ProofKey(Part):
 class ImageProof(Document):
     """A worker in an image embedded the goldens on a type of GPU; cached under its key.
 
-    `baseline`: whose vectors they were compared with: the CPU's, or those of the image that is replaced.
+    `baseline`: whose vectors they were compared with: `cpu`, or the digest of the image that is replaced.
     """
 
     SCHEMA: ClassVar[str] = "image-proof/1"
