@@ -79,7 +79,8 @@ class FakeProcess:
 class Scenario:
     """What the fake library tells. `fail`: function → NVML's code; `hang`: function → seconds.
 
-    A function may be followed by a GPU, as in `nvmlDeviceGetUUID gpu=1`.
+    A function may be followed by a GPU, as in `nvmlDeviceGetUUID gpu=1`. `nodes`: a folder; only GPUs
+    whose node is in it and opens are seen, as in a container that was given one of them.
     """
 
     gpus: Sequence[FakeGpu] = ()
@@ -88,10 +89,12 @@ class Scenario:
     cuda: str = "12.2"
     fail: dict[str, int] = field(default_factory=dict)
     hang: dict[str, int] = field(default_factory=dict)
+    nodes: str | None = None
 
     def text(self) -> str:
         """The lines that fake_nvml.c reads."""
         lines = [f"driver {self.driver}", f"cuda {self.cuda}"]
+        lines += [f"nodes {self.nodes}"] if self.nodes else []
         for index, gpu in enumerate(self.gpus):
             lines.append(_line(f"gpu {index}", _values_of(gpu, index)))
             lines += [_line("mig", {"gpu": index, **vars(mig)}) for mig in gpu.migs]

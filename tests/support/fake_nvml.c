@@ -10,6 +10,7 @@
  *   process gpu=0 pid=4242 used_mib=38092 kind=compute gi=7 ci=0
  *   fail nvmlDeviceGetUtilizationRates 3 gpu=0                 (the code; `gpu=` where it fails for one GPU alone)
  *   hang nvmlInit_v2 60                                        (seconds)
+ *   nodes /dev                                                 (first: only GPUs whose node is there and opens are seen)
  *
  * Several values of `utilisation` are told in turn, call after call.
  */
@@ -22,6 +23,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef int nvmlReturn_t;
 typedef void *nvmlDevice_t;
@@ -44,7 +46,7 @@ struct gpu {
 struct process { int gpu, pid, used_mib, graphics, gi, ci; };
 struct rule { char name[64]; int code, gpu, hang_s; };
 static struct {
-    char driver[80];
+    char driver[80], nodes[80];
     int cuda, gpu_count, process_count, rule_count;
     struct gpu gpus[MAX_GPUS];
     struct process processes[MAX_PROCESSES];
@@ -111,6 +113,8 @@ static void read_gpu(const char *line) {
     if (value_of(line, "utilisation", text, sizeof text))
         for (char *rest = text, *one; (one = strsep(&rest, ",")) && gpu->sample_count < MAX_SAMPLES;)
             gpu->samples[gpu->sample_count++] = atoi(one);
+    snprintf(text, sizeof text, "%s/nvidia%d", world.nodes, gpu->minor);
+    if (*world.nodes && access(text, R_OK | W_OK)) memset(&world.gpus[--world.gpu_count], 0, sizeof *gpu);
 }
 
 static void read_mig(const char *line) {
@@ -154,6 +158,7 @@ static void read_line(const char *line) {
     else if (strncmp(line, "process ", 8) == 0) read_process(line);
     else if (strncmp(line, "fail ", 5) == 0) read_rule(line, 0);
     else if (strncmp(line, "hang ", 5) == 0) read_rule(line, 1);
+    else if (strncmp(line, "nodes ", 6) == 0) sscanf(line, "nodes %79s", world.nodes);
     else if (strncmp(line, "driver ", 7) == 0) sscanf(line, "driver %79s", world.driver);
     else if (sscanf(line, "cuda %d.%d", &major, &minor) == 2) world.cuda = 1000 * major + 10 * minor;
 }

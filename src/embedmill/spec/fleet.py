@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from embedmill.spec.section import Section
 
+Folder = Annotated[str, Field(pattern=r"^/[^\s:,]*$")]
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _HOURS = re.compile(
@@ -56,7 +57,7 @@ class ServerSpec(Section):
         default=(),
         description="More arguments for `podman run` or `docker run`, such as [--ulimit, nofile=1024].",
     )
-    mounts: tuple[str, ...] = Field(
+    mounts: tuple[Folder, ...] = Field(
         default=(), description="Folders that workers may read and write, such as a store on a network disk."
     )
 
