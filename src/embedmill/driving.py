@@ -139,9 +139,9 @@ class _Driving:
 
     def _take(self, found: Look) -> None:
         """Start loops at the places that a look found; say once what was passed over."""
-        for place, why in found.passed_over.items():
-            if self.passed_over.get(place) != why:
-                self._say(f"{place}: {why}")
+        for name, why in found.passed_over.items():
+            if self.passed_over.get(name) != why:
+                self._say(f"{name}: {why}")
         self.passed_over = dict(found.passed_over)
         free = [place for place in found.free if place.worker not in self.hopeless]
         for place in free:

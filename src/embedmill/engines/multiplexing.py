@@ -20,7 +20,7 @@ KEPT_S = 60
 ALIVE_S, ALIVE_TRIES = 5, 3
 """A host that says nothing for so long has no connection any more."""
 LONGEST_FOLDER = 40
-"""Characters; a socket's path has 107 at most: of them ssh takes 40 for %C, and 17 while it makes the socket."""
+"""Characters. A socket's path has 107 at most; ssh takes 40 for %C, and 17 while it makes the socket."""
 TIMEOUT_S = 5.0
 
 

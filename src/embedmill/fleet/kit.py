@@ -157,12 +157,8 @@ class Kit:
         answers = []
 
         def occupy() -> None:
-            answers.append(
-                run_there(
-                    self.host.reach, "occupy", self._gpu.uuid, mib, seconds, timeout_s=6 * YIELD_LIMIT_S
-                )
-            )
-            took.set()
+            order = (self._gpu.uuid, mib, seconds)
+            answers.append(run_there(self.host.reach, "occupy", *order, timeout_s=6 * YIELD_LIMIT_S))
 
         thread = threading.Thread(target=occupy, daemon=True)
         thread.start()

@@ -108,9 +108,7 @@ def lowest_between(one: DeviceProof, other: DeviceProof) -> float:
         match = theirs.get(each.encoder)
         if match is None or each.vectors is None or match.vectors is None:
             return 0.0
-        lowest = min(
-            lowest, _lowest(_vectors(each.vectors, each.goldens), _vectors(match.vectors, match.goldens))
-        )
+        lowest = min(lowest, _lowest(_vectors(each), _vectors(match)))
     return lowest
 
 

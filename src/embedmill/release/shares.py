@@ -1,4 +1,4 @@
-"""Which server's GPU did how much of a run: where loops were placed, and the commit records that they made."""
+"""Which server's GPU did how much of a run: where loops were placed, and the commit records they made."""
 
 from __future__ import annotations
 

@@ -125,10 +125,9 @@ def _key_variables(keys: Keys) -> dict[str, str]:
 
 
 def _google(lending: Lending) -> dict[str, str]:
-    found = {
-        name: os.environ[name] for name in (*GCS_ENDPOINTS, "GOOGLE_SKIP_SIGNATURE") if name in os.environ
-    }
-    key = next((os.environ[name] for name in GOOGLE_KEYS if os.environ.get(name)), "")
+    names = (*GCS_ENDPOINTS, "GOOGLE_SKIP_SIGNATURE")
+    found = {name: os.environ[name] for name in names if os.environ.get(name)}
+    key = os.environ.get(GOOGLE_KEY, "")
     file = next((os.environ[name] for name in GOOGLE_KEY_FILES if os.environ.get(name)), "")
     if not key and file:
         try:
@@ -146,9 +145,8 @@ def _azure(lending: Lending) -> dict[str, str]:
     found = {name: os.environ[name] for name in names if os.environ.get(name)}
     lasting = {name: os.environ[name] for name in AZURE_LASTING if os.environ.get(name)}
     if lasting and not any(name in found for name in AZURE_ENDING):
-        _check_lendable(
-            lending, "the account's key lasts", "set AZURE_STORAGE_SAS_KEY to a SAS of the folder"
-        )
+        fix = "set AZURE_STORAGE_SAS_KEY to a SAS of the container"
+        _check_lendable(lending, "the account's key lasts", fix)
         found |= lasting
     return found
 
