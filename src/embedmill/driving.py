@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from embedmill.errors import WorkerFailed, Yielded
+from embedmill.release.draining import undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
 from embedmill.types import Placement, Progress, WorkerState
@@ -48,6 +49,7 @@ def drive(
 
     if look().complete:
         return
+    undrain(home, plan.run)
     try:
         _watch(home, plan, spec, engine, run_url, look)
     finally:
