@@ -116,7 +116,9 @@ class Scenario:
 
 
 def _values_of(gpu: FakeGpu, index: int) -> dict[str, object]:
-    values = {name: value for name, value in vars(gpu).items() if name not in ("migs", "utilisation", "minor")}
+    values = {
+        name: value for name, value in vars(gpu).items() if name not in ("migs", "utilisation", "minor")
+    }
     values["minor"] = index if gpu.minor is None else gpu.minor
     if gpu.utilisation is not None:
         values["utilisation"] = ",".join(map(str, gpu.utilisation))
@@ -130,7 +132,15 @@ def _values_of_process(process: FakeProcess) -> dict[str, object]:
 
 def _line(begin: str, values: dict[str, object]) -> str:
     told = {name: value for name, value in values.items() if value is not None}
-    return " ".join([begin, *(f'{name}="{value}"' if " " in str(value) else f"{name}={value}" for name, value in told.items())])
+    return " ".join(
+        [
+            begin,
+            *(
+                f'{name}="{value}"' if " " in str(value) else f"{name}={value}"
+                for name, value in told.items()
+            ),
+        ]
+    )
 
 
 def _rule(verb: str, function: str, number: int) -> str:
@@ -156,7 +166,8 @@ def build_library(folder: Path = BUILT, *, without: Sequence[str] = ()) -> Path:
         made = home / f"{os.getpid()}.so"
         command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
         subprocess.run(
-            [*command, f"-Wl,--version-script={exported}", f"-Wl,-soname,{NAME}", "-o", made, SOURCE], check=True
+            [*command, f"-Wl,--version-script={exported}", f"-Wl,-soname,{NAME}", "-o", made, SOURCE],
+            check=True,
         )
         made.replace(library)
     return library
