@@ -16,7 +16,8 @@ from embedmill.devices.locks import GpuLock, LocksUnusable, holder_of, try_lock
 from embedmill.devices.lookout import EVERY_S, Lookout
 from embedmill.devices.notes import Notes
 from embedmill.devices.occupants import Gpus, GpuUnknown
-from embedmill.devices.processes import namespaced, ours, started
+from embedmill.devices.processes import ours, started
+from embedmill.devices.procfs import namespaced
 from embedmill.devices.watch import MIB, Limits, too_busy
 
 YIELDED = 75

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from embedmill.devices.lookout import Lookout
-from embedmill.devices.processes import namespaced, ours
+from embedmill.devices.processes import ours
+from embedmill.devices.procfs import namespaced
 from embedmill.devices.watch import MIB, Limits
 from embedmill.errors import Yielded
 
