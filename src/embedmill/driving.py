@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from embedmill.errors import WorkerFailed, Yielded
+from embedmill.release.draining import undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
 from embedmill.release.shares import note_place
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
@@ -90,6 +91,7 @@ def drive(
 
     if look().complete:
         return
+    undrain(home, plan.run)
     try:
         _Driving(
             home, plan, spec, engine, run_url, places or LocalPlaces(spec.workers), look, on_progress

@@ -24,6 +24,7 @@ from embedmill.spec.documents import (
     CommitRecord,
     Content,
     Counts,
+    Drain,
     Estimate,
     Fetched,
     FileEntry,
@@ -245,6 +246,10 @@ def terminal() -> Terminal:
     return Terminal(run=RUN, outcome="publish", number=8, why="gates passed", created=CREATED)
 
 
+def drain() -> Drain:
+    return Drain(run=RUN, active=True, created=CREATED)
+
+
 def log() -> LogEntry:
     return LogEntry(
         number=8,
@@ -337,6 +342,7 @@ EXAMPLES = {
     "gates": gates,
     "manifest": manifest,
     "terminal": terminal,
+    "drain": drain,
     "log": log,
     "fetched": fetched,
     "image_proof": image_proof,

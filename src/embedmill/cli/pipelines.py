@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +28,7 @@ WITH_QUARANTINE = 4
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for each in (plan, run, resume, cancel, status):
+    for each in (plan, run, resume, drain, cancel, status):
         app.command(rich_help_panel=PANEL)(each)
 
 
@@ -136,6 +136,25 @@ def cancel(pipeline: PipelineFile, run: RunName = None, as_json: AsJson = False)
         data().print(facts([("run", closed.run), ("closed", closed.why), ("next", command("run", pipeline))]))
     if closed.outcome == "publish":
         raise typer.Exit(1)
+
+
+def drain(
+    pipeline: PipelineFile,
+    run: RunName = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Let workers join the run again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop all workers of an open run after their batch; `resume` or `run` goes on with it."""
+    from embedmill.release import draining
+
+    planned = open_pipeline(pipeline).open_run(run)
+    told = (draining.undrain if undo else draining.drain)(planned.home, planned.plan.run)
+    if as_json:
+        emit(told)
+        return
+    since = f"since {told.created}: workers stop after their batch, and none joins"
+    drained = since if told.active else "no: workers may join"
+    data().print(facts([("run", told.run), ("drained", drained), ("next", command("resume", pipeline))]))
 
 
 def _carry_out(

@@ -14,6 +14,7 @@ from embedmill.cli.options import Accept, AsJson, PipelineFile, RunName, open_pi
 from embedmill.cli.output import data, emit, facts, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
     from rich.table import Table
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PANEL = "Single stages"
 GATE_FAILED = 3
 ENVIRONMENT_BYTES = 1 << 20
+PLACES = ("host", "gpu", "image")
 
 
 def register(app: typer.Typer) -> None:
@@ -48,6 +50,18 @@ def worker(
             help="Read variables, such as the store's credentials, as one JSON object from stdin.",
         ),
     ] = False,
+    watch_gpu: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="UUID", help="Give this GPU back within seconds when others come to it. Repeatable."
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=TEXT", help="What `status` tells of this loop: host, gpu or image. Repeatable."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Work on a run until no shard is left: claim, embed, commit."""
@@ -63,7 +77,10 @@ def worker(
     except ValueError as error:
         raise SpecError(f"--run {error}") from None
     signal.signal(signal.SIGINT, _as_sigterm)
-    done = _work(home, run_name, WorkerOptions(name, device, threads, parent))
+    options = WorkerOptions(
+        name, device, threads, parent, watch_gpus=tuple(watch_gpu or ()), where=_where(where or [])
+    )
+    done = _work(home, run_name, options)
     if as_json:
         emit(WorkReport(shards=done.shards, vectors=done.vectors, rejected=done.rejected))
     else:
@@ -107,6 +124,15 @@ def _work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
             hint = "start a worker with new ones"
             raise CredentialsExpired(f"{options.worker}: the credentials have ended", hint=hint) from error
         raise
+
+
+def _where(pairs: Sequence[str]) -> dict[str, str]:
+    from embedmill.errors import SpecError
+
+    found = dict(pair.partition("=")[::2] for pair in pairs)
+    if not found.keys() <= set(PLACES):
+        raise SpecError(f"--where {pairs}: expected KEY=TEXT, where KEY is one of {', '.join(PLACES)}")
+    return found
 
 
 def _as_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal API

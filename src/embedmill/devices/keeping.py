@@ -16,11 +16,14 @@ from embedmill.devices.locks import GpuLock, LocksUnusable, holder_of, try_lock
 from embedmill.devices.lookout import EVERY_S, Lookout
 from embedmill.devices.notes import Notes
 from embedmill.devices.occupants import Gpus, GpuUnknown
-from embedmill.devices.processes import namespaced, ours, started
+from embedmill.devices.processes import ours, started
+from embedmill.devices.procfs import namespaced
 from embedmill.devices.watch import MIB, Limits, too_busy
 
 YIELDED = 75
 """The exit code of a worker that gave its devices back."""
+YIELD_S = 7.0
+"""Grace where somebody waits: with two samples before, a second apart, the GPU is theirs within 10 s."""
 TICK_S = 0.1
 MEMORY_MIB, UTILISATION = 500, 5
 
@@ -139,7 +142,7 @@ class Keeper:
             reason = reason or (lookout.reason if lookout else "")
             if (reason or self._stop_asked) and deadline_s == float("inf"):
                 child.terminate()
-                deadline_s = time.monotonic() + self._grace_s
+                deadline_s = time.monotonic() + (min(self._grace_s, YIELD_S) if reason else self._grace_s)
             if time.monotonic() > deadline_s:
                 end_all(child.pid, self._cleanup)
             time.sleep(TICK_S)

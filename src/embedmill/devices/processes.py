@@ -1,27 +1,11 @@
-"""Processes of this host as /proc shows them: their names, and which of them are ours."""
+"""Which processes of this host are ours, as /proc shows them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-INITIAL_NAMESPACE = "pid:[4026531836]"
-"""The namespace that a host's processes are in: PROC_PID_INIT_INO of include/linux/proc_ns.h."""
 SESSION, PARENT = 3, 1
 DEEPEST = 64
-
-
-def namespaced() -> bool:
-    """Whether pids here may be others than the host's, which NVML tells."""
-    try:
-        return os.readlink("/proc/self/ns/pid") != INITIAL_NAMESPACE
-    except OSError:
-        return True
-
-
-def name_of(pid: int) -> str:
-    """The name of a process; `?` where it cannot be learned."""
-    return _read(f"/proc/{pid}/comm").strip() or "?"
 
 
 def started(pid: int) -> int | None:

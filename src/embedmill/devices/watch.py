@@ -36,11 +36,11 @@ class Sample(NamedTuple):
 class Limits(NamedTuple):
     """What may be on a GPU beside us.
 
-    `exempt`: beginnings of names of programs. `own_bytes`: the most that we take, where pids do not tell;
-    None: not known.
+    `baseline_bytes` None: what the first sample has beyond what is ours. `exempt`: beginnings of names of
+    programs. `own_bytes`: the most that we take, where pids do not tell; None: not known.
     """
 
-    baseline_bytes: int = 0
+    baseline_bytes: int | None = None
     margin_bytes: int = 500 * MIB
     exempt: tuple[str, ...] = ()
     pids_tell: bool = True
@@ -49,14 +49,11 @@ class Limits(NamedTuple):
 
 def stranger(sample: Sample, own: frozenset[int], limits: Limits) -> str:
     """Who else is on the GPU, in words; empty if nobody is, or if it cannot be told."""
-    if not limits.pids_tell:
-        return "" if limits.own_bytes is None else _beyond(sample, limits.own_bytes, limits)
-    for each in sample.processes:
+    for each in sample.processes if limits.pids_tell else ():
         if each.pid not in own and not is_exempt(each.name, limits.exempt):
             return f"pid {each.pid} ({each.name}) came"
-    ours = [each.used_bytes for each in sample.processes if each.pid in own]
-    known = [used for used in ours if used is not None]
-    return _beyond(sample, sum(known), limits) if len(known) == len(ours) else ""
+    taken = _own_bytes(sample, own, limits)
+    return "" if taken is None else _beyond(sample, taken, limits)
 
 
 def too_busy(sample: Sample, limits: Limits, utilisation: int) -> str:
@@ -72,8 +69,17 @@ def is_exempt(name: str, exempt: Sequence[str]) -> bool:
     return name.rsplit("/", 1)[-1].startswith(tuple(exempt))
 
 
+def _own_bytes(sample: Sample, own: frozenset[int], limits: Limits) -> int | None:
+    """What is ours of the memory in use; None if it cannot be told."""
+    if not limits.pids_tell:
+        return limits.own_bytes
+    ours = [each.used_bytes for each in sample.processes if each.pid in own]
+    known = [used for used in ours if used is not None]
+    return sum(known) if len(known) == len(ours) else None
+
+
 def _beyond(sample: Sample, own_bytes: int, limits: Limits) -> str:
-    beyond = sample.used_bytes - limits.baseline_bytes - own_bytes
+    beyond = sample.used_bytes - (limits.baseline_bytes or 0) - own_bytes
     if beyond <= limits.margin_bytes:
         return ""
     return f"{beyond // MIB} MiB are in use that are not ours"
@@ -90,9 +96,16 @@ class Suspicion:
     def hear(self, sample: Sample, own: frozenset[int], now_s: float) -> str:
         """A sample; returns why the GPU is to be given back, in words, or nothing."""
         self._seen_s = now_s
+        self._learn(sample, own)
         found = stranger(sample, own, self._limits)
         self._in_a_row = self._in_a_row + 1 if found else 0
         return f"{self._uuid}: {found}" if found and self._in_a_row >= IN_A_ROW else ""
+
+    def _learn(self, sample: Sample, own: frozenset[int]) -> None:
+        """Where nobody said what an idle GPU has in use: what there is at first, while we take little."""
+        if self._limits.baseline_bytes is None:
+            known = _own_bytes(sample, own, self._limits) if self._limits.pids_tell else 0
+            self._limits = self._limits._replace(baseline_bytes=sample.used_bytes - (known or 0))
 
     def blind(self, now_s: float, why: str) -> str:
         """No sample; returns why the GPU is to be given back, in words, or nothing."""

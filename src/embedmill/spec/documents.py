@@ -337,6 +337,19 @@ class Terminal(Document):
     created: str
 
 
+class Drain(Document):
+    """All workers of an open run are to stop after their batch; removed when the run is gone on with.
+
+    What lies in the store is `active`; what is not is only told.
+    """
+
+    SCHEMA: ClassVar[str] = "drain/1"
+
+    run: str
+    active: bool
+    created: str
+
+
 class LogEntry(Document):
     """One step of a pipeline's history. Created once under its number, never rewritten or deleted."""
 

@@ -7,27 +7,31 @@ import json
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from embedmill.errors import StoreError, Yielded
 from embedmill.store.pace import POLITE_LOOK_S
 from embedmill.work.leases import BEAT_S, HeldLease
+from embedmill.work.watchdog import HANG_S, end_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType, TracebackType
 
     from embedmill.release.layout import Home
 
 TICK_S = 0.5
 """How often it looks for the parent, and tells how far it is; a remote store is told less often."""
+RELEASE_S = 0.5
+"""What a store has to take a lease back before a process that hangs is ended."""
 
 
 class Heartbeat:
     """A thread that beats the held lease and writes `events/<worker>.json`.
 
-    SIGTERM and the parent's end set a flag that stops work between two batches. Without a thread of its own
-    it beats between two batches only: a simulation has one thread at a time.
+    SIGTERM, the parent's end, and what `reasons` say set a flag that stops work between two batches. Without
+    a thread of its own it beats between two batches only: a simulation has one thread at a time.
     """
 
     def __init__(
@@ -39,8 +43,17 @@ class Heartbeat:
         *,
         beat_s: float = BEAT_S,
         threaded: bool = True,
+        reasons: Sequence[Callable[[], str]] = (),
+        urgent: bool = False,
+        where: Mapping[str, str] | None = None,
     ) -> None:
-        """Prepare; entering starts the thread and takes SIGTERM."""
+        """Prepare; entering starts the thread and takes SIGTERM.
+
+        `reasons` are asked every half second, and say why to stop, or nothing. `urgent`: the process is ended
+        if work does not stop in HANG_S. `where` the worker is, for people, is told with the rest.
+        """
+        self._reasons, self._urgent, self._where = reasons, urgent, dict(where or {})
+        self._reason, self._asked_s = "", 0.0
         self._threaded = threaded
         self._last_beat = home.world.monotonic()
         self._home, self._worker, self._parent, self._beat_s = home, worker, parent, beat_s
@@ -77,7 +90,11 @@ class Heartbeat:
             Yielded: They do.
         """
         if self._wanted_back.is_set():
-            raise Yielded(f"worker {self._worker} was asked to stop", hint="`embedmill resume` goes on")
+            raise Yielded(self._words, hint="`embedmill resume` goes on")
+
+    @property
+    def _words(self) -> str:
+        return f"worker {self._worker} was asked to stop{f': {self._reason}' if self._reason else ''}"
 
     def start(self, rows: int) -> None:
         """A shard of this many rows begins."""
@@ -105,13 +122,30 @@ class Heartbeat:
             self._lease = None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal API
-        self._wanted_back.set()
+        self._ask_to_stop("")
+
+    def _ask_to_stop(self, reason: str) -> None:
+        if not self._wanted_back.is_set():
+            self._reason, self._asked_s = reason, time.monotonic()
+            self._wanted_back.set()
 
     def _run(self) -> None:
         while not self._stop.wait(TICK_S):
             if self._parent is not None and os.getppid() != self._parent:
-                self._wanted_back.set()
+                self._ask_to_stop("")
+            reason = next(filter(None, (ask() for ask in self._reasons)), "")
+            if reason:
+                self._ask_to_stop(reason)
+            if self._urgent and self._wanted_back.is_set() and time.monotonic() - self._asked_s >= HANG_S:
+                self._end()
             self._pulse()
+
+    def _end(self) -> None:
+        """The loop hangs, and somebody waits: leave the shard to others, and the device to them."""
+        if self._lease is not None:
+            threading.Thread(target=self._lease.release, daemon=True).start()
+            time.sleep(RELEASE_S)
+        end_now(self._words)
 
     def _pulse(self) -> None:
         """Tell how far the work is; keep the lease alive where it is time."""
@@ -130,6 +164,7 @@ class Heartbeat:
             "shard_done": self._shard_done,
             "shard_rows": self._shard_rows,
             "rows_done": self._rows_done,
+            **self._where,
         }
         news, now_s = (json.dumps(state, sort_keys=True) + "\n").encode(), self._home.world.monotonic()
         if news != self._told and now_s - self._told_s >= self._tell_s:

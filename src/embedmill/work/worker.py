@@ -6,7 +6,7 @@ Everything comes from the store and goes there: a loop may start late, stop earl
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,10 +19,11 @@ from embedmill.catalog import ImageSource
 from embedmill.catalog.frozen import content_digests, with_images
 from embedmill.decoding.process import DecodingLimits
 from embedmill.digest import digests_from_arrow
-from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClosed, RunMissing
+from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClosed, RunMissing, Yielded
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder
 from embedmill.release.contents import BY_CONTENT, write_contents
+from embedmill.release.draining import DRAINED, DrainWatch, is_drained
 from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
 from embedmill.release.originals import Originals
@@ -37,9 +38,10 @@ from embedmill.types import Encoded, Rejection
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease, Leases
 from embedmill.work.sharing import Sharing, content_prints
+from embedmill.work.watchdog import watching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from embedmill.types import Digests, Rows, Vectors
 
@@ -49,6 +51,8 @@ class WorkerOptions:
     """How one loop runs. `parent` is the pid whose end ends the loop; None: none.
 
     Without `heartbeat_thread` leases beat between two batches only. `decoding`: what one image may take.
+    `watch_gpus`: UUIDs of GPUs that are given back when somebody else comes; if it must be, the process is
+    ended. `gpu_memory_mib`: the most memory taken of a GPU. `where`: `host`, `gpu` and `image`, for people.
     """
 
     worker: str
@@ -57,6 +61,9 @@ class WorkerOptions:
     parent: int | None = None
     heartbeat_thread: bool = True
     decoding: DecodingLimits | None = None
+    watch_gpus: tuple[str, ...] = ()
+    gpu_memory_mib: int | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,17 +93,30 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
         raise RunMissing(f"{home.url}: no run {run!r}", hint="`embedmill status` shows those that are open")
     if not plan.shards:
         return WorkDone(0, 0, 0)
-    heartbeat = Heartbeat(home, run, options.worker, options.parent, threaded=options.heartbeat_thread)
     try:
         with (
             scratch_folder() as scratch,
-            heartbeat as heart,
+            watching(options.watch_gpus, options.gpu_memory_mib) as wanted_back,
+            _heartbeat(home, run, options, wanted_back) as heart,
             _load_encoder(home, plan, options, scratch) as encoder,
         ):
             return _Loop(home, plan, encoder, options, heart, scratch).run()
     except (ReleaseCorrupt, ObjectMissing):
         check_not_over(home, run)  # files of an ended run are collected, whoever is at work on it
         raise
+
+
+def _heartbeat(home: Home, run: str, options: WorkerOptions, wanted_back: Callable[[], str]) -> Heartbeat:
+    return Heartbeat(
+        home,
+        run,
+        options.worker,
+        options.parent,
+        threaded=options.heartbeat_thread,
+        reasons=(wanted_back, DrainWatch(home, run)),
+        urgent=bool(options.watch_gpus),
+        where=options.where,
+    )
 
 
 def _load_encoder(home: Home, plan: Plan, options: WorkerOptions, scratch: Path) -> Encoder:
@@ -172,6 +192,7 @@ class _Loop:
             for shard in open_shards:
                 self.heart.check()
                 check_open(self.home, self.plan.run)
+                self._check_not_drained()
                 lease = leases.claim(shard.name)
                 if lease is not None and not self._is_committed(shard):
                     claimed = True
@@ -180,6 +201,13 @@ class _Loop:
                 pace.restart()
             elif open_shards:
                 self.home.world.sleep(pace.wait_s())
+
+    def _check_not_drained(self) -> None:
+        if is_drained(self.home, self.plan.run):
+            raise Yielded(
+                f"worker {self.options.worker} was asked to stop: {DRAINED}",
+                hint="`embedmill resume` goes on",
+            )
 
     def _committed(self) -> set[str]:
         folder = self.home.run_key(self.plan.run, "commits")

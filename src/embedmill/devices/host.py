@@ -1,0 +1,229 @@
+"""What this host knows of its GPUs, and who has them: one JSON document of the schema `host/1` on stdout.
+
+stdin has `{"window_s": 120, "every_s": 2, "deadline_s": 20, "folder": "/var/tmp/embedmill"}`: for how long,
+and how often, GPUs are looked at; after how many seconds beyond that there must be an answer; where locks are.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import platform
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from embedmill.devices import smi
+from embedmill.devices.allocations import allocations, lease_of
+from embedmill.devices.driver_files import driver_files
+from embedmill.devices.kernel_log import place_of, xids
+from embedmill.devices.procfs import holders, namespaced
+from embedmill.devices.sampling import Gathered, Gathering, add_sample
+from embedmill.devices.tools import container_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SCHEMA = "host/1"
+SMI_EVERY_S = 5.0
+NVIDIA, GPU_CLASSES = "0x10de", ("0x0300", "0x0302")
+
+
+def main() -> int:
+    """Print the document, on one line."""
+    asked = json.loads(sys.stdin.buffer.read() or b"{}")
+    facts = look(
+        window_s=float(asked.get("window_s", 0)),
+        every_s=float(asked.get("every_s", 2)),
+        deadline_s=float(asked.get("deadline_s", 20)),
+        folder=str(asked.get("folder", "/var/tmp/embedmill")),  # noqa: S108 - as fleet.yaml has it
+    )
+    sys.stdout.write(json.dumps({"schema": SCHEMA, **facts}) + "\n")
+    sys.stdout.flush()
+    os._exit(0)  # a thread may hang in the driver
+
+
+def look(*, window_s: float, every_s: float, deadline_s: float, folder: str) -> dict[str, Any]:
+    """The facts, as `HostFacts` has them."""
+    taken = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    gathering = Gathering(window_s, every_s)
+    until = time.monotonic() + window_s + deadline_s
+    aside = _Aside(container_tools, xids)
+    gathered = gathering.result(until)
+    facts = {**_machine(), "taken": taken, **_gpus_of(gathered, window_s, every_s, deadline_s)}
+    problems: list[str] = facts["problems"]
+    tools, xids_by_place = aside.results(deadline_s / 2, problems)
+    facts["tools"], lacking = tools or ([], [])
+    problems += lacking
+    _add_xids(facts["gpus"], xids_by_place)
+    _add_holders(facts["gpus"], problems)
+    _add_owners(facts["gpus"], folder, problems)
+    facts["driver_files"] = driver_files(facts["driver"])
+    problems += facts["driver_files"].pop("problems", [])
+    return facts
+
+
+class _Aside:
+    """Functions that run in threads meanwhile; what has not answered in time is left behind."""
+
+    def __init__(self, *functions: Callable[[], Any]) -> None:
+        """Start them."""
+        self._found: dict[str, Any] = {}
+        self._threads = [threading.Thread(target=self._run, args=(each,), daemon=True) for each in functions]
+        self._names = [each.__name__ for each in functions]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, function: Callable[[], Any]) -> None:
+        self._found[function.__name__] = function()
+
+    def results(self, timeout_s: float, problems: list[str]) -> list[Any]:
+        """In their order; None for those that have not answered."""
+        until = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        late = [name for name in self._names if name not in self._found]
+        problems += [f"{name.replace('_', ' ')}: no answer in time" for name in late]
+        return [self._found.get(name) for name in self._names]
+
+
+def _machine() -> dict[str, Any]:
+    system = os.uname()
+    return {
+        "hostname": system.nodename,
+        "kernel": system.release,
+        "machine": system.machine,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "memory_bytes": _memory_bytes(),
+        "namespaced": namespaced(),
+    }
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _gpus_of(gathered: Gathered, window_s: float, every_s: float, deadline_s: float) -> dict[str, Any]:
+    """Of NVML; of nvidia-smi where there is no such library. A driver that hangs is not asked twice."""
+    problems = gathered.problems
+    if not gathered.finished:
+        problems.append(
+            f"the driver hangs: {gathered.calling or 'NVML'} gave no answer; "
+            "`dmesg` may say why, and often only a restart helps"
+        )
+    if gathered.answered or not gathered.absent:
+        gpus = gathered.told()
+        _say_what_lacks(len(gpus), problems)
+        source = "nvml" if gathered.answered else "none"
+        driver = gathered.driver or _kernels_driver()
+        return _found(source, driver, gathered.cuda, gpus, gathered.covered_s, problems)
+    try:
+        return _ask_smi(window_s, max(every_s, SMI_EVERY_S), deadline_s)
+    except smi.SmiError as error:
+        on_bus = _say_what_lacks(0, problems)
+        if on_bus:
+            problems.append(f"neither libnvidia-ml.so.1 nor nvidia-smi answers: {error}")
+        return _found("none", _kernels_driver(), None, [], 0.0, problems)
+
+
+def _found(
+    source: str,
+    driver: str | None,
+    cuda: Any,
+    gpus: list[dict[str, Any]],
+    window_s: float,
+    problems: list[str],
+) -> dict[str, Any]:
+    return {
+        "source": source,
+        "driver": driver,
+        "cuda": cuda,
+        "gpus": gpus,
+        "window_s": round(window_s, 1),
+        "problems": problems,
+    }
+
+
+def _ask_smi(window_s: float, every_s: float, deadline_s: float) -> dict[str, Any]:
+    """Look after look; the last one has the figures, with the worst of all."""
+    begun = time.monotonic()
+    found = smi.ask(deadline_s)
+    while time.monotonic() - begun + every_s <= window_s:
+        time.sleep(every_s)
+        later = {each["uuid"]: each for each in smi.ask(deadline_s)["gpus"]}
+        for gpu in found["gpus"]:
+            sample = later.get(gpu["uuid"])
+            if sample:
+                utilisation = (sample["utilisation"] or [None])[0]
+                add_sample(gpu, {**sample, "utilisation": utilisation})
+    return _found(
+        "nvidia-smi",
+        found["driver"],
+        found["cuda"],
+        found["gpus"],
+        time.monotonic() - begun if window_s else 0.0,
+        [],
+    )
+
+
+def _say_what_lacks(told: int, problems: list[str]) -> int:
+    """GPUs on the PCI bus; a problem where fewer were told."""
+    on_bus = sum(_is_gpu(folder) for folder in glob.glob("/sys/bus/pci/devices/*"))
+    if on_bus > told:
+        problems.append(f"{on_bus} NVIDIA GPUs are on the PCI bus, and the driver tells of {told}")
+    return on_bus
+
+
+def _is_gpu(folder: str) -> bool:
+    return _read(f"{folder}/vendor") == NVIDIA and _read(f"{folder}/class").startswith(GPU_CLASSES)
+
+
+def _kernels_driver() -> str | None:
+    """The version of the module that is loaded."""
+    return _read("/sys/module/nvidia/version") or None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _add_xids(gpus: list[dict[str, Any]], by_place: dict[str, list[int]] | None) -> None:
+    for gpu in gpus:
+        if by_place is not None and gpu["pci_bus_id"]:
+            gpu["health"]["xids"] = by_place.get(place_of(gpu["pci_bus_id"]), [])
+
+
+def _add_holders(gpus: list[dict[str, Any]], problems: list[str]) -> None:
+    """Those that were found are told; "none" is told only by those who may look at every process."""
+    minors = [gpu["minor"] for gpu in gpus if gpu["minor"] is not None]
+    if not minors:
+        return
+    found, complete = holders(minors, without={os.getpid()})
+    for gpu in gpus:
+        pids = found.get(gpu["minor"], [])
+        gpu["holders"] = pids if pids or complete else None
+    if not complete:
+        problems.append(
+            "who has device nodes open is known only in part: other users' processes may not be looked at"
+        )
+
+
+def _add_owners(gpus: list[dict[str, Any]], folder: str, problems: list[str]) -> None:
+    words, unknown = allocations(gpus)
+    problems += unknown
+    for gpu in gpus:
+        gpu["allocations"] = words.get(gpu["uuid"], [])
+        try:
+            gpu["lease"] = lease_of(folder, gpu["uuid"])
+        except OSError as error:
+            problems.append(f"the lock of GPU {gpu['index']}: {error}")
