@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.support.soak",
     "tests.support.mill",
     "tests.support.s3",
+    "tests.support.sts",
     "tests.support.disk",
 ]
 

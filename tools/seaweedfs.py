@@ -111,10 +111,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path, others: Sequence[Identity] = (), *, stop_s: float = STOP_S) -> Iterator[Server]:
+def seaweedfs(
+    folder: Path, others: Sequence[Identity] = (), *, stop_s: float = STOP_S, iam: Path | None = None
+) -> Iterator[Server]:
     """A server over the data in `folder`, stopped at the end; `others` are known to it besides its admin.
 
-    One that has not ended `stop_s` after SIGTERM is killed.
+    One that has not ended `stop_s` after SIGTERM is killed. `iam`: a file with roles that may be assumed.
     """
     admin = Identity("admin")
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +133,7 @@ def seaweedfs(folder: Path, others: Sequence[Identity] = (), *, stop_s: float = 
         *(f"-filer.port={port['filer']}", f"-filer.port.grpc={port['filer.grpc']}"),
         "-volume.preStopSeconds=0",
         *(f"-{option}" for option in _gateway_options(server, port["s3"], port["s3.grpc"], prefix="s3.")),
+        *(() if iam is None else (f"-s3.iam.config={iam}",)),
     ]
     with running([weed(), *command], folder / "server.log", stop_s):
         yield server

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from tests.contracts.engine_suite import EngineSuite, planned, waiting
-from tests.support.mill import Mill
 
 from embedmill.engines import Engine, LocalEngine, SshEngine
 from embedmill.types import Host, Placement

@@ -92,6 +92,9 @@ class Keeper:
 
     def _keep(self, notes: Notes, guardian: Guardian) -> None:
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        if self._request.get("cidfile"):
+            with contextlib.suppress(FileNotFoundError):  # of an earlier start: podman writes over none
+                os.remove(self._request["cidfile"])
         try:
             child = self._started(notes)
         except OSError as error:

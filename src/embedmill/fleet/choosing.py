@@ -81,7 +81,7 @@ def _why_not(gpu: GpuVerdict, images: Collection[str] | None) -> str:
 
 
 def _ranked(idle: Sequence[GpuVerdict]) -> list[GpuVerdict]:
-    """By size; of equal ones by how many of that size their server has lent before, then in fleet.yaml's order."""
+    """By size; equal ones by their rank among those of their server, then in the order of fleet.yaml."""
     seen: Counter[tuple[str, int]] = Counter()
     ranked: list[tuple[int, int, GpuVerdict]] = []
     for gpu in idle:

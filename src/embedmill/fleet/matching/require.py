@@ -109,8 +109,9 @@ def required(variables: Mapping[str, str], host: Required, where: str) -> Step:
     ]
     if not unmet:
         return Step(True, "what its variables require is met" if variables else "it requires nothing more")
-    has = f"cuda {host.cuda}, driver {host.driver}, arch {host.arch}, brand {host.brand}"
-    said = f"{'; '.join(unmet)} ({has})"
+    told = {"cuda": host.cuda, "driver": host.driver, "arch": host.arch, "brand": host.brand}
+    has = ", ".join(f"{key} {value or 'unknown'}" for key, value in told.items())
+    said = f"{'; '.join(unmet)}; the host has {has}"
     if variables.get(DISABLE, "").lower() in TRUE:
         return Step(True, f"{said}; {DISABLE} is set", f"{said}; allowed by {DISABLE}")
     return Step(False, said)
@@ -126,4 +127,4 @@ def _met(name: str, value: str, host: Required, where: str) -> bool:
 def _shortened(expression: str) -> str:
     """The first alternative; the others tell of branches of drivers."""
     first, *others = expression.split()
-    return first if not others else f"{first}, or one of {len(others)} alternatives"
+    return first if not others else f"{first}, or any of {len(others)} more"
