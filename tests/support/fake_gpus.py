@@ -151,6 +151,20 @@ def _rule(verb: str, function: str, number: int) -> str:
     return f"{verb} {name} {number} {gpu}".rstrip()
 
 
+def build_cuda(folder: Path = BUILT.with_name("fake_cuda")) -> Path:
+    """`libcuda.so.1`, for who takes memory of a GPU: it then stands in the scenario, as a process."""
+    source = SOURCE.with_name("fake_cuda.c")
+    home = folder.resolve() / hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    library = home / "libcuda.so.1"
+    if not library.is_file():
+        home.mkdir(parents=True, exist_ok=True)
+        made = home / f"{os.getpid()}.so"
+        command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run([*command, "-Wl,-soname,libcuda.so.1", "-o", made, source], check=True)
+        made.replace(library)
+    return library
+
+
 def build_library(folder: Path = BUILT, *, without: Sequence[str] = ()) -> Path:
     """The library, compiled once for its source; `without`: functions that an older driver does not have.
 

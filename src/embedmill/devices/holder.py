@@ -11,10 +11,11 @@ start   {worker, folder, gpus, command, input, environment, watch, grace_s, cidf
 states  {folder, workers}            {"workers": [{worker, running, exit_code, said, output}]}
 stop    {folder, workers, grace_s}   the same, after they have ended
 
-`input` becomes the worker's stdin; its stdout is kept, and told after its end, if `output` is true. `watch` is
-null, or {every_s, memory_mib, baseline_mib, exempt, utilisation}. `cidfile`, if any, is where `podman run
---cidfile` writes the id of the worker's container, so that its processes count as ours; `cleanup`, if any, is a
-command that ends what may outlive the worker, such as that container. Killing the holder frees its locks, and ends the worker.
+`input` becomes the worker's stdin; its stdout is kept, and told after its end, if `output` is true. `watch`
+is null, or {every_s, memory_mib, baseline_mib, exempt, utilisation}. `cidfile`, if any, is where `podman run
+--cidfile` writes the id of the worker's container, so that its processes count as ours; `cleanup`, if any,
+is a command that ends what may outlive the worker, such as that container. Killing the holder frees its
+locks, and ends the worker.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From what a fleet's servers told to places for worker loops: idle, matched to an image, within the limits."""
+"""From what servers told to places for worker loops: idle, matched to an image, within the limits."""
 
 from __future__ import annotations
 
@@ -67,19 +67,31 @@ def in_container(run: str, room: Room) -> Starting:
     def start(spot: Spot) -> Start:
         (verdict,) = (each for each in spot.match.verdicts if each.image == spot.match.chosen)
         borrowed = Borrowed(spot.gpu, spot.mig, verdict.rule)
-        command = container_command(
-            spot.facts, borrowed, spot.image, spot.spec, worker=spot.worker, run=run, room=room
-        )
-        name = container_name(run, spot.worker)
-        # In the folder that the holder makes for this user alone, who started the container.
-        cid_file = f"{spot.spec.folder}/workers/{spot.facts.uid or 0}/{name}.cid"
-        return Start(
-            (*command[:2], f"--cidfile={cid_file}", *command[2:]),
-            removal_command(chosen_tool(spot.facts, spot.spec), name),
-            cid_file,
-        )
+        return start_of(spot.facts, borrowed, spot.image, spot.spec, worker=spot.worker, run=run, room=room)
 
     return start
+
+
+def start_of(
+    facts: HostFacts,
+    borrowed: Borrowed,
+    image: ImageSpec,
+    server: ServerSpec,
+    *,
+    worker: str,
+    run: str,
+    room: Room,
+) -> Start:
+    """How a container is started under a holder; see `container_command`."""
+    command = container_command(facts, borrowed, image, server, worker=worker, run=run, room=room)
+    name = container_name(run, worker)
+    # In the folder that the holder makes for this user alone, who started the container.
+    cid_file = f"{server.folder}/workers/{facts.uid or 0}/{name}.cid"
+    return Start(
+        (*command[:2], f"--cidfile={cid_file}", *command[2:]),
+        removal_command(chosen_tool(facts, server), name),
+        cid_file,
+    )
 
 
 @dataclass(frozen=True)

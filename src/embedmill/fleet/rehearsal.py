@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from embedmill.devices.reach import Answer, run_there
 from embedmill.errors import DeviceUnavailable, WorkerFailed, Yielded
-from embedmill.fleet.container import (
-    Borrowed,
-    chosen_tool,
-    container_command,
-    container_name,
-    removal_command,
-)
+from embedmill.fleet.placing import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from embedmill.fleet.container import Room
+    from embedmill.fleet.container import Borrowed, Room
+    from embedmill.fleet.placing import Start
     from embedmill.spec.fleet import FleetSpec, ServerSpec
     from embedmill.spec.host import HostFacts
     from embedmill.spec.images import ImageSpec
@@ -68,17 +63,18 @@ class Rehearsal:
         Raises:
             DeviceUnavailable: The GPU is somebody's, or the server cannot start containers.
         """
-        command = [*self._command(), *arguments]
+        start = self._start()
         order = {
             "worker": self.worker,
             "folder": self.host.folder,
             "gpus": [self.borrowed.uuid],
-            "command": command,
+            "command": [*start.command, *arguments],
             "input": json.dumps(dict(secrets)) if secrets else "",
             "output": True,
             "watch": self._watch(),
             "grace_s": GRACE_S,
-            "cleanup": list(self._removal()),
+            "cidfile": start.cid_file,
+            "cleanup": list(start.cleanup),
         }
         reply = self._ask("start", order)
         match reply["state"]:
@@ -136,12 +132,16 @@ class Rehearsal:
             raise Yielded(f"{self.host.name}: {ended.said}", hint="try again once the GPU is idle")
         return ended
 
-    def _command(self) -> tuple[str, ...]:
-        names = {"worker": self.worker, "run": self.run}
-        return container_command(self.facts, self.borrowed, self.image, self.server, **names, room=self.room)
-
-    def _removal(self) -> tuple[str, ...]:
-        return removal_command(chosen_tool(self.facts, self.server), container_name(self.run, self.worker))
+    def _start(self) -> Start:
+        return start_of(
+            self.facts,
+            self.borrowed,
+            self.image,
+            self.server,
+            worker=self.worker,
+            run=self.run,
+            room=self.room,
+        )
 
     def _watch(self) -> dict[str, Any]:
         idle = self.fleet.idle

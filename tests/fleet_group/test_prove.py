@@ -1,0 +1,122 @@
+"""`fleet prove`: one server from the probe to the yield, with a fake driver and real workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.models import tiny_bert_folder
+from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario, build_cuda
+from tests.support.mill import Mill, items
+from tests.support.uncontained import install_podman
+
+from embedmill.model.sentence_transformers import import_sentence_transformers
+
+UUID = "GPU-00000000-1111-2222-3333-444444444444"
+STEPS = ["probe", "idle", "match", "start", "parity", "yield"]
+T4 = FakeGpu(UUID, used_mib=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """This machine as a GPU server, and a pipeline with a release."""
+
+    root: Path
+    scenario: Path
+    environment: dict[str, str]
+
+    def prove(self, *options: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "embedmill", "fleet", "prove", "here", "pipeline.yaml", "--quiet"]
+        return subprocess.run(
+            [*command, "--seconds", "0.5", *options],
+            cwd=self.root,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            timeout=120,
+        )
+
+    def steps(self, *options: str) -> dict[str, dict[str, object]]:
+        answer = self.prove("--json", *options)
+        assert answer.stdout, answer.stderr.decode()
+        return {step["step"]: step for step in json.loads(answer.stdout)["steps"]}
+
+
+@pytest.fixture
+def server(tmp_path: Path, library: Path) -> Callable[[Scenario], Server]:
+    bert = tiny_bert_folder(tmp_path / "bert")
+    import_sentence_transformers(bert, tmp_path / "package", template="{title}")
+    mill = Mill(tmp_path, tmp_path / "package")
+    mill.run(items(40))
+    podman = install_podman(tmp_path / "bin")
+    (tmp_path / "images.yaml").write_text(
+        f"images:\n  cpu: {{image: 'sha256:{'ab' * 32}', runtimes: {{onnx: 1.22.0}}, device: cpu}}\n"
+    )
+    (tmp_path / "fleet.yaml").write_text(
+        "images: images.yaml\nidle: {window_s: 1, every_s: 0.2}\n"
+        f"servers:\n  here: {{kind: local, folder: {tmp_path}/borrowed, mounts: [{tmp_path}]}}\n"
+    )
+
+    def make(scenario: Scenario) -> Server:
+        file = tmp_path / "scenario"
+        environment = scenario.environment(library, file)
+        environment["LD_LIBRARY_PATH"] += f":{build_cuda().parent}"
+        environment |= {
+            "PATH": f"{podman.parent}:{os.environ['PATH']}",
+            "EMBEDMILL_CACHE": str(tmp_path / "cache"),
+        }
+        return Server(tmp_path, file, environment)
+
+    return make
+
+
+def test_a_server_that_works_passes_every_step(server: Callable[[Scenario], Server]) -> None:
+    steps = server(Scenario([T4])).steps()
+    assert {name: step["state"] for name, step in steps.items()} == dict.fromkeys(STEPS, "passed"), steps
+    parity = steps["parity"]["figures"]
+    assert isinstance(parity, dict)
+    assert parity["lowest_cosine"] >= 0.9999
+    assert parity["item_rows_per_s"] > 0
+    left = steps["yield"]["figures"]
+    assert isinstance(left, dict)
+    assert left["yield_s"] < 10
+    assert "came" in str(steps["yield"]["found"])
+
+
+def test_a_page_and_a_table_tell_the_same(server: Callable[[Scenario], Server]) -> None:
+    here = server(Scenario([T4]))
+    answer = here.prove("--html", "found.html")
+    assert answer.returncode == 0, answer.stderr
+    page, text = (here.root / "found.html").read_text(), answer.stdout.decode()
+    for word in (*STEPS, "yield_s", "lowest_cosine"):
+        assert word in page
+        assert word in text
+    assert UUID in page
+
+
+def test_what_fails_is_said_and_what_follows_is_skipped(server: Callable[[Scenario], Server]) -> None:
+    busy = Scenario([T4], [FakeProcess(gpu=0, pid=os.getpid(), used_mib=900)])
+    here = server(busy)
+    assert here.prove().returncode == 3
+    steps = here.steps()
+    assert steps["idle"]["state"] == "failed"
+    assert f"pid {os.getpid()}" in str(steps["idle"]["found"])
+    assert [steps[name]["state"] for name in STEPS[2:]] == ["skipped"] * 4
+
+
+def test_a_model_that_computes_something_else_there_fails_its_proof(
+    server: Callable[[Scenario], Server],
+) -> None:
+    here = server(Scenario([T4]))
+    broken = here.root / "bin" / "podman"
+    broken.write_text(broken.read_text().replace('"-m", "embedmill"', '"-m", "tests.support.rounding"'))
+    here.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    steps = here.steps()
+    assert steps["parity"]["state"] == "failed"
+    assert "below 0.9999" in str(steps["parity"]["found"])
+    assert steps["yield"]["state"] == "skipped"
