@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from embedmill.errors import WorkerFailed, Yielded
-from embedmill.release.draining import undrain
+from embedmill.release.draining import DRAINED, is_drained, undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
 from embedmill.release.shares import note_place
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from embedmill.spec import WorkSpec
     from embedmill.spec.documents import Plan
 
+GOES_ON = "`embedmill resume` goes on"
 HOPELESS = frozenset({1, 2})
 """Exit codes that another try would not change: the worker said what is wrong."""
 YIELDED = 75
@@ -170,9 +171,11 @@ class _Driving:
             if stuck:
                 raise self._given_back(states)
             return
+        if stuck and is_drained(self.home, self.plan.run):
+            raise Yielded(f"run {self.plan.run}: all workers stopped: {DRAINED}", hint=GOES_ON)
         search.was_urgent = search.was_urgent and stuck
         found = search.found()
-        if found is not None:
+        if found is not None and not is_drained(self.home, self.plan.run):
             self._take(found)
             if stuck and search.was_urgent and not found.free and not self.places.waits:
                 raise self._given_back(states)
@@ -225,15 +228,16 @@ class _Driving:
         return WorkerFailed(
             f"run {self.plan.run}: {losses} workers in a row were lost without finishing a shard; "
             f"the last one {_ending(last)}",
-            hint="finished shards are kept; `embedmill resume` goes on",
+            hint=f"finished shards are kept; {GOES_ON}",
         )
 
     def _given_back(self, states: Sequence[WorkerState]) -> Yielded:
-        hint = "`embedmill resume` goes on"
         if self.places.again_s is None:
-            return Yielded(f"run {self.plan.run}: all workers stopped; {_ending(states[-1])}", hint=hint)
+            return Yielded(f"run {self.plan.run}: all workers stopped; {_ending(states[-1])}", hint=GOES_ON)
         busy = "; ".join(f"{place}: {why}" for place, why in self.passed_over.items())
-        return Yielded(f"run {self.plan.run}: no GPU is idle: {busy}", hint=f"{hint}; with --wait it waits")
+        return Yielded(
+            f"run {self.plan.run}: no GPU is idle: {busy}", hint=f"{GOES_ON}; with --wait it waits"
+        )
 
 
 class _Search:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from embedmill.driving import drive
+from embedmill.driving import LocalPlaces, Places, drive
 from embedmill.engines import Engine, LocalEngine
 from embedmill.errors import (
     AccountingError,
@@ -27,6 +27,7 @@ from embedmill.errors import (
     RunMissing,
     SpecError,
 )
+from embedmill.fleet.borrowing import fleet_engine, places_on_fleet
 from embedmill.gates import (
     GATES,
     OF_PRODUCTION,
@@ -71,10 +72,14 @@ def silent(_: Progress) -> None:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One use case: a catalog, a model, a store. `root` is the folder that relative paths start from."""
+    """One use case: a catalog, a model, a store. `root` is the folder that relative paths start from.
+
+    `waits`: whether runs wait where no GPU of a fleet is idle.
+    """
 
     spec: PipelineSpec
     root: Path
+    waits: bool = False
 
     @classmethod
     def from_file(cls, path: str | Path) -> Pipeline:
@@ -98,7 +103,13 @@ class Pipeline:
 
     def engine(self) -> Engine:
         """A new one of the kind that the spec names."""
-        return LocalEngine()
+        return LocalEngine() if self.spec.engine == "local" else fleet_engine(self.spec, self.home)
+
+    def places(self, plan: Plan) -> Places:
+        """Where an engine of that kind may run loops."""
+        if self.spec.engine == "local":
+            return LocalPlaces(self.spec.work.workers)
+        return places_on_fleet(self.home, plan, self.spec, self.root, self.package, waits=self.waits)
 
     def live(self) -> Release | None:
         """The live release, or None before the first."""
@@ -316,8 +327,9 @@ class PlannedRun:
 
     def work(self, on_progress: OnProgress = silent) -> None:
         """Start worker loops on the engine and wait until every shard has a commit record."""
-        pipeline = self.pipeline
-        drive(self.home, self.plan, pipeline.spec.work, pipeline.engine(), self.url, on_progress)
+        pipeline, plan = self.pipeline, self.plan
+        engine, places = pipeline.engine(), pipeline.places(plan)
+        drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)
 
     def index(self, on_progress: OnProgress = silent) -> Content:
         """Join items and vectors into a candidate, compact and index its segments."""

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -74,9 +75,35 @@ def take_environment() -> None:
 
 def open_pipeline(file: Path) -> Pipeline:
     """Read the spec; imports what pipelines need only now."""
+EngineName: TypeAlias = Annotated[
+    str | None, typer.Option("--engine", metavar="NAME", help="local or ssh, instead of the spec's.")
+]
+FleetOfRun: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--fleet", metavar="FLEET.yaml", help="For engine ssh, instead of the spec's."),
+]
+Wait: TypeAlias = Annotated[
+    bool, typer.Option("--wait", help="Where no GPU of the fleet is idle, wait for one.")
+]
+
+
+def open_pipeline(
+    file: Path, *, engine: str | None = None, fleet: Path | None = None, wait: bool = False
+) -> Pipeline:
+    """Read the spec, with another engine or fleet where they are given; imports what pipelines need only now.
+
+    Raises:
+        SpecError: The spec is wrong, or there is no such engine.
+    """
+    from embedmill.errors import SpecError
     from embedmill.pipeline import Pipeline
 
-    return Pipeline.from_file(file)
+    pipeline = Pipeline.from_file(file)
+    if engine not in {None, "local", "ssh"}:
+        raise SpecError(f"--engine {engine}: there is none of that name", hint="allowed: local, ssh")
+    given = {"engine": engine, "fleet": None if fleet is None else str(fleet.absolute())}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return replace(pipeline, spec=pipeline.spec.model_copy(update=changed), waits=wait)
 
 
 def command(name: str, file: Path, *more: str) -> str:

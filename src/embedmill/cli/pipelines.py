@@ -9,16 +9,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedmill.cli.failures import Interrupted
-from embedmill.cli.options import Accept, AsJson, PipelineFile, Quiet, RunName, command, open_pipeline
+from embedmill.cli.options import (
+    Accept,
+    AsJson,
+    EngineName,
+    FleetOfRun,
+    PipelineFile,
+    Quiet,
+    RunName,
+    Wait,
+    command,
+    open_pipeline,
+)
 from embedmill.cli.output import data, duration, emit, facts, table, talk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rich.table import Table
+
     from embedmill.cli.progress import Reporter
     from embedmill.pipeline import Pipeline, PlannedRun
     from embedmill.spec.documents import Estimate, Plan
-    from embedmill.spec.reports import RunReport, RunState, StatusReport
+    from embedmill.spec.reports import RunReport, RunState, StatusReport, WorkerShare
 
     OnPlanned = Callable[[PlannedRun], None]
 
@@ -103,22 +116,37 @@ def _estimate(estimate: Estimate) -> str:
     return f"about {duration(estimate.seconds)} ({estimate.source})"
 
 
-def run(pipeline: PipelineFile, accept: Accept = None, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def run(
+    pipeline: PipelineFile,
+    accept: Accept = None,
+    engine: EngineName = None,
+    fleet: FleetOfRun = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Plan, embed, index, check and publish, or finish the open run."""
 
     def go(reporter: Reporter, on_planned: OnPlanned) -> RunReport:
-        return open_pipeline(pipeline).run(accept=accept or (), on_progress=reporter, on_planned=on_planned)
+        opened = open_pipeline(pipeline, engine=engine, fleet=fleet, wait=wait)
+        return opened.run(accept=accept or (), on_progress=reporter, on_planned=on_planned)
 
     _carry_out(pipeline, go, as_json, quiet)
 
 
 def resume(
-    pipeline: PipelineFile, accept: Accept = None, as_json: AsJson = False, quiet: Quiet = False
+    pipeline: PipelineFile,
+    accept: Accept = None,
+    engine: EngineName = None,
+    fleet: FleetOfRun = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Finish the newest open run as it was planned."""
 
     def go(reporter: Reporter, on_planned: OnPlanned) -> RunReport:
-        planned = open_pipeline(pipeline).open_run()
+        planned = open_pipeline(pipeline, engine=engine, fleet=fleet, wait=wait).open_run()
         on_planned(planned)
         return planned.run(accept=accept or (), on_progress=reporter)
 
@@ -215,6 +243,22 @@ def _print_result(result: RunReport) -> None:
         ("lies in", result.url),
     ]
     data().print(facts(rows))
+    if result.shares:
+        data().print()
+        data().print(shares_table(result.shares))
+
+
+def shares_table(shares: Sequence[WorkerShare]) -> Table:
+    """What each loop on another server did."""
+    rows = [
+        (
+            *(share.worker, share.type or share.device, share.image),
+            *(f"{share.shards:,}", f"{share.vectors:,}", f"{share.vectors_per_s:,.0f}"),
+        )
+        for share in shares
+    ]
+    names = ("worker", "GPU", "image", "shards", "vectors", "vectors/s")
+    return table(*names, rows=rows, numbers=[3, 4, 5])
 
 
 def status(pipeline: PipelineFile, as_json: AsJson = False) -> None:
@@ -240,6 +284,10 @@ def status(pipeline: PipelineFile, as_json: AsJson = False) -> None:
         ]
         out.print(table("open run", "created", "shards", "vectors", rows=rows, numbers=[2, 3]))
         out.print()
+        for state in report.open_runs:
+            if state.shares:
+                out.print(shares_table(state.shares))
+                out.print()
         for state in report.open_runs:
             out.print(_going_on(state), soft_wrap=True)
         _say_how_to_help(report.open_runs)

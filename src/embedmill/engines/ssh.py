@@ -241,6 +241,8 @@ def _order(loop: _Loop, run_url: str, secrets: Mapping[str, str], grace_s: float
     place = loop.place
     command = [*place.command, "worker", "--run", run_url, "--name", place.worker]
     command += ["--device", place.device, "--threads", str(place.threads)]
+    where = {"host": place.host.name if place.host else "", "gpu": place.type, "image": place.image}
+    command += [word for key, text in where.items() if text for word in ("--where", f"{key}={text}")]
     return {
         "worker": loop.name,
         "folder": place.host.folder if place.host else "/var/tmp/embedmill",  # noqa: S108 - as above

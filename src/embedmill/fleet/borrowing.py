@@ -1,50 +1,63 @@
-"""What a run on a fleet needs: an engine that reaches its servers, and a search for their idle GPUs.
+"""What a run on a fleet needs: credentials that are lent to its workers, and a search for idle GPUs.
 
 each look:  ask servers ─▶ judge GPUs ─▶ match images ─▶ choose within limits ─▶ places
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import unquote, urlsplit
 
+from embedmill.catalog.files import IN_STORE
+from embedmill.engines import SshEngine
 from embedmill.errors import SpecError
-from embedmill.fleet.baselines import learnt
-from embedmill.fleet.idle import judge
+from embedmill.fleet.asking import members, probe_fleet
+from embedmill.fleet.baselines import baselines_file, learnt, read_baselines, write_baselines
+from embedmill.fleet.container import Room
 from embedmill.fleet.matching import match_fleet
+from embedmill.fleet.placing import Placing, in_container
+from embedmill.fleet.proofs import Proofs
+from embedmill.fleet.reaching import host_of
+from embedmill.spec import load_fleet_spec, load_images_spec
+from embedmill.store.credentials import Lending, lent_environment
 from embedmill.types import Look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection
 
-    from embedmill.fleet.placing import Placing
-    from embedmill.fleet.proofs import Proofs
-    from embedmill.spec.fleet import FleetSpec
-    from embedmill.spec.fleet_reports import FleetProbe, ServerProbe
+    from embedmill.model import ModelPackage
+    from embedmill.release.layout import Home
+    from embedmill.spec import FleetSpec, PipelineSpec
+    from embedmill.spec.documents import Plan
+    from embedmill.spec.fleet_reports import FleetProbe
+    from embedmill.spec.pipeline import CatalogSpec
 
 LOCAL_SCHEMES = frozenset({"", "file"})
+Ask: TypeAlias = Callable[[Mapping[str, int]], "FleetProbe"]
+"""Asks all servers that may be used, and judges by this baseline of their GPUs' memory, in MiB by UUID."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class FleetPlaces:
-    """Places on a fleet's idle GPUs.
+    """Places on a fleet's idle GPUs, as a driver looks for them.
 
-    `ask` asks all servers that may be used; `runtimes` are the kinds that can compute the model, under whose
-    digest `model` proofs are kept. `baseline_mib`: memory of idle GPUs by UUID, which each look adds to.
+    `runtimes` are the kinds that can compute the model, under whose digest `model` proofs are kept. `refused`:
+    servers that are not asked, and why.
     """
 
     placing: Placing
-    ask: Callable[[], FleetProbe]
+    ask: Ask
     again_s: float | None = 300.0
     waits: bool = False
     runtimes: tuple[str, ...] = ()
     proofs: Proofs | None = None
     model: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
-    baseline_mib: dict[str, int] = field(default_factory=dict)
 
     def look(self, most: int, held: Collection[str]) -> Look:
         """Ask every server; it takes as long as a GPU must have been idle.
@@ -53,24 +66,57 @@ class FleetPlaces:
             SpecError: What an image requires is no expression.
             StoreError: Proofs cannot be read.
         """
-        now = datetime.now(UTC)
-        asked = self.ask()
-        hosts = [server.facts for server in asked.servers if server.facts is not None]
-        self.baseline_mib = learnt(self.baseline_mib, hosts)
-        servers = tuple(self._judged(server, now) for server in asked.servers)
-        probe = asked.model_copy(update={"servers": servers})
+        known, _ = read_baselines(baselines_file())
+        probe = self.ask(known)
+        more = learnt(known, [server.facts for server in probe.servers if server.facts is not None])
+        if more != known:
+            write_baselines(baselines_file(), more)
         match = match_fleet(probe, self.placing.images, self.proofs, model=self.model, runtimes=self.runtimes)
         found = self.placing.places(
-            probe, match, now=now, held=held, most=most, baseline_mib=self.baseline_mib
+            probe, match, now=datetime.now(UTC), held=held, most=most, baseline_mib=more
         )
         return Look(found.free, {**self.refused, **found.passed_over})
 
-    def _judged(self, server: ServerProbe, now: datetime) -> ServerProbe:
-        if server.facts is None:
-            return server
-        spec = self.placing.spec
-        verdicts = judge(server.server, spec, server.facts, now=now, baseline_mib=self.baseline_mib)
-        return server.model_copy(update={"gpus": verdicts})
+
+def fleet_engine(spec: PipelineSpec, home: Home) -> SshEngine:
+    """An engine that lends its workers what opens the pipeline's folder."""
+    lending = lending_of(spec)
+    return SshEngine(lambda: lent_environment(home.store.url, home.pipeline, lending))
+
+
+def places_on_fleet(
+    home: Home, plan: Plan, spec: PipelineSpec, root: Path, package: ModelPackage, *, waits: bool = False
+) -> FleetPlaces:
+    """Places for a run, on the servers of the pipeline's fleet.yaml, in containers; `root` is the spec's folder.
+
+    Raises:
+        SpecError: A fleet.yaml or images.yaml is missing or wrong, or no server can open the store.
+    """
+    if spec.fleet is None:
+        raise SpecError("engine ssh: no servers are named", hint="set `fleet: fleet.yaml`, or give --fleet")
+    file = root / spec.fleet
+    fleet = load_fleet_spec(file)
+    if fleet.images is None:
+        raise SpecError(f"{file}: names no images", hint="set `images: images.yaml`")
+    images = load_images_spec(file.parent / fleet.images)
+    names, refused = reachable_from(home.store.url, fleet, members(fleet, ()))
+    placing = Placing(
+        fleet,
+        images,
+        f"{home.url}/runs/{plan.run}",
+        reach=lambda name: host_of(name, fleet.servers[name]),
+        start=in_container(plan.run, Room()),
+    )
+    return FleetPlaces(
+        placing,
+        ask=lambda known: probe_fleet(fleet, names, baseline_mib=known),
+        again_s=spec.work.look_again_s,
+        waits=waits,
+        runtimes=tuple(runtime.kind for runtime in package.spec.runtimes_for("item")),
+        proofs=Proofs(home.store),
+        model=plan.encoder_digest,
+        refused=refused,
+    )
 
 
 def reachable_from(
@@ -90,13 +136,30 @@ def reachable_from(
         )
     if parts.scheme not in LOCAL_SCHEMES:
         return tuple(names), {}
-    folder = Path(parts.path or store)
-    can = tuple(
-        name for name in names if any(folder.is_relative_to(each) for each in spec.servers[name].mounts)
-    )
-    if not can:
+    folder = Path(unquote(parts.path) if parts.scheme else store)
+    mounted = {name: any(folder.is_relative_to(each) for each in spec.servers[name].mounts) for name in names}
+    if not any(mounted.values()):
         raise SpecError(
             f"store {folder}: is a folder of this machine, which workers on {', '.join(names)} cannot open",
-            hint="use a bucket such as s3://…; or, where it is a network disk, name it in the servers' `mounts`",
+            hint="use a bucket such as s3://…; or, if it is a network disk, name it in the servers' `mounts`",
         )
-    return can, {name: f"not asked: {folder} is not in its `mounts`" for name in names if name not in can}
+    refused = {name: f"not asked: {folder} is not in its `mounts`" for name in names if not mounted[name]}
+    return tuple(name for name in names if mounted[name]), refused
+
+
+def lending_of(spec: PipelineSpec) -> Lending:
+    """What a pipeline allows to lend, and what workers read of the store beside its own folder."""
+    work = spec.work
+    return Lending(work.role, work.role_s, work.lend_keys, reads=tuple(_folders_read(spec.catalog)))
+
+
+def _folders_read(catalog: CatalogSpec) -> list[str]:
+    """Where images lie, if that is in the store: the folder that is named, or the source's."""
+    if catalog.images is not None:
+        named = catalog.images
+        return [f"{named.removeprefix(IN_STORE).strip('/')}/"] if named.startswith(IN_STORE) else []
+    if not catalog.source.startswith(IN_STORE):
+        return []
+    fixed = re.split(r"[*?[]", catalog.source.removeprefix(IN_STORE))[0]
+    folder = fixed if fixed.endswith("/") else f"{PurePosixPath(fixed).parent}/"
+    return [] if folder == "./" else [folder]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from embedmill.spec.images import ImageSpec, ImagesSpec
 
 MIB = 1 << 20
+MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,6 @@ class Placing:
     run_url: str
     reach: Callable[[str], Host]
     start: Starting
-    threads: int = 1
 
     def places(
         self,
@@ -176,7 +176,7 @@ class Placing:
         return Placement(
             worker,
             device=spot.image.device,
-            threads=self.threads,
+            threads=_threads(spot) if cuda else 1,
             host=self.reach(gpu.server),
             gpus=(gpu.uuid,),
             command=start.command,
@@ -207,3 +207,9 @@ class Placing:
 
     def _name(self, gpu: GpuVerdict) -> str:
         return f"{gpu.server} #{gpu.index} ({gpu.name})"
+
+
+def _threads(spot: Spot) -> int:
+    """Cores that feed one GPU, on a server of others: its share of half of them, and 4 at most."""
+    cores, gpus = spot.facts.cores or 1, max(1, len(spot.facts.gpus))
+    return max(1, min(MOST_THREADS, cores // 2 // gpus))

@@ -1,0 +1,204 @@
+"""A run drives loops on servers of others: places come and go, servers die, credentials end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from tests.support.mill import Mill, items
+
+from embedmill.driving import drive
+from embedmill.errors import WorkerFailed, Yielded
+from embedmill.pipeline import PlannedRun
+from embedmill.release.draining import drain
+from embedmill.release.shares import worker_shares
+from embedmill.types import Host, Look, Placement, Progress, WorkerState
+from embedmill.work import WorkerOptions, work
+
+AWAY, EXPIRED, SILENT = 75, 77, 255
+
+
+@dataclass
+class Scripted:
+    """An engine whose loops do what a script says at each start: an exit code, or the run's work."""
+
+    planned: PlannedRun
+    script: dict[str, list[int | str]]
+    started: list[str] = field(default_factory=list)
+    ended: dict[str, WorkerState] = field(default_factory=dict)
+    stopped: bool = False
+
+    def start(self, run_url: str, placements: Sequence[Placement]) -> None:
+        for place in placements:
+            if place.worker in self.ended and self.ended[place.worker].exit_code is None:
+                continue
+            self.started.append(place.worker)
+            deed = self.script[place.worker].pop(0)
+            if deed == "works":
+                work(self.planned.home, self.planned.plan.run, WorkerOptions(place.worker))
+            code = {"works": 0, "runs": None}.get(deed, deed) if isinstance(deed, str) else deed
+            self.ended[place.worker] = WorkerState(place.worker, code, f"said {deed}")  # type: ignore[arg-type]
+
+    def states(self) -> list[WorkerState]:
+        return list(self.ended.values())
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@dataclass
+class Fleet:
+    """Places that a script gives, look by look; the last look is repeated."""
+
+    looks: list[Look]
+    again_s: float | None = 3600.0
+    waits: bool = False
+    held: list[Collection[str]] = field(default_factory=list)
+
+    def look(self, most: int, held: Collection[str]) -> Look:
+        self.held.append(tuple(held))
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+def test_when_all_yielded_and_others_are_idle_they_take_over(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": [AWAY], "gpu-02-0": ["works"]})
+    notes = driven(planned, engine, Fleet([free("gpu-01-0"), free("gpu-02-0")]))
+    assert engine.started == ["gpu-01-0", "gpu-02-0"]
+    assert "gpu-01-0 ended with exit code 75: said 75" in notes
+
+
+def test_when_all_yielded_and_none_is_idle_the_run_ends_and_says_who_is_busy(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": [AWAY]})
+    busy = Look((), {"gpu-01 #0 (Tesla T4)": "busy: python of ada"})
+    with pytest.raises(Yielded, match=r"no GPU is idle: gpu-01 #0 \(Tesla T4\): busy: python of ada"):
+        driven(planned, engine, Fleet([free("gpu-01-0"), busy]))
+    assert engine.stopped
+
+
+def test_a_run_with_no_idle_gpu_starts_nothing_and_does_not_look_twice(planned: PlannedRun) -> None:
+    fleet = Fleet([Look((), {"gpu-01 #0": "busy: python of ada", "gpu-02": "unreachable: no route"})])
+    engine = Scripted(planned, {})
+    with pytest.raises(Yielded, match=r"busy: python of ada; gpu-02: unreachable.*--wait") as caught:
+        driven(planned, engine, fleet)
+    assert (caught.value.exit_code, engine.started, len(fleet.held)) == (75, [], 1)
+
+
+def test_a_run_that_waits_begins_when_a_gpu_is_idle(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": ["works"]})
+    driven(planned, engine, Fleet([Look(()), Look(()), Look(()), free("gpu-01-0")], again_s=0.1, waits=True))
+    assert engine.started == ["gpu-01-0"]
+
+
+def test_gpus_that_become_idle_join_a_run(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": ["runs"], "gpu-02-0": ["works"]})
+    fleet = Fleet([free("gpu-01-0"), free("gpu-02-0")], again_s=0.1)
+    driven(planned, engine, fleet)
+    assert engine.started == ["gpu-01-0", "gpu-02-0"]
+    assert fleet.held[:2] == [(), ("gpu-01-0",)]
+
+
+def test_a_server_that_is_silent_is_not_tried_again_before_it_is_found_anew(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": [SILENT], "gpu-02-0": ["runs"], "gpu-03-0": ["works"]})
+    driven(planned, engine, Fleet([free("gpu-01-0", "gpu-02-0"), free("gpu-03-0")], again_s=0.5))
+    assert engine.started == ["gpu-01-0", "gpu-02-0", "gpu-03-0"]
+
+
+def test_loops_whose_credentials_ended_together_start_again_as_one_loss(planned: PlannedRun) -> None:
+    names = [f"gpu-0{number}-0" for number in range(1, 9)]
+    engine = Scripted(planned, {name: [EXPIRED, "works"] for name in names})
+    driven(planned, engine, Fleet([free(*names)]), attempts=1)
+    assert engine.started == names * 2
+
+
+def test_credentials_that_always_end_at_once_end_the_run(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": [EXPIRED] * 9})
+    with pytest.raises(WorkerFailed, match="4 workers in a row"):
+        driven(planned, engine, Fleet([free("gpu-01-0")]))
+
+
+def test_a_server_where_loops_cannot_work_is_left_alone_while_others_work(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": [1], "gpu-02-0": ["runs"], "gpu-03-0": ["works"]})
+    looks = [free("gpu-01-0", "gpu-02-0"), free("gpu-01-0", "gpu-03-0")]
+    notes = driven(planned, engine, Fleet(looks, again_s=0.1))
+    assert engine.started == ["gpu-01-0", "gpu-02-0", "gpu-03-0"]
+    assert "gpu-01-0 ended with exit code 1: said 1" in notes
+
+
+def test_where_loops_can_work_nowhere_the_run_fails_with_their_words(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": [1]})
+    with pytest.raises(WorkerFailed, match="worker gpu-01-0: said 1"):
+        driven(planned, engine, Fleet([free("gpu-01-0")]))
+
+
+def test_a_drained_run_looks_for_no_more_gpus(planned: PlannedRun) -> None:
+    fleet = Fleet([free("gpu-01-0")])
+    engine = Scripted(planned, {"gpu-01-0": [AWAY]})
+    begin = engine.start
+
+    def drained(run_url: str, placements: Sequence[Placement]) -> None:
+        begin(run_url, placements)
+        drain(planned.home, planned.plan.run)
+
+    engine.start = drained  # type: ignore[method-assign]
+    with pytest.raises(Yielded, match="the run is drained"):
+        driven(planned, engine, fleet)
+    assert len(fleet.held) == 1
+
+
+def test_a_failing_search_ends_the_run(planned: PlannedRun) -> None:
+    class Broken(Fleet):
+        def look(self, most: int, held: Collection[str]) -> Look:
+            if held:
+                raise WorkerFailed("the search")
+            return super().look(most, held)
+
+    engine = Scripted(planned, {"gpu-01-0": ["runs"]})
+    with pytest.raises(WorkerFailed, match="the search"):
+        driven(planned, engine, Broken([free("gpu-01-0")], again_s=0.1))
+
+
+def test_shares_say_which_gpu_did_how_much(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": ["works"]})
+    driven(planned, engine, Fleet([free("gpu-01-0")]))
+    (share,) = worker_shares(planned.home, planned.plan)
+    assert (share.worker, share.server, share.type, share.image) == (
+        "gpu-01-0",
+        "gpu-01",
+        "Tesla T4",
+        "tf-2.15",
+    )
+    assert (share.shards, share.vectors, share.device) == (2, 12, "cpu")
+    assert share.vectors_per_s > 0
+
+
+@pytest.fixture
+def planned(mill: Mill) -> PlannedRun:
+    mill.settings["work"] = {"shard_rows": 6}
+    return mill.planned(items(12))
+
+
+def free(*workers: str) -> Look:
+    """Places on servers that are named before the last hyphen."""
+    return Look(
+        tuple(
+            Placement(
+                name, host=Host(name.rpartition("-")[0], (), "/nowhere"), type="Tesla T4", image="tf-2.15"
+            )
+            for name in workers
+        )
+    )
+
+
+def driven(planned: PlannedRun, engine: Scripted, fleet: Fleet, *, attempts: int = 3) -> list[str]:
+    """Drive the run to its end; returns what was said."""
+    notes: list[str] = []
+
+    def hear(progress: Progress) -> None:
+        if progress.note:
+            notes.append(progress.note)
+
+    spec = planned.pipeline.spec.work.model_copy(update={"attempts": attempts})
+    drive(planned.home, planned.plan, spec, engine, planned.url, hear, fleet)
+    assert engine.stopped
+    return notes
