@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from embedmill.devices.reach import run_there
 from embedmill.errors import DeviceUnavailable, EmbedmillError, WorkerFailed
 from embedmill.fleet.container import Borrowed, Room
+from embedmill.fleet.evidence import counted
 from embedmill.fleet.matching import match
 from embedmill.fleet.proving import Question, measured, proof_of
 from embedmill.fleet.rehearsal import Rehearsal
@@ -94,7 +95,7 @@ class Kit:
             raise DeviceUnavailable(f"{self._probed.state}: {self._probed.reason}")
         facts = self._probed.facts
         names = ", ".join(dict.fromkeys(gpu.name for gpu in facts.gpus))
-        return f"{len(facts.gpus)} GPUs ({names}), driver {facts.driver}", {"gpus": len(facts.gpus)}
+        return f"{counted(len(facts.gpus), 'GPU')} ({names}), driver {facts.driver}", {"gpus": len(facts.gpus)}
 
     def _idle(self) -> Found:
         verdicts = self._probed.gpus if self._probed else ()
@@ -113,7 +114,7 @@ class Kit:
             if verdict.accepted:
                 self._chosen = (name, verdict)
                 warnings = "".join(f"; {each}" for each in verdict.warnings)
-                return f"{name}: {verdict.rule}: {verdict.reason}{warnings}", {}
+                return f"image {name}, rule {verdict.rule}: {verdict.reason}{warnings}", {}
             refusals.append(f"{name}: {verdict.reason}")
         raise DeviceUnavailable(f"no image runs on it: {'; '.join(refusals)}")
 
