@@ -24,6 +24,7 @@ import pytest
 SOURCE = Path(__file__).with_name("fake_nvml.c")
 NAME = "libnvidia-ml.so.1"
 BUILT = Path(__file__).parents[2] / "build" / "fake_nvml"
+BUILT_CUDA = BUILT.with_name("fake_cuda")
 NOT_SUPPORTED, DRIVER_NOT_LOADED, FUNCTION_NOT_FOUND, GPU_IS_LOST, MISMATCH, UNKNOWN = 3, 9, 13, 15, 18, 999
 """Codes of NVML for `Scenario.fail`."""
 
@@ -151,7 +152,7 @@ def _rule(verb: str, function: str, number: int) -> str:
     return f"{verb} {name} {number} {gpu}".rstrip()
 
 
-def build_cuda(folder: Path = BUILT.with_name("fake_cuda")) -> Path:
+def build_cuda(folder: Path = BUILT_CUDA) -> Path:
     """`libcuda.so.1`, for who takes memory of a GPU: it then stands in the scenario, as a process."""
     source = SOURCE.with_name("fake_cuda.c")
     home = folder.resolve() / hashlib.sha256(source.read_bytes()).hexdigest()[:16]

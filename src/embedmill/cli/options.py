@@ -73,8 +73,6 @@ def take_environment() -> None:
     os.environ.update(found)
 
 
-def open_pipeline(file: Path) -> Pipeline:
-    """Read the spec; imports what pipelines need only now."""
 EngineName: TypeAlias = Annotated[
     str | None, typer.Option("--engine", metavar="NAME", help="local or ssh, instead of the spec's.")
 ]

@@ -95,7 +95,8 @@ class Kit:
             raise DeviceUnavailable(f"{self._probed.state}: {self._probed.reason}")
         facts = self._probed.facts
         names = ", ".join(dict.fromkeys(gpu.name for gpu in facts.gpus))
-        return f"{counted(len(facts.gpus), 'GPU')} ({names}), driver {facts.driver}", {"gpus": len(facts.gpus)}
+        count = len(facts.gpus)
+        return f"{counted(count, 'GPU')} ({names}), driver {facts.driver}", {"gpus": count}
 
     def _idle(self) -> Found:
         verdicts = self._probed.gpus if self._probed else ()
