@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.models import tiny_bert_folder
@@ -40,6 +41,15 @@ class Server:
             capture_output=True,
             timeout=120,
         )
+
+    def prove_images(self) -> dict[str, Any]:
+        command = [sys.executable, "-m", "embedmill", "images", "prove", "pipeline.yaml", "--quiet", "--json"]
+        answer = subprocess.run(
+            command, cwd=self.root, env={**os.environ, **self.environment}, capture_output=True, timeout=120
+        )
+        assert answer.stdout, answer.stderr.decode()
+        found: dict[str, Any] = json.loads(answer.stdout)
+        return found
 
     def steps(self, *options: str) -> dict[str, dict[str, object]]:
         answer = self.prove("--json", *options)
@@ -120,3 +130,46 @@ def test_a_model_that_computes_something_else_there_fails_its_proof(
     assert steps["parity"]["state"] == "failed"
     assert "below 0.9999" in str(steps["parity"]["found"])
     assert steps["yield"]["state"] == "skipped"
+
+
+def with_a_newer_image(here: Server) -> None:
+    line = "  {name}: {{image: 'sha256:{digest}', runtimes: {{onnx: 1.23.0}}, device: cpu{more}}}\n"
+    newer = line.format(name="newer", digest="cd" * 32, more=", replaces: cpu")
+    older = line.format(name="cpu", digest="ab" * 32, more="")
+    (here.root / "images.yaml").write_text(f"images:\n{newer}{older}")
+
+
+def test_a_new_image_takes_the_place_of_the_old_one_once_it_is_proven(
+    server: Callable[[Scenario], Server],
+) -> None:
+    here = server(Scenario([T4]))
+    with_a_newer_image(here)
+    found = here.prove_images()
+    assert [(each["image"], each["passed"]) for each in found["tried"]] == [("newer", True)]
+    assert [gpu["chosen"] for gpu in found["match"]["gpus"]] == ["newer"]
+    assert here.prove_images()["tried"] == []  # what is known is not tried again
+
+
+def test_where_a_new_image_makes_other_vectors_the_old_one_stays(
+    server: Callable[[Scenario], Server],
+) -> None:
+    here = server(Scenario([T4]))
+    with_a_newer_image(here)
+    podman = here.root / "bin" / "podman"
+    noisy = '"tests.support.rounding" if "cd" * 32 in sys.argv[image] else "embedmill"'
+    podman.write_text(podman.read_text().replace('"embedmill"', noisy))
+    here.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    found = here.prove_images()
+    assert [(each["image"], each["passed"]) for each in found["tried"]] == [("newer", False)]
+    (gpu,) = found["match"]["gpus"]
+    assert gpu["chosen"] == "cpu"
+    assert "newer: it failed its proof" in gpu["reason"]
+
+
+def test_a_busy_gpu_is_not_used_for_a_proof(server: Callable[[Scenario], Server]) -> None:
+    here = server(Scenario([T4], [FakeProcess(gpu=0, pid=os.getpid(), used_mib=900)]))
+    with_a_newer_image(here)
+    found = here.prove_images()
+    assert [(each["image"], each["passed"]) for each in found["tried"]] == [("newer", None)]
+    assert f"pid {os.getpid()}" in found["tried"][0]["said"]
+    assert [gpu["chosen"] for gpu in found["match"]["gpus"]] == ["cpu"]

@@ -15,6 +15,7 @@ from embedmill.cli.output import data, emit, size, table, talk
 from embedmill.errors import ReleaseMissing, SpecError
 
 if TYPE_CHECKING:
+    from embedmill.fleet.container import Room
     from embedmill.fleet.kit import Kit
     from embedmill.fleet.proving import Question
     from embedmill.pipeline import Pipeline
@@ -58,7 +59,7 @@ def prove(
 
     spec = load_fleet_spec(fleet)
     opened = open_pipeline(pipeline)
-    kit = _kit(opened, spec, _images(spec, fleet, images), server, gpu, threads, seconds)
+    kit = _kit(opened, spec, images_of(spec, fleet, images), server, gpu, threads, seconds)
     if not quiet:
         kit.on_step = lambda step: talk().print(f"{server}: {step}", soft_wrap=True)
     report = kit.run()
@@ -74,7 +75,12 @@ def prove(
         raise typer.Exit(FAILED)
 
 
-def _images(spec: FleetSpec, fleet: Path, images: Path | None) -> ImagesSpec:
+def images_of(spec: FleetSpec, fleet: Path, images: Path | None) -> ImagesSpec:
+    """The images that are asked for, or those that fleet.yaml names.
+
+    Raises:
+        SpecError: There are none, or they are wrong.
+    """
     from embedmill.spec.loading import load_images_spec
 
     if images is None and spec.images is None:
@@ -92,27 +98,40 @@ def _kit(
     seconds: float,
 ) -> Kit:
     from embedmill.fleet.asking import ask_server, members
-    from embedmill.fleet.borrowing import LOCAL_SCHEMES, reachable_from
-    from embedmill.fleet.container import Room
+    from embedmill.fleet.borrowing import reachable_from
     from embedmill.fleet.kit import Kit
     from embedmill.fleet.reaching import host_of
 
     (name,) = members(spec, [server])
-    store = pipeline.home.store.url
-    reachable_from(store, spec, [name])
+    reachable_from(pipeline.home.store.url, spec, [name])
     return Kit(
         host=host_of(name, spec.servers[name]),
         server=spec.servers[name],
         fleet=spec,
         images=images,
-        question=_question(pipeline, seconds),
+        question=question_of(pipeline, seconds),
         ask=lambda: ask_server(spec, name),
         index=index,
-        room=Room(threads=threads, offline=store.partition("://")[0] in LOCAL_SCHEMES),
+        room=room_for(pipeline, threads),
     )
 
 
-def _question(pipeline: Pipeline, seconds: float) -> Question:
+def room_for(pipeline: Pipeline, threads: int) -> Room:
+    """What a container may use; it has no network where the store is a folder."""
+    from embedmill.fleet.borrowing import LOCAL_SCHEMES
+    from embedmill.fleet.container import Room
+
+    scheme, there, _ = pipeline.home.store.url.partition("://")
+    return Room(threads=threads, offline=not there or scheme in LOCAL_SCHEMES)
+
+
+def question_of(pipeline: Pipeline, seconds: float) -> Question:
+    """What is embedded: the goldens of the live release.
+
+    Raises:
+        ReleaseMissing: There is none yet.
+        SpecError: Nothing that workers elsewhere could open the store with may be lent.
+    """
     from embedmill.fleet.proving import Question
     from embedmill.model import ModelPackage
     from embedmill.store.credentials import Lending, lent_environment

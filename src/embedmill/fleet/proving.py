@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedmill.errors import StoreError, WorkerFailed
+from embedmill.errors import DeviceUnavailable, StoreError, WorkerFailed
+from embedmill.fleet.container import Borrowed
 from embedmill.fleet.proofs import image_digest, key_of
+from embedmill.fleet.reaching import host_of
+from embedmill.fleet.rehearsal import Rehearsal
 from embedmill.spec.document import now
 from embedmill.spec.fleet_reports import DeviceProof, ImageProof
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from embedmill.fleet.rehearsal import Ended, Rehearsal
-    from embedmill.spec.fleet_reports import EncoderOnDevice
+    from embedmill.fleet.container import Room
+    from embedmill.fleet.rehearsal import Ended
+    from embedmill.spec.fleet import FleetSpec
+    from embedmill.spec.fleet_reports import EncoderOnDevice, FleetProbe, GpuMatch, Rule
+    from embedmill.spec.images import ImageSpec, ImagesSpec
     from embedmill.types import Vectors
 
 RELEASE = "release"
@@ -98,6 +104,46 @@ def prove_image(place: Rehearsal, question: Question, older: Rehearsal | None = 
     if older is None:
         return proof_of(place, question, found)
     return proof_of(place, question, found, measured(older, question), image_digest(older.image))
+
+
+@dataclass(frozen=True)
+class Prover:
+    """Proves images on GPUs of a fleet that was probed; see `proofs.prove_missing`."""
+
+    spec: FleetSpec
+    images: ImagesSpec
+    probe: FleetProbe
+    question: Question
+    room: Room
+
+    def __call__(self, gpu: GpuMatch, image: ImageSpec) -> ImageProof:
+        """Against the vectors of the image that this one replaces, where that one runs there, too.
+
+        Raises:
+            DeviceUnavailable: The GPU is not idle, or no container can be started there.
+            Yielded: Somebody wanted the GPU meanwhile.
+            WorkerFailed: A container ended without an answer.
+        """
+        older = None if image.replaces is None else self.images.images[image.replaces]
+        runs = older is not None and self._rule(gpu, older) != "refused"
+        return prove_image(
+            self._place(gpu, image), self.question, self._place(gpu, older) if older and runs else None
+        )
+
+    def _place(self, gpu: GpuMatch, image: ImageSpec) -> Rehearsal:
+        (server,) = (each for each in self.probe.servers if each.server == gpu.server)
+        (verdict,) = (each for each in server.gpus if each.uuid == gpu.uuid)
+        if verdict.state != "idle" or server.facts is None:
+            raise DeviceUnavailable(f"{gpu.server} #{gpu.index}: {verdict.reason}")
+        found = next(each for each in server.facts.gpus if each.index == gpu.index)
+        mig = next((each for each in found.mig_devices if each.uuid == gpu.uuid), None)
+        spec = self.spec.servers[gpu.server]
+        borrowed = Borrowed(found, mig, self._rule(gpu, image))
+        return Rehearsal(host_of(gpu.server, spec), server.facts, spec, self.spec, image, borrowed, self.room)
+
+    def _rule(self, gpu: GpuMatch, image: ImageSpec) -> Rule:
+        name = next(name for name, each in self.images.images.items() if each is image)
+        return next(each.rule for each in gpu.verdicts if each.image == name)
 
 
 def lowest_between(one: DeviceProof, other: DeviceProof) -> float:

@@ -121,6 +121,24 @@ class ImageProof(Document):
     taken: str
 
 
+class ImageTried(Part):
+    """What became of proving an image on a type of GPU; `passed` is null where it could not be tried."""
+
+    image: str
+    key: ProofKey
+    passed: bool | None
+    said: str
+
+
+class ImagesProof(Document):
+    """`images prove`: what was tried now, and which image every GPU gets from now on."""
+
+    SCHEMA: ClassVar[str] = "images-proof/1"
+
+    tried: tuple[ImageTried, ...]
+    match: FleetMatch
+
+
 class EncoderOnDevice(Part):
     """What one encoder made of its goldens on a device. `rows_per_s` is of goldens, over and over.
 
