@@ -43,6 +43,7 @@ from embedmill.spec.documents import (
     Verdict,
 )
 from embedmill.spec.environment import Environment, InstalledRuntime
+from embedmill.spec.fleet_baselines import GpuBaselines
 from embedmill.spec.fleet_reports import ImageProof, ProofKey
 from embedmill.spec.parity import Cosines, EncoderParity, ParityCheck, ParityReport
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
@@ -325,6 +326,10 @@ def image_proof() -> ImageProof:
     )
 
 
+def gpu_baselines() -> GpuBaselines:
+    return GpuBaselines(mib={"GPU-5f1c7a3e-0b4d-4c0e-9a51-2f6d3f9f2c11": 4})
+
+
 def fetched() -> Fetched:
     url = f"s3://bucket/mill/similar-items/releases/{RUN}"
     return Fetched(release=RUN, number=8, url=url, manifest_digest="89" * 32, created=CREATED)
@@ -346,6 +351,7 @@ EXAMPLES = {
     "log": log,
     "fetched": fetched,
     "image_proof": image_proof,
+    "gpu_baselines": gpu_baselines,
 }
 
 

@@ -14,6 +14,7 @@ from tests.spec.examples import EXAMPLES, GOLDEN, SHAPES, manifest, shapes, term
 from embedmill.errors import StoreError
 from embedmill.spec.document import Document, canonical_json
 from embedmill.spec.documents import Manifest, Terminal
+from embedmill.spec.fleet_reports import ImageProof
 
 CHANGED = (
     "a persisted document changed: what older versions wrote must stay readable. "
@@ -54,9 +55,10 @@ def test_the_fields_and_types_of_a_document_are_those_of_the_golden_shapes(name:
 
 def test_every_document_has_a_golden_shape_and_every_persisted_one_an_example() -> None:
     assert set(shapes()) == set(json.loads(SHAPES.read_text())), CHANGED
-    kept = {f"embedmill.spec.{module}" for module in ("deployed", "documents", "environment", "parity")}
+    modules = ("deployed", "documents", "environment", "fleet_baselines", "parity")
+    kept = {f"embedmill.spec.{module}" for module in modules}
     persisted = {kind.SCHEMA for kind in Document.__subclasses__() if kind.__module__ in kept}
-    assert {example().SCHEMA for example in EXAMPLES.values()} == persisted
+    assert {example().SCHEMA for example in EXAMPLES.values()} == persisted | {ImageProof.SCHEMA}
 
 
 def test_a_manifest_says_its_own_digest() -> None:

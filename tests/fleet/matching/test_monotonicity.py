@@ -64,8 +64,8 @@ class Made:
 def images(draw: st.DrawFn, *, compat: bool = False) -> Made:
     sass = draw(code)
     ptx = draw(code if sass else st.lists(capabilities, min_size=1, max_size=3))
-    newer = draw(drivers) if compat else None
-    return Made(draw(st.sampled_from(TOOLKITS)), tuple(sass), tuple(ptx), newer and dotted(newer))
+    newer = dotted(draw(drivers)) if compat else None
+    return Made(draw(st.sampled_from(TOOLKITS)), tuple(sass), tuple(ptx), newer)
 
 
 def verdict(image: ImageSpec, driver: tuple[int, ...], capability: tuple[int, int]) -> ImageVerdict:
