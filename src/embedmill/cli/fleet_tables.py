@@ -6,10 +6,10 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from embedmill.cli.failures import one_line
-from embedmill.cli.output import duration, table
+from embedmill.cli.output import duration, table, talk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console, RenderableType
     from rich.table import Table
@@ -26,17 +26,29 @@ STYLES = {
     "no-gpu": "dim",
 }
 SILENT = "red"
+ROOMY = 120
+"""Columns from which on a reason has room beside its state."""
 GIB = 1 << 30
+MOST_NAMED = 4
 Row = tuple[str, str, str, str, str, str]
 
 
-def table_of(probe: FleetProbe) -> Table:
-    """A row for each GPU, and one for each server that told of none."""
+def table_of(probe: FleetProbe, width: int) -> Table:
+    """A row for each GPU, and for each server that told of none; if narrow, a reason follows its state."""
     from rich.text import Text
 
-    rows = [(*row[:4], Text(row[4], STYLES.get(row[4], SILENT)), row[5]) for row in rows_of(probe)]
-    made = table("server", "gpu", "type", "memory", "state", "reason", rows=rows, numbers=[1])
-    for column in (made.columns[0], made.columns[3], made.columns[4]):
+    narrow = width < ROOMY
+    columns = ("server", "gpu", "type", "memory", *(("verdict",) if narrow else ("state", "reason")))
+    rows: list[Sequence[object]] = []
+    for *gpu, state, reason in rows_of(probe):
+        styled = Text(state, STYLES.get(state, SILENT))
+        if narrow:
+            gpu[2] = gpu[2].removeprefix("NVIDIA ")
+            rows.append((*gpu, Text.assemble(styled, f": {one_line(reason)}")))
+        else:
+            rows.append((*gpu, styled, reason))
+    made = table(*columns, rows=rows, numbers=[1])
+    for column in made.columns[3 : len(columns) - 1]:
         column.no_wrap = True
     return made
 
@@ -81,6 +93,31 @@ def _answered(server: ServerProbe) -> bool:
 
 
 @contextlib.contextmanager
+def waiting_for(
+    names: Sequence[str], window_s: float, *, quiet: bool
+) -> Iterator[Callable[[ServerProbe], None]]:
+    """Says on stderr which servers have not answered yet; a single line where that is no terminal."""
+    console = talk()
+    watched = f", watching for {duration(window_s)}" if window_s else ""
+    asking = f"asking {len(names)} server{'' if len(names) == 1 else 's'}{watched}"
+    if quiet or not console.is_terminal:
+        if not quiet:
+            console.print(asking, soft_wrap=True)
+        yield lambda _: None
+        return
+    left = dict.fromkeys(names)
+    with console.status(asking) as status:
+
+        def hear(server: ServerProbe) -> None:
+            left.pop(server.server)
+            some = ", ".join(list(left)[:MOST_NAMED]) + (", …" if len(left) > MOST_NAMED else "")
+            some = some or "nobody"
+            status.update(f"{asking}: {len(names) - len(left)} answered, waiting for {some}")
+
+        yield hear
+
+
+@contextlib.contextmanager
 def showing(console: Console) -> Iterator[Callable[[FleetProbe], None]]:
     """Shows look after look: in place on a terminal, else in lines that begin with the time."""
     if not console.is_terminal:
@@ -91,7 +128,7 @@ def showing(console: Console) -> Iterator[Callable[[FleetProbe], None]]:
     from rich.text import Text
 
     def painted(probe: FleetProbe) -> RenderableType:
-        return Group(table_of(probe), Text(f"\n{summary(probe)}; Ctrl-C ends this", "dim"))
+        return Group(table_of(probe, console.width), Text(f"\n{summary(probe)}; Ctrl-C ends this", "dim"))
 
     waiting = Text("asking…", "dim")
     with Live(waiting, console=console, auto_refresh=False, vertical_overflow="visible") as live:

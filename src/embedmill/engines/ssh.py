@@ -223,10 +223,12 @@ class _Reply:
     @property
     def reply(self) -> Mapping[str, Any] | None:
         """The holder's own words; None where there are none."""
-        if self.answer.code != 0:
+        # A shell's start file may print whatever it likes before.
+        lines = [line for line in self.answer.out.splitlines() if line.startswith(b"{")]
+        if self.answer.code != 0 or not lines:
             return None
         try:
-            found = json.loads(self.answer.out)
+            found = json.loads(lines[-1])
         except ValueError:
             return None
         return found if isinstance(found, dict) else None

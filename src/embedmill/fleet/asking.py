@@ -53,10 +53,15 @@ def probe_fleet(
         SpecError: There is no server or pool of a name.
     """
     if window_s is not None:
-        spec = spec.model_copy(update={"idle": spec.idle.model_copy(update={"window_s": window_s})})
+        spec = with_window(spec, window_s)
     begun, taken = time.monotonic(), now()
     answers = _ask_all(spec, members(spec, names), on_server, baseline_mib)
     return FleetProbe(taken=taken, seconds=_since(begun), servers=answers)
+
+
+def with_window(spec: FleetSpec, window_s: float) -> FleetSpec:
+    """The same fleet, whose GPUs are watched for so long; 0: looked at once."""
+    return spec.model_copy(update={"idle": spec.idle.model_copy(update={"window_s": window_s})})
 
 
 def members(spec: FleetSpec, names: Sequence[str]) -> list[str]:
@@ -125,7 +130,7 @@ def facts_of(spec: FleetSpec, name: str) -> HostFacts | Silence:
     try:
         host = host_of(name, spec.servers[name], connect_s=connect_s)
     except SpecError as error:
-        return Silence("failed", f"{error.message}; {error.hint}")
+        return Silence("failed", f"{error.message.removeprefix(f'{name}: ')}; {error.hint}")
     asked = {
         "window_s": spec.idle.window_s,
         "every_s": spec.idle.every_s,
@@ -149,15 +154,20 @@ def _understood(answer: Answer, host: Host, smi_timeout_s: float, timeout_s: flo
         return _ask_smi(host, smi_timeout_s, LOOKED_ONCE.format(why="is not installed"))
     if answer.code and any(words in answer.words for words in OLD_PYTHON):
         return _ask_smi(host, smi_timeout_s, LOOKED_ONCE.format(why="is older than 3.8"))
-    # a shell's start file may print whatever it likes before
-    lines = [line for line in answer.out.splitlines() if line.startswith(b"{")]
-    if answer.code or not lines:
+    line = answered(answer)
+    if line is None:
         said = answer.last_line or f"it ended with exit code {answer.code}"
         return Silence("failed", f"the program that was sent there failed: {said}")
     try:
-        return HostFacts.from_bytes(lines[-1], host.name)
+        return HostFacts.from_bytes(line, host.name)
     except StoreError as error:
         return Silence("failed", f"its answer cannot be understood: {error.message}")
+
+
+def answered(answer: Answer) -> bytes | None:
+    """The line of JSON that a program printed; a shell's start file may print whatever it likes before."""
+    lines = [line for line in answer.out.splitlines() if line.startswith(b"{")]
+    return lines[-1] if lines and answer.code == 0 else None
 
 
 def _ask_smi(host: Host, timeout_s: float, problem: str) -> HostFacts | Silence:

@@ -46,8 +46,8 @@ Ask: TypeAlias = Callable[[Mapping[str, int]], "FleetProbe"]
 class FleetPlaces:
     """Places on a fleet's idle GPUs, as a driver looks for them.
 
-    `runtimes` are the kinds that can compute the model, under whose digest `model` proofs are kept. `refused`:
-    servers that are not asked, and why.
+    `runtimes` are the kinds that can compute the model, under whose digest `model` proofs are kept.
+    `refused`: servers that are not asked, and why.
     """
 
     placing: Placing
@@ -87,7 +87,9 @@ def fleet_engine(spec: PipelineSpec, home: Home) -> SshEngine:
 def places_on_fleet(
     home: Home, plan: Plan, spec: PipelineSpec, root: Path, package: ModelPackage, *, waits: bool = False
 ) -> FleetPlaces:
-    """Places for a run, on the servers of the pipeline's fleet.yaml, in containers; `root` is the spec's folder.
+    """Places for a run on the servers of the pipeline's fleet.yaml, in containers.
+
+    `root` is the folder that the spec's paths start from.
 
     Raises:
         SpecError: A fleet.yaml or images.yaml is missing or wrong, or no server can open the store.

@@ -54,6 +54,7 @@ _UNREACHABLE: dict[str, str] = {
     "connection reset": "its sshd hung up: is it overloaded, or starting? (MaxStartups)",
     "connection closed": "its sshd hung up: is it overloaded, or starting? (MaxStartups)",
 }
+_HUNG = "timed out during banner exchange"
 _REFUSED: dict[str, str] = {
     "remote host identification has changed": "its host key is not the one that you know: find out why",
     "host key verification failed": "its host key is not known here: connect by hand once, and compare it",
@@ -68,6 +69,8 @@ def silence_of_ssh(answer: Answer) -> Silence:
     for found, hint in _REFUSED.items():
         if found in words:
             return Silence("refused", f"{_said(answer)}: {hint}")
+    if _HUNG in words:
+        return Silence("timeout", f"{_said(answer)}: it hangs, or is overloaded")
     for found, hint in _UNREACHABLE.items():
         if found in words:
             return Silence("unreachable", f"{_said(answer)}: {hint}")
