@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from tests.cli.terminal import Terminal, run_on_a_terminal
+from tests.cli.terminal import Terminal, command_line, run_on_a_terminal
 
 from embedmill.cli.fleet_tables import problems_of, summary, table_of
 from embedmill.spec.fleet_reports import FleetProbe, GpuVerdict, ServerProbe
@@ -103,6 +105,16 @@ def test_on_a_terminal_the_table_is_painted_in_place() -> None:
     said = run_on_a_terminal("fleet", "watch", "other", "--window", "0", "--looks", "2")
     assert "0 of 0 GPUs idle, 0 of 1 servers answered" in said
     assert "\x1b[1A" in said, "the second look goes up over the first one"
+
+
+def test_ctrl_c_is_how_watching_ends() -> None:
+    command = command_line("fleet", "watch", "other", "--window", "0")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (0, b"")
 
 
 def test_looks_are_documents_of_a_line_each_for_programs(embedmill: Terminal) -> None:
