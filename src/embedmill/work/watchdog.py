@@ -20,7 +20,7 @@ from embedmill.devices.procfs import namespaced
 from embedmill.devices.watch import MIB, Limits
 from embedmill.errors import Yielded
 
-HANG_S = 6.0
+HANG_S = 5.0
 """How long a loop may take to stop: it may be loading a model, or in a kernel that hangs."""
 OVER_CONTEXT_MIB = 1024
 """What CUDA and its libraries take beside the memory that a runtime was limited to."""
