@@ -60,12 +60,13 @@ def doctor(
     if as_json:
         emit(DoctorReport(ok=ok, findings=found))
     else:
-        _print(found)
+        print_findings(found)
     if not ok:
         raise typer.Exit(1)
 
 
-def _print(findings: tuple[Finding, ...]) -> None:
+def print_findings(findings: tuple[Finding, ...]) -> None:
+    """A row for each."""
     from rich.text import Text
 
     words = {"ok": Text("ok", "green"), "warn": Text("warn", "yellow"), "fail": Text("FAIL", "bold red")}

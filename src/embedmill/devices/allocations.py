@@ -87,9 +87,9 @@ def _kubelet(_: list[dict[str, Any]]) -> tuple[dict[str, str], str]:
     except FileNotFoundError:
         return {}, ""
     except PermissionError:
-        return {}, f"the kubelet's {CHECKPOINT} may not be read: which GPUs pods have is not known"
+        return {}, f"kubelet: {CHECKPOINT} may not be read: which GPUs pods have is not known"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}, f"the kubelet's {CHECKPOINT} cannot be understood: which GPUs pods have is not known"
+        return {}, f"kubelet: {CHECKPOINT} cannot be understood: which GPUs pods have is not known"
 
 
 def _device_ids(ids: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """What this host knows of its GPUs, and who has them: one JSON document of the schema `host/1` on stdout.
 
-stdin has `{"window_s": 120, "every_s": 2, "deadline_s": 20, "folder": "/var/tmp/embedmill"}`: for how long,
-and how often, GPUs are looked at; after how many seconds beyond that there must be an answer; where locks are.
+stdin has `{"window_s": 120, "every_s": 2, "deadline_s": 20, "folder": "/var/tmp/embedmill"}`: for how
+long, and how often, GPUs are looked at; how many seconds later there must be an answer; where locks are.
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ def look(*, window_s: float, every_s: float, deadline_s: float, folder: str) -> 
     _add_holders(facts["gpus"], problems)
     _add_owners(facts["gpus"], folder, problems)
     facts["driver_files"] = driver_files(facts["driver"])
-    problems += facts["driver_files"].pop("problems", [])
     return facts
 
 
@@ -98,6 +97,8 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "memory_bytes": _memory_bytes(),
+        "uid": os.getuid(),
+        "gid": os.getgid(),
         "namespaced": namespaced(),
     }
 
@@ -114,8 +115,8 @@ def _gpus_of(gathered: Gathered, window_s: float, every_s: float, deadline_s: fl
     problems = gathered.problems
     if not gathered.finished:
         problems.append(
-            f"the driver hangs: {gathered.calling or 'NVML'} gave no answer; "
-            "`dmesg` may say why, and often only a restart helps"
+            f"driver: it hangs in {gathered.calling or 'its library'}; `dmesg` may say why, "
+            "and often only a restart helps"
         )
     if gathered.answered or not gathered.absent:
         gpus = gathered.told()
@@ -128,7 +129,7 @@ def _gpus_of(gathered: Gathered, window_s: float, every_s: float, deadline_s: fl
     except smi.SmiError as error:
         on_bus = _say_what_lacks(0, problems)
         if on_bus:
-            problems.append(f"neither libnvidia-ml.so.1 nor nvidia-smi answers: {error}")
+            problems.append(f"driver: neither libnvidia-ml.so.1 nor nvidia-smi answers: {error}")
         return _found("none", _kernels_driver(), None, [], 0.0, problems)
 
 
@@ -173,10 +174,10 @@ def _ask_smi(window_s: float, every_s: float, deadline_s: float) -> dict[str, An
 
 
 def _say_what_lacks(told: int, problems: list[str]) -> int:
-    """GPUs on the PCI bus; a problem where fewer were told."""
+    """How many GPUs are on the PCI bus; a problem where fewer were told."""
     on_bus = sum(_is_gpu(folder) for folder in glob.glob("/sys/bus/pci/devices/*"))
     if on_bus > told:
-        problems.append(f"{on_bus} NVIDIA GPUs are on the PCI bus, and the driver tells of {told}")
+        problems.append(f"driver: {on_bus} NVIDIA GPUs are on the PCI bus, and it tells of {told}")
     return on_bus
 
 
@@ -214,7 +215,7 @@ def _add_holders(gpus: list[dict[str, Any]], problems: list[str]) -> None:
         gpu["holders"] = pids if pids or complete else None
     if not complete:
         problems.append(
-            "who has device nodes open is known only in part: other users' processes may not be looked at"
+            "processes: who has device nodes open is known in part: other users' may not be looked at"
         )
 
 
@@ -226,4 +227,4 @@ def _add_owners(gpus: list[dict[str, Any]], folder: str, problems: list[str]) ->
         try:
             gpu["lease"] = lease_of(folder, gpu["uuid"])
         except OSError as error:
-            problems.append(f"the lock of GPU {gpu['index']}: {error}")
+            problems.append(f"locks: that of GPU {gpu['index']}: {error.strerror or error}")

@@ -26,6 +26,16 @@ BRANDS = (
 """By NVML's number; spelt as in the requirements of images."""
 
 
+HINTS = {
+    4: "this user may not use /dev/nvidia*",
+    9: "the driver's module is not loaded: `modprobe nvidia`, or restart",
+    15: "it has fallen off the bus: a restart, or somebody who looks at it",
+    16: "it must be reset, or the server restarted",
+    18: "the driver was updated while it was loaded: restart, or unload and load its modules",
+    999: "in a container: its devices were taken away; else `dmesg` may say more",
+}
+
+
 class NvmlAbsent(Exception):
     """There is no library of the driver here."""
 
@@ -35,7 +45,8 @@ class NvmlError(Exception):
 
     def __init__(self, function: str, code: int, words: str) -> None:
         """`words`: what NVML calls the code."""
-        super().__init__(f"{function}: {words} ({code})")
+        hint = f"; {HINTS[code]}" if code in HINTS else ""
+        super().__init__(f"{function}: {words} ({code}){hint}")
         self.code = code
 
     @property

@@ -8,6 +8,7 @@ but its end of the pipe: a process that cannot even be killed would hold ssh's c
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
@@ -151,16 +152,16 @@ def _tell_all(tell: Callable[..., None], window_s: float, every_s: float) -> Non
     except NvmlAbsent:
         tell(absent=True)
     except NvmlError as error:
-        tell(problem=str(error))
+        tell(problem=f"driver: {error}")
     tell(finished=True)
 
 
 def _sample_all(gpus: list[_Gpu], tell: Callable[..., None], window_s: float, every_s: float) -> None:
     """At least one sample; where there are several, the first one does not count."""
     begun = time.monotonic()
-    count = int(window_s // every_s) + 1
+    count = math.ceil(window_s / every_s) + 1
     for number in range(count):
-        time.sleep(max(0.0, begun + number * every_s - time.monotonic()))
+        time.sleep(max(0.0, begun + min(number * every_s, window_s) - time.monotonic()))
         samples = {each.index: sample for each in gpus for sample in [each.sample()] if sample}
         if number > 0 or count <= 1 + DISCARDED:
             tell(sample=samples, covered_s=time.monotonic() - begun)

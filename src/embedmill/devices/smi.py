@@ -9,6 +9,8 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 from typing import TYPE_CHECKING, Any
 
+from embedmill.devices.procfs import INITIAL_NAMESPACE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -16,6 +18,7 @@ MIB = 1 << 20
 SCRIPT = """\
 nvidia-smi -q -x || exit $?
 nvidia-smi --query-gpu=uuid,compute_cap --format=csv,noheader 2>/dev/null
+readlink /proc/self/ns/pid 2>/dev/null
 exit 0
 """
 COMMAND = ("sh", "-c", SCRIPT)
@@ -68,7 +71,7 @@ def ask(timeout_s: float) -> dict[str, Any]:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """`driver`, `cuda` and `gpus`, in the shape of `HostFacts`, of what `COMMAND` printed.
+    """`driver`, `cuda`, `gpus` and `namespaced`, in the shape of `HostFacts`, of what `COMMAND` printed.
 
     Raises:
         SmiError: It is not what nvidia-smi prints.
@@ -86,6 +89,7 @@ def parse(text: str) -> dict[str, Any]:
         "driver": _text(log, "driver_version"),
         "cuda": _version(_text(log, "cuda_version")),
         "gpus": gpus,
+        "namespaced": f"\n{INITIAL_NAMESPACE}\n" not in text[end:],
     }
 
 

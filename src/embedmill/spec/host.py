@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from embedmill.spec.document import Document, Part
 
 Version = tuple[int, int]
@@ -94,18 +96,24 @@ class DriverLibrary(Part):
 
 
 class DriverFiles(Part):
-    """What a container needs of this host's driver, of exactly its version."""
+    """What a container needs of this host's driver, of exactly its version.
+
+    `capabilities`: a slice of a GPU in MIG mode, such as `gpu0/gi1` or `gpu0/gi1/ci0` (by minor number), and
+    the node that opens it. `problems`: what lacks, and what mends it.
+    """
 
     nodes: tuple[str, ...] = ()
     libraries: tuple[DriverLibrary, ...] = ()
     programs: tuple[str, ...] = ()
+    capabilities: dict[str, str] = Field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
 
 class HostFacts(Document):
     """`host`: one server. `problems`: what could not be learned, and why, in words.
 
     `namespaced`: pids here are not the host's, so that an empty table of processes says nothing.
-    `source`: what answered; `nvidia-smi` tells less than NVML.
+    `source`: what answered; `nvidia-smi` tells less than NVML. `uid`, `gid`: of who asked.
     """
 
     SCHEMA: ClassVar[str] = "host/1"
@@ -122,6 +130,8 @@ class HostFacts(Document):
     machine: str | None = None
     memory_bytes: int | None = None
     cores: int | None = None
+    uid: int | None = None
+    gid: int | None = None
     namespaced: bool = False
     tools: tuple[ContainerTool, ...] = ()
     driver_files: DriverFiles = DriverFiles()

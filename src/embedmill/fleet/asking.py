@@ -1,0 +1,209 @@
+"""Asks many servers at once what their GPUs are doing: one that hangs, or is gone, never hides the others.
+
+server ─▶ ssh ─▶ python3: devices/host.py ─▶ host/1 ─▶ judge ─▶ idle, busy, … with the reason
+              └▶ no python3: nvidia-smi -q -x ─┘
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from embedmill.devices import smi
+from embedmill.devices.reach import NO_PYTHON, SSH_FAILED, Answer, run_command, run_there
+from embedmill.errors import SpecError, StoreError
+from embedmill.fleet.idle import judge
+from embedmill.fleet.reaching import CONNECT_S, Silence, host_of, silence_of_ssh
+from embedmill.spec.document import now, written
+from embedmill.spec.fleet_reports import FleetProbe, ServerProbe
+from embedmill.spec.host import HostFacts
+
+if TYPE_CHECKING:
+    from embedmill.spec.fleet import FleetSpec
+    from embedmill.types import Host
+
+OWN_SHARE = 0.6
+"""Of `timeout_s`, for the server's own work; the rest is for connections."""
+CANNOT_RUN = 126
+OLD_PYTHON = ("SyntaxError", "No module named 'importlib.abc'")
+LOOKED_ONCE = "python3 {why} there: nvidia-smi was asked instead, which tells less, and once"
+
+OnServer = Callable[[ServerProbe], object]
+
+
+def probe_fleet(
+    spec: FleetSpec,
+    names: Sequence[str] = (),
+    *,
+    window_s: float | None = None,
+    on_server: OnServer | None = None,
+    baseline_mib: Mapping[str, int] | None = None,
+) -> FleetProbe:
+    """What every server answered, in the order of fleet.yaml; waits for the slowest, or until it is late.
+
+    `names`: of servers and pools; all where there are none. `window_s`: how long GPUs are watched, and must
+    be idle; the spec's where None. `on_server` hears of each answer as it comes, in this thread.
+
+    Raises:
+        SpecError: There is no server or pool of a name.
+    """
+    if window_s is not None:
+        spec = with_window(spec, window_s)
+    begun, taken = time.monotonic(), now()
+    answers = _ask_all(spec, members(spec, names), on_server, baseline_mib)
+    return FleetProbe(taken=taken, seconds=_since(begun), servers=answers)
+
+
+def with_window(spec: FleetSpec, window_s: float) -> FleetSpec:
+    """The same fleet, whose GPUs are watched for so long; 0: looked at once."""
+    return spec.model_copy(update={"idle": spec.idle.model_copy(update={"window_s": window_s})})
+
+
+def members(spec: FleetSpec, names: Sequence[str]) -> list[str]:
+    """Servers by their names or those of pools, in the order of fleet.yaml; all where there are none.
+
+    Raises:
+        SpecError: There is no server or pool of a name.
+    """
+    try:
+        asked = set(spec.members(tuple(names)))
+    except KeyError as error:
+        known = ", ".join([*spec.servers, *spec.pools])
+        raise SpecError(f"no server or pool {error.args[0]!r}", hint=f"there are: {known}") from None
+    return [name for name in spec.servers if name in asked]
+
+
+def _ask_all(
+    spec: FleetSpec, names: list[str], on_server: OnServer | None, baseline_mib: Mapping[str, int] | None
+) -> tuple[ServerProbe, ...]:
+    """By threads that nothing waits for at exit: who interrupts this does not wait for what hangs."""
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[ServerProbe | BaseException] = queue.SimpleQueue()
+    for name in names:
+        waiting.put(name)
+
+    def work() -> None:
+        while not waiting.empty():
+            try:
+                answers.put(ask_server(spec, waiting.get_nowait(), baseline_mib))
+            except queue.Empty:
+                return
+            except BaseException as error:  # noqa: BLE001 - a bug, which the caller must hear of
+                answers.put(error)
+
+    for _ in range(min(spec.parallel, len(names))):
+        threading.Thread(target=work, daemon=True).start()
+    found: dict[str, ServerProbe] = {}
+    for _ in names:
+        answer = answers.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        if on_server is not None:
+            on_server(answer)
+        found[answer.server] = answer
+    return tuple(found[name] for name in names)
+
+
+def ask_server(spec: FleetSpec, name: str, baseline_mib: Mapping[str, int] | None = None) -> ServerProbe:
+    """One server's facts, judged; or why there are none."""
+    begun = time.monotonic()
+    facts = facts_of(spec, name)
+    if isinstance(facts, Silence):
+        return ServerProbe(server=name, state=facts.state, reason=facts.reason, seconds=_since(begun))
+    silence = _no_gpu(facts)
+    if silence is not None:
+        return ServerProbe(
+            server=name, state=silence.state, reason=silence.reason, seconds=_since(begun), facts=facts
+        )
+    verdicts = judge(name, spec, facts, now=datetime.now(UTC), baseline_mib=baseline_mib)
+    return ServerProbe(server=name, state="ok", reason="", seconds=_since(begun), facts=facts, gpus=verdicts)
+
+
+def facts_of(spec: FleetSpec, name: str) -> HostFacts | Silence:
+    """What a server tells of itself, over the window of `spec.idle`."""
+    connect_s = max(1, min(CONNECT_S, int(spec.timeout_s / 3)))
+    try:
+        host = host_of(name, spec.servers[name], connect_s=connect_s)
+    except SpecError as error:
+        return Silence("failed", f"{error.message.removeprefix(f'{name}: ')}; {error.hint}")
+    asked = {
+        "window_s": spec.idle.window_s,
+        "every_s": spec.idle.every_s,
+        "deadline_s": OWN_SHARE * spec.timeout_s,
+        "folder": host.folder,
+    }
+    timeout_s = spec.idle.window_s + spec.timeout_s
+    try:
+        answer = run_there(host.reach, "host", data=json.dumps(asked).encode(), timeout_s=timeout_s)
+        return _understood(answer, host, spec.timeout_s, timeout_s)
+    except OSError as error:
+        return Silence("failed", f"{error.filename or 'ssh'}: {(error.strerror or str(error)).lower()}")
+
+
+def _understood(answer: Answer, host: Host, smi_timeout_s: float, timeout_s: float) -> HostFacts | Silence:
+    if answer.code is None:
+        return Silence("timeout", f"no answer in {timeout_s:.0f} s: it hangs, or is overloaded")
+    if answer.code == SSH_FAILED and host.reach:
+        return silence_of_ssh(answer)
+    if answer.code in (NO_PYTHON, CANNOT_RUN):
+        return _ask_smi(host, smi_timeout_s, LOOKED_ONCE.format(why="is not installed"))
+    if answer.code and any(words in answer.words for words in OLD_PYTHON):
+        return _ask_smi(host, smi_timeout_s, LOOKED_ONCE.format(why="is older than 3.8"))
+    line = answered(answer)
+    if line is None:
+        said = answer.last_line or f"it ended with exit code {answer.code}"
+        return Silence("failed", f"the program that was sent there failed: {said}")
+    try:
+        return HostFacts.from_bytes(line, host.name)
+    except StoreError as error:
+        return Silence("failed", f"its answer cannot be understood: {error.message}")
+
+
+def answered(answer: Answer) -> bytes | None:
+    """The line of JSON that a program printed; a shell's start file may print whatever it likes before."""
+    lines = [line for line in answer.out.splitlines() if line.startswith(b"{")]
+    return lines[-1] if lines and answer.code == 0 else None
+
+
+def _ask_smi(host: Host, timeout_s: float, problem: str) -> HostFacts | Silence:
+    answer = run_command(host.reach, smi.COMMAND, b"", timeout_s)
+    if answer.code is None:
+        return Silence("timeout", f"nvidia-smi gave no answer in {timeout_s:.0f} s: the driver hangs")
+    if answer.code == NO_PYTHON:
+        return Silence("no-gpu", "neither python3 nor nvidia-smi is installed there")
+    text = answer.out.decode(errors="replace")
+    try:
+        found = smi.parse(text)
+    except smi.SmiError as error:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        said = answer.last_line or (lines[-1] if lines else str(error))
+        return Silence("failed", f"nvidia-smi: {said}")
+    return HostFacts.model_validate(
+        {
+            "hostname": host.name,
+            "taken": written(datetime.now(UTC)),
+            "window_s": 0.0,
+            "source": "nvidia-smi",
+            "problems": (problem,),
+            **found,
+        }
+    )
+
+
+def _no_gpu(facts: HostFacts) -> Silence | None:
+    """Why there is no GPU among the facts: because of the driver, or because there is none."""
+    if facts.gpus:
+        return None
+    failed = [each for each in facts.problems if each.startswith(("driver: ", "GPU "))]
+    if failed:
+        return Silence("failed", failed[0])
+    return Silence("no-gpu", "no NVIDIA GPU, and no driver" if facts.driver is None else "no GPU")
+
+
+def _since(begun: float) -> float:
+    return round(time.monotonic() - begun, 3)
