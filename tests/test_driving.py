@@ -36,7 +36,10 @@ class Scripted:
             self.started.append(place.worker)
             deed = self.script[place.worker].pop(0)
             if deed == "works":
-                work(self.planned.home, self.planned.plan.run, WorkerOptions(place.worker))
+                assert place.host is not None
+                where = {"host": place.host.name, "gpu": place.type, "image": place.image}
+                options = WorkerOptions(place.worker, where=where, heartbeat_thread=False)
+                work(self.planned.home, self.planned.plan.run, options)
             code = {"works": 0, "runs": None}.get(deed, deed) if isinstance(deed, str) else deed
             self.ended[place.worker] = WorkerState(place.worker, code, f"said {deed}")  # type: ignore[arg-type]
 

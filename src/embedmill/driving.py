@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 from embedmill.errors import WorkerFailed, Yielded
 from embedmill.release.draining import DRAINED, is_drained, undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
-from embedmill.release.shares import note_place
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
 from embedmill.types import Look, Placement, Progress, WorkerState
 
@@ -147,9 +146,7 @@ class _Driving:
                 self._say(f"{name}: {why}")
         self.passed_over = dict(found.passed_over)
         free = [place for place in found.free if place.worker not in self.hopeless]
-        for place in free:
-            self.known[place.worker] = place
-            note_place(self.home, self.plan.run, place)
+        self.known.update({place.worker: place for place in free})
         self._start(free)
 
     def _start(self, places: Sequence[Placement]) -> None:

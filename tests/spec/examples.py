@@ -87,7 +87,17 @@ def pipeline() -> PipelineSpec:
         engine="local",
         index=IndexSpec(kind="hnsw", exact_below=1000, links=16, build_effort=64, search_effort=32),
         gates=GateLimits(quarantine=0.5, empty=0.25, churn=0.125),
-        work=WorkSpec(shard_rows=100, workers=2, batch_tokens=256, batch_images=8, attempts=5),
+        work=WorkSpec(
+            shard_rows=100,
+            workers=2,
+            batch_tokens=256,
+            batch_images=8,
+            attempts=5,
+            look_again_s=60.0,
+            role="arn:aws:iam::123456789012:role/workers",
+            role_lasts_s=900,
+            lend_keys=True,
+        ),
         compact_above=0.5,
         goldens=32,
     )

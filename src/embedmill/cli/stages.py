@@ -111,9 +111,12 @@ def _work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
 def _where(pairs: Sequence[str]) -> dict[str, str]:
     from embedmill.errors import SpecError
 
-    found = dict(pair.partition("=")[::2] for pair in pairs)
-    if not found.keys() <= set(PLACES):
-        raise SpecError(f"--where {pairs}: expected KEY=TEXT, where KEY is one of {', '.join(PLACES)}")
+    found = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or key not in PLACES:
+            raise SpecError(f"--where {pair}: expected KEY=TEXT, where KEY is one of {', '.join(PLACES)}")
+        found[key] = text
     return found
 
 

@@ -22,7 +22,7 @@ from embedmill.devices.watch import MIB, Limits, too_busy
 
 YIELDED = 75
 """The exit code of a worker that gave its devices back."""
-YIELD_S = 7.0
+YIELD_S = 6.0
 """Grace where somebody waits: with two samples before, a second apart, the GPU is theirs within 10 s."""
 TICK_S = 0.1
 MEMORY_MIB, UTILISATION = 500, 5

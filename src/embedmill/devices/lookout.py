@@ -36,6 +36,11 @@ class Lookout:
         """Look no more; a look that hangs is not waited for."""
         self._stop.set()
 
+    def know_own(self, own_bytes: int) -> None:
+        """The most that we take of each GPU."""
+        for suspicion in self._suspicions.values():
+            suspicion.know_own(own_bytes)
+
     @property
     def reason(self) -> str:
         """Why the GPUs are to be given back, in words; empty while they are ours."""

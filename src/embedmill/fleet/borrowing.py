@@ -152,7 +152,7 @@ def reachable_from(
 def lending_of(spec: PipelineSpec) -> Lending:
     """What a pipeline allows to lend, and what workers read of the store beside its own folder."""
     work = spec.work
-    return Lending(work.role, work.role_s, work.lend_keys, reads=tuple(_folders_read(spec.catalog)))
+    return Lending(work.role, work.role_lasts_s, work.lend_keys, reads=tuple(_folders_read(spec.catalog)))
 
 
 def _folders_read(catalog: CatalogSpec) -> list[str]:
