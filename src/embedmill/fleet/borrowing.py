@@ -116,7 +116,7 @@ def places_on_fleet(
         waits=waits,
         runtimes=tuple(runtime.kind for runtime in package.spec.runtimes_for("item")),
         proofs=Proofs(home.store),
-        model=plan.encoder_digest,
+        model=package.package_digest(),
         refused=refused,
     )
 
