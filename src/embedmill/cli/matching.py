@@ -92,11 +92,10 @@ def _images(fleet: Path, images: Path | None) -> ImagesSpec:
 def _probed(fleet: Path, servers: Sequence[str], probe: Path | None) -> FleetProbe:
     """What the servers told, now or when the file was written; only of those that are named."""
     from embedmill.cli.fleets import _look
-    from embedmill.cli.progress import Silent
     from embedmill.spec.loading import load_fleet_spec
 
     if probe is None:
-        return _look(load_fleet_spec(fleet), servers, 0.0, Silent())
+        return _look(load_fleet_spec(fleet), servers, 0.0, None)
     found = _read(probe)
     if not servers:
         return found
