@@ -193,7 +193,7 @@ def test_nobody_can_read_what_is_lent_in_arguments_environments_or_files(
 def test_a_loop_that_is_lent_nonsense_says_so_and_does_not_repeat_it(
     server: Server, planned: PlannedRun
 ) -> None:
-    engine = server.engine(secrets=lambda: {"AWS_SECRET_ACCESS_KEY": [CANARY]})  # type: ignore[dict-item]
+    engine = server.engine(secrets=lambda: {"AWS_SECRET_ACCESS_KEY": [CANARY]})
     engine.start(planned.url, [server.place()])
     (state,) = wait_for_the_end(engine)
     assert state.exit_code == 2

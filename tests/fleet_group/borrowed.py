@@ -113,7 +113,8 @@ class Fleet:
 
 def _line(process: psutil.Process) -> list[str]:
     try:
-        return process.cmdline()
+        line: list[str] = process.cmdline()
+        return line
     except psutil.Error:
         return []
 

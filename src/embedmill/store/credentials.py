@@ -54,7 +54,7 @@ GOOGLE_KEY_FILES = ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GO
 
 @dataclass(frozen=True)
 class Lending:
-    """How credentials may be lent: `role` is assumed on S3, for `role_lasts_s` seconds; `keys`: those that last.
+    """How credentials may be lent: `role` is assumed on S3, for `role_lasts_s`; `keys`: those that last, too.
 
     `reads` are folders of the store that workers read beside the pipeline's own, such as those of images.
     """
