@@ -68,7 +68,7 @@ def match(
         _images(fleet, images),
         _proofs(proofs, package),
         model=package.package_digest() if package else "",
-        runtimes=[each.kind for each in package.spec.runtimes] if package else (),
+        runtimes=[each.kind for each in package.spec.runtimes_for("item")] if package else (),
     )
     if as_json:
         emit(found)
