@@ -87,6 +87,19 @@ def server(tmp_path: Path, gpu: Gpu) -> Iterator[Server]:
         yield found
 
 
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A control group that is named as those of containers are."""
+    folder = Path(f"/sys/fs/cgroup/pids/libpod-{os.urandom(32).hex()}")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("no control group can be made here: it takes root and cgroups v1")
+    yield folder
+    wait_until(lambda: not (folder / "cgroup.procs").read_text(), 5, "processes in a control group")
+    folder.rmdir()
+
+
 @pytest.fixture(scope="session")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that takes some seconds for a shard, and some hundredths of one for a batch."""
@@ -257,6 +270,25 @@ def test_children_of_the_worker_are_no_strangers(server: Server, gpu: Gpu, tmp_p
     assert server.runs("first")
     for child in pids.read_text().split():
         kill(int(child))
+
+
+def test_processes_of_the_workers_container_are_no_strangers(
+    server: Server, gpu: Gpu, tmp_path: Path, cgroup: Path
+) -> None:
+    """They descend from the container's own monitor; the control group has the container's id in its name."""
+    cidfile, inside = tmp_path / "cid", tmp_path / "inside"
+    cidfile.write_text("of the container before")
+    script = f"echo {cgroup.name} > {cidfile}; (setsid sleep 60 & echo $! > {inside}); wait; sleep 60"
+    server.start("first", [GPU], ["sh", "-c", script], watch=WATCH, cidfile=str(cidfile))
+    wait_until(lambda: inside.is_file() and bool(inside.read_text().strip()), 5, "a process inside")
+    pid = inside.read_text().strip()
+    (cgroup / "cgroup.procs").write_text(pid)
+    gpu.taken_by(int(pid))
+    time.sleep(4)
+    assert server.runs("first")
+    (cgroup.parent / "cgroup.procs").write_text(pid)
+    wait_until(lambda: not server.runs("first"), WITHIN_S, "its end: that is no process of the container")
+    kill(int(pid))
 
 
 def test_memory_of_nobody_that_can_be_seen_is_a_reason_too(server: Server, gpu: Gpu) -> None:
