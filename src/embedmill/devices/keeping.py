@@ -25,6 +25,8 @@ YIELDED = 75
 YIELD_S = 6.0
 """Grace where somebody waits: with two samples before, a second apart, the GPU is theirs within 10 s."""
 TICK_S = 0.1
+ID_CHARACTERS = 12
+"""Of a container's id at least: fewer would be in other names, too."""
 MEMORY_MIB, UTILISATION = 500, 5
 
 
@@ -118,6 +120,8 @@ class Keeper:
         os.lseek(stdin, 0, os.SEEK_SET)
         log = notes.open_log(self._worker)
         output = notes.open_output(self._worker) if self._request.get("output") else None
+        with contextlib.suppress(OSError):  # an earlier one's: podman writes over none
+            os.remove(self._request.get("cidfile") or "")
         try:
             return subprocess.Popen(
                 self._request["command"],
@@ -166,7 +170,8 @@ class Keeper:
         path = self._request.get("cidfile")
         if path:
             with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
-                return file.read().strip()
+                found = file.read().strip()
+                return found if len(found) >= ID_CHARACTERS else ""
         return ""
 
     def _on_sigterm(self, number: int, frame: Any) -> None:  # noqa: ARG002 - the signal API
