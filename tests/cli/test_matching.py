@@ -113,7 +113,9 @@ def test_a_gpu_without_an_image_ends_with_3(folder: Folder) -> None:
 
 def test_no_gpu_at_all_ends_with_3(folder: Folder) -> None:
     folder.asked()
-    assert folder.embedmill(*folder.arguments).code == 3
+    said = folder.embedmill(*folder.arguments)
+    assert (said.code, said.out) == (3, "")
+    assert "gpu-03: timeout: no answer in 30 s" in said.err
 
 
 def test_servers_and_pools_can_be_named(folder: Folder) -> None:

@@ -65,10 +65,10 @@ upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)
 rolling_out.register(deploying.app)
 app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
-app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
-app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)
 matching.register(fleets.app)
 app.add_typer(fleets.app, name="fleet", rich_help_panel=pipelines.PANEL)
+app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
+app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)
 
 
 def _version(asked: bool) -> None:

@@ -68,7 +68,7 @@ def match(
         _images(fleet, images),
         _proofs(proofs, package),
         model=package.package_digest() if package else "",
-        runtimes=[each.kind for each in package.spec.runtimes] if package else (),
+        runtimes=[each.kind for each in package.spec.runtimes_for("item")] if package else (),
     )
     if as_json:
         emit(found)
@@ -141,7 +141,8 @@ def _proofs(url: str | None, package: ModelPackage | None) -> Proofs | None:
 def _print(found: FleetMatch, *, everything: bool) -> None:
     out = data()
     columns = ("server", "gpu", "type", "driver", "image", "rule", "why")
-    out.print(table(*columns, rows=map(_row, found.gpus), numbers=[1]))
+    if found.gpus:
+        out.print(table(*columns, rows=map(_row, found.gpus), numbers=[1]))
     below = [("refused", "why", list(_refused(found.gpus)))]
     if everything:
         below.append(("image", "step", list(_steps(found.gpus))))

@@ -95,7 +95,7 @@ class FleetMatch(Document):
 
 
 class ProofKey(Part):
-    """What a proof holds for, and nothing else."""
+    """What a proof holds for, and nothing else. `model`: the digest of the whole package."""
 
     image: str
     driver: str
