@@ -138,6 +138,17 @@ def test_a_narrow_table_keeps_every_word() -> None:
         assert expected in words
 
 
+@pytest.mark.parametrize("width", [80, 160])
+def test_what_servers_say_cannot_steer_the_terminal(width: int) -> None:
+    evil = "busy: pid 1 (\x1b]0;x\x07[red]py\nthon) holds 1 GiB"
+    probe = a_probe().model_copy(
+        update={"servers": (a_probe().servers[0].model_copy(update={"gpus": (verdict("busy", evil),)}),)}
+    )
+    assert not {"\x1b", "\x07"} & set(printed(probe, width))
+    assert "[red]" in printed(probe, width)
+    assert problems_of(a_probe("a\x1b[2Jb")) == ["gpu-01, gpu-03: a\N{REPLACEMENT CHARACTER}[2Jb"]
+
+
 def test_equal_problems_are_told_once() -> None:
     assert problems_of(a_probe("Slurm: no answer")) == ["gpu-01, gpu-03: Slurm: no answer"]
 
