@@ -18,8 +18,8 @@ from embedmill.devices.locks import holder_of
 SOMEBODY, ELSE = 54321, 54322
 AS_USER = """
 import os, sys
-import __future__, collections.abc, contextlib, ctypes, errno, fcntl, importlib.abc, importlib.util, json, pwd, re, signal
-import stat, subprocess, threading, time, typing  # who follows may not be allowed to read them
+import __future__, collections.abc, contextlib, ctypes, errno, fcntl, importlib.abc, importlib.util, json
+import pwd, re, signal, stat, subprocess, threading, time, typing  # which others may not be allowed to read
 uid = int(sys.argv.pop(1))
 os.setgroups([]); os.setgid(uid); os.setuid(uid); os.umask(0o077)
 exec(sys.argv.pop(1))

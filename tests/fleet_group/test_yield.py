@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.models import tiny_bert_folder
 from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario
 from tests.support.holding import Server, is_gone, kill, server_in, wait_until
@@ -85,6 +87,19 @@ def training() -> Iterator[int]:
 def server(tmp_path: Path, gpu: Gpu) -> Iterator[Server]:
     with server_in(tmp_path / "fleet", **gpu.environment) as found:
         yield found
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A control group that is named as those of containers are."""
+    folder = Path(f"/sys/fs/cgroup/pids/libpod-{os.urandom(32).hex()}")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("no control group can be made here: it takes root and cgroups v1")
+    yield folder
+    wait_until(lambda: not (folder / "cgroup.procs").read_text(), 5, "processes in a control group")
+    folder.rmdir()
 
 
 @pytest.fixture(scope="session")
@@ -259,6 +274,25 @@ def test_children_of_the_worker_are_no_strangers(server: Server, gpu: Gpu, tmp_p
         kill(int(child))
 
 
+def test_processes_of_the_workers_container_are_no_strangers(
+    server: Server, gpu: Gpu, tmp_path: Path, cgroup: Path
+) -> None:
+    """They descend from the container's own monitor; the control group has the container's id in its name."""
+    cidfile, inside = tmp_path / "cid", tmp_path / "inside"
+    cidfile.write_text("of the container before")
+    script = f"echo {cgroup.name} > {cidfile}; (setsid sleep 60 & echo $! > {inside}); wait; sleep 60"
+    server.start("first", [GPU], ["sh", "-c", script], watch=WATCH, cidfile=str(cidfile))
+    wait_until(lambda: inside.is_file() and bool(inside.read_text().strip()), 5, "a process inside")
+    pid = inside.read_text().strip()
+    (cgroup / "cgroup.procs").write_text(pid)
+    gpu.taken_by(int(pid))
+    time.sleep(4)
+    assert server.runs("first")
+    (cgroup.parent / "cgroup.procs").write_text(pid)
+    wait_until(lambda: not server.runs("first"), WITHIN_S, "its end: that is no process of the container")
+    kill(int(pid))
+
+
 def test_memory_of_nobody_that_can_be_seen_is_a_reason_too(server: Server, gpu: Gpu) -> None:
     pid = server.start("first", [GPU], watch=WATCH)["pid"]
     Scenario([FakeGpu(GPU, used_mib=2400)], [FakeProcess(0, pid, 2000)]).write(gpu.scenario)
@@ -282,6 +316,35 @@ def test_a_gpu_that_is_no_longer_idle_when_its_lock_is_taken_is_left_alone(
     assert "60 %" in server.start("first", [GPU], watch=WATCH)["reason"]
     Scenario([FakeGpu("GPU-2")]).write(gpu.scenario)
     assert server.start("first", [GPU], watch=WATCH)["state"] == "failed"
+
+
+@pytest.mark.usefixtures("namespaces")
+@pytest.mark.parametrize("limited", [True, False])
+def test_in_a_container_memory_tells_of_others_where_the_models_own_is_limited(
+    tmp_path: Path, slow_model: Path, gpu: Gpu, limited: bool
+) -> None:
+    """There NVML lists nobody: 100 MiB of ours, 1024 MiB of CUDA's and the margin may be in use."""
+    package = Path(shutil.copytree(slow_model, tmp_path / "limited"))
+    spec = yaml.safe_load((package / "model.yaml").read_text())
+    spec["runtimes"][0]["memory_limit_mib"] = 100
+    (package / "model.yaml").write_text(yaml.safe_dump(spec))
+    mill = Mill(tmp_path, package if limited else slow_model, settings=settings())
+    run = mill.planned(items(ROWS))
+    alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    process = subprocess.Popen(
+        [*alone, *command_of(run, "--watch-gpu", GPU)],
+        env={**os.environ, **gpu.environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: is_within_a_shard(run), 60, "work")
+    Scenario([FakeGpu(GPU, used_mib=3 + 100 + 1024 + 500)]).write(gpu.scenario)
+    time.sleep(2.5)
+    assert process.poll() is None
+    Scenario([FakeGpu(GPU, used_mib=3 + 100 + 1024 + 501)]).write(gpu.scenario)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (75 if limited else 0)
+    assert ("501 MiB are in use that are not ours" in said) is limited
 
 
 def test_a_worker_that_gets_sigterm_leaves_the_rest_to_others(

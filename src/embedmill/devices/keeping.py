@@ -25,6 +25,8 @@ YIELDED = 75
 YIELD_S = 6.0
 """Grace where somebody waits: with two samples before, a second apart, the GPU is theirs within 10 s."""
 TICK_S = 0.1
+ID_CHARACTERS = 12
+"""Of a container's id at least: fewer would be in other names, too."""
 MEMORY_MIB, UTILISATION = 500, 5
 
 
@@ -92,9 +94,6 @@ class Keeper:
 
     def _keep(self, notes: Notes, guardian: Guardian) -> None:
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        if self._request.get("cidfile"):
-            with contextlib.suppress(FileNotFoundError):  # of an earlier start: podman writes over none
-                os.remove(self._request["cidfile"])
         try:
             child = self._started(notes)
         except OSError as error:
@@ -117,6 +116,8 @@ class Keeper:
         os.write(stdin, self._request.get("input", "").encode())
         os.lseek(stdin, 0, os.SEEK_SET)
         log = notes.open_log(self._worker)
+        with contextlib.suppress(OSError):  # an earlier one's: podman writes over none
+            os.remove(self._request.get("cidfile") or "")
         try:
             return subprocess.Popen(
                 self._request["command"],
@@ -164,7 +165,8 @@ class Keeper:
         path = self._request.get("cidfile")
         if path:
             with contextlib.suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
-                return file.read().strip()
+                found = file.read().strip()
+                return found if len(found) >= ID_CHARACTERS else ""
         return ""
 
     def _on_sigterm(self, number: int, frame: Any) -> None:  # noqa: ARG002 - the signal API

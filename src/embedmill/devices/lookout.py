@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from embedmill.devices.occupants import Gpus, GpuUnknown
+from embedmill.devices.processes import started
 from embedmill.devices.watch import BLIND_S, Limits, Suspicion
 
 EVERY_S = 1.0
@@ -67,7 +68,11 @@ class Lookout:
         except GpuUnknown as error:
             self._gpus = None
             return suspicion.blind(time.monotonic(), str(error))
-        before = self._own.get(uuid, frozenset())  # one that has just ended is in no /proc any more
-        own = frozenset(each.pid for each in sample.processes if each.pid in before or self._ours(each.pid))
+        before = self._own.get(uuid, frozenset())
+        own = frozenset(each.pid for each in sample.processes if self._is_ours(each.pid, before))
         self._own[uuid] = own
         return suspicion.hear(sample, own, time.monotonic())
+
+    def _is_ours(self, pid: int, before: frozenset[int]) -> bool:
+        """One of ours that has just ended is in no /proc any more, and may still be in NVML's list."""
+        return self._ours(pid) or (pid in before and started(pid) is None)
