@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,25 @@ def test_ctrl_c_is_how_watching_ends() -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (0, b"")
+
+
+def test_who_interrupts_a_probe_leaves_nothing_running(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("servers: {late: , later: }\nparallel: 1\n")
+    (tmp_path / "ssh").write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nexec sleep 300\n")
+    (tmp_path / "ssh").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen(command_line("fleet", "probe"), env=environment) as process:
+        pids = tmp_path / "pids"
+        deadline = time.monotonic() + 30
+        while not (pids.exists() and pids.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    [pid] = pids.read_text().split()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_looks_are_documents_of_a_line_each_for_programs(embedmill: Terminal) -> None:
