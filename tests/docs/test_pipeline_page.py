@@ -43,11 +43,18 @@ def keys(written: dict[str, Any], prefix: str = "") -> set[str]:
     return found.union(*inner)
 
 
+NOTHING = (
+    "nothing changed, or only comments, `gates`, `serving`, `engine`, `fleet`, or what `work` has beside "
+    "sizes of shards and batches"
+)
+
+
 def nothing(mill: Mill) -> None:
     mill.settings |= {
         "gates": {"churn": 0.5},
         "serving": {"max_hits": 9},
-        "work": {"workers": 1, "attempts": 7},
+        "work": {"workers": 1, "attempts": 7, "look_again_s": 9, "role": "arn:aws:iam::1:role/w"},
+        "fleet": "fleet.yaml",
     }
     mill.open()
     with (mill.root / "pipeline.yaml").open("a") as out:
@@ -84,7 +91,7 @@ def cancelled(mill: Mill) -> None:
 
 
 CHANGES: dict[str, Callable[[Mill], None]] = {
-    "nothing changed, or only comments, `gates`, `serving`, `work.workers` or `work.attempts`": nothing,
+    NOTHING: nothing,
     "a catalog file was added, removed or written again": catalog,
     "another key of pipeline.yaml changed, or an override": key,
     "any file of the model package changed": model,

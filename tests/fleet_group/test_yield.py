@@ -347,6 +347,13 @@ def test_in_a_container_memory_tells_of_others_where_the_models_own_is_limited(
     assert ("501 MiB are in use that are not ours" in said) is limited
 
 
+def test_a_driver_that_hangs_holds_up_neither_who_asks_nor_the_locks(server: Server, gpu: Gpu) -> None:
+    Scenario([FakeGpu(GPU)], hang={"nvmlInit_v2": 60}).write(gpu.scenario)
+    answer = server.start("first", [GPU], watch=WATCH)
+    assert answer == {"state": "failed", "reason": "the driver gives no answer for 10 s"}
+    wait_until(lambda: holder_of(str(server.folder), GPU) is None, 2, "a free lock")
+
+
 def test_a_worker_that_gets_sigterm_leaves_the_rest_to_others(
     tmp_path: Path, slow_model: Path, undisturbed: str, gpu: Gpu
 ) -> None:
