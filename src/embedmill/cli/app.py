@@ -16,6 +16,7 @@ from embedmill.cli import (
     diagnosis,
     environment,
     fetching,
+    images,
     models,
     pipelines,
     releases,
@@ -63,6 +64,7 @@ upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)
 rolling_out.register(deploying.app)
 app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
+app.add_typer(images.app, name="images", rich_help_panel=searching.PANEL)
 app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
 app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)
 
