@@ -1,4 +1,4 @@
-"""The image for workers on CPUs, really rendered and built: wheels of this checkout, and of the index once."""
+"""The image for workers on CPUs, rendered and built: wheels of this checkout, and once those of the index."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from embedmill.cli.options import AsJson
 from embedmill.cli.output import data, emit, facts, size, table, talk
 
 if TYPE_CHECKING:
+    from embedmill.spec.images import ImageSpec
     from embedmill.spec.worker_images import ImageReport
 
 Tool: TypeAlias = Annotated[
@@ -114,12 +115,13 @@ def inspect(
         bool, typer.Option("--packages", help="Also what is in it: runs it for that.")
     ] = False,
     tool: Tool = None,
+    argument: Arguments = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the entry of an image for images.yaml, as its labels have it."""
     from embedmill.deploy.image_tools import find_tool, inspect_image
 
-    report = inspect_image(find_tool(tool), image, packages=packages)
+    report = inspect_image(find_tool(tool), image, packages=packages, more=argument or ())
     _say(report, image.split("@")[0].split("/")[-1].split(":")[0], as_json)
 
 
@@ -127,14 +129,19 @@ def _several(words: str | None) -> tuple[str, ...] | None:
     return None if words is None else tuple(words.split())
 
 
-def _say(report: ImageReport, name: str, as_json: bool) -> None:
+def entry_text(name: str, entry: ImageSpec) -> str:
+    """An entry as images.yaml has it."""
     from embedmill.deploy.yaml_files import yaml_bytes
 
+    values = entry.model_dump(mode="json", exclude_defaults=True)
+    return yaml_bytes({"images": {name: values}}).decode().rstrip()
+
+
+def _say(report: ImageReport, name: str, as_json: bool) -> None:
     if as_json:
         emit(report)
         return
-    entry = report.entry.model_dump(mode="json", exclude_defaults=True)
-    data().print(yaml_bytes({"images": {name: entry}}).decode().rstrip(), soft_wrap=True)
+    data().print(entry_text(name, report.entry), soft_wrap=True)
     if report.packages:
         rows = [(each.kind, each.name, each.version, size(each.size_bytes)) for each in report.packages]
         data().print(table("kind", "package", "version", "size", rows=rows, numbers=[3]))

@@ -64,11 +64,6 @@ def dockerfile(recipe: Recipe) -> bytes:
     Raises:
         SpecError: The base is not named by its digest.
     """
-    if not BASE.fullmatch(recipe.base):
-        raise SpecError(
-            f"base {recipe.base!r}: is not named by its digest",
-            hint="NAME@sha256:…, so that it never changes",
-        )
     options = ["--find-links=/wheels", *recipe.options, "--requirement=/build/requirements.txt"]
     variables = {"PATH": f"{HOME}/bin:$PATH", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
     before = ""
@@ -77,7 +72,7 @@ def dockerfile(recipe: Recipe) -> bytes:
         variables |= {"SSL_CERT_FILE": f"{HOME}/ca.pem", "REQUESTS_CA_BUNDLE": f"{HOME}/ca.pem"}
     labels = " \\\n      ".join(f"{name}={json.dumps(value)}" for name, value in recipe.labels.items())
     return TEMPLATE.format(
-        base=recipe.base,
+        base=checked_base(recipe.base),
         user=recipe.user,
         home=HOME,
         compilers=COMPILERS,
@@ -88,6 +83,18 @@ def dockerfile(recipe: Recipe) -> bytes:
         labels=f"LABEL {labels}\n" if labels else "",
         variables=" ".join(f"{name}={value}" for name, value in variables.items()),
     ).encode()
+
+
+def checked_base(base: str) -> str:
+    """An image by its name and digest.
+
+    Raises:
+        SpecError: It has no digest.
+    """
+    if not BASE.fullmatch(base):
+        hint = "NAME@sha256:…, so that it never changes"
+        raise SpecError(f"base {base!r}: is not named by its digest", hint=hint)
+    return base
 
 
 def checked_version(version: str) -> str:

@@ -94,8 +94,10 @@ def build_image(
     return inspect_image(tool, image if image.startswith("sha256:") else f"sha256:{image}")
 
 
-def inspect_image(tool: ImageTool, image: str, *, packages: bool = False) -> ImageReport:
-    """What an image that is here says of itself; `packages`: also what is in it, by running it.
+def inspect_image(
+    tool: ImageTool, image: str, *, packages: bool = False, more: Sequence[str] = ()
+) -> ImageReport:
+    """What an image that is here says of itself; `packages`: also what is in it, by `run`, with `more`.
 
     Raises:
         SpecError: It says nothing of itself.
@@ -109,7 +111,7 @@ def inspect_image(tool: ImageTool, image: str, *, packages: bool = False) -> Ima
         config, size, own = facts["Config"], int(facts["Size"]), f"sha256:{facts['Id'].split(':')[-1]}"
     named = image if "@sha256:" in image else own
     entry = entry_of(named, config.get("Labels") or {}, config.get("Env") or ())
-    listed = installed(sbom_of(tool, own)) if packages else ()
+    listed = installed(sbom_of(tool, own, *more)) if packages else ()
     return ImageReport(image=named, size_bytes=size, entry=entry, packages=listed)
 
 

@@ -18,6 +18,7 @@ from embedmill.deploy.dockerfile import (
     HOME,
     VERSION,
     Recipe,
+    checked_base,
     checked_version,
     context_files,
     dockerfile,
@@ -155,7 +156,7 @@ def render_image(folder: Path, variant: Variant, settings: Settings) -> ImageRen
         StoreError: It cannot be written, or a file cannot be read.
     """
     chosen = checked_version(settings.embedmill or version("embedmill"))
-    base = mirrored(settings.base, settings.mirror)
+    base = checked_base(mirrored(settings.base, settings.mirror))
     files = dict(_files(variant, settings, chosen))
     names = tuple(sorted(files))
     recipe = Recipe(
