@@ -17,6 +17,7 @@ from embedmill.cli import (
     environment,
     fetching,
     fleets,
+    images,
     matching,
     models,
     pipelines,
@@ -67,6 +68,7 @@ rolling_out.register(deploying.app)
 app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
 matching.register(fleets.app)
 app.add_typer(fleets.app, name="fleet", rich_help_panel=pipelines.PANEL)
+app.add_typer(images.app, name="images", rich_help_panel=searching.PANEL)
 app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
 app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)
 
