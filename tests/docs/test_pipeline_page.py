@@ -17,6 +17,7 @@ from tests.support.mill import Mill, items
 from embedmill.errors import PublishLost, RunMissing
 from embedmill.pipeline import Pipeline
 from embedmill.release.admin import rollback
+from embedmill.release.draining import drain
 from embedmill.release.runs import open_plans
 from embedmill.spec import PipelineSpec, load_pipeline_spec
 
@@ -90,6 +91,10 @@ def cancelled(mill: Mill) -> None:
     mill.open().cancel()
 
 
+def drained(mill: Mill) -> None:
+    drain(mill.home, mill.open().open_run().plan.run)
+
+
 CHANGES: dict[str, Callable[[Mill], None]] = {
     NOTHING: nothing,
     "a catalog file was added, removed or written again": catalog,
@@ -98,6 +103,7 @@ CHANGES: dict[str, Callable[[Mill], None]] = {
     "pipeline.yaml lies in another folder": folder,
     "another release went live": live,
     "`embedmill cancel`": cancelled,
+    "`embedmill drain`, which both lift": drained,
 }
 ROWS = table(PAGE, "What resumes what")
 
