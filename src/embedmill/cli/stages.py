@@ -64,7 +64,7 @@ def worker(
         raise SpecError(f"--run {error}") from None
     signal.signal(signal.SIGINT, _as_sigterm)
     options = WorkerOptions(
-        name, device, threads, parent, watch_gpus=tuple(watch_gpu or ()), where=_where(where or [])
+        name, device, threads, parent, watch_gpus=_uuids(watch_gpu or []), where=_where(where or [])
     )
     done = work(home, run_name, options)
     if as_json:
@@ -74,6 +74,16 @@ def worker(
             f"worker {name}: {done.vectors:,} vectors in {done.shards} shards, {done.rejected} rejected",
             file=sys.stderr,
         )
+
+
+def _uuids(gpus: Sequence[str]) -> tuple[str, ...]:
+    from embedmill.devices.locks import UUID
+    from embedmill.errors import SpecError
+
+    for gpu in gpus:
+        if not UUID.fullmatch(gpu):
+            raise SpecError(f"--watch-gpu {gpu}: is no UUID of a GPU", hint="`nvidia-smi -L` shows them")
+    return tuple(gpus)
 
 
 def _where(pairs: Sequence[str]) -> dict[str, str]:
