@@ -283,7 +283,7 @@ def image_proof() -> ImageProof:
         ),
         passed=True,
         reason="256 goldens, lowest cosine 0.99998",
-        baseline="cpu",
+        baseline="release",
         lowest_cosine=0.99998,
         goldens=256,
         seconds=12.5,
