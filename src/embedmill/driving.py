@@ -121,6 +121,8 @@ class _Driving:
 
     def go(self) -> None:
         search = _Search(self.places, len(self.plan.shards), self.home.world.monotonic)
+        if self.places.again_s is not None:
+            self._say("looking for idle GPUs")
         self._take(first := self.places.look(len(self.plan.shards), ()))
         if self.places.again_s is not None and not (first.free or self.places.waits):
             raise self._given_back(())
