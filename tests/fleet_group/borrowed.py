@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,9 @@ class Fleet:
     servers: GpuServers
     folder: Path
     training: int
+    podman: str = PODMAN
+    image: str = IMAGE
+    arguments: Sequence[str] = ()
 
     @property
     def address(self) -> str:
@@ -69,7 +72,7 @@ class Fleet:
 
     def start(self, name: str, *, busy: bool = False) -> None:
         """A server with one GPU."""
-        programs = {"podman": PODMAN.replace("CACHE", str(self.folder / f"cache-{name}"))}
+        programs = {"podman": self.podman.replace("CACHE", str(self.folder / f"cache-{name}"))}
         self.servers.start(name, Setup(self.scenario(name, busy=busy), programs=programs))
 
     def scenario(self, name: str, *, busy: bool) -> Scenario:
@@ -85,9 +88,9 @@ class Fleet:
         spec = self.servers.fleet(timeout_s=15, idle=idle, images="images.yaml", **settings)
         document = spec.model_dump(mode="json", exclude_defaults=True)
         for server in document["servers"].values():
-            server["mounts"] = [str(self.folder)]
+            server |= {"mounts": [str(self.folder)], "arguments": list(self.arguments)}
         self.file.write_text(yaml.safe_dump(document))
-        images = {"cpu": {"image": IMAGE, "runtimes": {"onnx": "1"}, "device": "cpu"}}
+        images = {"cpu": {"image": self.image, "runtimes": {"onnx": "1"}, "device": "cpu"}}
         (self.folder / "images.yaml").write_text(yaml.safe_dump({"images": images}))
 
     def kill(self, name: str) -> None:
