@@ -18,6 +18,8 @@ from embedmill.cli import (
     fetching,
     fleet_proving,
     fleets,
+    jenkins,
+    jenkins_files,
     models,
     pipelines,
     proving,
@@ -66,9 +68,11 @@ for group in GROUPS:
 upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)
 rolling_out.register(deploying.app)
+jenkins_files.register(deploying.app)
 app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
 fleet_proving.register(fleets.app)
 app.add_typer(fleets.app, name="fleet", rich_help_panel=pipelines.PANEL)
+app.add_typer(jenkins.app, name="jenkins", rich_help_panel=pipelines.PANEL)
 app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
 app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)
 
