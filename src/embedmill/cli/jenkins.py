@@ -185,11 +185,6 @@ def _write(folder: Path, files: Mapping[str, bytes], as_json: bool) -> None:
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Over those of an earlier stage: workspaces are used again, and what is old must not be read."""
-    import shutil
-
     from embedmill.deploy.yaml_files import write_folder
 
-    if folder.is_dir() and all(each.is_file() for each in folder.iterdir()):
-        shutil.rmtree(folder)
     return tuple(write_folder(folder, files))

@@ -48,7 +48,7 @@ def jenkins(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a shared library for Jenkins, a Jenkinsfile for each pipeline, and the controller's configuration."""
+    """Write a shared library, a Jenkinsfile for each pipeline, and the controller's configuration."""
     from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
     from embedmill.deploy.jenkins.settings import secrets_of
 

@@ -48,7 +48,7 @@ def attend(order: dict[str, Any]) -> int:
     answer = holder.start({**order, "input": _input(order.get("secrets"))})
     state = answer["state"]
     if state in ("taken", "busy"):
-        _say(order, "%s: %s" % (state, answer.get("by") or answer.get("reason")))
+        _say(order, f"{state}: {answer.get('by') or answer.get('reason')}")
         return GIVEN_BACK
     if state == "failed":
         _say(order, answer["reason"])
@@ -62,11 +62,11 @@ def _wait(order: dict[str, Any]) -> int:
     while True:
         (state,) = holder.states({"folder": order["folder"], "workers": [order["worker"]]})["workers"]
         if not state["running"]:
-            _say(order, "ended with %s: %s" % (state["exit_code"], state["said"]))
+            _say(order, f"ended with {state['exit_code']}: {state['said']}")
             return _code(state)
         if time.monotonic() - spoke >= WORD_S:
             spoke = time.monotonic()
-            _say(order, "has worked for %d s" % (spoke - began))
+            _say(order, f"has worked for {spoke - began:.0f} s")
         time.sleep(POLL_S)
 
 
@@ -81,7 +81,8 @@ def _code(state: dict[str, Any]) -> int:
 
 
 def _say(order: dict[str, Any], words: str) -> None:
-    sys.stdout.write("%s %s\n" % (order["worker"], words.encode("ascii", "backslashreplace").decode()))
+    printable = words.encode("ascii", "backslashreplace").decode()
+    sys.stdout.write(f"{order['worker']} {printable}\n")
     sys.stdout.flush()
 
 

@@ -8,7 +8,7 @@ from embedmill.spec.document import Document, Part
 
 
 class JenkinsPlace(Part):
-    """One GPU that a branch of the pipeline works on: `label` of its agent, `lock` among Jenkins' resources."""
+    """One GPU that a branch works on: `label` of its agent, `lock` among Jenkins' resources."""
 
     worker: str
     label: str

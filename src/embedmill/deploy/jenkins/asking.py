@@ -34,9 +34,8 @@ def questions(spec: FleetSpec) -> dict[str, bytes]:
         SpecError: The name of an agent is no word.
     """
     servers = {name: server for name, server in spec.servers.items() if server.kind in KINDS}
-    asked = {
-        f"{name}.json": json.dumps(question(spec, each.folder)).encode() for name, each in servers.items()
-    }
+    folders = {name: server.folder for name, server in servers.items()}
+    asked = {f"{name}.json": json.dumps(question(spec, each)).encode() for name, each in folders.items()}
     lines = "".join(f"{name} {agent_of(name, each)}\n" for name, each in servers.items())
     return {PROGRAM: bundle("host").encode(), SERVERS: lines.encode(), **asked}
 

@@ -1,4 +1,4 @@
-"""What Jenkins' configuration as code says: agents, credentials by reference, a lock for each GPU, the library.
+"""Jenkins' configuration as code: agents, credentials by reference, a lock for each GPU, the library.
 
     https://github.com/jenkinsci/configuration-as-code-plugin
 

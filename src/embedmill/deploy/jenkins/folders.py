@@ -1,4 +1,4 @@
-"""A folder of files for Jenkins: the shared library, a Jenkinsfile for each pipeline, the controller's configuration.
+"""A folder for Jenkins: the shared library, Jenkinsfiles, the controller's configuration.
 
 library/      vars/ src/ resources/, as Jenkins' shared libraries are laid out; the root of a repository
 pipelines/    NAME/Jenkinsfile, which name a pipeline and nothing else

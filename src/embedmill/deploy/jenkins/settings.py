@@ -31,8 +31,8 @@ ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[A-Za-z0-9][A-Za-
 class JenkinsSettings:
     """How the pipelines run there.
 
-    `control` is the label of agents where embedmill is installed; `secrets` are environment variables that open
-    the store, by the ids of the controller's credentials. `answer_minutes`: for an agent's first answer;
+    `control` is the label of agents where embedmill is installed; `secrets` are environment variables that
+    open the store, by the ids of the controller's credentials. `answer_minutes`: for an agent's first answer;
     `silent_minutes`: without a line from a worker.
     """
 

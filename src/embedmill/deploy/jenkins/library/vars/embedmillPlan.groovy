@@ -9,6 +9,9 @@ Map call(Map settings, List answered) {
                 unstash('facts-' + server)
             }
         }
+        dir('places') {
+            deleteDir()
+        }
         sh 'embedmill jenkins plan "$MILL_SPEC" --fleet "$MILL_FLEET" --facts facts --to places ' +
             '--lend "$MILL_LEND" --json > plan.json'
         archiveArtifacts(artifacts: 'plan.json')

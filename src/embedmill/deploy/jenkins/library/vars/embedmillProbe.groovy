@@ -3,6 +3,9 @@ import embedmill.Lines
 /** Asks every agent of fleet.yaml what its GPUs are doing: the servers that answered, each with a stash. */
 List call(Map settings) {
     String text = embedmillControl(settings, [:]) {
+        dir('questions') {
+            deleteDir()
+        }
         sh 'embedmill jenkins ask "$MILL_FLEET" --to questions'
         stash(name: 'questions', includes: 'questions/*')
         return readFile(file: 'questions/servers.txt', encoding: 'UTF-8')
