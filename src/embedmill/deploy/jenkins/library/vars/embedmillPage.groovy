@@ -1,6 +1,6 @@
 /** Publishes the run's report, a page without scripts. */
 void call() {
-    publishHTML([
+    publishHTML(target: [
         allowMissing: false,
         alwaysLinkToLastBuild: true,
         keepAll: true,

@@ -14,6 +14,8 @@ boolean call(String what, Closure body) {
             throw interrupted
         }
         why = 'no answer in time, or its agent was lost'
+    // Agents are lost in many ways, of many classes; `reconcile` tells whether anything is left.
+    /* groovylint-disable-next-line CatchException */
     } catch (Exception lost) {
         why = 'its agent was lost, or a step failed: ' + lost.message
     }

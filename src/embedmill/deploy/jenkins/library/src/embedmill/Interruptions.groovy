@@ -7,7 +7,7 @@ import org.jenkinsci.plugins.workflow.steps.FlowInterruptedException
 class Interruptions implements Serializable {
 
     private static final long serialVersionUID = 1L
-    private static final List<String> LOST = [
+    private static final List<String> CAUSES_OF_LOSS = [
         'org.jenkinsci.plugins.workflow.steps.TimeoutStepExecution$ExceededTimeout',
         'org.jenkinsci.plugins.workflow.support.steps.ExecutorStepExecution$RemovedNodeCause',
         'org.jenkinsci.plugins.workflow.support.steps.ExecutorStepExecution$RemovedNodeTimeoutCause',
@@ -18,7 +18,7 @@ class Interruptions implements Serializable {
     static boolean lost(FlowInterruptedException interrupted) {
         List causes = interrupted.getCauses()
         for (Object cause : causes) {
-            if (!LOST.contains(cause.getClass().getName())) {
+            if (!CAUSES_OF_LOSS.contains(cause.getClass().getName())) {
                 return false
             }
         }

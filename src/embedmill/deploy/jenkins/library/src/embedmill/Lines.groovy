@@ -47,14 +47,7 @@ class Lines implements Serializable {
         List<List<String>> found = []
         for (String line : text.split('\n')) {
             if (line) {
-                List<String> row = []
-                for (String word : line.split(' ')) {
-                    row.add(checked(word, WORD))
-                }
-                if (row.size() != width) {
-                    throw new IllegalArgumentException('expected ' + width + ' words: ' + line)
-                }
-                found.add(row)
+                found.add(row(line, width))
             }
         }
         return found
@@ -89,6 +82,18 @@ class Lines implements Serializable {
     @NonCPS
     static String accepted(String gates) {
         return gates ? '--accept ' + gates.replace(',', ' --accept ') : ''
+    }
+
+    @NonCPS
+    private static List<String> row(String line, int width) {
+        List<String> words = []
+        for (String word : line.split(' ')) {
+            words.add(checked(word, WORD))
+        }
+        if (words.size() != width) {
+            throw new IllegalArgumentException('expected ' + width + ' words: ' + line)
+        }
+        return words
     }
 
 }
