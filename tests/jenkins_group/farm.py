@@ -1,9 +1,9 @@
 """A Jenkins of processes and folders: agents with workspaces, GPUs and locks of their own, a real library.
 
-    farm = Farm(tmp_path, package, groovy)
-    farm.add_agent("gpu-a")
-    build = farm.build()
-    build.result, build.log, build.stages
+farm = Farm(tmp_path, package, groovy)
+farm.add_agent("gpu-a")
+build = farm.build()
+build.result, build.log, build.stages
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ class Farm:
         folder.mkdir()
         deployed = self.root / f"jenkins-{self._count}"
         specs = [self.repository / "pipeline.yaml"]
-        deploy_jenkins(
-            deployed, specs, self.repository / "fleet.yaml", self.settings, root=self.repository
-        )
+        deploy_jenkins(deployed, specs, self.repository / "fleet.yaml", self.settings, root=self.repository)
         config = {
             "folder": str(folder),
             "library": str(deployed / "library"),
@@ -121,7 +119,13 @@ class Farm:
         (folder / "build.json").write_text(json.dumps(config))
         if meanwhile is not None:
             threading.Thread(target=meanwhile, args=(folder,), daemon=True).start()
-        command = ["groovy", "-cp", str(HARNESS), str(HARNESS / "RunPipeline.groovy"), str(folder / "build.json")]
+        command = [
+            "groovy",
+            "-cp",
+            str(HARNESS),
+            str(HARNESS / "RunPipeline.groovy"),
+            str(folder / "build.json"),
+        ]
         done = subprocess.run(
             command, env=self.groovy, capture_output=True, text=True, timeout=timeout_s, check=False
         )

@@ -21,7 +21,7 @@ BROKEN = {
     "@com.cloudbees.groovy.cps.NonCPS\nvoid call() { sh 'true' }": "a step in a method with @NonCPS",
     "@com.cloudbees.groovy.cps.NonCPS\nvoid call(List all) { all.each { it } }": "a closure in a method",
     "void call(List all) { all.each { echo(it) } }": "a loop of closures",
-    "void call(String x) { sh \"rm $x\" }": "a text with ${}",
+    'void call(String x) { sh "rm $x" }': "a text with ${}",
     "void call(String x) { sh 'rm ' + x }": "its script is not one constant text",
     "void call(String x) { sh(script: x, returnStatus: true) }": "its script is not one constant text",
     "void call(Map all) { java.util.Iterator each = all.iterator(); echo('x') }": "a local Iterator",
@@ -59,7 +59,10 @@ def generated(folder: Path, model: Path) -> list[Path]:
     (folder / "fleet.yaml").write_text("servers: {gpu-a: }\n")
     specs = [folder / "pipeline.yaml"]
     deploy_jenkins(folder / "out", specs, folder / "fleet.yaml", JenkinsSettings(GIT), root=folder)
-    return [*sorted((folder / "out").rglob("*.groovy")), folder / "out" / "pipelines" / "test" / "Jenkinsfile"]
+    return [
+        *sorted((folder / "out").rglob("*.groovy")),
+        folder / "out" / "pipelines" / "test" / "Jenkinsfile",
+    ]
 
 
 def test_the_library_breaks_no_rule(groovy: dict[str, str], tmp_path: Path, tiny_model: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import embedmill.spec.jenkins
 import embedmill.spec.model_reports
 import embedmill.spec.reports
 import embedmill.spec.rollout
