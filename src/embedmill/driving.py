@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 from embedmill.errors import WorkerFailed, Yielded
 from embedmill.release.draining import DRAINED, is_drained, undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
-from embedmill.release.shares import note_place
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
 from embedmill.types import Look, Placement, Progress, WorkerState
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 GOES_ON = "`embedmill resume` goes on"
 HOPELESS = frozenset({1, 2})
 """Exit codes that another try would not change: the worker said what is wrong."""
+CANNOT_START = frozenset({125, 126, 127})
+"""On another server: its container tool, or what starts it, says that it cannot; `podman run` has these."""
 YIELDED = 75
 EXPIRED = 77
 """Its credentials have ended; a new start gets new ones."""
@@ -120,6 +121,8 @@ class _Driving:
 
     def go(self) -> None:
         search = _Search(self.places, len(self.plan.shards), self.home.world.monotonic)
+        if self.places.again_s is not None:
+            self._say("looking for idle GPUs")
         self._take(first := self.places.look(len(self.plan.shards), ()))
         if self.places.again_s is not None and not (first.free or self.places.waits):
             raise self._given_back(())
@@ -147,9 +150,7 @@ class _Driving:
                 self._say(f"{name}: {why}")
         self.passed_over = dict(found.passed_over)
         free = [place for place in found.free if place.worker not in self.hopeless]
-        for place in free:
-            self.known[place.worker] = place
-            note_place(self.home, self.plan.run, place)
+        self.known.update({place.worker: place for place in free})
         self._start(free)
 
     def _start(self, places: Sequence[Placement]) -> None:
@@ -211,11 +212,11 @@ class _Driving:
             if state.worker not in self.told and self._is_elsewhere(state):
                 self.told.add(state.worker)
                 self._say(f"{state.worker} {_ending(state)}")
-            if state.exit_code in HOPELESS:
-                if not self._is_elsewhere(state):
-                    raise _cannot_work(state)
+            if state.exit_code in HOPELESS and not self._is_elsewhere(state):
+                raise _cannot_work(state)
+            if state.exit_code in HOPELESS | CANNOT_START and self._is_elsewhere(state):
                 self.hopeless[state.worker] = state
-        return [state for state in ended if state.exit_code not in AWAY | HOPELESS]
+        return [state for state in ended if state.exit_code not in AWAY and state.worker not in self.hopeless]
 
     def _is_elsewhere(self, state: WorkerState) -> bool:
         place = self.known.get(state.worker)

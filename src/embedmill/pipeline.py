@@ -79,7 +79,7 @@ class Pipeline:
 
     spec: PipelineSpec
     root: Path
-    waits: bool = False
+    waits: bool = field(default=False, kw_only=True)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Pipeline:

@@ -14,6 +14,7 @@ from embedmill.deploy.jenkins.folders import LIBRARY
 from embedmill.errors import SpecError
 
 GIT = "https://git.example.org/embedmill-library.git"
+PLAIN = JenkinsSettings(GIT)
 FLEET = """\
 servers:
   gpu-01:
@@ -33,7 +34,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def deployed(repository: Path, settings: JenkinsSettings = JenkinsSettings(GIT)) -> Path:
+def deployed(repository: Path, settings: JenkinsSettings = PLAIN) -> Path:
     specs = [repository / "shop.yaml", repository / "blog.yaml"]
     deploy_jenkins(repository / "out", specs, repository / "fleet.yaml", settings, root=repository)
     return repository / "out"

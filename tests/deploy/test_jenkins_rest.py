@@ -14,7 +14,7 @@ from embedmill.deploy.jenkins import rest
 from embedmill.deploy.jenkins.rest import Jenkins
 from embedmill.errors import JenkinsError, JenkinsUnavailable, SpecError
 
-TOKEN = "11aa22bb-token"
+TOKEN = "11aa22bb-token"  # noqa: S105 - of a fake
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from tests.support.holding import Server, server_in, wait_until
 
 from embedmill.devices.bundle import bundle
 
-SECRET = "s3cr3t"
+SECRET = "s3cr3t"  # noqa: S105 - the tests' own
 
 
 @pytest.fixture

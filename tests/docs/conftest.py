@@ -12,10 +12,12 @@ import pytest
 from onnx import TensorProto
 from PIL import Image
 from tests.docs.pages import Reader
+from tests.fleet.facts import gpu, host
 from tests.models import tiny_bert_folder, tiny_image_package, tiny_text_package
 from tests.one_input import mirror_package
 
 from embedmill.model.sentence_transformers import import_sentence_transformers
+from embedmill.spec.fleet_reports import FleetProbe, ServerProbe
 
 GARMENTS = ["warm winter jacket", "light rain coat", "wool socks", "leather boots", "straw hat", "silk scarf"]
 SPEC = """\
@@ -72,6 +74,28 @@ def furniture_package(folder: Path) -> None:
     (folder / "words.txt").unlink()
 
 
+CARDS = [
+    ("Tesla T4", "Tesla", (7, 5), "535.183.01"),
+    ("Tesla V100-SXM2-16GB", "Tesla", (7, 0), "525.147.05"),
+    ("NVIDIA A100-SXM4-80GB", "NVIDIA", (8, 0), "470.223.02"),
+]
+
+
+def probed() -> FleetProbe:
+    """Three servers with a GPU each, as a probe tells of them."""
+    servers = [
+        ServerProbe(
+            server=f"gpu-0{number}",
+            state="ok",
+            reason="",
+            seconds=1.0,
+            facts=host(gpu(name=name, brand=brand, compute_capability=capability), driver=driver, cuda=None),
+        )
+        for number, (name, brand, capability, driver) in enumerate(CARDS, 1)
+    ]
+    return FleetProbe(taken="2026-01-30T12:00:00Z", seconds=1.0, servers=tuple(servers))
+
+
 @pytest.fixture
 def reader(tmp_path: Path, minilm: Path) -> Reader:
     """Models as they are exported, a package, a catalog in two formats and a pipeline.yaml."""
@@ -95,4 +119,5 @@ def reader(tmp_path: Path, minilm: Path) -> Reader:
     pyarrow.csv.write_csv(garments(), tmp_path / "items" / "day.csv")
     (tmp_path / "pipeline.yaml").write_text(SPEC)
     (tmp_path / "queries.jsonl").write_text(QUERIES)
+    (tmp_path / "probe.json").write_bytes(probed().to_bytes())
     return Reader.at(tmp_path)

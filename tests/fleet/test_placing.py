@@ -153,7 +153,7 @@ def test_workers_may_read_the_folders_of_images_in_the_store(catalog: dict[str, 
         catalog=CatalogSpec(id="sku", **catalog),
         model="m",
         store="s3://mill/x",
-        work=WorkSpec(role="arn:aws:iam::1:role/w", role_s=900, lend_keys=True),
+        work=WorkSpec(role="arn:aws:iam::1:role/w", role_lasts_s=900, lend_keys=True),
     )
     assert lending_of(spec) == Lending("arn:aws:iam::1:role/w", 900, True, reads)
 

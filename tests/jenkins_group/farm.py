@@ -28,7 +28,8 @@ from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
 HARNESS = Path(__file__).with_name("harness")
 PATH = "/usr/bin:/bin"
 GIT = "https://git.example.org/embedmill-library.git"
-SECRET = "s3cr3t-of-the-store"
+SECRET = "s3cr3t-of-the-store"  # noqa: S105 - the tests' own
+PLAIN = JenkinsSettings(GIT)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Farm:
     model: Path
     groovy: Mapping[str, str]
     agents: list[dict[str, Any]] = field(default_factory=list)
-    settings: JenkinsSettings = JenkinsSettings(GIT)
+    settings: JenkinsSettings = PLAIN
     minute_ms: int = 2000
 
     def __post_init__(self) -> None:
@@ -127,7 +128,12 @@ class Farm:
             str(folder / "build.json"),
         ]
         done = subprocess.run(
-            command, env=self.groovy, capture_output=True, text=True, timeout=timeout_s, check=False
+            [*command, str(folder / "build.json")],
+            env=self.groovy,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
         log = done.stdout + done.stderr
         (folder / "log").write_text(log)

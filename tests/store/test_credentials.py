@@ -65,7 +65,7 @@ def test_folders_of_images_may_be_read_and_not_written(
 
 
 def test_keys_of_a_role_say_when_they_end(store_with_roles: str) -> None:
-    lent = lent_environment(store_with_roles, "shop", Lending(role=ROLE, role_s=900))
+    lent = lent_environment(store_with_roles, "shop", Lending(role=ROLE, role_lasts_s=900))
     left = datetime.fromisoformat(lent[EXPIRATION]) - datetime.now(UTC)
     assert timedelta(minutes=14) < left <= timedelta(minutes=15, seconds=5)
 

@@ -143,7 +143,7 @@ def question_of(pipeline: Pipeline, seconds: float) -> Question:
             hint="`embedmill run` on this machine first: the catalog may be a small one",
         )
     work = pipeline.spec.work
-    lending = Lending(role=work.role, role_s=work.role_s, keys=work.lend_keys)
+    lending = Lending(role=work.role, role_lasts_s=work.role_lasts_s, keys=work.lend_keys)
     return Question(
         release=f"{pipeline.home.url}/releases/{live.name}",
         model=ModelPackage.open(live.model_folder).package_digest(),

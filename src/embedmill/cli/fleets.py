@@ -24,7 +24,7 @@ FleetFile: TypeAlias = Annotated[
 ]
 Servers: TypeAlias = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SERVER]...", help="Names of servers or pools; all of them if absent."),
+    typer.Argument(metavar="[SERVER...]", help="Names of servers or pools; all of them if absent."),
 ]
 Window: TypeAlias = Annotated[
     float | None,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from embedmill.devices.occupants import Gpus, GpuUnknown
+from embedmill.devices.processes import started
 from embedmill.devices.watch import BLIND_S, Limits, Suspicion
 
 EVERY_S = 1.0
@@ -36,6 +37,11 @@ class Lookout:
         """Look no more; a look that hangs is not waited for."""
         self._stop.set()
 
+    def know_own(self, own_bytes: int) -> None:
+        """The most that we take of each GPU."""
+        for suspicion in self._suspicions.values():
+            suspicion.know_own(own_bytes)
+
     @property
     def reason(self) -> str:
         """Why the GPUs are to be given back, in words; empty while they are ours."""
@@ -62,7 +68,11 @@ class Lookout:
         except GpuUnknown as error:
             self._gpus = None
             return suspicion.blind(time.monotonic(), str(error))
-        before = self._own.get(uuid, frozenset())  # one that has just ended is in no /proc any more
-        own = frozenset(each.pid for each in sample.processes if each.pid in before or self._ours(each.pid))
+        before = self._own.get(uuid, frozenset())
+        own = frozenset(each.pid for each in sample.processes if self._is_ours(each.pid, before))
         self._own[uuid] = own
         return suspicion.hear(sample, own, time.monotonic())
+
+    def _is_ours(self, pid: int, before: frozenset[int]) -> bool:
+        """One of ours that has just ended is in no /proc any more, and may still be in NVML's list."""
+        return self._ours(pid) or (pid in before and started(pid) is None)

@@ -107,6 +107,10 @@ class Suspicion:
             known = _own_bytes(sample, own, self._limits) if self._limits.pids_tell else 0
             self._limits = self._limits._replace(baseline_bytes=sample.used_bytes - (known or 0))
 
+    def know_own(self, own_bytes: int) -> None:
+        """The most that we take, which is known only now."""
+        self._limits = self._limits._replace(own_bytes=own_bytes)
+
     def blind(self, now_s: float, why: str) -> str:
         """No sample; returns why the GPU is to be given back, in words, or nothing."""
         blind_s = now_s - self._seen_s

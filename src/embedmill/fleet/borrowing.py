@@ -144,7 +144,7 @@ def places_on_fleet(
         waits=waits,
         runtimes=tuple(runtime.kind for runtime in package.spec.runtimes_for("item")),
         proofs=Proofs(home.store),
-        model=plan.encoder_digest,
+        model=package.package_digest(),
         refused=refused,
     )
 
@@ -180,7 +180,7 @@ def reachable_from(
 def lending_of(spec: PipelineSpec) -> Lending:
     """What a pipeline allows to lend, and what workers read of the store beside its own folder."""
     work = spec.work
-    return Lending(work.role, work.role_s, work.lend_keys, reads=tuple(_folders_read(spec.catalog)))
+    return Lending(work.role, work.role_lasts_s, work.lend_keys, reads=tuple(_folders_read(spec.catalog)))
 
 
 def _folders_read(catalog: CatalogSpec) -> list[str]:

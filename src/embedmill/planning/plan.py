@@ -326,7 +326,7 @@ class Planner:
 def _shaping(spec: PipelineSpec) -> PipelineSpec:
     """The spec without what only judges a candidate, or only says where and how many loops work on it."""
     neutral = {"workers": None, "attempts": 1, "look_again_s": 1.0}
-    neutral |= {"role": None, "role_s": 3600, "lend_keys": False}
+    neutral |= {"role": None, "role_lasts_s": 3600, "lend_keys": False}
     return spec.model_copy(
         update={
             "engine": "local",

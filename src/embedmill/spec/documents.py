@@ -192,18 +192,6 @@ class CommitRecord(Document):
     created: str
 
 
-class WorkerPlace(Document):
-    """Where a worker loop of a run was placed: for reports alone."""
-
-    SCHEMA: ClassVar[str] = "worker-place/1"
-
-    worker: str
-    server: str
-    gpus: tuple[str, ...] = ()
-    type: str = ""
-    image: str = ""
-
-
 class Lease(Document):
     """Who works on a shard. Advisory: it saves work and decides nothing."""
 

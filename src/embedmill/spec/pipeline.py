@@ -189,7 +189,7 @@ class WorkSpec(Section):
         description="An IAM role that is assumed for workers on other servers: they get keys that end, and "
         "open this pipeline's folder alone. For `s3://`.",
     )
-    role_s: int = Field(default=3600, ge=900, le=43200, description="How long such keys last.")
+    role_lasts_s: int = Field(default=3600, ge=900, le=43200, description="How long such keys last.")
     lend_keys: bool = Field(
         default=False,
         description="Whether workers on other servers are given keys that last, where there are no others.",

@@ -131,7 +131,7 @@ def _refused(role: str, status: int, body: str) -> StoreDenied | StoreUnavailabl
         return StoreUnavailable(f"role {role}: the token service could not answer ({said})", hint="try again")
     return StoreDenied(
         f"role {role}: keys for workers were refused ({said})",
-        hint="its trust policy must let you assume it, for at least `role_s` seconds",
+        hint="its trust policy must let you assume it, for at least `role_lasts_s` seconds",
     )
 
 

@@ -54,13 +54,13 @@ GOOGLE_KEY_FILES = ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GO
 
 @dataclass(frozen=True)
 class Lending:
-    """How credentials may be lent: `role` is assumed on S3, for `role_s` seconds; `keys`: those that last.
+    """How credentials may be lent: `role` is assumed on S3, for `role_lasts_s`; `keys`: those that last, too.
 
     `reads` are folders of the store that workers read beside the pipeline's own, such as those of images.
     """
 
     role: str | None = None
-    role_s: int = 3600
+    role_lasts_s: int = 3600
     keys: bool = False
     reads: tuple[str, ...] = ()
 
@@ -105,7 +105,7 @@ def _s3(place: Place, pipeline: str, lending: Lending) -> dict[str, str]:
     if lending.role is not None:
         policy = session_policy(place, (f"{pipeline}/", PROBE), reads=lending.reads)
         session = assume_role(
-            lending.role, policy, settings, name=f"embedmill-{pipeline}", duration_s=lending.role_s
+            lending.role, policy, settings, name=f"embedmill-{pipeline}", duration_s=lending.role_lasts_s
         )
         return {**found, **_key_variables(session.keys), EXPIRATION: session.expires}
     if settings.keys is None:

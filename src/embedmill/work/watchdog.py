@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from embedmill.devices.lookout import Lookout
 from embedmill.devices.processes import ours
@@ -20,29 +19,44 @@ from embedmill.devices.procfs import namespaced
 from embedmill.devices.watch import MIB, Limits
 from embedmill.errors import Yielded
 
-HANG_S = 6.0
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedmill.spec import RuntimeSpec
+
+HANG_S = 5.0
 """How long a loop may take to stop: it may be loading a model, or in a kernel that hangs."""
 OVER_CONTEXT_MIB = 1024
 """What CUDA and its libraries take beside the memory that a runtime was limited to."""
 
 
-@contextmanager
-def watching(gpus: Sequence[str], memory_mib: int | None) -> Iterator[Callable[[], str]]:
-    """Look at GPUs, by UUID, inside the block; gives what says why they are wanted back, or nothing.
+class Watchdog:
+    """Looks at GPUs, by UUID, inside its block; at none it never has a reason, and needs no driver."""
 
-    `memory_mib` is the most that this process takes of each: in a container only memory tells who is there.
-    """
-    if not gpus:
-        yield str
-        return
-    own_bytes = None if memory_mib is None else (memory_mib + OVER_CONTEXT_MIB) * MIB
-    limits = Limits(pids_tell=not namespaced(), own_bytes=own_bytes)
-    lookout = Lookout(gpus, limits, ours(os.getpid()))
-    lookout.start()
-    try:
-        yield lambda: lookout.reason
-    finally:
-        lookout.stop()
+    def __init__(self, gpus: Sequence[str]) -> None:
+        """Look at nothing yet."""
+        limits = Limits(pids_tell=not namespaced())
+        self._lookout = Lookout(gpus, limits, ours(os.getpid())) if gpus else None
+
+    def __enter__(self) -> Watchdog:
+        if self._lookout is not None:
+            self._lookout.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lookout is not None:
+            self._lookout.stop()
+
+    def reason(self) -> str:
+        """Why the GPUs are wanted back, in words, or nothing."""
+        return self._lookout.reason if self._lookout is not None else ""
+
+    def know_limits(self, runtimes: Sequence[RuntimeSpec]) -> None:
+        """What one of these takes at most, where all of them say: in a container only memory tells."""
+        declared = [getattr(each, "memory_limit_mib", None) for each in runtimes]
+        known = [limit for limit in declared if limit is not None]
+        if self._lookout is not None and known and len(known) == len(declared):
+            self._lookout.know_own((max(known) + OVER_CONTEXT_MIB) * MIB)
 
 
 def end_now(words: str) -> None:

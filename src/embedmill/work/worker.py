@@ -38,10 +38,10 @@ from embedmill.types import Encoded, Rejection
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease, Leases
 from embedmill.work.sharing import Sharing, content_prints
-from embedmill.work.watchdog import watching
+from embedmill.work.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from embedmill.types import Digests, Rows, Vectors
 
@@ -52,7 +52,7 @@ class WorkerOptions:
 
     Without `heartbeat_thread` leases beat between two batches only. `decoding`: what one image may take.
     `watch_gpus`: UUIDs of GPUs that are given back when somebody else comes; if it must be, the process is
-    ended. `gpu_memory_mib`: the most memory taken of a GPU. `where`: `host`, `gpu` and `image`, for people.
+    ended. `where`: `host`, `gpu` and `image`, for people.
     """
 
     worker: str
@@ -62,7 +62,6 @@ class WorkerOptions:
     heartbeat_thread: bool = True
     decoding: DecodingLimits | None = None
     watch_gpus: tuple[str, ...] = ()
-    gpu_memory_mib: int | None = None
     where: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,9 +95,9 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
     try:
         with (
             scratch_folder() as scratch,
-            watching(options.watch_gpus, options.gpu_memory_mib) as wanted_back,
-            _heartbeat(home, run, options, wanted_back) as heart,
-            _load_encoder(home, plan, options, scratch) as encoder,
+            Watchdog(options.watch_gpus) as watchdog,
+            _heartbeat(home, run, options, watchdog) as heart,
+            _load_encoder(home, plan, options, scratch, watchdog) as encoder,
         ):
             return _Loop(home, plan, encoder, options, heart, scratch).run()
     except (ReleaseCorrupt, ObjectMissing):
@@ -106,20 +105,22 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
         raise
 
 
-def _heartbeat(home: Home, run: str, options: WorkerOptions, wanted_back: Callable[[], str]) -> Heartbeat:
+def _heartbeat(home: Home, run: str, options: WorkerOptions, watchdog: Watchdog) -> Heartbeat:
     return Heartbeat(
         home,
         run,
         options.worker,
         options.parent,
         threaded=options.heartbeat_thread,
-        reasons=(wanted_back, DrainWatch(home, run)),
+        reasons=(watchdog.reason, DrainWatch(home, run)),
         urgent=bool(options.watch_gpus),
         where=options.where,
     )
 
 
-def _load_encoder(home: Home, plan: Plan, options: WorkerOptions, scratch: Path) -> Encoder:
+def _load_encoder(
+    home: Home, plan: Plan, options: WorkerOptions, scratch: Path, watchdog: Watchdog
+) -> Encoder:
     """The planned model, every byte checked, on this loop's device."""
     root = home.materialize(plan.model, home.release_key(plan.run), scratch / "package") / "model"
     package = ModelPackage.open(root)
@@ -127,6 +128,7 @@ def _load_encoder(home: Home, plan: Plan, options: WorkerOptions, scratch: Path)
         raise ModelError(
             f"{root}: is not the model that run {plan.run} was planned with", hint="start a new run"
         )
+    watchdog.know_limits(package.spec.runtimes_for("item"))
     settings = plan.pipeline.work
     encoder = Encoder.load(
         package,

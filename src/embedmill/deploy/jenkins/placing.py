@@ -14,7 +14,6 @@ from embedmill.errors import SpecError
 from embedmill.fleet.borrowing import Asking, places_on_fleet
 from embedmill.release.draining import undrain
 from embedmill.release.runs import work_state
-from embedmill.release.shares import note_place
 from embedmill.spec.jenkins import JenkinsPlace, JenkinsPlan
 from embedmill.types import Host, Placement
 
@@ -38,7 +37,7 @@ class Placed:
 
 
 def place(planned: PlannedRun, facts: Path, lent: Sequence[str]) -> Placed:
-    """Find places for what is left of a run, by the facts of agents, and note them down.
+    """Find places for what is left of a run, by the facts of agents.
 
     `lent`: names of environment variables that workers get of their agent's.
 
@@ -54,8 +53,6 @@ def place(planned: PlannedRun, facts: Path, lent: Sequence[str]) -> Placed:
     )
     look = fleet.look(state.shards - state.committed, ())
     undrain(home, plan.run)
-    for each in look.free:
-        note_place(home, plan.run, each)
     made = JenkinsPlan(
         run=plan.run,
         url=planned.url,

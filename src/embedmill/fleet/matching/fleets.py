@@ -34,7 +34,8 @@ def match_fleet(
 ) -> FleetMatch:
     """Images in their order of preference, for every GPU of every server that answered, busy or not.
 
-    `model`: the digest that proofs are kept under; without it nothing is proven. `runtimes`: see `match`.
+    `model`: the digest of its package, which proofs are kept under; without it nothing is proven.
+    `runtimes`: see `match`.
 
     Raises:
         SpecError: What an image requires is no expression.

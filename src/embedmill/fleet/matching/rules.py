@@ -47,10 +47,9 @@ def match(
         steps.append(step)
         if not step.passed:
             return _verdict(called, "refused", steps)
-    rule = _driver_rule(found, steps)
+    rule, why = _driver_rule(found, steps)
     if rule == "refused":
-        return _verdict(called, rule, steps, _why_refused(steps))
-    why = steps[-1].said
+        return _verdict(called, rule, steps, why)
     steps.append(_required(found, gpu, facts, called))
     if not steps[-1].passed:
         return _verdict(called, "refused", steps)
@@ -95,18 +94,15 @@ def _on_the_gpu(found: Situation) -> Iterator[Step]:
     yield has_code(found.image, found.capability)
 
 
-def _driver_rule(found: Situation, steps: list[Step]) -> Rule:
-    """The first rule that passes; what was tried is added to `steps`."""
+def _driver_rule(found: Situation, steps: list[Step]) -> tuple[Rule, str]:
+    """The first rule that passes and why, or why none does; what was tried is added to `steps`."""
+    tried: list[str] = []
     for rule, step in rules(found):
-        steps.append(Step(step.passed, f"{rule}: {step.said}", step.warning))
+        tried.append(f"{rule}: {step.said}")
+        steps.append(Step(step.passed, tried[-1], step.warning))
         if step.passed:
-            return rule
-    return "refused"
-
-
-def _why_refused(steps: list[Step]) -> str:
-    """Why none of the three rules passed."""
-    return "; ".join(step.said for step in steps[-3:])
+            return rule, step.said
+    return "refused", "; ".join(tried)
 
 
 def _required(found: Situation, gpu: GpuFacts, facts: HostFacts, called: str) -> Step:
