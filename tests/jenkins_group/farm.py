@@ -29,7 +29,7 @@ HARNESS = Path(__file__).with_name("harness")
 PATH = "/usr/bin:/bin"
 GIT = "https://git.example.org/embedmill-library.git"
 SECRET = "s3cr3t-of-the-store"  # noqa: S105 - the tests' own
-PLAIN = JenkinsSettings(GIT)
+PLAIN = JenkinsSettings(GIT, answer_minutes=10, silent_minutes=20)
 
 
 @dataclass(frozen=True)

@@ -151,3 +151,32 @@ def test_a_build_that_somebody_aborts_ends_and_stops_its_workers(farm: Farm) -> 
     again = farm.build()
     assert again.result == "SUCCESS", again.log
     assert again.archived("plan.json")["resumed"]
+
+
+def test_an_agent_that_freezes_in_the_middle_costs_its_branch_alone(farm: Farm, tmp_path: Path) -> None:
+    farm.write(rows := items(1200))
+
+    def freeze(folder: Path) -> None:
+        while "gpu-b-0" not in workers(farm):
+            time.sleep(0.02)
+        (folder / "gpu-b.frozen").touch()
+
+    build = farm.build(freeze)
+    check_published(build, farm, rows, tmp_path)
+    assert "embed gpu-b-0: no answer in time, or its agent was lost" in build.log
+
+
+def test_an_agent_that_comes_back_finds_its_worker_at_work(farm: Farm, tmp_path: Path) -> None:
+    farm.write(rows := items(1200))
+
+    def disconnect(folder: Path) -> None:
+        while "gpu-c-0" not in workers(farm):
+            time.sleep(0.02)
+        (folder / "gpu-c.disconnected").touch()
+        time.sleep(0.5)
+        (folder / "gpu-c.disconnected").unlink()
+
+    build = farm.build(disconnect)
+    check_published(build, farm, rows, tmp_path)
+    assert "retrying: agent gpu-c was lost" in build.log
+    assert "works already" in build.log or "ended with 0" in build.log

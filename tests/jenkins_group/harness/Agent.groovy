@@ -1,8 +1,9 @@
 import org.jenkinsci.plugins.workflow.support.steps.AgentOfflineException
 
 /**
- * An agent with a workspace of its own. A file NAME.killed in the build's folder kills it with all that runs
- * there; one that does not answer accepts nothing.
+ * An agent with a workspace of its own. Files in the build's folder change it: NAME.killed kills it with all that
+ * runs there, NAME.frozen stops all that without a word, NAME.disconnected loses the connection while it is there.
+ * One that does not answer accepts nothing.
  */
 class Agent {
 
@@ -28,11 +29,18 @@ class Agent {
     }
 
     boolean isOnline() {
-        return answers && !new File(build.folder, name + '.killed').exists()
+        return answers && !happened('killed') && !happened('disconnected')
+    }
+
+    private boolean happened(String what) {
+        return new File(build.folder, name + '.' + what).exists()
     }
 
     /** A workspace, or null where all executors are taken. */
     synchronized File lease(String job) {
+        if (happened('frozen')) {
+            return null
+        }
         for (int number = 1; number <= executors; number++) {
             File workspace = new File(root, 'workspace/' + job + (number == 1 ? '' : '@' + number))
             if (used.add(workspace)) {
@@ -72,15 +80,23 @@ class Agent {
             build.at(place) { process.errorStream.eachLine('UTF-8') { line -> build.say(line) } }
         } : null
         try {
-            build.waitFor { !process.alive || !online }
+            build.waitFor {
+                if (happened('frozen')) {
+                    signal('STOP', pids())
+                }
+                return !process.alive || !online
+            }
         } catch (InterruptedException interrupted) {
-            signal('TERM', [process.pid()])
-            process.waitFor(5, java.util.concurrent.TimeUnit.SECONDS)
-            signal('KILL', [process.pid()])
+            signal('TERM', ['-' + process.pid()])
+            process.waitFor(15, java.util.concurrent.TimeUnit.SECONDS)
+            signal('KILL', ['-' + process.pid()])
+            [reader, errors].each { it?.join(2000) }
             throw interrupted
         }
         if (!online) {
-            endAll()
+            if (happened('killed')) {
+                endAll()
+            }
             throw new AgentOfflineException('agent ' + name + ' was lost')
         }
         [reader, errors].each { it?.join(2000) }
@@ -89,19 +105,23 @@ class Agent {
 
     /** Kills what carries this agent's cookie, as the end of a machine does. */
     void endAll() {
-        List pids = []
+        signal('KILL', pids())
+    }
+
+    private List pids() {
+        List found = []
         new File('/proc').eachDir { folder ->
             if (folder.name.isInteger()) {
                 try {
                     if (new File(folder, 'environ').bytes.with { new String(it, 'UTF-8') }.contains(cookie)) {
-                        pids.add(folder.name)
+                        found.add(folder.name)
                     }
                 } catch (IOException gone) {
                     return
                 }
             }
         }
-        signal('KILL', pids)
+        return found
     }
 
     private static void signal(String name, List pids) {
