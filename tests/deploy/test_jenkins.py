@@ -83,6 +83,12 @@ def test_one_more_server_is_one_more_line(repository: Path) -> None:
     assert len(after["jenkins"]["nodes"]) == len(before["jenkins"]["nodes"]) + 1
 
 
+def test_agents_have_as_long_to_answer_as_the_probe_takes(repository: Path) -> None:
+    (repository / "fleet.yaml").write_text(f"{FLEET}idle: {{window_s: 900}}\n")
+    text = (deployed(repository) / "library/resources/embedmill/pipelines/shop.txt").read_text()
+    assert "\nanswerMinutes 19\n" in text
+
+
 def test_secrets_are_references(repository: Path) -> None:
     settings = JenkinsSettings(GIT, secrets={"AWS_SECRET_ACCESS_KEY": "mill-key"})
     out = deployed(repository, settings)

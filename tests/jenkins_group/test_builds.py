@@ -114,18 +114,18 @@ def test_secrets_reach_workers_by_stdin_and_no_log(farm: Farm, tmp_path: Path) -
 
 
 def test_a_gate_that_fails_publishes_nothing_and_is_a_failed_test(farm: Farm) -> None:
-    farm.mill.settings |= {"gates": {"empty": 0.0}}
+    farm.mill.settings |= {"gates": {"quarantine": 0.0}}
     rows = items(40)
-    rows[0]["title"] = None
+    rows[1]["sku"] = rows[0]["sku"]
     farm.write(rows)
     build = farm.build()
     assert build.result == "FAILURE"
     assert "the gates ended with exit code 3" in build.failure
     assert [event["failures"] for event in build.events if "junit" in event] == [1]
     assert "Publish" not in build.all("stage")
-    accepted = farm.build(ACCEPT="empty")
+    accepted = farm.build(ACCEPT="quarantine")
     assert accepted.result == "SUCCESS", accepted.log
-    assert farm.mill.live().content.empty == 1
+    assert farm.mill.live().content.quarantined > 0
 
 
 def test_a_parameter_that_is_no_word_stops_the_build_before_anything_is_run(farm: Farm) -> None:

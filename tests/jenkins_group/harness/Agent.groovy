@@ -88,7 +88,10 @@ class Agent {
             }
         } catch (InterruptedException interrupted) {
             signal('TERM', ['-' + process.pid()])
-            process.waitFor(15, java.util.concurrent.TimeUnit.SECONDS)
+            long deadline = System.currentTimeMillis() + 15000
+            while (runs('-' + process.pid()) && System.currentTimeMillis() < deadline) {
+                Thread.sleep(50)
+            }
             signal('KILL', ['-' + process.pid()])
             [reader, errors].each { it?.join(2000) }
             throw interrupted
@@ -122,6 +125,10 @@ class Agent {
             }
         }
         return found
+    }
+
+    private static boolean runs(String pid) {
+        return ['kill', '-s', '0', '--', pid].execute().waitFor() == 0
     }
 
     private static void signal(String name, List pids) {

@@ -55,6 +55,7 @@ def files(
     """
     settings.check()
     spec = load_fleet_spec(fleet)
+    settings = settings.patient(spec.idle.window_s + spec.timeout_s)
     for name, server in spec.servers.items():
         agent_of(name, server)
     found = {path: LIBRARY.joinpath(path).read_bytes() for path in _library()}

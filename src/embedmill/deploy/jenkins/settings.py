@@ -6,9 +6,10 @@ each matches a pattern without quotes, blanks, `$` and backslashes, or is refuse
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,10 @@ class JenkinsSettings:
         for variable, credential in self.secrets.items():
             checked("--secret", variable, VARIABLE, "NAME=CREDENTIAL")
             checked("--secret", credential, WORD, "NAME=CREDENTIAL, an id of credentials")
+
+    def patient(self, probe_s: float) -> JenkinsSettings:
+        """The same, but an agent has as long as a probe takes, and three minutes more."""
+        return replace(self, answer_minutes=max(self.answer_minutes, math.ceil(probe_s / 60) + 3))
 
     def lines(self, spec: str, fleet: str) -> bytes:
         """The settings of one pipeline, as the library reads them: `key value` a line."""

@@ -15,7 +15,7 @@ void call(Map settings, Map plan) {
  * One GPU. The lock is Jenkins' own, for builds; servers' locks, which other engines see, are the holder's. Who
  * has the first one is not waited for: the others work on. `retry` is around `node`, so that it may be another.
  */
-private Closure branch(Map settings, String worker, String label, String gpu) {
+Closure branch(Map settings, String worker, String label, String gpu) {
     int hours = Integer.parseInt(settings.embedHours)
     int silent = Integer.parseInt(settings.silentMinutes)
     return {
@@ -35,7 +35,7 @@ private Closure branch(Map settings, String worker, String label, String gpu) {
     }
 }
 
-private void work(Map settings, String worker) {
+void work(Map settings, String worker) {
     unstash('places')
     withCredentials(embedmillSecrets(settings)) {
         withEnv(['MILL_WORKER=' + worker]) {

@@ -51,7 +51,7 @@ void call(String name) {
 }
 
 /** Parameters and the nightly trigger; Jenkins takes them over with the first build. */
-private void declare(Map settings) {
+void declare(Map settings) {
     properties([
         disableConcurrentBuilds(),
         parameters([
@@ -64,7 +64,7 @@ private void declare(Map settings) {
 }
 
 /** Rounds until every shard has a commit record: who lost its agent, or its GPU, left shards to the next one. */
-private String embed(Map settings, int rounds) {
+String embed(Map settings, int rounds) {
     boolean complete = false
     String run = ''
     for (int round = 1; round <= rounds && !complete; round++) {

@@ -25,7 +25,7 @@ List call(Map settings) {
     return answered
 }
 
-private Closure branch(Map settings, String server, String label) {
+Closure branch(Map settings, String server, String label) {
     int minutes = Integer.parseInt(settings.answerMinutes)
     return {
         return embedmillPatiently('probe of ' + server) {
