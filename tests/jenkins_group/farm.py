@@ -24,6 +24,7 @@ from tests.support.mill import Mill, Row
 from tests.support.uncontained import install_podman
 
 from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
+from embedmill.spec.documents import CommitRecord
 
 HARNESS = Path(__file__).with_name("harness")
 PATH = "/usr/bin:/bin"
@@ -140,6 +141,12 @@ class Farm:
         assert (folder / "result.json").is_file(), log
         found = json.loads((folder / "result.json").read_text("utf-8"))
         return Build(found["result"], found["failure"], found["events"], log, folder)
+
+    def committers(self) -> set[str]:
+        """Loops that have committed shards."""
+        home = self.mill.home
+        keys = [info.key for info in home.store.list("test/runs") if "/commits/" in info.key]
+        return {home.read(CommitRecord, key).worker for key in keys}
 
     def _add(self, name: str, labels: list[str], more: Mapping[str, str], *, answers: bool = True) -> None:
         root = self.root / "agents" / name

@@ -11,8 +11,6 @@ import pytest
 from tests.jenkins_group.farm import SECRET, Build, Farm
 from tests.support.mill import Mill, items
 
-from embedmill.spec.documents import CommitRecord
-
 STAGES = [
     *("Probe", "Plan", "Embed", "Reconcile", "Index", "Gates"),
     *("Integration test", "Publish", "Deploy", "Report"),
@@ -39,13 +37,6 @@ def digest_alone(folder: Path, model: Path, rows: list[dict[str, Any]], settings
     return mill.live().content.content_digest
 
 
-def workers(farm: Farm) -> set[str]:
-    """Loops that committed shards of the newest run."""
-    home = farm.mill.home
-    keys = [info.key for info in home.store.list("test/runs") if "/commits/" in info.key]
-    return {home.read(CommitRecord, key).worker for key in keys}
-
-
 def check_published(build: Build, farm: Farm, rows: list[dict[str, Any]], tmp_path: Path) -> None:
     assert (build.result, build.failure) == ("SUCCESS", ""), build.log
     live = farm.mill.live()
@@ -59,7 +50,7 @@ def test_a_catalog_becomes_a_release_on_three_agents(farm: Farm, tmp_path: Path)
     build = farm.build()
     check_published(build, farm, rows, tmp_path)
     assert build.all("stage") == STAGES
-    assert workers(farm) == {"gpu-a-0", "gpu-b-0", "gpu-c-0"}
+    assert farm.committers() == {"gpu-a-0", "gpu-b-0", "gpu-c-0"}
     assert {event["node"] for event in build.events if event.get("branch", "").startswith("embed ")} == {
         *("gpu-a", "gpu-b", "gpu-c"),
     }
@@ -76,7 +67,7 @@ def test_an_agent_that_is_killed_in_the_middle_and_one_that_never_answers_cost_n
     farm.write(rows := items(1200))
 
     def kill(folder: Path) -> None:
-        while "gpu-a-0" not in workers(farm):
+        while "gpu-a-0" not in farm.committers():
             time.sleep(0.02)
         (folder / "gpu-a.killed").touch()
 
@@ -140,7 +131,7 @@ def test_a_build_that_somebody_aborts_ends_and_stops_its_workers(farm: Farm) -> 
     farm.write(items(1200))
 
     def abort(folder: Path) -> None:
-        while not workers(farm):
+        while not farm.committers():
             time.sleep(0.02)
         (folder / "abort").touch()
 
@@ -157,7 +148,7 @@ def test_an_agent_that_freezes_in_the_middle_costs_its_branch_alone(farm: Farm, 
     farm.write(rows := items(1200))
 
     def freeze(folder: Path) -> None:
-        while "gpu-b-0" not in workers(farm):
+        while "gpu-b-0" not in farm.committers():
             time.sleep(0.02)
         (folder / "gpu-b.frozen").touch()
 
@@ -170,7 +161,7 @@ def test_an_agent_that_comes_back_finds_its_worker_at_work(farm: Farm, tmp_path:
     farm.write(rows := items(1200))
 
     def disconnect(folder: Path) -> None:
-        while "gpu-c-0" not in workers(farm):
+        while "gpu-c-0" not in farm.committers():
             time.sleep(0.02)
         (folder / "gpu-c.disconnected").touch()
         time.sleep(0.5)

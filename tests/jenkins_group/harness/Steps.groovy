@@ -262,7 +262,9 @@ class Steps {
             if (file.isFile() && matcher.matches(path)) {
                 Path goal = target.toPath().resolve(path.toString())
                 Files.createDirectories(goal.parent)
-                Files.copy(file.toPath(), goal, StandardCopyOption.REPLACE_EXISTING)
+                Files.copy(
+                    file.toPath(), goal, StandardCopyOption.REPLACE_EXISTING, StandardCopyOption.COPY_ATTRIBUTES
+                )
                 count++
             }
         }
