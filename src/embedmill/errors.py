@@ -38,6 +38,8 @@
     │   ├── ParityFailed               3   a server is not the release that it should be
     │   ├── RequestRefused                 a request cannot be answered as it is
     │   └── Overloaded                 75  too much is asked for now; ask again
+    ├── JenkinsError                   1   Jenkins refuses, or says what cannot be understood
+    │   └── JenkinsUnavailable         75  Jenkins gives no answer, or not in time
     ├── GateFailed                     3   a gate stopped the candidate; the live release is untouched
     ├── Held                           3   a rollback set a hold; `release unhold` lifts it
     └── Yielded                        75  the device was wanted back; the rest is for another attempt
@@ -288,6 +290,16 @@ class Overloaded(ServingError):
         self.retry_after_s = retry_after_s
         self.status = status
         self.reason = reason
+
+
+class JenkinsError(EmbedmillError):
+    """Jenkins refuses what was asked, or says what cannot be understood; the message has its status."""
+
+
+class JenkinsUnavailable(JenkinsError):
+    """Jenkins gives no answer, or what was waited for did not happen in time."""
+
+    exit_code = 75
 
 
 class GateFailed(EmbedmillError):

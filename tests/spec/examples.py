@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from tests.spec.pipeline_example import pipeline
 
+import embedmill.spec.jenkins
 import embedmill.spec.model_reports
 import embedmill.spec.reports
 import embedmill.spec.rollout

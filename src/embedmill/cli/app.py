@@ -21,6 +21,8 @@ from embedmill.cli import (
     fleets,
     image_proving,
     images,
+    jenkins,
+    jenkins_files,
     matching,
     models,
     pipelines,
@@ -70,6 +72,7 @@ for group in GROUPS:
 upkeep.register(releases.app)
 app.add_typer(releases.app, name="release", rich_help_panel=searching.PANEL)
 rolling_out.register(deploying.app)
+jenkins_files.register(deploying.app)
 app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
 matching.register(fleets.app)
 fleet_proving.register(fleets.app)
@@ -77,6 +80,7 @@ fleet_commands.register(fleets.app)
 app.add_typer(fleets.app, name="fleet", rich_help_panel=pipelines.PANEL)
 image_proving.register(images.app)
 app.add_typer(images.app, name="images", rich_help_panel=searching.PANEL)
+app.add_typer(jenkins.app, name="jenkins", rich_help_panel=pipelines.PANEL)
 app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
 app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)
 

@@ -158,7 +158,7 @@ class SshEngine:
     ) -> None:
         for place in places:
             loop = _Loop(place, holder_name(run_url, place.worker))
-            answer = self._holder(server, "start", _order(loop, run_url, secrets, self._grace_s))
+            answer = self._holder(server, "start", holder_order(place, run_url, secrets, self._grace_s))
             _take_start(loop, answer, server.host)
             with server.lock:
                 server.loops[place.worker] = loop
@@ -239,14 +239,16 @@ def holder_name(run_url: str, worker: str) -> str:
     return f"{worker}.{hashlib.sha256(run_url.encode()).hexdigest()[:12]}"
 
 
-def _order(loop: _Loop, run_url: str, secrets: Mapping[str, str], grace_s: float) -> dict[str, Any]:
-    place = loop.place
+def holder_order(
+    place: Placement, run_url: str, secrets: Mapping[str, str], grace_s: float = GRACE_S
+) -> dict[str, Any]:
+    """What a holder is told, to start a loop of a run; see `devices/holder.py`."""
     command = [*place.command, "worker", "--run", run_url, "--name", place.worker]
     command += ["--device", place.device, "--threads", str(place.threads)]
     where = {"host": place.host.name if place.host else "", "gpu": place.type, "image": place.image}
     command += [word for key, text in where.items() if text for word in ("--where", f"{key}={text}")]
     return {
-        "worker": loop.name,
+        "worker": holder_name(run_url, place.worker),
         "folder": place.host.folder if place.host else "/var/tmp/embedmill",  # noqa: S108 - as above
         "gpus": list(place.gpus),
         "command": [*command, *(["--environment-stdin"] if secrets else [])],

@@ -129,15 +129,37 @@ def ask_server(
     """One server's facts, judged; or why there are none. `started` hears of what is started here for it."""
     begun = time.monotonic()
     facts = facts_of(spec, name, started)
+    return judged(spec, name, facts, baseline_mib, seconds=_since(begun))
+
+
+def judged(
+    spec: FleetSpec,
+    name: str,
+    facts: HostFacts | Silence,
+    baseline_mib: Mapping[str, int] | None = None,
+    *,
+    seconds: float = 0.0,
+) -> ServerProbe:
+    """What a server's facts, or its silence, say of its GPUs now. `seconds`: how long it took to ask."""
     if isinstance(facts, Silence):
-        return ServerProbe(server=name, state=facts.state, reason=facts.reason, seconds=_since(begun))
+        return ServerProbe(server=name, state=facts.state, reason=facts.reason, seconds=seconds)
     silence = _no_gpu(facts)
     if silence is not None:
         return ServerProbe(
-            server=name, state=silence.state, reason=silence.reason, seconds=_since(begun), facts=facts
+            server=name, state=silence.state, reason=silence.reason, seconds=seconds, facts=facts
         )
     verdicts = judge(name, spec, facts, now=datetime.now(UTC), baseline_mib=baseline_mib)
-    return ServerProbe(server=name, state="ok", reason="", seconds=_since(begun), facts=facts, gpus=verdicts)
+    return ServerProbe(server=name, state="ok", reason="", seconds=seconds, facts=facts, gpus=verdicts)
+
+
+def question(spec: FleetSpec, folder: str) -> dict[str, object]:
+    """What `devices/host.py` is to be asked on a server whose locks are in this folder."""
+    return {
+        "window_s": spec.idle.window_s,
+        "every_s": spec.idle.every_s,
+        "deadline_s": OWN_SHARE * spec.timeout_s,
+        "folder": folder,
+    }
 
 
 def facts_of(spec: FleetSpec, name: str, started: Started | None = None) -> HostFacts | Silence:
@@ -147,12 +169,7 @@ def facts_of(spec: FleetSpec, name: str, started: Started | None = None) -> Host
         host = host_of(name, spec.servers[name], connect_s=connect_s)
     except SpecError as error:
         return Silence("failed", f"{error.message.removeprefix(f'{name}: ')}; {error.hint}")
-    asked = {
-        "window_s": spec.idle.window_s,
-        "every_s": spec.idle.every_s,
-        "deadline_s": OWN_SHARE * spec.timeout_s,
-        "folder": host.folder,
-    }
+    asked = question(spec, host.folder)
     timeout_s = spec.idle.window_s + spec.timeout_s
     try:
         data = json.dumps(asked).encode()

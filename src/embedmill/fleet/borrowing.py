@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from embedmill.catalog.files import IN_STORE
@@ -28,18 +28,38 @@ from embedmill.store.credentials import Lending, lent_environment
 from embedmill.types import Look
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from embedmill.model import ModelPackage
     from embedmill.release.layout import Home
     from embedmill.spec import FleetSpec, ImagesSpec, PipelineSpec
     from embedmill.spec.documents import Plan
+    from embedmill.spec.fleet import ServerSpec
     from embedmill.spec.fleet_reports import FleetProbe
     from embedmill.spec.pipeline import CatalogSpec
+    from embedmill.types import Host
 
 LOCAL_SCHEMES = frozenset({"", "file"})
 Ask: TypeAlias = Callable[[Mapping[str, int]], "FleetProbe"]
 """Asks all servers that may be used, and judges by this baseline of their GPUs' memory, in MiB by UUID."""
+
+
+class Probing(Protocol):
+    """Asks servers of a fleet what their GPUs are doing, as `probe_fleet` does."""
+
+    def __call__(
+        self, spec: FleetSpec, names: Sequence[str], *, baseline_mib: Mapping[str, int] | None
+    ) -> FleetProbe:
+        """What every one of them answered."""
+        ...
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who reaches servers: `host` is what engines know of one, `probe` asks many."""
+
+    host: Callable[[str, ServerSpec], Host]
+    probe: Probing
 
 
 @dataclass(frozen=True)
@@ -97,26 +117,34 @@ def check_borrowing(spec: PipelineSpec, root: Path, home: Home) -> None:
 
 
 def places_on_fleet(
-    home: Home, plan: Plan, spec: PipelineSpec, root: Path, package: ModelPackage, *, waits: bool = False
+    home: Home,
+    plan: Plan,
+    spec: PipelineSpec,
+    root: Path,
+    package: ModelPackage,
+    *,
+    waits: bool = False,
+    by: Asking | None = None,
 ) -> FleetPlaces:
     """Places for a run on the servers of the pipeline's fleet.yaml, in containers.
 
-    `root` is the folder that the spec's paths start from.
+    `root` is the folder that the spec's paths start from. `by`: who reaches servers, where it is not ssh.
 
     Raises:
         SpecError: A fleet.yaml or images.yaml is missing or wrong, or no server can open the store.
     """
     found = _fleet_of(spec, root, home)
+    by = by or Asking(host_of, probe_fleet)
     placing = Placing(
         found.fleet,
         found.images,
         f"{home.url}/runs/{plan.run}",
-        reach=lambda name: host_of(name, found.fleet.servers[name]),
+        reach=lambda name: by.host(name, found.fleet.servers[name]),
         start=in_container(plan.run, Room()),
     )
     return FleetPlaces(
         placing,
-        ask=lambda known: probe_fleet(found.fleet, found.names, baseline_mib=known),
+        ask=lambda known: by.probe(found.fleet, found.names, baseline_mib=known),
         again_s=spec.work.look_again_s,
         waits=waits,
         runtimes=tuple(runtime.kind for runtime in package.spec.runtimes_for("item")),

@@ -1,0 +1,70 @@
+"""`deploy jenkins`: files that let a Jenkins carry pipelines over the GPU servers of a fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedmill.cli.options import AsJson
+from embedmill.cli.output import data, emit, facts, talk
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `deploy`."""
+    app.command()(jenkins)
+
+
+def jenkins(
+    pipelines: Annotated[
+        list[Path], typer.Argument(metavar="PIPELINE.yaml...", help="Specs.", show_default=False)
+    ],
+    fleet: Annotated[Path, typer.Option(metavar="FLEET.yaml", help="The GPU servers.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the files go.")],
+    library: Annotated[
+        str, typer.Option(metavar="GIT-URL", help="The repository that FOLDER/library is pushed to.")
+    ],
+    root: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The repository with the specs, as Jenkins checks it out.")
+    ] = Path(),
+    control: Annotated[
+        str, typer.Option(metavar="LABEL", help="Of agents where embedmill is installed.")
+    ] = "embedmill",
+    cron: Annotated[str, typer.Option(metavar="LINE", help="When builds start; '': by hand.")] = "H 2 * * *",
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=CREDENTIAL",
+            help="A variable that opens the store, by the id of Jenkins' credentials. Repeatable.",
+        ),
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, max=64, help="GPUs of a server, at most.")] = 8,
+    deploy_job: Annotated[
+        str, typer.Option(metavar="JOB", help="Is started with RELEASE once that is live.")
+    ] = "",
+    verify: Annotated[
+        str, typer.Option(metavar="URL", help="The server to compare with the release after that.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a shared library, a Jenkinsfile for each pipeline, and the controller's configuration."""
+    from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
+    from embedmill.deploy.jenkins.settings import secrets_of
+
+    settings = JenkinsSettings(
+        library=library,
+        control=control,
+        cron=cron,
+        secrets=secrets_of(secret or ()),
+        gpus=gpus,
+        deploy_job=deploy_job,
+        verify_url=verify,
+    )
+    written = deploy_jenkins(out, pipelines, fleet, settings, root=root)
+    if as_json:
+        emit(written)
+        return
+    data().print(facts([("written", f"{len(written.files)} files in {written.folder}")]))
+    for variable in settings.secrets:
+        talk().print(f"the controller needs the secret EMBEDMILL_SECRET_{variable}", soft_wrap=True)

@@ -1,0 +1,96 @@
+"""Jenkins' configuration as code: agents, credentials by reference, a lock for each GPU, the library.
+
+    https://github.com/jenkinsci/configuration-as-code-plugin
+
+No secret is in it: `${…}` is filled in by the controller, from its own environment or secret files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from embedmill.deploy.jenkins.settings import address_of, agent_of, lock_of
+
+if TYPE_CHECKING:
+    from embedmill.deploy.jenkins.settings import JenkinsSettings
+    from embedmill.deploy.yaml_files import Resource
+    from embedmill.spec.fleet import FleetSpec, ServerSpec
+
+AGENTS_CREDENTIAL = "embedmill-agents"
+LABEL = "embedmill-gpu"
+REMOTE = "/var/lib/jenkins-agent"
+
+
+def controller(settings: JenkinsSettings, fleet: FleetSpec) -> Resource:
+    """The whole file.
+
+    Raises:
+        SpecError: A name or an address of fleet.yaml cannot stand in it.
+    """
+    ours = [name for name, server in fleet.servers.items() if server.kind in {"ssh", "jenkins"}]
+    nodes = [_node(name, fleet.servers[name], settings) for name in ours if fleet.servers[name].kind == "ssh"]
+    return {
+        "jenkins": {"nodes": nodes},
+        "credentials": {"system": {"domainCredentials": [{"credentials": _credentials(settings)}]}},
+        "unclassified": {
+            "lockableResourcesManager": {
+                "declaredResources": [
+                    _resource(agent_of(name, fleet.servers[name]), f"{name}-{gpu}", gpu)
+                    for name in ours
+                    for gpu in range(settings.gpus)
+                ]
+            },
+            "globalLibraries": {"libraries": [_library(settings)]},
+        },
+    }
+
+
+def _node(name: str, server: ServerSpec, settings: JenkinsSettings) -> dict[str, Any]:
+    """An executor for each GPU, and one for the probe."""
+    host, port = address_of(name, server)
+    return {
+        "permanent": {
+            "name": agent_of(name, server),
+            "labelString": LABEL,
+            "mode": "EXCLUSIVE",
+            "numExecutors": settings.gpus + 1,
+            "remoteFS": REMOTE,
+            "retentionStrategy": "always",
+            "launcher": {
+                "ssh": {
+                    "host": host,
+                    "port": port,
+                    "credentialsId": AGENTS_CREDENTIAL,
+                    "sshHostKeyVerificationStrategy": "knownHostsFileKeyVerificationStrategy",
+                }
+            },
+        }
+    }
+
+
+def _credentials(settings: JenkinsSettings) -> list[dict[str, Any]]:
+    agents = {
+        "scope": "SYSTEM",
+        "id": AGENTS_CREDENTIAL,
+        "username": "${EMBEDMILL_AGENTS_USER}",
+        "privateKeySource": {"directEntry": {"privateKey": "${EMBEDMILL_AGENTS_KEY}"}},
+    }
+    secrets = [
+        {"string": {"scope": "GLOBAL", "id": credential, "secret": f"${{EMBEDMILL_SECRET_{variable}}}"}}
+        for variable, credential in settings.secrets.items()
+    ]
+    return [{"basicSSHUserPrivateKey": agents}, *secrets]
+
+
+def _resource(agent: str, worker: str, gpu: int) -> dict[str, str]:
+    return {"name": lock_of(worker), "description": f"GPU {gpu} of {agent}", "labels": LABEL}
+
+
+def _library(settings: JenkinsSettings) -> dict[str, Any]:
+    """Global, so trusted: it is part of the controller's configuration."""
+    return {
+        "name": "embedmill",
+        "defaultVersion": "main",
+        "allowVersionOverride": False,
+        "retriever": {"modernSCM": {"scm": {"git": {"remote": settings.library}}}},
+    }

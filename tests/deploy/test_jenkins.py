@@ -1,0 +1,165 @@
+"""Files for Jenkins: what stands in them, and what may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from embedmill.cli import main
+from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
+from embedmill.deploy.jenkins.folders import LIBRARY
+from embedmill.errors import SpecError
+
+GIT = "https://git.example.org/embedmill-library.git"
+PLAIN = JenkinsSettings(GIT)
+FLEET = """\
+servers:
+  gpu-01:
+  gpu-02: {address: me@10.0.0.7, port: 2222}
+  gpu-03: {kind: jenkins, address: agent-seven}
+  here: {kind: local}
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    for name in ("shop", "blog"):
+        (tmp_path / f"{name}.yaml").write_text(
+            f"name: {name}\ncatalog: {{source: items.parquet, id: sku}}\nmodel: model\nstore: s3://bucket/mill\n"
+        )
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    return tmp_path
+
+
+def deployed(repository: Path, settings: JenkinsSettings = PLAIN) -> Path:
+    specs = [repository / "shop.yaml", repository / "blog.yaml"]
+    deploy_jenkins(repository / "out", specs, repository / "fleet.yaml", settings, root=repository)
+    return repository / "out"
+
+
+def controller(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((folder / "controller" / "embedmill.yaml").read_text())
+    return found
+
+
+def test_several_pipelines_share_one_library_in_the_standard_layout(repository: Path) -> None:
+    out = deployed(repository)
+    for name in ("shop", "blog"):
+        text = (out / "pipelines" / name / "Jenkinsfile").read_text()
+        assert text == f"@Library('embedmill') _\n\nembedmillPipeline('{name}')\n"
+        settings = (out / "library" / "resources" / "embedmill" / "pipelines" / f"{name}.txt").read_text()
+        assert f"spec {name}.yaml\nfleet fleet.yaml\n" in settings
+    assert (out / "library" / "vars" / "embedmillPipeline.groovy").is_file()
+    assert (out / "library" / "src" / "embedmill" / "Lines.groovy").is_file()
+
+
+def test_no_name_changes_a_file_of_groovy(repository: Path) -> None:
+    out = deployed(repository)
+    for file in LIBRARY.rglob("*.groovy"):
+        copy = out / "library" / file.relative_to(LIBRARY)
+        assert copy.read_bytes() == file.read_bytes()
+
+
+def test_a_server_of_the_fleet_is_an_agent_and_each_gpu_a_lock(repository: Path) -> None:
+    found = controller(deployed(repository, JenkinsSettings(GIT, gpus=2)))
+    nodes = {each["permanent"]["name"]: each["permanent"] for each in found["jenkins"]["nodes"]}
+    assert set(nodes) == {"gpu-01", "gpu-02"}, "an agent of kind jenkins is there, and this machine is none"
+    assert nodes["gpu-02"]["launcher"]["ssh"]["host"] == "10.0.0.7"
+    assert nodes["gpu-02"]["launcher"]["ssh"]["port"] == 2222
+    assert nodes["gpu-01"]["numExecutors"] == 3
+    resources = found["unclassified"]["lockableResourcesManager"]["declaredResources"]
+    assert [each["name"] for each in resources] == [
+        f"embedmill-{server}-{gpu}" for server in ("gpu-01", "gpu-02", "gpu-03") for gpu in (0, 1)
+    ]
+
+
+def test_one_more_server_is_one_more_line(repository: Path) -> None:
+    before = controller(deployed(repository))
+    (repository / "fleet.yaml").write_text(f"{FLEET}  gpu-04:\n")
+    after = controller(deployed(repository))
+    assert len(after["jenkins"]["nodes"]) == len(before["jenkins"]["nodes"]) + 1
+
+
+def test_agents_have_as_long_to_answer_as_the_probe_takes(repository: Path) -> None:
+    (repository / "fleet.yaml").write_text(f"{FLEET}idle: {{window_s: 900}}\n")
+    text = (deployed(repository) / "library/resources/embedmill/pipelines/shop.txt").read_text()
+    assert "\nanswerMinutes 19\n" in text
+
+
+def test_secrets_are_references(repository: Path) -> None:
+    settings = JenkinsSettings(GIT, secrets={"AWS_SECRET_ACCESS_KEY": "mill-key"})
+    out = deployed(repository, settings)
+    credentials = controller(out)["credentials"]["system"]["domainCredentials"][0]["credentials"]
+    assert credentials[1] == {
+        "string": {
+            "scope": "GLOBAL",
+            "id": "mill-key",
+            "secret": "${EMBEDMILL_SECRET_AWS_SECRET_ACCESS_KEY}",
+        }
+    }
+    text = (out / "library/resources/embedmill/pipelines/shop.txt").read_text()
+    assert text.endswith("secret AWS_SECRET_ACCESS_KEY mill-key\n")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        JenkinsSettings("https://x/$(id)"),
+        JenkinsSettings("ext::sh -c id"),
+        JenkinsSettings(GIT, control="a || b"),
+        JenkinsSettings(GIT, cron="H 2 * * *\nsecret A b"),
+        JenkinsSettings(GIT, deploy_job="x'); sh('id"),
+        JenkinsSettings(GIT, verify_url="https://x/?a=$(id)"),
+        JenkinsSettings(GIT, secrets={"A B": "c"}),
+        JenkinsSettings(GIT, secrets={"A": "c d"}),
+    ],
+)
+def test_what_would_need_quotes_is_refused(repository: Path, settings: JenkinsSettings) -> None:
+    with pytest.raises(SpecError, match="cannot stand in a file of Jenkins"):
+        deployed(repository, settings)
+    assert not (repository / "out").exists()
+
+
+@pytest.mark.parametrize("server", ["{kind: jenkins, address: 'a||b'}", "{address: 'a$(id)'}"])
+def test_a_server_that_is_no_word_is_refused(repository: Path, server: str) -> None:
+    (repository / "fleet.yaml").write_text(f"servers:\n  gpu-01: {server}\n")
+    with pytest.raises(SpecError, match="gpu-01"):
+        deployed(repository)
+
+
+def test_specs_lie_in_the_repository_under_plain_names(repository: Path, tmp_path_factory: Any) -> None:
+    with pytest.raises(SpecError, match="does not lie in"):
+        deploy_jenkins(
+            repository / "out",
+            [repository / "shop.yaml"],
+            repository / "fleet.yaml",
+            JenkinsSettings(GIT),
+            root=tmp_path_factory.mktemp("elsewhere"),
+        )
+    odd = repository / "a b.yaml"
+    odd.write_text((repository / "shop.yaml").read_text())
+    with pytest.raises(SpecError, match="cannot stand"):
+        deploy_jenkins(
+            repository / "out",
+            [odd],
+            repository / "fleet.yaml",
+            JenkinsSettings(GIT),
+            root=repository,
+        )
+
+
+def test_two_pipelines_of_one_name_are_refused(repository: Path) -> None:
+    (repository / "blog.yaml").write_text((repository / "shop.yaml").read_text())
+    with pytest.raises(SpecError, match="another pipeline has the name shop"):
+        deployed(repository)
+
+
+def test_the_command_writes_the_folder(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    command = ["deploy", "jenkins", str(repository / "shop.yaml"), "--fleet", str(repository / "fleet.yaml")]
+    command += ["--library", GIT, "--root", str(repository), "--out", str(repository / "out")]
+    assert main([*command, "--secret", "A=b"]) == 0
+    assert "EMBEDMILL_SECRET_A" in capfd.readouterr().err
+    assert (repository / "out" / "pipelines" / "shop" / "Jenkinsfile").is_file()

