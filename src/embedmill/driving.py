@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from embedmill.spec.documents import Plan
 
 GOES_ON = "`embedmill resume` goes on"
-HOPELESS = frozenset({1, 2})
-"""Exit codes that another try would not change: the worker said what is wrong."""
+HOPELESS = frozenset({1, 2, 42})
+"""Exit codes that another try would not change: the worker said what is wrong; 42: the place is unfit."""
 YIELDED = 75
 EXPIRED = 77
 """Its credentials have ended; a new start gets new ones."""

@@ -28,6 +28,7 @@ from embedmill.errors import (
     SpecError,
 )
 from embedmill.fleet.borrowing import fleet_engine, places_on_fleet
+from embedmill.fleet.cluster import cluster_engine, places_on_cluster
 from embedmill.gates import (
     GATES,
     OF_PRODUCTION,
@@ -103,12 +104,21 @@ class Pipeline:
 
     def engine(self) -> Engine:
         """A new one of the kind that the spec names."""
-        return LocalEngine() if self.spec.engine == "local" else fleet_engine(self.spec, self.home)
+        match self.spec.engine:
+            case "local":
+                return LocalEngine()
+            case "ssh":
+                return fleet_engine(self.spec, self.home)
+            case "kubernetes":
+                return cluster_engine(self.spec, self.root)
 
     def places(self, plan: Plan) -> Places:
         """Where an engine of that kind may run loops."""
         if self.spec.engine == "local":
             return LocalPlaces(self.spec.work.workers)
+        if self.spec.engine == "kubernetes":
+            runtimes = [runtime.kind for runtime in self.package.spec.runtimes_for("item")]
+            return places_on_cluster(self.spec, self.root, self.home.store.url, runtimes)
         return places_on_fleet(self.home, plan, self.spec, self.root, self.package, waits=self.waits)
 
     def live(self) -> Release | None:
