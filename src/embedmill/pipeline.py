@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from embedmill.driving import LocalPlaces, Places, drive
-from embedmill.engines import Engine, LocalEngine
+from embedmill.engines import Engine
 from embedmill.errors import (
     AccountingError,
     GateFailed,
@@ -27,8 +27,7 @@ from embedmill.errors import (
     RunMissing,
     SpecError,
 )
-from embedmill.fleet.borrowing import fleet_engine, places_on_fleet
-from embedmill.fleet.cluster import cluster_engine, places_on_cluster
+from embedmill.fleet.engines import engine_of, places_elsewhere
 from embedmill.gates import (
     GATES,
     OF_PRODUCTION,
@@ -104,22 +103,13 @@ class Pipeline:
 
     def engine(self) -> Engine:
         """A new one of the kind that the spec names."""
-        match self.spec.engine:
-            case "local":
-                return LocalEngine()
-            case "ssh":
-                return fleet_engine(self.spec, self.home)
-            case "kubernetes":
-                return cluster_engine(self.spec, self.root)
+        return engine_of(self.spec, self.home, self.root)
 
     def places(self, plan: Plan) -> Places:
         """Where an engine of that kind may run loops."""
         if self.spec.engine == "local":
             return LocalPlaces(self.spec.work.workers)
-        if self.spec.engine == "kubernetes":
-            runtimes = [runtime.kind for runtime in self.package.spec.runtimes_for("item")]
-            return places_on_cluster(self.spec, self.root, self.home.store.url, runtimes)
-        return places_on_fleet(self.home, plan, self.spec, self.root, self.package, waits=self.waits)
+        return places_elsewhere(self.home, plan, self.spec, self.root, self.package, waits=self.waits)
 
     def live(self) -> Release | None:
         """The live release, or None before the first."""
@@ -251,6 +241,7 @@ class Pipeline:
             Held: A rollback set a hold.
             PublishLost: Others were faster, time and again.
         """
+        self.engine()  # what it lacks is said before anything is planned
         started = self.home.world.monotonic()
         given_up: dict[str, str] = {}
         for last in (False,) * (PLANS - 1) + (True,):

@@ -104,9 +104,9 @@ def test_the_newest_pod_speaks_for_its_index() -> None:
 
 
 def test_a_job_has_the_last_word() -> None:
-    status = {"completedIndexes": "0", "failedIndexes": "1"}
-    assert seen(job(**status), pod(0, phase="Running")).exit_code == 0
-    lost = seen(job(**status), pod(1, **failed(1, "no run")), worker="gpu-1")
+    over = job(completedIndexes="0", failedIndexes="1")
+    assert seen(over, pod(0, phase="Running")).exit_code == 0
+    lost = seen(over, pod(1, **failed(1, "no run")), worker="gpu-1")
     assert (lost.exit_code, lost.said, lost.final) == (1, "no run", True)
 
 

@@ -285,7 +285,7 @@ class Cluster:
                 pod.process = subprocess.Popen(
                     command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=pod.folder
                 )
-            pod.status |= {
+            pod.document["status"] |= {
                 "phase": "Running",
                 "containerStatuses": [{"name": container["name"], "state": {}}],
             }

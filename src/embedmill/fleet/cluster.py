@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from embedmill.engines.kubernetes import Cluster, Family, KubernetesEngine
+from embedmill.engines.kubernetes import Cluster, Family, KubernetesEngine, check_client
 from embedmill.errors import SpecError
 from embedmill.fleet.matching.frameworks import has_runtime
 from embedmill.fleet.matching.labels import node_terms
@@ -66,8 +66,10 @@ def cluster_engine(spec: PipelineSpec, root: Path) -> KubernetesEngine:
 
     Raises:
         SpecError: There is no section `kubernetes`, or images.yaml is missing or wrong.
+        MissingExtra: The client is not installed.
     """
     section = settings(spec)
+    check_client()
     return KubernetesEngine(cluster_of(section), families_of(section, root))
 
 

@@ -28,6 +28,18 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 
 
+def check_client() -> None:
+    """Whether the client is installed.
+
+    Raises:
+        MissingExtra: It is not.
+    """
+    try:
+        import kubernetes  # noqa: F401 - whether it is there
+    except ImportError as error:
+        raise MissingExtra("the Kubernetes client", extra="kubernetes") from error
+
+
 class Api:
     """One namespace of one cluster."""
 
@@ -44,10 +56,9 @@ class Api:
             SpecError: There is no such configuration.
         """
         self._namespace, self._timeout = namespace, (min(5.0, answer_s), answer_s)
-        try:
-            from kubernetes import client
-        except ImportError as error:
-            raise MissingExtra("the Kubernetes client", extra="kubernetes") from error
+        check_client()
+        from kubernetes import client
+
         configured = _configuration(context)
         configured.retries = False  # a repeated create is ours to judge
         made = client.ApiClient(configured)

@@ -1,0 +1,46 @@
+"""The engine that a pipeline names, and where else than on this machine its loops may run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedmill.engines import Engine, LocalEngine
+from embedmill.fleet.borrowing import FleetPlaces, fleet_engine, places_on_fleet
+from embedmill.fleet.cluster import ClusterPlaces, cluster_engine, places_on_cluster
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embedmill.model import ModelPackage
+    from embedmill.release.layout import Home
+    from embedmill.spec import PipelineSpec
+    from embedmill.spec.documents import Plan
+
+
+def engine_of(spec: PipelineSpec, home: Home, root: Path) -> Engine:
+    """A new one of the kind that the spec names; `root` is the folder that the spec's paths start from.
+
+    Raises:
+        SpecError: What it needs is not in the spec, or wrong.
+    """
+    match spec.engine:
+        case "local":
+            return LocalEngine()
+        case "ssh":
+            return fleet_engine(spec, home)
+        case "kubernetes":
+            return cluster_engine(spec, root)
+
+
+def places_elsewhere(
+    home: Home, plan: Plan, spec: PipelineSpec, root: Path, package: ModelPackage, *, waits: bool
+) -> FleetPlaces | ClusterPlaces:
+    """Places for a run's loops on servers or a cluster, as the spec's engine has them.
+
+    Raises:
+        SpecError: What it needs is not in the spec, or wrong.
+    """
+    if spec.engine == "kubernetes":
+        runtimes = [runtime.kind for runtime in package.spec.runtimes_for("item")]
+        return places_on_cluster(spec, root, home.store.url, runtimes)
+    return places_on_fleet(home, plan, spec, root, package, waits=waits)
