@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,25 @@ def test_ctrl_c_is_how_watching_ends() -> None:
     assert (process.returncode, said) == (0, b"")
 
 
+def test_who_interrupts_a_probe_leaves_nothing_running(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("servers: {late: , later: }\nparallel: 1\n")
+    (tmp_path / "ssh").write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nexec sleep 300\n")
+    (tmp_path / "ssh").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen(command_line("fleet", "probe"), env=environment) as process:
+        pids = tmp_path / "pids"
+        deadline = time.monotonic() + 30
+        while not (pids.exists() and pids.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    [pid] = pids.read_text().split()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+
+
 def test_looks_are_documents_of_a_line_each_for_programs(embedmill: Terminal) -> None:
     said = embedmill("fleet", "watch", "other", "--window", "0", "--looks", "2", "--json")
     looks = [json.loads(line) for line in said.out.splitlines()]
@@ -136,6 +157,17 @@ def test_a_narrow_table_keeps_every_word() -> None:
     words = " ".join(text.split())
     for expected in ("busy: pid 4242", "holds 37.2 GiB", "timeout: no answer", "38.0/40 GiB"):
         assert expected in words
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_what_servers_say_cannot_steer_the_terminal(width: int) -> None:
+    evil = "busy: pid 1 (\x1b]0;x\x07[red]py\nthon) holds 1 GiB"
+    probe = a_probe().model_copy(
+        update={"servers": (a_probe().servers[0].model_copy(update={"gpus": (verdict("busy", evil),)}),)}
+    )
+    assert not {"\x1b", "\x07"} & set(printed(probe, width))
+    assert "[red]" in printed(probe, width)
+    assert problems_of(a_probe("a\x1b[2Jb")) == ["gpu-01, gpu-03: a\N{REPLACEMENT CHARACTER}[2Jb"]
 
 
 def test_equal_problems_are_told_once() -> None:

@@ -30,4 +30,7 @@ def containers(tmp_path: Path) -> Iterator[Containers]:
     if lacking or os.geteuid() != 0:
         pytest.skip(f"no image can be built here: {', '.join(lacking) or 'not root'}")
     with tempfile.TemporaryDirectory(prefix="run-") as short:  # podman takes 50 characters at most
-        yield Containers(tmp_path, Path(short))
+        made = Containers(tmp_path / "containers", Path(short))
+        made.folder.mkdir()
+        yield made
+        made.remove()

@@ -117,20 +117,19 @@ def test_the_journal_is_read_where_the_log_is_not(programs: Path, monkeypatch: p
 def test_slurm_tells_gpus_by_their_device_nodes(programs: Path, used: str, given: list[str]) -> None:
     script(programs, "scontrol", f"echo 'NodeName=x Gres=gpu:2 GresUsed={used} NodeAddr=x'")
     script(programs, "squeue", "echo '42|alice|gres/gpu:1'")
-    words, problems = allocations.allocations(GPUS)
-    assert sorted(words) == given
-    assert problems == []
-    assert all(said == ["Slurm has given it away: job 42 of alice"] for said in words.values())
+    assert [gpu["uuid"] for gpu in GPUS if allocations.slurm().of(gpu)] == given
+    assert {allocations.slurm().of(gpu) for gpu in GPUS} <= {"", "Slurm has given it away: job 42 of alice"}
 
 
-def test_a_slurm_that_does_not_answer_is_a_problem(programs: Path) -> None:
+def test_a_slurm_that_does_not_answer_may_have_given_all_away(programs: Path) -> None:
     script(programs, "scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
-    assert allocations.allocations(GPUS) == ({}, ["Slurm: Unable to contact slurm controller"])
+    said = "Slurm (Unable to contact slurm controller) gives no answer, and may have given it away"
+    assert [allocations.slurm().of(gpu) for gpu in GPUS] == [said, said]
 
 
-def test_a_host_that_slurm_does_not_know_has_no_problem(programs: Path) -> None:
+def test_a_host_that_slurm_does_not_know_is_not_its_own(programs: Path) -> None:
     script(programs, "scontrol", "echo 'Node x not found'; exit 1")
-    assert allocations.allocations(GPUS) == ({}, [])
+    assert allocations.slurm() == allocations.Given()
 
 
 @pytest.mark.parametrize("ids", [["GPU-a"], {"0": ["GPU-a"], "-1": []}])
@@ -142,17 +141,16 @@ def test_the_kubelet_tells_what_pods_have(tmp_path: Path, monkeypatch: pytest.Mo
     file = tmp_path / "checkpoint"
     file.write_text(json.dumps({"Data": {"PodDeviceEntries": entries}, "Checksum": 1}))
     monkeypatch.setattr(allocations, "CHECKPOINT", str(file))
-    words, problems = allocations.allocations(GPUS)
-    assert words == {"GPU-a": ["the kubelet has given it to pod p-1"]}
-    assert problems == []
+    said = "the kubelet has given it to pod p-1"
+    assert [allocations.kubelet().of(gpu) for gpu in GPUS] == [said, ""]
 
 
-def test_a_checkpoint_of_another_kind_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_cannot_be_understood_may_have_given_all_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "checkpoint").write_text("[]")
     monkeypatch.setattr(allocations, "CHECKPOINT", str(tmp_path / "checkpoint"))
-    words, [problem] = allocations.allocations(GPUS)
-    assert words == {}
-    assert "cannot be understood" in problem
+    assert all("cannot be understood" in allocations.kubelet().of(gpu) for gpu in GPUS)
 
 
 def test_a_lock_that_is_held_is_told_with_the_words_in_it(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.support.mill import Mill, items
 from embedmill.errors import PublishLost, RunMissing
 from embedmill.pipeline import Pipeline
 from embedmill.release.admin import rollback
+from embedmill.release.draining import drain
 from embedmill.release.runs import open_plans
 from embedmill.spec import PipelineSpec, load_pipeline_spec
 
@@ -43,11 +44,18 @@ def keys(written: dict[str, Any], prefix: str = "") -> set[str]:
     return found.union(*inner)
 
 
+NOTHING = (
+    "nothing changed, or only comments, `gates`, `serving`, `engine`, `fleet`, or what `work` has beside "
+    "sizes of shards and batches"
+)
+
+
 def nothing(mill: Mill) -> None:
     mill.settings |= {
         "gates": {"churn": 0.5},
         "serving": {"max_hits": 9},
-        "work": {"workers": 1, "attempts": 7},
+        "work": {"workers": 1, "attempts": 7, "look_again_s": 9, "role": "arn:aws:iam::1:role/w"},
+        "fleet": "fleet.yaml",
     }
     mill.open()
     with (mill.root / "pipeline.yaml").open("a") as out:
@@ -83,14 +91,19 @@ def cancelled(mill: Mill) -> None:
     mill.open().cancel()
 
 
+def drained(mill: Mill) -> None:
+    drain(mill.home, mill.open().open_run().plan.run)
+
+
 CHANGES: dict[str, Callable[[Mill], None]] = {
-    "nothing changed, or only comments, `gates`, `serving`, `work.workers` or `work.attempts`": nothing,
+    NOTHING: nothing,
     "a catalog file was added, removed or written again": catalog,
     "another key of pipeline.yaml changed, or an override": key,
     "any file of the model package changed": model,
     "pipeline.yaml lies in another folder": folder,
     "another release went live": live,
     "`embedmill cancel`": cancelled,
+    "`embedmill drain`, which both lift": drained,
 }
 ROWS = table(PAGE, "What resumes what")
 

@@ -59,7 +59,7 @@ class Server:
         return Placement(worker, host=self.host, **{"command": EMBEDMILL, **more})  # type: ignore[arg-type]
 
     def engine(self, **settings: object) -> SshEngine:
-        quick = {"every_s": 0.1, "silent_s": 2.0, "answer_s": 5.0, "grace_s": 5.0}
+        quick = {"every_s": 0.1, "silent_s": 60.0, "answer_s": 20.0, "grace_s": 5.0}
         self.engines.append(SshEngine(**{**quick, **settings}))  # type: ignore[arg-type]
         return self.engines[-1]
 
@@ -112,7 +112,7 @@ def test_a_start_without_an_answer_counts_as_lost_only_after_the_silence(
     server: Server, planned: PlannedRun, line: str
 ) -> None:
     server.trouble(line)
-    engine = server.engine(answer_s=0.5)
+    engine = server.engine(answer_s=0.5, silent_s=2.0)
     engine.start(planned.url, [server.place()])
     assert [state.exit_code for state in engine.states()] == [None]
     (state,) = wait_for_the_end(engine)
@@ -122,7 +122,7 @@ def test_a_start_without_an_answer_counts_as_lost_only_after_the_silence(
 def test_a_loop_of_a_silent_server_is_lost_and_found_running_when_it_is_back(
     server: Server, waiting: PlannedRun
 ) -> None:
-    engine = server.engine(answer_s=0.5)
+    engine = server.engine(answer_s=4.0, silent_s=2.0)
     engine.start(waiting.url, [server.place()])
     (loop,) = wait_for_loops(waiting, 1)
     server.trouble("exit 255")
@@ -137,7 +137,7 @@ def test_a_loop_of_a_silent_server_is_lost_and_found_running_when_it_is_back(
 
 
 def test_a_stop_reaches_loops_that_counted_as_lost(server: Server, waiting: PlannedRun) -> None:
-    engine = server.engine(answer_s=2.0)
+    engine = server.engine(silent_s=2.0)
     engine.start(waiting.url, [server.place()])
     wait_for_loops(waiting, 1)
     server.trouble("exit 255")

@@ -84,6 +84,13 @@ def test_a_folder_that_cannot_be_written_is_only_told(tmp_path: Path) -> None:
     assert why.endswith("baselines are learnt anew")
 
 
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    file = tmp_path / "gpu-baselines.json"
+    file.mkdir()
+    assert "baselines cannot be kept" in write_baselines(file, {"GPU-a": 1})
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_they_are_kept_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path))
     assert baselines_file() == tmp_path / "gpu-baselines.json"

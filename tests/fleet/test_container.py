@@ -79,7 +79,13 @@ def between(words: list[str], first: str) -> list[str]:
 BEGIN = [
     *("run", "--interactive", "--rm", "--name=embedmill-r1-gpu-07-1"),
     *("--label=embedmill.run=r1", "--label=embedmill.worker=gpu-07:1", "--log-driver=none", "--pull=missing"),
-    *("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--oom-score-adj=1000"),
+    *(
+        "--read-only",
+        "--cap-drop=all",
+        "--security-opt=no-new-privileges",
+        "--oom-score-adj=1000",
+        "--stop-timeout=1",
+    ),
 ]
 ROOM = [
     *("--memory=8192m", "--pids-limit=4096"),

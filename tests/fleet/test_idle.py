@@ -219,9 +219,11 @@ def test_nvidia_smi_is_believed_as_far_as_it_tells() -> None:
     assert verdict(gpu(processes=None), None, source="nvidia-smi").state == "unknown"
 
 
-def slices(*devices: MigDevice, **changed: Any) -> list[tuple[str, str, str, str]]:
+def slices(
+    *devices: MigDevice, facts: dict[str, Any] | None = None, **changed: Any
+) -> list[tuple[str, str, str, str]]:
     card = gpu(name="NVIDIA A100", mig=True, mig_devices=devices, utilisation=(), **changed)
-    found = judge("gpu-01", fleet(), host(card), now=NOW)
+    found = judge("gpu-01", fleet(), host(card, **(facts or {})), now=NOW)
     return [(each.uuid, each.name, each.state, each.reason) for each in found]
 
 
@@ -255,6 +257,11 @@ def test_what_is_true_of_the_gpu_is_true_of_its_slices() -> None:
     assert [state for _, _, state, _ in slices(device("MIG-a"), lease="run 1")] == ["unfit", "busy"]
     ill = slices(device("MIG-a"), health=Health(remap_failed=True))
     assert [state for _, _, state, _ in ill] == ["unfit", "unhealthy"]
+
+
+@pytest.mark.parametrize("facts", [{"namespaced": True}, {"window_s": 60.0}])
+def test_a_slice_of_which_too_little_is_known_is_not_idle(facts: dict[str, Any]) -> None:
+    assert [state for _, _, state, _ in slices(device("MIG-a"), facts=facts)] == ["unfit", "unknown"]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ process of the server, with none of this machine's environment, as a container i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,12 @@ class Fleet:
     training: int
 
     @property
+    def address(self) -> str:
+        """Of this machine, as its servers see it."""
+        some = next(iter(self.servers.servers.values())).address
+        return f"{some.rpartition('.')[0]}.1"
+
+    @property
     def file(self) -> Path:
         return self.folder / "fleet.yaml"
 
@@ -93,6 +101,17 @@ class Fleet:
         listed = ["ip", "netns", "pids", self.servers.servers[name].namespace]
         said = subprocess.run(listed, capture_output=True, text=True, check=False).stdout
         return [psutil.Process(int(pid)) for pid in said.split() if psutil.pid_exists(int(pid))]
+
+    def readable(self) -> Iterator[str]:
+        """What others on the servers can read of their processes, and all that holders wrote."""
+        for name in self.servers.servers:
+            for process in self.processes(name):
+                for about in ("cmdline", "environ"):
+                    with contextlib.suppress(OSError):
+                        yield Path(f"/proc/{process.pid}/{about}").read_text(errors="replace")
+        for file in (self.folder / "locks").rglob("*"):
+            if file.is_file():
+                yield file.read_text(errors="replace")
 
     def workers(self) -> dict[str, list[psutil.Process]]:
         """Worker processes by server."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,6 @@ def namespaces() -> None:
     lacking = [name for name in NEEDED if shutil.which(name, path=path) is None]
     if lacking or os.geteuid() != 0:
         pytest.skip(f"no server can be made here: {', '.join(lacking) or 'not root'}")
+    made = subprocess.run(["unshare", "--mount", "--net", "--uts", "--pid", "--fork", "true"], check=False)
+    if made.returncode != 0:
+        pytest.skip("no server can be made here: namespaces are forbidden")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -22,9 +23,12 @@ from tests.fleet_group.borrowed import (
 )
 from tests.support.gpu_servers import GpuServers
 from tests.support.killing import commits, wait_for_a_commit
+from tests.support.relay import Relay
+from tests.support.sts import ROLE
 
 ITEMS = 240
 LARGE_ITEMS = 2400
+TOKENS = re.compile(r"AWS_(SECRET_ACCESS_KEY|SESSION_TOKEN)")
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +135,37 @@ def test_where_nothing_is_idle_a_run_says_who_is_busy_and_exits_75(fleet: Fleet)
     for name in SERVERS:
         assert f"{name} #0 (Tesla T4): not taken: busy: " in out
     assert "with --wait it waits" in out
+
+
+def test_workers_on_a_bucket_get_keys_of_a_role_and_nobody_can_read_any(
+    fleet: Fleet, store_with_roles: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Relay(os.environ["AWS_ENDPOINT_URL_S3"], at=fleet.address) as relay:
+        for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS"):
+            monkeypatch.setenv(name, relay.endpoint)
+        work = {"shard_rows": 8, "look_again_s": 60, "role": ROLE}
+        spec = make_pipeline(fleet.folder, "shop", items=ITEMS, store=store_with_roles, work=work)
+        process = begin(fleet, spec)
+        fleet.wait_for_workers("gpu-01", "gpu-02")
+        seen = []
+        while process.poll() is None and fleet.workers():
+            seen += list(fleet.readable())
+            time.sleep(0.2)
+        report, said = end(process)
+        mine = os.environ["AWS_SECRET_ACCESS_KEY"]
+        assert seen
+        assert not [text for text in [*seen, said, str(report)] if mine in text or TOKENS.search(text)]
+        assert {share["worker"] for share in report["shares"]} == {"gpu-01-0", "gpu-02-0"}
+        assert report["computed"] == ITEMS
+
+
+def test_keys_that_last_are_not_given_to_servers_of_others(fleet: Fleet, store_with_roles: str) -> None:
+    spec = make_pipeline(fleet.folder, "shop", items=12, store=store_with_roles)
+    process = begin(fleet, spec)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "set `work.role` to an IAM role for workers; or set `work.lend_keys: true`" in out
+    assert not fleet.workers()
 
 
 def wait_until_no_worker_is_left(fleet: Fleet) -> None:

@@ -127,7 +127,7 @@ def test_a_process_that_came_and_went_within_the_window_is_told(scenario: Path) 
     [process] = facts.gpus[0].processes or ()
     assert (process.pid, process.used_bytes) == (os.getpid(), 900 * MIB)
     assert facts.window_s == pytest.approx(2, abs=0.3)
-    assert len(facts.gpus[0].utilisation) == 20
+    assert len(facts.gpus[0].utilisation) == 21
 
 
 def test_more_processes_than_the_first_table_has_room_for_are_all_told(scenario: Path) -> None:

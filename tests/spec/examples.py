@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from tests.spec.pipeline_example import pipeline
 
 import embedmill.spec.model_reports
 import embedmill.spec.reports
@@ -46,7 +47,6 @@ from embedmill.spec.environment import Environment, InstalledRuntime
 from embedmill.spec.fleet_baselines import GpuBaselines
 from embedmill.spec.fleet_reports import ImageProof, ProofKey
 from embedmill.spec.parity import Cosines, EncoderParity, ParityCheck, ParityReport
-from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 
 GOLDEN = Path(__file__).parent / "golden"
 SHAPES = GOLDEN / "shapes.json"
@@ -56,51 +56,6 @@ CREATED = "2026-01-31T23:59:59Z"
 
 def entry(path: str, rows: int | None = None) -> FileEntry:
     return FileEntry(path=path, size_bytes=4096, sha256="ab" * 32, rows=rows)
-
-
-def pipeline() -> PipelineSpec:
-    return PipelineSpec(
-        name="similar-items",
-        catalog=CatalogSpec(
-            source="store:items/*.csv",
-            id="sku",
-            format="csv",
-            where="active = true AND name <> 'ä'",
-            display=("title", "größe"),
-            images="store:images",
-            image_identity="version",
-            image_version="updated",
-            thumbnails=96,
-            fetch=FetchSpec(
-                on_error="keep_previous",
-                allow=("images.internal", "10.0.0.0/8:8080"),
-                connections_per_host=16,
-                attempts=2,
-                timeout_s=5.0,
-                deadline_s=60.0,
-                max_bytes=1_000_000,
-            ),
-            types={"price": "float64"},
-        ),
-        model="models/minilm",
-        store="./mill",
-        engine="local",
-        index=IndexSpec(kind="hnsw", exact_below=1000, links=16, build_effort=64, search_effort=32),
-        gates=GateLimits(quarantine=0.5, empty=0.25, churn=0.125),
-        work=WorkSpec(
-            shard_rows=100,
-            workers=2,
-            batch_tokens=256,
-            batch_images=8,
-            attempts=5,
-            look_again_s=60.0,
-            role="arn:aws:iam::123456789012:role/workers",
-            role_lasts_s=900,
-            lend_keys=True,
-        ),
-        compact_above=0.5,
-        goldens=32,
-    )
 
 
 def profile() -> Profile:

@@ -13,16 +13,16 @@ from typing import Self
 class Relay:
     """Passes connections to a server on; `moved_bytes` counts both directions since the last `reset`."""
 
-    def __init__(self, target: str, *, bytes_per_s: float | None = None) -> None:
-        """Listen on a port of 127.0.0.1, for the server at the URL `target`; `bytes_per_s`: all together."""
+    def __init__(self, target: str, *, bytes_per_s: float | None = None, at: str = "127.0.0.1") -> None:
+        """Listen on a port of `at`, for the server at the URL `target`; `bytes_per_s`: all together."""
         host, port = target.removeprefix("http://").rsplit(":", 1)
         self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((at, 0))
         self._lock = threading.Lock()
         self._bytes_per_s = bytes_per_s
         self._free_s = 0.0
         self.moved_bytes = 0
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.endpoint = f"http://{at}:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()

@@ -18,6 +18,8 @@ from embedmill.cli import (
     fetching,
     fleet_proving,
     fleets,
+    image_proving,
+    images,
     matching,
     models,
     pipelines,
@@ -71,6 +73,8 @@ app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
 matching.register(fleets.app)
 fleet_proving.register(fleets.app)
 app.add_typer(fleets.app, name="fleet", rich_help_panel=pipelines.PANEL)
+image_proving.register(images.app)
+app.add_typer(images.app, name="images", rich_help_panel=searching.PANEL)
 app.add_typer(models.app, name="model", rich_help_panel=starting.PANEL)
 app.add_typer(stores.app, name="store", rich_help_panel=diagnosis.PANEL)
 

@@ -77,7 +77,7 @@ def worker(
         raise SpecError(f"--run {error}") from None
     signal.signal(signal.SIGINT, _as_sigterm)
     options = WorkerOptions(
-        name, device, threads, parent, watch_gpus=tuple(watch_gpu or ()), where=_where(where or [])
+        name, device, threads, parent, watch_gpus=_uuids(watch_gpu or []), where=_where(where or [])
     )
     done = _work(home, run_name, options)
     if as_json:
@@ -106,6 +106,16 @@ def _work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
             hint = "start a worker with new ones"
             raise CredentialsExpired(f"{options.worker}: the credentials have ended", hint=hint) from error
         raise
+
+
+def _uuids(gpus: Sequence[str]) -> tuple[str, ...]:
+    from embedmill.devices.locks import UUID
+    from embedmill.errors import SpecError
+
+    for gpu in gpus:
+        if not UUID.fullmatch(gpu):
+            raise SpecError(f"--watch-gpu {gpu}: is no UUID of a GPU", hint="`nvidia-smi -L` shows them")
+    return tuple(gpus)
 
 
 def _where(pairs: Sequence[str]) -> dict[str, str]:

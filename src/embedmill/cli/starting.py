@@ -60,13 +60,18 @@ store: ./mill                    # where runs and releases lie
 #   build_effort: 128            # HNSW: candidates while building
 #   search_effort: 128           # HNSW: candidates while searching
 
-# engine: local                  # where workers run
+# engine: local                  # where workers run; ssh: on idle GPUs of servers
+# fleet: null                    # such as fleet.yaml: those servers
 # work:
 #   workers: 4                   # one a core where absent
 #   shard_rows: 2048             # rows in a shard, the unit of work and of retry
 #   batch_tokens: 512            # tokens in a batch of text, padding included
 #   batch_images: 16             # images in a batch
 #   attempts: 3                  # workers lost in a row before a run gives up
+#   look_again_s: 300.0          # seconds until a run looks for more idle GPUs
+#   role: null                   # an IAM role whose keys workers on other servers get: they end
+#   role_lasts_s: 3600           # seconds that such keys last
+#   lend_keys: false             # whether those workers may get keys that last
 
 # serving:
 #   batch_rows: 32               # rows that the model gets at once, at most

@@ -1,16 +1,11 @@
-"""A lean image for servers of one release: just the libraries that it needs, in the versions that made it.
-
-Two stages: the first installs wheels into a virtual environment, the second has that environment and nothing
-that built it. The image that both start from is given by its digest. A private index is a secret of the
-build, mounted while pip runs: neither its address nor its password is in a layer.
-"""
+"""A lean image for servers of one release: just the libraries that it needs, in the versions that made it."""
 
 from __future__ import annotations
 
-import re
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from embedmill.deploy.dockerfile import VERSION, Recipe, checked_version, context_files, dockerfile
 from embedmill.deploy.yaml_files import write_folder
 from embedmill.errors import ReleaseCorrupt, SpecError
 from embedmill.spec import load_model_spec
@@ -26,8 +21,6 @@ if TYPE_CHECKING:
     from embedmill.spec import ModelSpec
     from embedmill.spec.documents import Content
 
-BASE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}")
-VERSION = re.compile(r"[0-9][0-9A-Za-z.!+-]*")
 MODEL = "model/model.yaml"
 EXTRAS = {
     "onnx": "onnx",
@@ -46,28 +39,6 @@ PACKAGES = frozenset({"onnxruntime", "openvino", "jax", "tensorflow", "torch"})
 ALWAYS = ("serve", "cloud")
 """The same image fetches and serves."""
 
-DOCKERFILE = """\
-# docker build --secret id=pip,src=pip.conf FOLDER     the secret is optional: pip.conf of a private index
-ARG BASE={base}
-
-FROM ${{BASE}} AS build
-COPY wheels /wheels
-COPY requirements.txt constraints.txt /build/
-RUN python3 -m venv /opt/embedmill
-RUN --mount=type=secret,id=pip,target=/etc/pip.conf \\
-    /opt/embedmill/bin/python -m pip install --no-cache-dir --only-binary=:all: --find-links=/wheels \\
-    --constraint=/build/constraints.txt --requirement=/build/requirements.txt
-RUN /opt/embedmill/bin/python -m pip uninstall --yes --quiet setuptools pip
-
-FROM ${{BASE}}
-# A compiler in the base would be in every server.
-RUN for tool in cc gcc g++ clang make; do if command -v "$tool"; then exit 1; fi; done
-COPY --from=build /opt/embedmill /opt/embedmill
-ENV PATH=/opt/embedmill/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-USER {user}:{user}
-ENTRYPOINT ["embedmill"]
-"""
-
 
 def deploy_image(
     folder: Path, source: Source, base: str, *, embedmill: str | None = None
@@ -80,22 +51,18 @@ def deploy_image(
     """
     from embedmill.deploy.kubernetes.pod import USER
 
-    if not BASE.fullmatch(base):
-        raise SpecError(
-            f"base {base!r}: is not named by its digest", hint="NAME@sha256:…, so that it never changes"
-        )
-    chosen = embedmill or version("embedmill")
-    if not VERSION.fullmatch(chosen):
-        raise SpecError(f"embedmill {chosen!r}: is not a version", hint="such as 0.1.0")
+    chosen = checked_version(embedmill or version("embedmill"))
+    read = ("requirements.txt", "constraints.txt")
+    recipe = Recipe(base, USER, read, options=("--constraint=/build/constraints.txt",))
+    made = dockerfile(recipe)
     kinds = needed_kinds(source.content, _model_spec(source))
     extras = needed_extras(source.content, kinds)
     pins = pinned(source.content, kinds)
     files = {
-        "Dockerfile": DOCKERFILE.format(base=base, user=USER).encode(),
+        "Dockerfile": made,
         "requirements.txt": f"embedmill[{','.join(extras)}]=={chosen}\n".encode(),
         "constraints.txt": "".join(f"{name}=={pins[name]}\n" for name in sorted(pins)).encode(),
-        "wheels/README": b"Wheels in this folder are installed beside those of the index.\n",
-        ".dockerignore": b"*\n!wheels\n!requirements.txt\n!constraints.txt\n",
+        **context_files(read),
     }
     return ImageDeployReport(
         release=source.release,

@@ -7,7 +7,7 @@ A text is quoted unless it is plain in every reader of YAML: readers of YAML 1.1
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,17 @@ def yaml_bytes(*documents: Resource) -> bytes:
     return made
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> Sequence[str]:
+def write_folder(folder: Path, files: Mapping[str, bytes], *, beside: Collection[str] = ()) -> Sequence[str]:
     """Write files into a folder that is empty or has only files of these names; the names, in order.
+
+    `beside`: names of files that may be there as well.
 
     Raises:
         SpecError: The folder has something else in it.
         StoreError: It cannot be written.
     """
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    strange = sorted(there - set(files))
+    strange = sorted(there - set(files) - set(beside))
     if strange or folder.is_file():
         what = f"has {strange[0]!r}, which would stay" if strange else "is a file"
         raise SpecError(f"{folder}: {what}", hint="choose an empty folder, or remove it")

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from embedmill.devices.commands import found, said
 
@@ -16,47 +16,52 @@ GPU_GRES = re.compile(r"gpu(?::[^:,(]+)?:(?P<count>\d+)(?:\(IDX:(?P<places>[0-9,
 WORDS_BYTES = 200
 
 
-def allocations(gpus: list[dict[str, Any]]) -> tuple[dict[str, list[str]], list[str]]:
-    """UUID → who has it, in words; and what could not be learned."""
-    words: dict[str, list[str]] = {}
-    problems = []
-    for ask in (_slurm, _kubelet):
-        given, problem = ask(gpus)
-        problems += [problem] if problem else []
-        for uuid, said_of_it in given.items():
-            words.setdefault(uuid, []).append(said_of_it)
-    return words, problems
+class Given(NamedTuple):
+    """What somebody has given away: by UUID, or by number of device node, or perhaps all; in words."""
+
+    words: str = ""
+    uuids: dict[str, str] = {}  # noqa: RUF012 - never changed
+    nodes: frozenset[int] = frozenset()
+    everything: bool = False
+
+    def of(self, gpu: dict[str, Any]) -> str:
+        """To whom a GPU was given; empty if to nobody."""
+        number = gpu["index"] if gpu["minor"] is None else gpu["minor"]
+        return self.uuids.get(gpu["uuid"]) or (self.words if self.everything or number in self.nodes else "")
 
 
-def _slurm(gpus: list[dict[str, Any]]) -> tuple[dict[str, str], str]:
+def unanswered(who: str) -> Given:
+    """What is not known to be free is taken for given."""
+    return Given(f"{who} gives no answer, and may have given it away", everything=True)
+
+
+def slurm() -> Given:
     """Slurm numbers GPUs by their device nodes; where it does not tell which are used, all of them are."""
     if found("scontrol") is None:
-        return {}, ""
+        return Given()
     host = os.uname().nodename.split(".")[0]
     answer = said("scontrol", "--details", "--oneliner", "show", "node", host)
     if answer.code != 0:
-        return ({}, "") if "not found" in answer.last_line.lower() else ({}, f"Slurm: {answer.last_line}")
+        known = "not found" not in answer.last_line.lower()
+        return unanswered(f"Slurm ({answer.last_line})") if known else Given()
     used = USED.search(answer.out)
-    places = _places(used[1] if used else "", len(gpus))
-    jobs = _slurm_jobs(host) if places else ""
-    return {
-        gpu["uuid"]: f"Slurm has given it away{jobs}"
-        for gpu in gpus
-        if (gpu["index"] if gpu["minor"] is None else gpu["minor"]) in places
-    }, ""
+    nodes, everything = _places(used[1] if used else "")
+    jobs = _slurm_jobs(host) if nodes or everything else ""
+    return Given(f"Slurm has given it away{jobs}", nodes=nodes, everything=everything)
 
 
-def _places(used: str, count: int) -> set[int]:
-    found_places: set[int] = set()
+def _places(used: str) -> tuple[frozenset[int], bool]:
+    """Numbers of `GresUsed`, and whether some are used without a number."""
+    places: set[int] = set()
     for gres in GPU_GRES.finditer(used):
         if int(gres["count"]) == 0:
             continue
         if gres["places"] in (None, "N/A"):
-            return set(range(max(count, 64)))
+            return frozenset(), True
         for each in gres["places"].split(","):
             first, _, last = each.partition("-")
-            found_places |= set(range(int(first), int(last or first) + 1))
-    return found_places
+            places |= set(range(int(first), int(last or first) + 1))
+    return frozenset(places), False
 
 
 def _slurm_jobs(host: str) -> str:
@@ -73,23 +78,23 @@ def _slurm_jobs(host: str) -> str:
     return f": {', '.join(told)}" if answer.code == 0 and told else ""
 
 
-def _kubelet(_: list[dict[str, Any]]) -> tuple[dict[str, str], str]:
+def kubelet() -> Given:
     """The kubelet's checkpoint of what its device plugins gave to pods."""
     try:
         with open(CHECKPOINT, encoding="utf-8") as file:
             entries = json.load(file)["Data"]["PodDeviceEntries"] or []
-        return {
+        uuids = {
             uuid.split("::")[0]: f"the kubelet has given it to pod {entry['PodUID']}"
             for entry in entries
             if str(entry["ResourceName"]).startswith("nvidia.com/")
             for uuid in _device_ids(entry["DeviceIDs"])
-        }, ""
+        }
+        return Given(uuids=uuids)
     except FileNotFoundError:
-        return {}, ""
-    except PermissionError:
-        return {}, f"kubelet: {CHECKPOINT} may not be read: which GPUs pods have is not known"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}, f"kubelet: {CHECKPOINT} cannot be understood: which GPUs pods have is not known"
+        return Given()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = "may not be read" if isinstance(error, PermissionError) else "cannot be understood"
+        return unanswered(f"the kubelet, whose {CHECKPOINT} {why},")
 
 
 def _device_ids(ids: Any) -> list[str]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import threading
+from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
 PACKAGE = "embedmill.devices"
+_ONE_AT_A_TIME = threading.Lock()
+"""Python 3.11 cannot parse in several threads at once (cpython#106905)."""
 
 LOADER = """\
 import importlib.abc, importlib.util, sys
@@ -28,6 +32,13 @@ sys.exit(main())
 
 def bundle(module: str, *arguments: str) -> str:
     """The source of a program that calls `main()` of a module here, which reads `sys.argv` and stdin."""
+    with _ONE_AT_A_TIME:
+        sources = _sources(module)
+    return LOADER.format(sources=sources, arguments=[module, *arguments], package=PACKAGE, module=module)
+
+
+@cache
+def _sources(module: str) -> dict[str, str]:
     sources = {"embedmill": "", PACKAGE: ""}
     wanted = [module]
     while wanted:
@@ -36,7 +47,7 @@ def bundle(module: str, *arguments: str) -> str:
         if whole not in sources:
             sources[whole] = (FOLDER / f"{name}.py").read_text("utf-8")
             wanted += _siblings(sources[whole])
-    return LOADER.format(sources=sources, arguments=[module, *arguments], package=PACKAGE, module=module)
+    return sources
 
 
 def _siblings(source: str) -> list[str]:

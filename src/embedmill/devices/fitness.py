@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from embedmill.devices.commands import found, said
+from embedmill.devices.commands import Said, found, said
 
 PROGRAMS = ("crun", "docker", "newuidmap", "nvidia-ctk", "nvidia-modprobe", "podman", "runc")
 
@@ -22,13 +22,15 @@ def main() -> int:
     """Print what was found."""
     folder = json.loads(sys.stdin.buffer.read())["folder"]
     user = _user()
+    podman = _podman_info()
     report = {
         "time": time.time(),
         "user": user,
         "groups": _groups(),
         "programs": [name for name in PROGRAMS if found(name)],
         "folder_problem": _folder_problem(folder),
-        "images": _images(),
+        "podman_problem": "" if podman is None or podman.code == 0 else podman.last_line,
+        "images": _images(podman),
         "subordinate_ids": os.geteuid() == 0 or _has_subordinate_ids(user),
     }
     sys.stdout.write(json.dumps(report) + "\n")
@@ -62,9 +64,11 @@ def _folder_problem(folder: str) -> str:
     return "" if os.access(there, os.W_OK | os.X_OK) else f"{there}: may not be written"
 
 
-def _images() -> dict[str, Any]:
+def _images(podman: Said | None) -> dict[str, Any]:
     """Where images go, as far as that is known without asking a daemon, and how many bytes are free."""
-    folder = _podman_store() or ("/var/lib/docker" if found("docker") else "/var/lib/containers")
+    folder = "/var/lib/docker" if found("docker") else "/var/lib/containers"
+    if podman is not None and podman.code == 0:
+        folder = podman.out.strip()
     there = folder
     while not os.path.isdir(there):
         there = os.path.dirname(there)
@@ -72,11 +76,11 @@ def _images() -> dict[str, Any]:
     return {"folder": folder, "free_bytes": space.f_bavail * space.f_frsize}
 
 
-def _podman_store() -> str:
+def _podman_info() -> Said | None:
+    """What podman says of its store; it fails where it could start no container either."""
     if found("podman") is None:
-        return ""
-    answer = said("podman", "info", "--format", "{{.Store.GraphRoot}}", timeout_s=10.0)
-    return answer.out.strip() if answer.code == 0 else ""
+        return None
+    return said("podman", "info", "--format", "{{.Store.GraphRoot}}", timeout_s=10.0)
 
 
 def _has_subordinate_ids(user: str) -> bool:

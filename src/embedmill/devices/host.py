@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from embedmill.devices import smi
-from embedmill.devices.allocations import allocations, lease_of
+from embedmill.devices.allocations import Given, kubelet, lease_of, slurm, unanswered
 from embedmill.devices.driver_files import driver_files
 from embedmill.devices.kernel_log import place_of, xids
 from embedmill.devices.procfs import holders, namespaced
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "host/1"
 SMI_EVERY_S = 5.0
+DRIVERS_SHARE = 0.7
+"""Of the time beyond the window, for NVML; the rest is for what is asked after it."""
 NVIDIA, GPU_CLASSES = "0x10de", ("0x0300", "0x0302")
 
 
@@ -46,21 +48,26 @@ def main() -> int:
 
 
 def look(*, window_s: float, every_s: float, deadline_s: float, folder: str) -> dict[str, Any]:
-    """The facts, as `HostFacts` has them."""
+    """The facts, as `HostFacts` has them. Who was given GPUs is asked last: it may change meanwhile."""
     taken = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     gathering = Gathering(window_s, every_s)
-    until = time.monotonic() + window_s + deadline_s
+    begun = time.monotonic()
+    until = begun + window_s + deadline_s
     aside = _Aside(container_tools, xids)
-    gathered = gathering.result(until)
+    gathered = gathering.result(begun + window_s + DRIVERS_SHARE * deadline_s)
+    givers = _Aside(slurm, kubelet)
     facts = {**_machine(), "taken": taken, **_gpus_of(gathered, window_s, every_s, deadline_s)}
     problems: list[str] = facts["problems"]
-    tools, xids_by_place = aside.results(deadline_s / 2, problems)
-    facts["tools"], lacking = tools or ([], [])
-    problems += lacking
-    _add_xids(facts["gpus"], xids_by_place)
     _add_holders(facts["gpus"], problems)
-    _add_owners(facts["gpus"], folder, problems)
+    given = givers.results(until)
+    _add_owners(facts["gpus"], [given.get(each) or unanswered(each) for each in givers.names])
+    _add_leases(facts["gpus"], folder, problems)
     facts["driver_files"] = driver_files(facts["driver"])
+    found = aside.results(until)
+    problems += [f"{each.replace('_', ' ')}: no answer" for each in aside.names if each not in found]
+    facts["tools"], lacking = found.get("container_tools") or ([], [])
+    problems += lacking
+    _add_xids(facts["gpus"], found.get("xids"))
     return facts
 
 
@@ -71,21 +78,18 @@ class _Aside:
         """Start them."""
         self._found: dict[str, Any] = {}
         self._threads = [threading.Thread(target=self._run, args=(each,), daemon=True) for each in functions]
-        self._names = [each.__name__ for each in functions]
+        self.names = [each.__name__ for each in functions]
         for thread in self._threads:
             thread.start()
 
     def _run(self, function: Callable[[], Any]) -> None:
         self._found[function.__name__] = function()
 
-    def results(self, timeout_s: float, problems: list[str]) -> list[Any]:
-        """In their order; None for those that have not answered."""
-        until = time.monotonic() + timeout_s
+    def results(self, until: float) -> dict[str, Any]:
+        """What those found, by their names, that have answered."""
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-        late = [name for name in self._names if name not in self._found]
-        problems += [f"{name.replace('_', ' ')}: no answer in time" for name in late]
-        return [self._found.get(name) for name in self._names]
+        return dict(self._found)
 
 
 def _machine() -> dict[str, Any]:
@@ -219,12 +223,15 @@ def _add_holders(gpus: list[dict[str, Any]], problems: list[str]) -> None:
         )
 
 
-def _add_owners(gpus: list[dict[str, Any]], folder: str, problems: list[str]) -> None:
-    words, unknown = allocations(gpus)
-    problems += unknown
+def _add_owners(gpus: list[dict[str, Any]], givers: list[Given]) -> None:
     for gpu in gpus:
-        gpu["allocations"] = words.get(gpu["uuid"], [])
+        gpu["allocations"] = [words for words in (each.of(gpu) for each in givers) if words]
+
+
+def _add_leases(gpus: list[dict[str, Any]], folder: str, problems: list[str]) -> None:
+    for gpu in gpus:
         try:
             gpu["lease"] = lease_of(folder, gpu["uuid"])
         except OSError as error:
+            gpu["lease"] = "somebody whose lock may not be looked at"
             problems.append(f"locks: that of GPU {gpu['index']}: {error.strerror or error}")

@@ -7,6 +7,7 @@ import os
 import pwd
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,8 @@ YIELDED = 75
 """The exit code of a worker that gave its devices back."""
 YIELD_S = 6.0
 """Grace where somebody waits: with two samples before, a second apart, the GPU is theirs within 10 s."""
+LOOK_S = 10.0
+"""How long the driver may take to tell who is there."""
 TICK_S = 0.1
 ID_CHARACTERS = 12
 """Of a container's id at least: fewer would be in other names, too."""
@@ -78,25 +81,22 @@ class Keeper:
         return None
 
     def _look_again(self) -> dict[str, Any] | None:
-        """What to answer if a GPU is no longer idle: between the first look and the lock is time."""
+        """What to answer if a GPU is no longer idle: between the first look and the lock is time.
+
+        In a thread: a driver that hangs must not hang who waits for the answer, and then the locks.
+        """
         if self._watch is None:
             return None
-        limits = _limits(self._watch)
-        utilisation = int(self._watch.get("utilisation", UTILISATION))
-        for uuid in self._gpus:
-            try:
-                found = too_busy(Gpus().sample(uuid), limits, utilisation)
-            except GpuUnknown as error:
-                return {"state": "failed", "reason": f"{uuid}: {error}"}
-            if found:
-                return {"state": "busy", "gpu": uuid, "reason": found}
-        return None
+        answers: list[dict[str, Any] | None] = []
+        watch = self._watch
+        look = threading.Thread(target=lambda: answers.append(_not_idle(self._gpus, watch)), daemon=True)
+        look.start()
+        look.join(LOOK_S)
+        silent = {"state": "failed", "reason": f"the driver gives no answer for {LOOK_S:.0f} s"}
+        return answers[0] if answers else silent
 
     def _keep(self, notes: Notes, guardian: Guardian) -> None:
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        if self._request.get("cidfile"):
-            with contextlib.suppress(FileNotFoundError):  # of an earlier start: podman writes over none
-                os.remove(self._request["cidfile"])
         try:
             child = self._started(notes)
         except OSError as error:
@@ -106,10 +106,12 @@ class Keeper:
         guardian.watch(child.pid, self._cleanup)
         note = {"worker": self._worker, "pid": child.pid, "holder": os.getpid(), "gpus": self._gpus}
         note.update(started=started(os.getpid()), since=_now())
-        notes.write(self._worker, note)
-        self._tell({"state": "started", "pid": child.pid})
-        code, reason = self._wait(child)
-        end_all(child.pid, self._cleanup)
+        try:
+            notes.write(self._worker, note)
+            self._tell({"state": "started", "pid": child.pid})
+            code, reason = self._wait(child)
+        finally:
+            end_all(child.pid, self._cleanup)
         said = reason or notes.last_words(self._worker)
         notes.write(self._worker, {**note, "exit_code": code, "said": said, "ended": _now()})
 
@@ -176,6 +178,19 @@ class Keeper:
 
     def _on_sigterm(self, number: int, frame: Any) -> None:  # noqa: ARG002 - the signal API
         self._stop_asked = True
+
+
+def _not_idle(gpus: list[str], watch: dict[str, Any]) -> dict[str, Any] | None:
+    """What to answer if one of the GPUs is not idle, or tells nothing."""
+    limits, utilisation = _limits(watch), int(watch.get("utilisation", UTILISATION))
+    for uuid in gpus:
+        try:
+            found = too_busy(Gpus().sample(uuid), limits, utilisation)
+        except GpuUnknown as error:
+            return {"state": "failed", "reason": f"{uuid}: {error}"}
+        if found:
+            return {"state": "busy", "gpu": uuid, "reason": found}
+    return None
 
 
 def _limits(watch: dict[str, Any]) -> Limits:

@@ -9,6 +9,7 @@ becomes of a lock when the NFS server restarts, or is out of reach, is the serve
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -40,7 +41,8 @@ class GpuLock:
     def release(self) -> None:
         """Let others have it."""
         if self._descriptor >= 0:
-            os.ftruncate(self._descriptor, 0)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -54,8 +56,9 @@ def try_lock(folder: str, uuid: str, words: str) -> GpuLock | None:
     descriptor = lock_file(shared_folder(folder, "locks"), _checked(uuid), create=True)
     if descriptor is None:
         return None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, words.encode()[:WORDS_BYTES], 0)
+    with contextlib.suppress(OSError):  # such as a full disk: nothing rests on the words
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, words.encode()[:WORDS_BYTES], 0)
     return GpuLock(uuid, descriptor)
 
 

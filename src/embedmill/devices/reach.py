@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 from embedmill.devices.bundle import bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    Started = Callable[[subprocess.Popen[bytes]], object]
 
 RECEIVER = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())).decode())"
 NO_PYTHON = 127
@@ -44,19 +46,32 @@ class Answer:
 
 
 def run_there(
-    reach: Sequence[str], module: str, *arguments: str, data: bytes = b"", timeout_s: float = 30.0
+    reach: Sequence[str],
+    module: str,
+    *arguments: str,
+    data: bytes = b"",
+    timeout_s: float = 30.0,
+    started: Started | None = None,
 ) -> Answer:
     """Run a module's `main()`; `reach` is followed by one command line for a shell, as ssh's is; empty: here.
+
+    `started` hears of the process here, so that somebody else may end it.
 
     Raises:
         OSError: The program that `reach` begins with cannot be started.
     """
     program = bundle(module, *arguments).encode()
     sent = b"%d\n" % len(program) + program + data
-    return run_command(reach, ("python3", "-I", "-c", RECEIVER), sent, timeout_s)
+    return run_command(reach, ("python3", "-I", "-c", RECEIVER), sent, timeout_s, started)
 
 
-def run_command(reach: Sequence[str], command: Sequence[str], data: bytes, timeout_s: float) -> Answer:
+def run_command(
+    reach: Sequence[str],
+    command: Sequence[str],
+    data: bytes,
+    timeout_s: float,
+    started: Started | None = None,
+) -> Answer:
     """Run any command there; it, and what it started here, is killed after `timeout_s`.
 
     Raises:
@@ -70,13 +85,20 @@ def run_command(reach: Sequence[str], command: Sequence[str], data: bytes, timeo
         stderr=subprocess.PIPE,
         start_new_session=True,  # a hung ssh may have children, which would hold our pipes open
     )
+    if started is not None:
+        started(process)
     try:
         out, words = process.communicate(data, timeout_s)
         return Answer(process.returncode, out, words.decode(errors="replace"))
     except subprocess.TimeoutExpired:
         return Answer(None, b"", "")
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        end_group(process)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=5)
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill it and what it started, as far as that is in its session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from embedmill.devices.nvml import Handle, Occupant
 
-DISCARDED = 1
-"""First samples of a longer window: a driver that had to be loaded for us computes for itself at first."""
-
 
 class Gathered:
     """What the child told. `gpus`: `GpuFacts` by index; `absent`: there is no NVML; `finished`: all of it."""
@@ -157,14 +154,13 @@ def _tell_all(tell: Callable[..., None], window_s: float, every_s: float) -> Non
 
 
 def _sample_all(gpus: list[_Gpu], tell: Callable[..., None], window_s: float, every_s: float) -> None:
-    """At least one sample; where there are several, the first one does not count."""
+    """At least one sample; the last one at the end of the window."""
     begun = time.monotonic()
     count = math.ceil(window_s / every_s) + 1
     for number in range(count):
         time.sleep(max(0.0, begun + min(number * every_s, window_s) - time.monotonic()))
         samples = {each.index: sample for each in gpus for sample in [each.sample()] if sample}
-        if number > 0 or count <= 1 + DISCARDED:
-            tell(sample=samples, covered_s=time.monotonic() - begun)
+        tell(sample=samples, covered_s=time.monotonic() - begun)
 
 
 class _Gpu:

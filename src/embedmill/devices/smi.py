@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MIB = 1 << 20
-SCRIPT = """\
-nvidia-smi -q -x || exit $?
-nvidia-smi --query-gpu=uuid,compute_cap --format=csv,noheader 2>/dev/null
-readlink /proc/self/ns/pid 2>/dev/null
-exit 0
-"""
-COMMAND = ("sh", "-c", SCRIPT)
+STEPS = (
+    "nvidia-smi -q -x || exit $?",
+    "nvidia-smi --query-gpu=uuid,compute_cap --format=csv,noheader 2>/dev/null",
+    "readlink /proc/self/ns/pid 2>/dev/null",
+    "exit 0",
+)
+"""Of one line, for login shells that take no line break in quotes."""
+COMMAND = ("sh", "-c", "; ".join(STEPS))
 END = "</nvidia_smi_log>"
 MODES = {
     "default": "default",

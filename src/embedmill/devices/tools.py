@@ -48,11 +48,11 @@ def _docker() -> tuple[dict[str, Any] | None, str]:
     answer = said("docker", "info", "--format", "{{json .}}")
     try:
         info = json.loads(answer.out)
-        version = info.get("ServerVersion") or ""
+        version, errors = info.get("ServerVersion") or "", info.get("ServerErrors") or []
     except (ValueError, AttributeError):
-        version = ""
+        version, errors = "", []
     if not version:
-        return None, f"docker: {_why_no_daemon(answer.last_line)}"
+        return None, f"docker: {_why_no_daemon('; '.join(errors) or answer.last_line)}"
     runtimes = sorted(info.get("Runtimes") or {})
     return {
         "name": "docker",

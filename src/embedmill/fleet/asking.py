@@ -6,8 +6,10 @@ server ─▶ ssh ─▶ python3: devices/host.py ─▶ host/1 ─▶ judge ─
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from embedmill.devices import smi
-from embedmill.devices.reach import NO_PYTHON, SSH_FAILED, Answer, run_command, run_there
+from embedmill.devices.reach import NO_PYTHON, SSH_FAILED, Answer, end_group, run_command, run_there
 from embedmill.errors import SpecError, StoreError
 from embedmill.fleet.idle import judge
 from embedmill.fleet.reaching import CONNECT_S, Silence, host_of, silence_of_ssh
@@ -24,6 +26,7 @@ from embedmill.spec.fleet_reports import FleetProbe, ServerProbe
 from embedmill.spec.host import HostFacts
 
 if TYPE_CHECKING:
+    from embedmill.devices.reach import Started
     from embedmill.spec.fleet import FleetSpec
     from embedmill.types import Host
 
@@ -81,7 +84,8 @@ def members(spec: FleetSpec, names: Sequence[str]) -> list[str]:
 def _ask_all(
     spec: FleetSpec, names: list[str], on_server: OnServer | None, baseline_mib: Mapping[str, int] | None
 ) -> tuple[ServerProbe, ...]:
-    """By threads that nothing waits for at exit: who interrupts this does not wait for what hangs."""
+    """By threads that nothing waits for at exit: who interrupts this ends all that was started here."""
+    running: set[subprocess.Popen[bytes]] = set()
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     answers: queue.SimpleQueue[ServerProbe | BaseException] = queue.SimpleQueue()
     for name in names:
@@ -90,7 +94,7 @@ def _ask_all(
     def work() -> None:
         while not waiting.empty():
             try:
-                answers.put(ask_server(spec, waiting.get_nowait(), baseline_mib))
+                answers.put(ask_server(spec, waiting.get_nowait(), baseline_mib, running.add))
             except queue.Empty:
                 return
             except BaseException as error:  # noqa: BLE001 - a bug, which the caller must hear of
@@ -99,20 +103,32 @@ def _ask_all(
     for _ in range(min(spec.parallel, len(names))):
         threading.Thread(target=work, daemon=True).start()
     found: dict[str, ServerProbe] = {}
-    for _ in names:
-        answer = answers.get()
-        if isinstance(answer, BaseException):
-            raise answer
-        if on_server is not None:
-            on_server(answer)
-        found[answer.server] = answer
+    try:
+        for _ in names:
+            answer = answers.get()
+            if isinstance(answer, BaseException):
+                raise answer
+            if on_server is not None:
+                on_server(answer)
+            found[answer.server] = answer
+    finally:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
+        for process in [each for each in list(running) if each.poll() is None]:
+            end_group(process)
     return tuple(found[name] for name in names)
 
 
-def ask_server(spec: FleetSpec, name: str, baseline_mib: Mapping[str, int] | None = None) -> ServerProbe:
-    """One server's facts, judged; or why there are none."""
+def ask_server(
+    spec: FleetSpec,
+    name: str,
+    baseline_mib: Mapping[str, int] | None = None,
+    started: Started | None = None,
+) -> ServerProbe:
+    """One server's facts, judged; or why there are none. `started` hears of what is started here for it."""
     begun = time.monotonic()
-    facts = facts_of(spec, name)
+    facts = facts_of(spec, name, started)
     if isinstance(facts, Silence):
         return ServerProbe(server=name, state=facts.state, reason=facts.reason, seconds=_since(begun))
     silence = _no_gpu(facts)
@@ -124,7 +140,7 @@ def ask_server(spec: FleetSpec, name: str, baseline_mib: Mapping[str, int] | Non
     return ServerProbe(server=name, state="ok", reason="", seconds=_since(begun), facts=facts, gpus=verdicts)
 
 
-def facts_of(spec: FleetSpec, name: str) -> HostFacts | Silence:
+def facts_of(spec: FleetSpec, name: str, started: Started | None = None) -> HostFacts | Silence:
     """What a server tells of itself, over the window of `spec.idle`."""
     connect_s = max(1, min(CONNECT_S, int(spec.timeout_s / 3)))
     try:
@@ -139,21 +155,30 @@ def facts_of(spec: FleetSpec, name: str) -> HostFacts | Silence:
     }
     timeout_s = spec.idle.window_s + spec.timeout_s
     try:
-        answer = run_there(host.reach, "host", data=json.dumps(asked).encode(), timeout_s=timeout_s)
-        return _understood(answer, host, spec.timeout_s, timeout_s)
+        data = json.dumps(asked).encode()
+        answer = run_there(host.reach, "host", data=data, timeout_s=timeout_s, started=started)
+        without_python = _lack_of_python(answer)
+        if without_python:
+            return _ask_smi(host, spec.timeout_s, without_python, started)
+        return _understood(answer, host, timeout_s)
     except OSError as error:
         return Silence("failed", f"{error.filename or 'ssh'}: {(error.strerror or str(error)).lower()}")
 
 
-def _understood(answer: Answer, host: Host, smi_timeout_s: float, timeout_s: float) -> HostFacts | Silence:
+def _lack_of_python(answer: Answer) -> str:
+    """Why the program did not run there, if it was for want of Python; else nothing."""
+    if answer.code in (NO_PYTHON, CANNOT_RUN):
+        return LOOKED_ONCE.format(why="is not installed")
+    if answer.code and any(words in answer.words for words in OLD_PYTHON):
+        return LOOKED_ONCE.format(why="is older than 3.8")
+    return ""
+
+
+def _understood(answer: Answer, host: Host, timeout_s: float) -> HostFacts | Silence:
     if answer.code is None:
         return Silence("timeout", f"no answer in {timeout_s:.0f} s: it hangs, or is overloaded")
     if answer.code == SSH_FAILED and host.reach:
         return silence_of_ssh(answer)
-    if answer.code in (NO_PYTHON, CANNOT_RUN):
-        return _ask_smi(host, smi_timeout_s, LOOKED_ONCE.format(why="is not installed"))
-    if answer.code and any(words in answer.words for words in OLD_PYTHON):
-        return _ask_smi(host, smi_timeout_s, LOOKED_ONCE.format(why="is older than 3.8"))
     line = answered(answer)
     if line is None:
         said = answer.last_line or f"it ended with exit code {answer.code}"
@@ -170,8 +195,8 @@ def answered(answer: Answer) -> bytes | None:
     return lines[-1] if lines and answer.code == 0 else None
 
 
-def _ask_smi(host: Host, timeout_s: float, problem: str) -> HostFacts | Silence:
-    answer = run_command(host.reach, smi.COMMAND, b"", timeout_s)
+def _ask_smi(host: Host, timeout_s: float, problem: str, started: Started | None) -> HostFacts | Silence:
+    answer = run_command(host.reach, smi.COMMAND, b"", timeout_s, started)
     if answer.code is None:
         return Silence("timeout", f"nvidia-smi gave no answer in {timeout_s:.0f} s: the driver hangs")
     if answer.code == NO_PYTHON:

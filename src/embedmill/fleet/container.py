@@ -26,8 +26,8 @@ NOBODY = 10001
 """Who works in a container whose server is asked as root."""
 TEMPORARY = "/tmp"  # noqa: S108 - in the container, where it is a disk of its own
 CONFINED = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges")
-YIELDING = ("--oom-score-adj=1000",)
-"""Where a server runs out of memory, what is borrowed ends first."""
+YIELDING = ("--oom-score-adj=1000", "--stop-timeout=1")
+"""Where a server runs out of memory, what is borrowed ends first; who stops a worker has waited already."""
 NETWORKS = ("--network", "--net")
 
 

@@ -135,6 +135,8 @@ def _of_tool(tool: ContainerTool, examined: dict[str, Any]) -> Finding:
         user = examined["user"]
         hint = f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
         return _finding("containers", "fail", f"{named}: {user} has no subordinate ids", hint)
+    if tool.name == "podman" and examined["podman_problem"]:
+        return _finding("containers", "fail", f"{named}: {examined['podman_problem']}", "try: podman info")
     rootless = ", without root" if tool.rootless else ""
     return _finding("containers", "ok", f"{named}{rootless}, with {', '.join(tool.runtimes)}; {served}")
 

@@ -64,9 +64,9 @@ def _end(hours: Sequence[str], moment: datetime, zone: ZoneInfo) -> datetime | N
 
 
 def _ranges(hours: str, today: date, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
-    """The ranges that begin about a day, in UTC: ranges reach over midnight, and so do clocks put back."""
+    """The ranges that begin yesterday or today, in UTC."""
     days, begin, end = parsed(hours)
-    for day in (today + DAY * offset for offset in (-2, -1, 0, 1)):
+    for day in (today - DAY, today):
         if day.weekday() in days:
             last = day if begin < end else day + DAY
             yield min(_instants(day, begin, zone)), max(_instants(last, end, zone))

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from embedmill.spec.fleet import ServerSpec
     from embedmill.spec.fleet_reports import ServerState
 
-SSH = ("ssh", "-T", "-a", "-x", "-o", "BatchMode=yes")
-"""Without a terminal, without lending the agent or the display, and asking for nothing."""
+SSH = ("ssh", "-T", "-a", "-x", "-o", "BatchMode=yes", "-o", "RemoteCommand=none")
+"""Without a terminal, without lending the agent or the display, asking for nothing, running nothing else."""
+OURS = ("-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR")
 CONNECT_S = 10
 
 
@@ -41,8 +42,8 @@ def _reach(name: str, server: ServerSpec, connect_s: int) -> tuple[str, ...]:
         why = f"{name}: kind {server.kind}: no program can be sent there"
         raise SpecError(why, hint=f"its engine, {server.kind}, places workers there by itself")
     port = () if server.port is None else ("-p", str(server.port))
-    ours = ("-o", f"ConnectTimeout={connect_s}", "-o", "ClearAllForwardings=yes")
-    return (*SSH, *server.options, *port, *ours, server.address or name)
+    patience = ("-o", f"ConnectTimeout={connect_s}")
+    return (*SSH, *server.options, *port, *patience, *OURS, server.address or name)
 
 
 _UNREACHABLE: dict[str, str] = {

@@ -110,8 +110,6 @@ def forward(situation: Situation) -> Step:
 def in_data_centre(situation: Situation) -> bool:
     """Whether cuda-compat is made for the GPU: by its brand, or by its name."""
     brand = (situation.brand or "").lower()
-    if brand.startswith(("geforce", "titan")):
-        return False
     return brand in tables().data_centre.brands or tables().data_centre_model(situation.gpu) is not None
 
 

@@ -1,4 +1,4 @@
-"""`drain`: workers leave an open run after their batch, and it can be gone on with."""
+"""`drain`, and what `worker` is told of GPUs: loops leave after their batch, and the run is gone on with."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ def test_drain_says_how_to_go_on_and_needs_an_open_run(mill: Mill, spec: Path, e
     assert "workers may join" in embedmill("drain", spec, "--undo").out
     embedmill("cancel", spec)
     assert "no open run" in embedmill("drain", spec).err
+
+
+def test_a_gpu_that_is_watched_is_named_by_its_uuid(mill: Mill) -> None:
+    planned = mill.planned(items(8))
+    said = run_alone("worker", "--run", planned.url, "--name", "w", "--watch-gpu", "0")
+    assert said.code == 2
+    assert said.err.startswith("--watch-gpu 0: is no UUID of a GPU (`nvidia-smi -L` shows them)")
 
 
 @pytest.mark.parametrize("pair", ["host", "pod=x", "=x"])

@@ -1,0 +1,50 @@
+"""A pipeline.yaml with every field filled, as plans and contents hold it."""
+
+from __future__ import annotations
+
+from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
+
+
+def pipeline() -> PipelineSpec:
+    return PipelineSpec(
+        name="similar-items",
+        catalog=CatalogSpec(
+            source="store:items/*.csv",
+            id="sku",
+            format="csv",
+            where="active = true AND name <> 'ä'",
+            display=("title", "größe"),
+            images="store:images",
+            image_identity="version",
+            image_version="updated",
+            thumbnails=96,
+            fetch=FetchSpec(
+                on_error="keep_previous",
+                allow=("images.internal", "10.0.0.0/8:8080"),
+                connections_per_host=16,
+                attempts=2,
+                timeout_s=5.0,
+                deadline_s=60.0,
+                max_bytes=1_000_000,
+            ),
+            types={"price": "float64"},
+        ),
+        model="models/minilm",
+        store="./mill",
+        engine="local",
+        index=IndexSpec(kind="hnsw", exact_below=1000, links=16, build_effort=64, search_effort=32),
+        gates=GateLimits(quarantine=0.5, empty=0.25, churn=0.125),
+        work=WorkSpec(
+            shard_rows=100,
+            workers=2,
+            batch_tokens=256,
+            batch_images=8,
+            attempts=5,
+            look_again_s=60.0,
+            role="arn:aws:iam::123456789012:role/workers",
+            role_lasts_s=900,
+            lend_keys=True,
+        ),
+        compact_above=0.5,
+        goldens=32,
+    )
