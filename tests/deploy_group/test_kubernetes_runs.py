@@ -191,3 +191,25 @@ def test_a_drained_run_ends_and_leaves_no_pods(cluster: Cluster, mill: Mill) -> 
     assert not thread.is_alive()
     assert [type(error).__name__ for error in failed] == ["Yielded"]
     assert (cluster.jobs, cluster.pods) == ({}, {})
+
+
+def test_deploy_batch_renders_the_jobs_that_a_run_submits(
+    cluster: Cluster, mill: Mill, tmp_path: Path
+) -> None:
+    planned = mill.planned(ROWS)
+    command = [sys.executable, "-m", "embedmill", "deploy", "batch", str(mill.root / "pipeline.yaml")]
+    command += ["--out", str(tmp_path / "manifests"), "--run", planned.plan.run, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["pipeline"], report["namespace"], report["run"]) == ("test", NAMESPACE, planned.url)
+    assert "jobs/job-cpu.yaml" in report["files"]
+    rendered = yaml.safe_load((tmp_path / "manifests/jobs/job-cpu.yaml").read_bytes())
+    engine = mill.open().engine()
+    engine.start(planned.url, mill.open().places(planned.plan).look(100, ()).free)
+    with cluster.lock:
+        (submitted,) = cluster.jobs.values()
+        for own in ("uid", "creationTimestamp"):
+            submitted["metadata"].pop(own)
+        assert {key: submitted[key] for key in rendered} == rendered
+    engine.stop()
