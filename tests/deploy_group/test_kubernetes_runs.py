@@ -98,8 +98,9 @@ def working(cluster: Cluster, mill: Mill, worker: str) -> Pod:
     until(
         lambda: bool(list((mill.root / "mill").glob(f"test/runs/*/events/{worker}.json"))), f"{worker} works"
     )
-    with cluster.lock:
-        return cluster.pod(worker)
+    found = cluster.pod(worker)
+    assert found is not None
+    return found
 
 
 def test_a_run_publishes_what_the_local_engine_publishes(
@@ -109,7 +110,8 @@ def test_a_run_publishes_what_the_local_engine_publishes(
     report = mill.open().run()
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
     assert {share.worker for share in report.shares} <= {"cpu-0", "cpu-1"}
-    assert {share.server for share in report.shares} == {f"kubernetes/{NAMESPACE}"}
+    assert {share.server for share in report.shares} <= {"node-0", "node-1"}
+    assert sum(share.vectors for share in report.shares) == report.computed == len(ROWS)
     assert (cluster.jobs, cluster.pods) == ({}, {})
 
 
@@ -177,7 +179,8 @@ def test_a_run_that_was_killed_is_resumed_with_the_pods_that_go_on(
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["resumed"] is True
     assert {job for job, _ in cluster.indexes} == {name}, "no second Job was made"
-    assert cluster.jobs == {}
+    left = [job["status"]["conditions"][-1]["type"] for job in cluster.jobs.values()]
+    assert left in ([], ["Complete"]), "what ended before anybody came is left to `keep_s`"
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
 
 

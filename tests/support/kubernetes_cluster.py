@@ -150,10 +150,10 @@ class Cluster:
     def pods_of(self, job: str) -> list[Pod]:
         return [pod for pod in self.pods.values() if pod.job == job]
 
-    def pod(self, worker: str) -> Pod:
-        """The newest pod whose container runs this loop."""
-        found = [pod for pod in self.pods.values() if worker in arguments(pod)]
-        return found[-1]
+    def pod(self, worker: str) -> Pod | None:
+        """The newest pod whose container runs this loop, while there is one."""
+        with self.lock:
+            return next((pod for pod in reversed(self.pods.values()) if worker in arguments(pod)), None)
 
     def delete_pod(self, pod: Pod) -> None:
         if "deletionTimestamp" in pod.document["metadata"]:
