@@ -120,12 +120,15 @@ def test_credentials_that_always_end_at_once_end_the_run(planned: PlannedRun) ->
         driven(planned, engine, Fleet([free("gpu-01-0")]))
 
 
-def test_a_server_where_loops_cannot_work_is_left_alone_while_others_work(planned: PlannedRun) -> None:
-    engine = Scripted(planned, {"gpu-01-0": [1], "gpu-02-0": ["runs"], "gpu-03-0": ["works"]})
+@pytest.mark.parametrize("code", [1, 2, 125, 127])
+def test_a_server_where_loops_cannot_work_is_left_alone_while_others_work(
+    planned: PlannedRun, code: int
+) -> None:
+    engine = Scripted(planned, {"gpu-01-0": [code], "gpu-02-0": ["runs"], "gpu-03-0": ["works"]})
     looks = [free("gpu-01-0", "gpu-02-0"), free("gpu-01-0", "gpu-03-0")]
     notes = driven(planned, engine, Fleet(looks, again_s=0.1))
     assert engine.started == ["gpu-01-0", "gpu-02-0", "gpu-03-0"]
-    assert "gpu-01-0 ended with exit code 1: said 1" in notes
+    assert f"gpu-01-0 ended with exit code {code}: said {code}" in notes
 
 
 def test_where_loops_can_work_nowhere_the_run_fails_with_their_words(planned: PlannedRun) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 GOES_ON = "`embedmill resume` goes on"
 HOPELESS = frozenset({1, 2, 42})
 """Exit codes that another try would not change: the worker said what is wrong; 42: the place is unfit."""
+CANNOT_START = frozenset({125, 126, 127})
+"""On another server: its container tool, or what starts it, says that it cannot; `podman run` has these."""
 YIELDED = 75
 EXPIRED = 77
 """Its credentials have ended; a new start gets new ones."""
@@ -119,6 +121,8 @@ class _Driving:
 
     def go(self) -> None:
         search = _Search(self.places, len(self.plan.shards), self.home.world.monotonic)
+        if self.places.again_s is not None:
+            self._say("looking for idle GPUs")
         self._take(first := self.places.look(len(self.plan.shards), ()))
         if self.places.again_s is not None and not (first.free or self.places.waits):
             raise self._given_back(())
@@ -164,12 +168,12 @@ class _Driving:
         """
         if stuck and self.known and len(self.hopeless) == len(self.known):
             raise _cannot_work(next(iter(self.hopeless.values())))
+        if stuck and is_drained(self.home, self.plan.run):
+            raise Yielded(f"run {self.plan.run}: all workers stopped: {DRAINED}", hint=GOES_ON)
         if self.places.again_s is None:
             if stuck:
                 raise self._given_back(states)
             return
-        if stuck and is_drained(self.home, self.plan.run):
-            raise Yielded(f"run {self.plan.run}: all workers stopped: {DRAINED}", hint=GOES_ON)
         search.was_urgent = search.was_urgent and stuck
         found = search.found()
         if found is not None and not is_drained(self.home, self.plan.run):
@@ -208,11 +212,11 @@ class _Driving:
             if state.worker not in self.told and self._is_elsewhere(state):
                 self.told.add(state.worker)
                 self._say(f"{state.worker} {_ending(state)}")
-            if state.exit_code in HOPELESS:
-                if not self._is_elsewhere(state):
-                    raise _cannot_work(state)
+            if state.exit_code in HOPELESS and not self._is_elsewhere(state):
+                raise _cannot_work(state)
+            if state.exit_code in HOPELESS | CANNOT_START and self._is_elsewhere(state):
                 self.hopeless[state.worker] = state
-        return [state for state in ended if state.exit_code not in AWAY | HOPELESS]
+        return [state for state in ended if state.exit_code not in AWAY and state.worker not in self.hopeless]
 
     def _is_elsewhere(self, state: WorkerState) -> bool:
         place = self.known.get(state.worker)

@@ -27,7 +27,7 @@ from embedmill.errors import (
     RunMissing,
     SpecError,
 )
-from embedmill.fleet.engines import engine_of, places_elsewhere
+from embedmill.fleet.engines import check_places, engine_of, places_elsewhere
 from embedmill.gates import (
     GATES,
     OF_PRODUCTION,
@@ -136,6 +136,7 @@ class Pipeline:
         """
         check_relevance(self.spec.gates, self.root, self.package)
         check_environment(self.spec.serving, self.root)
+        check_places(self.home, self.spec, self.root, self.package)
         self.home.check_fit()
         with Planner(self.home, self.spec, self.root, self.package, self.live()) as planner:
             return self._resumed_or_anew(planner, given_up or {}, on_progress)
@@ -241,7 +242,6 @@ class Pipeline:
             Held: A rollback set a hold.
             PublishLost: Others were faster, time and again.
         """
-        self.engine()  # what it lacks is said before anything is planned
         started = self.home.world.monotonic()
         given_up: dict[str, str] = {}
         for last in (False,) * (PLANS - 1) + (True,):

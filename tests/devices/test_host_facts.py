@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -13,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from embedmill.devices import allocations, commands, kernel_log, sampling
+from embedmill.devices import allocations, commands, host, kernel_log, sampling
+from embedmill.devices.locks import try_lock
 from embedmill.devices.procfs import described, is_worker
 from embedmill.devices.reach import run_there
 from embedmill.spec.host import HostFacts
@@ -154,15 +154,23 @@ def test_a_checkpoint_that_cannot_be_understood_may_have_given_all_away(
 
 
 def test_a_lock_that_is_held_is_told_with_the_words_in_it(tmp_path: Path) -> None:
-    file = tmp_path / "locks" / "GPU-a"
-    file.parent.mkdir()
-    file.write_text("run 7 of alice")
-    assert allocations.lease_of(str(tmp_path), "GPU-a") is None
-    with file.open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert allocations.lease_of(str(tmp_path), "GPU-a") == "run 7 of alice"
-        assert allocations.lease_of(str(tmp_path), "GPU-b") is None
-    assert allocations.lease_of(str(tmp_path), "GPU-a") is None
+    gpus: list[dict[str, Any]] = [{"index": 0, "uuid": "GPU-a"}, {"index": 1, "uuid": "GPU-b"}]
+    lock = try_lock(str(tmp_path), "GPU-a", "run 7 of alice")
+    assert lock is not None
+    host._add_leases(gpus, str(tmp_path), [])
+    assert [gpu["lease"] for gpu in gpus] == ["run 7 of alice", None]
+    lock.release()
+    host._add_leases(gpus, str(tmp_path), [])
+    assert [gpu["lease"] for gpu in gpus] == [None, None]
+
+
+def test_a_lock_that_may_not_be_looked_at_is_somebodys(tmp_path: Path) -> None:
+    (tmp_path / "locks").write_text("no folder")
+    gpus: list[dict[str, Any]] = [{"index": 0, "uuid": "GPU-a"}]
+    problems: list[str] = []
+    host._add_leases(gpus, str(tmp_path), problems)
+    assert gpus[0]["lease"] == "somebody whose lock may not be looked at"
+    assert len(problems) == 1
 
 
 def test_a_program_that_hangs_is_left_behind(programs: Path) -> None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,9 @@ class Fleet:
     servers: GpuServers
     folder: Path
     training: int
+    podman: str = PODMAN
+    image: str = IMAGE
+    arguments: Sequence[str] = ()
 
     @property
     def address(self) -> str:
@@ -69,7 +72,7 @@ class Fleet:
 
     def start(self, name: str, *, busy: bool = False) -> None:
         """A server with one GPU."""
-        programs = {"podman": PODMAN.replace("CACHE", str(self.folder / f"cache-{name}"))}
+        programs = {"podman": self.podman.replace("CACHE", str(self.folder / f"cache-{name}"))}
         self.servers.start(name, Setup(self.scenario(name, busy=busy), programs=programs))
 
     def scenario(self, name: str, *, busy: bool) -> Scenario:
@@ -79,15 +82,15 @@ class Fleet:
         """Somebody comes to a server's GPU, or leaves it."""
         self.scenario(name, busy=busy).write(self.servers.servers[name].scenario)
 
-    def write(self, **settings: Any) -> None:
+    def write(self, *mounts: Path, **settings: Any) -> None:
         """The fleet.yaml, of the servers that were started, and its images.yaml."""
         idle = {"window_s": 1.0, "every_s": 0.25}
         spec = self.servers.fleet(timeout_s=15, idle=idle, images="images.yaml", **settings)
         document = spec.model_dump(mode="json", exclude_defaults=True)
         for server in document["servers"].values():
-            server["mounts"] = [str(self.folder)]
+            server |= {"mounts": [str(each) for each in mounts], "arguments": list(self.arguments)}
         self.file.write_text(yaml.safe_dump(document))
-        images = {"cpu": {"image": IMAGE, "runtimes": {"onnx": "1"}, "device": "cpu"}}
+        images = {"cpu": {"image": self.image, "runtimes": {"onnx": "1"}, "device": "cpu"}}
         (self.folder / "images.yaml").write_text(yaml.safe_dump({"images": images}))
 
     def kill(self, name: str) -> None:

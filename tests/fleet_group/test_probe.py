@@ -213,3 +213,55 @@ def test_the_command_tells_the_same_as_json_and_as_a_table(servers: GpuServers, 
     assert "unreachable" in table.out
     alone = run_alone("fleet", "probe", "off", "--fleet", fleet, HOME=str(tmp_path))
     assert alone.code == 1
+
+
+IMAGES = f"""\
+images:
+  cu126:
+    image: registry.internal/onnx@sha256:{"a" * 64}
+    runtimes: {{onnx: 1.22.0}}
+    cuda: "12.6"
+    sass: ["7.0", "7.5", "8.0", "8.6", "8.9", "9.0"]
+    ptx: ["9.0"]
+  cu118:
+    image: registry.internal/onnx@sha256:{"b" * 64}
+    runtimes: {{onnx: 1.17.1}}
+    cuda: "11.8"
+    sass: ["6.0", "7.0", "7.5", "8.0"]
+"""
+
+
+def test_every_gpu_gets_the_right_image_or_a_refusal_with_its_numbers(
+    servers: GpuServers, tmp_path: Path
+) -> None:
+    spec = servers.fleet(timeout_s=TIMEOUT_S, idle=IDLE).model_dump(mode="json", exclude_defaults=True)
+    (tmp_path / "images.yaml").write_text(IMAGES)
+    (tmp_path / "fleet.yaml").write_text(json.dumps({**spec, "images": "images.yaml"}))
+    given = ("fleet", "match", "--fleet", tmp_path / "fleet.yaml")
+    said = run_alone(*given, "--json", HOME=str(tmp_path))
+    assert said.code == 3  # the K80 has none
+    gpus = {gpu["uuid"]: gpu for gpu in said.json["gpus"]}
+    rules = {
+        uuid: (gpu["chosen"], each["rule"])
+        for uuid, gpu in gpus.items()
+        for each in gpu["verdicts"]
+        if each["image"] == gpu["chosen"]
+    }
+    assert rules == {
+        "GPU-t4": ("cu126", "minor"),
+        "GPU-p100": ("cu118", "native"),
+        "GPU-v100": ("cu126", "minor"),
+        "MIG-a": ("cu126", "minor"),
+        "MIG-b": ("cu126", "minor"),
+        "GPU-h100": ("cu126", "native"),
+        "GPU-steps": ("cu126", "minor"),
+        "GPU-held": ("cu126", "minor"),
+    }
+    assert gpus["GPU-k80"]["chosen"] is None
+    refusals = {each["image"]: each["reason"] for each in gpus["GPU-k80"]["verdicts"]}
+    assert "390.116" in refusals["cu118"] or "3.7" in refusals["cu118"]
+    assert set(said.json["unanswered"]) == {"stuck", "frozen", "off"}
+    table = run_alone(*given, HOME=str(tmp_path))
+    assert table.code == 3
+    for word in ("cu118", "native", "minor", "Tesla K80", "frozen", "timeout"):
+        assert word in table.out + table.err, word

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.models import tiny_bert_folder
-from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario, build_cuda
+from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario
 from tests.support.mill import Mill, items
 from tests.support.uncontained import install_podman
 
@@ -75,7 +75,6 @@ def server(tmp_path: Path, library: Path) -> Callable[[Scenario], Server]:
     def make(scenario: Scenario) -> Server:
         file = tmp_path / "scenario"
         environment = scenario.environment(library, file)
-        environment["LD_LIBRARY_PATH"] += f":{build_cuda().parent}"
         environment |= {
             "PATH": f"{podman.parent}:{os.environ['PATH']}",
             "EMBEDMILL_CACHE": str(tmp_path / "cache"),

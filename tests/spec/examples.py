@@ -18,7 +18,8 @@ from tests.spec.pipeline_example import pipeline
 import embedmill.spec.model_reports
 import embedmill.spec.reports
 import embedmill.spec.rollout
-import embedmill.spec.upkeep  # noqa: F401 - defines documents
+import embedmill.spec.upkeep
+import embedmill.spec.worker_images  # noqa: F401 - defines documents
 from embedmill.spec.deployed import DeployedEncoder, DeployedModelReport, DeployReport
 from embedmill.spec.document import Document
 from embedmill.spec.documents import (
@@ -283,7 +284,7 @@ def image_proof() -> ImageProof:
         ),
         passed=True,
         reason="256 goldens, lowest cosine 0.99998",
-        baseline="cpu",
+        baseline="release",
         lowest_cosine=0.99998,
         goldens=256,
         seconds=12.5,

@@ -1,8 +1,7 @@
-"""To whom GPUs of this host are given already: by Slurm, by the kubelet, by Embedmill's own locks."""
+"""To whom GPUs of this host are given already: by Slurm, by the kubelet."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -13,7 +12,6 @@ from embedmill.devices.commands import found, said
 CHECKPOINT = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
 USED = re.compile(r"GresUsed=(\S*)")
 GPU_GRES = re.compile(r"gpu(?::[^:,(]+)?:(?P<count>\d+)(?:\(IDX:(?P<places>[0-9,-]+|N/A)\))?")
-WORDS_BYTES = 200
 
 
 class Given(NamedTuple):
@@ -102,24 +100,3 @@ def _device_ids(ids: Any) -> list[str]:
     if isinstance(ids, dict):
         return [str(each) for some in ids.values() for each in some]
     return [str(each) for each in ids]
-
-
-def lease_of(folder: str, uuid: str) -> str | None:
-    """Who holds Embedmill's lock on a GPU, in words; a shared lock, for a moment, tells whether anybody does.
-
-    Raises:
-        OSError: That could not be learned.
-    """
-    path = os.path.join(folder, "locks", uuid)
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None
-    except BlockingIOError:
-        words = os.read(file, WORDS_BYTES).decode(errors="replace")
-        return "".join(each for each in words if each.isprintable()).strip() or "somebody"
-    finally:
-        os.close(file)

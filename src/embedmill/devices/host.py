@@ -16,9 +16,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from embedmill.devices import smi
-from embedmill.devices.allocations import Given, kubelet, lease_of, slurm, unanswered
+from embedmill.devices.allocations import Given, kubelet, slurm, unanswered
 from embedmill.devices.driver_files import driver_files
 from embedmill.devices.kernel_log import place_of, xids
+from embedmill.devices.locks import LocksUnusable, holder_of
 from embedmill.devices.procfs import holders, namespaced
 from embedmill.devices.sampling import Gathered, Gathering, add_sample
 from embedmill.devices.tools import container_tools
@@ -231,7 +232,7 @@ def _add_owners(gpus: list[dict[str, Any]], givers: list[Given]) -> None:
 def _add_leases(gpus: list[dict[str, Any]], folder: str, problems: list[str]) -> None:
     for gpu in gpus:
         try:
-            gpu["lease"] = lease_of(folder, gpu["uuid"])
-        except OSError as error:
+            gpu["lease"] = holder_of(folder, gpu["uuid"])
+        except (OSError, LocksUnusable) as error:
             gpu["lease"] = "somebody whose lock may not be looked at"
-            problems.append(f"locks: that of GPU {gpu['index']}: {error.strerror or error}")
+            problems.append(f"locks: that of GPU {gpu['index']}: {error}")

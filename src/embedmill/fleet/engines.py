@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedmill.engines import Engine, LocalEngine
-from embedmill.fleet.borrowing import FleetPlaces, fleet_engine, places_on_fleet
+from embedmill.fleet.borrowing import FleetPlaces, check_borrowing, fleet_engine, places_on_fleet
 from embedmill.fleet.cluster import ClusterPlaces, cluster_engine, places_on_cluster
 
 if TYPE_CHECKING:
@@ -32,6 +32,23 @@ def engine_of(spec: PipelineSpec, home: Home, root: Path) -> Engine:
             return cluster_engine(spec, root)
 
 
+def check_places(home: Home, spec: PipelineSpec, root: Path, package: ModelPackage) -> None:
+    """Say what would stop the spec's engine now, and not after hours of planning; of this machine: nothing.
+
+    Raises:
+        EmbedmillError: As `engine_of` and `places_elsewhere`.
+    """
+    check_borrowing(spec, root, home)
+    if spec.engine == "kubernetes":
+        cluster_engine(spec, root)
+        places_on_cluster(spec, root, home.store.url, kinds_of(package))
+
+
+def kinds_of(package: ModelPackage) -> list[str]:
+    """The kinds of runtime that can compute the vectors of items."""
+    return [runtime.kind for runtime in package.spec.runtimes_for("item")]
+
+
 def places_elsewhere(
     home: Home, plan: Plan, spec: PipelineSpec, root: Path, package: ModelPackage, *, waits: bool
 ) -> FleetPlaces | ClusterPlaces:
@@ -41,6 +58,5 @@ def places_elsewhere(
         SpecError: What it needs is not in the spec, or wrong.
     """
     if spec.engine == "kubernetes":
-        runtimes = [runtime.kind for runtime in package.spec.runtimes_for("item")]
-        return places_on_cluster(spec, root, home.store.url, runtimes)
+        return places_on_cluster(spec, root, home.store.url, kinds_of(package))
     return places_on_fleet(home, plan, spec, root, package, waits=waits)

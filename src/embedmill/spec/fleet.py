@@ -103,7 +103,15 @@ class IdleSpec(Section):
         description="Memory that an idle GPU has in use, by server; where absent, the least that was seen.",
     )
     exempt: tuple[str, ...] = Field(
-        default=("Xorg", "Xwayland", "gnome-shell", "nvidia-cuda-mps-server", "nvidia-persistenced", "dcgm"),
+        default=(
+            "Xorg",
+            "Xwayland",
+            "gnome-shell",
+            "nvidia-cuda-mps-server",
+            "nvidia-persistenced",
+            "nv-hostengine",
+            "dcgm",
+        ),
         description="Programs that may have a GPU open, by the beginning of their names.",
     )
 

@@ -106,7 +106,8 @@ class ProofKey(Part):
 class ImageProof(Document):
     """A worker in an image embedded the goldens on a type of GPU; cached under its key.
 
-    `baseline`: whose vectors they were compared with: `cpu`, or the digest of the image that is replaced.
+    `baseline`: whose vectors they were compared with: `release`, those that were published, or the
+    digest of the image that is replaced.
     """
 
     SCHEMA: ClassVar[str] = "image-proof/1"
