@@ -139,7 +139,7 @@ def test_an_evicted_pod_was_taken_away_whatever_it_ended_with(here: Here, waitin
     evicted = here.machines.pod("cpu-0")
     assert evicted is not None
     here.machines.evict(evicted, "PreemptionByScheduler")
-    until(lambda: here.machines.pod("cpu-0") not in {None, evicted}, "a replacement")
+    until(lambda: (pod := here.machines.pod("cpu-0")) is not None and pod is not evicted, "a replacement")
     wait_for_loops(waiting, 2)
     assert states(engine) == {"cpu-0": None, "cpu-1": None}
     (job,) = here.machines.jobs.values()
