@@ -157,7 +157,7 @@ def test_a_pod_that_cannot_start_is_hopeless_after_a_while_and_says_why() -> Non
 def test_a_pod_that_no_node_takes_waits_and_says_why() -> None:
     why = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
     found = seen(job(), pod(age_s=90_000, phase="Pending", conditions=[why]))
-    assert (found.exit_code, found.said) == (None, "0/3 nodes are available")
+    assert (found.exit_code, found.said, found.waits) == (None, "0/3 nodes are available", True)
 
 
 @pytest.mark.parametrize(

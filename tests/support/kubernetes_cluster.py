@@ -80,13 +80,17 @@ class Index:
 
 @dataclass
 class Cluster:
-    """Jobs and pods by name. `secrets` are its Secrets; `schedules`: whether pods get a node."""
+    """Jobs and pods by name. `secrets` are its Secrets; `schedules`: whether pods get a node.
+
+    Pods of indexes in `held` get none, either.
+    """
 
     folder: Path
     backoff_s: float = 0.3
     secrets: dict[str, Mapping[str, str]] = field(default_factory=dict)
     schedules: bool = True
     pulls: bool = True
+    held: set[int] = field(default_factory=set)
     jobs: dict[str, Document] = field(default_factory=dict)
     pods: dict[str, Pod] = field(default_factory=dict)
     indexes: dict[tuple[str, int], Index] = field(default_factory=dict)
@@ -271,7 +275,7 @@ class Cluster:
     def _start(self, pod: Pod) -> None:
         container = pod.document["spec"]["containers"][0]
         missing = [each["secretRef"]["name"] for each in container.get("envFrom", ())]
-        if not self.schedules:
+        if not self.schedules or pod.index in self.held:
             message = "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."
             pod.status["conditions"] = [{"type": "PodScheduled", "status": "False", "message": message}]
         elif not self.pulls:

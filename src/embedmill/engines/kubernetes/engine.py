@@ -166,7 +166,7 @@ class KubernetesEngine:
             return WorkerState(worker, LOST, self._trouble)
         if self._told.get(worker) == seen.witness:
             return WorkerState(worker, None)
-        return WorkerState(worker, seen.exit_code, seen.said)
+        return WorkerState(worker, seen.exit_code, seen.said, seen.waits)
 
     # What is changed
 

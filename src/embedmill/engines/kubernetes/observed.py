@@ -38,7 +38,7 @@ LAST_SIGNAL = 64
 class Seen:
     """What is known of one loop: `exit_code` None while it runs or waits; `said` has words about either.
 
-    `final`: the cluster will not start it again. `witness`: the pod or Job that tells.
+    `final`: the cluster will not start it again. `witness`: the pod or Job that tells. `waits`: it has no node.
     """
 
     job: str
@@ -47,6 +47,7 @@ class Seen:
     said: str = ""
     final: bool = False
     witness: str = ""
+    waits: bool = False
 
 
 def observed(jobs: Sequence[Document], pods: Sequence[Document], now: datetime) -> dict[str, Seen]:
@@ -96,11 +97,12 @@ def _seen(job: Document, index: int, pods: Sequence[Document], now: datetime) ->
     final = index in indexes(status.get("failedIndexes")) or over is not None
     if newest is None:
         words = f"{name}: {over.get('message') or over.get('reason')}" if over else ""
-        return Seen(name, start, LOST if final else None, words, final, name)
+        return Seen(name, start, LOST if final else None, words, final, name, waits=not final)
     code, words = _of_pod(newest, now)
     if final and code is None:
         code, words = LOST, f"{name}: its Job has ended, and pod {newest['metadata']['name']} has not"
-    return Seen(name, start, code, words, final, newest["metadata"].get("uid", ""))
+    waits = code is None and (newest.get("status") or {}).get("phase") == "Pending"
+    return Seen(name, start, code, words, final, newest["metadata"].get("uid", ""), waits)
 
 
 def _of_pod(pod: Document, now: datetime) -> tuple[int | None, str]:
