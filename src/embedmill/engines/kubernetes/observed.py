@@ -38,7 +38,8 @@ LAST_SIGNAL = 64
 class Seen:
     """What is known of one loop: `exit_code` None while it runs or waits; `said` has words about either.
 
-    `final`: the cluster will not start it again. `witness`: the pod or Job that tells. `waits`: it has no node.
+    `final`: the cluster will not start it again. `waits`: no node has taken it. `witness`: the pod or Job
+    that tells.
     """
 
     job: str
