@@ -33,7 +33,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "openvino": ("runtimes/openvino.py",),
     "tritonclient": ("runtimes/remote/kserve_grpc.py",),
     "ray": (),
-    "kubernetes": (),
+    "kubernetes": ("engines/kubernetes/api.py",),
 }
 """Heavy library → the only files that may import it."""
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from embedmill.spec.documents import Plan
 
 GOES_ON = "`embedmill resume` goes on"
-HOPELESS = frozenset({1, 2})
-"""Exit codes that another try would not change: the worker said what is wrong."""
+HOPELESS = frozenset({1, 2, 42})
+"""Exit codes that another try would not change: the worker said what is wrong; 42: the place is unfit."""
 CANNOT_START = frozenset({125, 126, 127})
 """On another server: its container tool, or what starts it, says that it cannot; `podman run` has these."""
 YIELDED = 75
@@ -141,7 +141,8 @@ class _Driving:
                 raise self._worn_out(losses, lost[-1])
             self._start([self.known[gone.worker] for gone in lost if gone.worker in self.known])
             running = [known.worker for known in states if known.exit_code is None]
-            self._look_again(search, states, running, stuck=not (running or lost))
+            works = any(known.exit_code is None and not known.waits for known in states)
+            self._look_again(search, states, running, stuck=not (works or lost))
 
     def _take(self, found: Look) -> None:
         """Start loops at the places that a look found; say once what was passed over."""

@@ -23,6 +23,8 @@
     │   ├── RunClosed                  75  somebody closed the run; run again
     │   ├── ShardsMissing              75  shards without a commit record; run `resume`
     │   ├── NumericsMoved              75  this machine would not make the run's vectors; another may
+    │   ├── EngineRefused                  what runs worker loops says no, as a cluster without rights
+    │   ├── EngineUnavailable          75  what runs worker loops gives no answer; loops may go on
     │   ├── WorkerFailed                   worker processes kept failing
     │   └── AccountingError                read != embedded + reused + empty + quarantined
     ├── ReleaseError                   1
@@ -189,6 +191,16 @@ class ShardsMissing(RunError):
 
 class NumericsMoved(RunError):
     """What is installed here makes other vectors than the run has; another machine may go on."""
+
+    exit_code = 75
+
+
+class EngineRefused(RunError):
+    """What runs worker loops says no: the message has its words."""
+
+
+class EngineUnavailable(RunError):
+    """What runs worker loops gives no answer: those that run go on."""
 
     exit_code = 75
 

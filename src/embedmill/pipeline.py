@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from embedmill.driving import LocalPlaces, Places, drive
-from embedmill.engines import Engine, LocalEngine
+from embedmill.engines import Engine
 from embedmill.errors import (
     AccountingError,
     GateFailed,
@@ -27,7 +27,7 @@ from embedmill.errors import (
     RunMissing,
     SpecError,
 )
-from embedmill.fleet.borrowing import check_borrowing, fleet_engine, places_on_fleet
+from embedmill.fleet.engines import check_places, engine_of, places_elsewhere
 from embedmill.gates import (
     GATES,
     OF_PRODUCTION,
@@ -103,13 +103,13 @@ class Pipeline:
 
     def engine(self) -> Engine:
         """A new one of the kind that the spec names."""
-        return LocalEngine() if self.spec.engine == "local" else fleet_engine(self.spec, self.home)
+        return engine_of(self.spec, self.home, self.root)
 
     def places(self, plan: Plan) -> Places:
         """Where an engine of that kind may run loops."""
         if self.spec.engine == "local":
             return LocalPlaces(self.spec.work.workers)
-        return places_on_fleet(self.home, plan, self.spec, self.root, self.package, waits=self.waits)
+        return places_elsewhere(self.home, plan, self.spec, self.root, self.package, waits=self.waits)
 
     def live(self) -> Release | None:
         """The live release, or None before the first."""
@@ -136,7 +136,7 @@ class Pipeline:
         """
         check_relevance(self.spec.gates, self.root, self.package)
         check_environment(self.spec.serving, self.root)
-        check_borrowing(self.spec, self.root, self.home)
+        check_places(self.home, self.spec, self.root, self.package)
         self.home.check_fit()
         with Planner(self.home, self.spec, self.root, self.package, self.live()) as planner:
             return self._resumed_or_anew(planner, given_up or {}, on_progress)

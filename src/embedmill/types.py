@@ -167,11 +167,15 @@ class Look:
 
 @dataclass(frozen=True)
 class WorkerState:
-    """What an engine knows of one worker loop: `exit_code` None while it runs; `said` has its last words."""
+    """What an engine knows of one worker loop: `exit_code` None while it runs; `said` has its last words.
+
+    `waits`: it will run once there is a place for it, and nobody knows when.
+    """
 
     worker: str
     exit_code: int | None
     said: str = ""
+    waits: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tests.support.mill import Mill, items
 
 from embedmill.cli.schemas import Kind, schema_bytes
 from embedmill.spec import load_pipeline_spec
+from embedmill.spec.kubernetes import KubernetesSpec
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
@@ -40,6 +41,7 @@ EXAMPLES = {
     "workers",
     "requests_per_minute",
     "production",
+    "kubernetes",
 }
 """Keys that the file shows with a value that is not the default: those without a default worth showing."""
 
@@ -53,6 +55,15 @@ def test_init_explains_every_key_and_its_default(tmp_path: Path, embedmill: Term
     spec = load_pipeline_spec(file, {}).model_dump()
     assert keys_of(written) == keys_of(spec)
     assert without_examples(spec) == without_examples(defaults)
+
+
+def test_init_explains_a_cluster_with_its_defaults(tmp_path: Path, embedmill: Terminal) -> None:
+    embedmill("init", tmp_path)
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(re.sub(r"^( *)# ( *[a-z_]+:.*)$", r"\1\2", file.read_text(), flags=re.MULTILINE))
+    cluster = load_pipeline_spec(file, {}).kubernetes
+    assert cluster is not None
+    assert cluster == KubernetesSpec(families=cluster.families)
 
 
 def keys_of(values: dict[str, Any]) -> dict[str, set[str]]:

@@ -128,6 +128,10 @@ def package(**runtime: str | int) -> Prepare:
     return prepare
 
 
+def on_a_cluster(mill: Mill) -> None:
+    settings(engine="kubernetes", kubernetes={"families": {"cpu": {}}})(mill)
+
+
 LARGE = ("jax", "tensorflow", "torch")
 """Extras that `all` leaves out: each is more than everything else together."""
 TRITON: dict[str, str | int] = {"kind": "triton", "model": "m", "version": 1}
@@ -164,6 +168,7 @@ CASES = [
         "model check package",
         package(**TRITON | {"kind": "tf_serving"}, url="http://127.0.0.1:9"),
     ),
+    Case("kubernetes", "kubernetes", "run pipeline.yaml", on_a_cluster),
     Case("serve", "fastapi", "serve pipeline.yaml", released),
     Case("serve", "uvicorn", "serve pipeline.yaml", released),
     Case("sqlalchemy", "sqlalchemy", "plan pipeline.yaml", source("mysql+pymysql://127.0.0.1:9/shop")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from embedmill.spec.kubernetes import FamilySpec, KubernetesSpec, NightlySpec, TpuSpec
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
 
 
@@ -32,6 +33,7 @@ def pipeline() -> PipelineSpec:
         model="models/minilm",
         store="./mill",
         engine="local",
+        kubernetes=cluster(),
         index=IndexSpec(kind="hnsw", exact_below=1000, links=16, build_effort=64, search_effort=32),
         gates=GateLimits(quarantine=0.5, empty=0.25, churn=0.125),
         work=WorkSpec(
@@ -47,4 +49,37 @@ def pipeline() -> PipelineSpec:
         ),
         compact_above=0.5,
         goldens=32,
+    )
+
+
+def cluster() -> KubernetesSpec:
+    return KubernetesSpec(
+        families={
+            "cu126": FamilySpec(workers=4, cpus=4, memory_mib=8192, disk_mib=4096, nodes={"pool": "night"}),
+            "v5e": FamilySpec(
+                image="jax", tpu=TpuSpec(accelerator="tpu-v5-lite-podslice", topology="2x2", chips=4)
+            ),
+        },
+        images="../images.yaml",
+        namespace="embeddings",
+        context="night",
+        queue="night",
+        priority_class="lowest",
+        service_account="workers",
+        secret="store",  # noqa: S106 - its name
+        mounts={"/mnt/images": "shop-images"},
+        ports=(443, 9000),
+        retries=5,
+        deadline_s=3600,
+        keep_s=60,
+        grace_s=30,
+        nightly=NightlySpec(
+            image=f"registry.internal/embedmill@sha256:{'ab' * 32}",
+            schedule="30 1 * * *",
+            folder="/spec",
+            claim="specs",
+            cpus=4,
+            memory_mib=2048,
+            disk_mib=1024,
+        ),
     )

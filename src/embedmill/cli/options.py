@@ -74,7 +74,8 @@ def take_environment() -> None:
 
 
 EngineName: TypeAlias = Annotated[
-    str | None, typer.Option("--engine", metavar="NAME", help="local or ssh, instead of the spec's.")
+    str | None,
+    typer.Option("--engine", metavar="NAME", help="local, ssh or kubernetes, instead of the spec's."),
 ]
 FleetOfRun: TypeAlias = Annotated[
     Path | None,
@@ -97,8 +98,10 @@ def open_pipeline(
     from embedmill.pipeline import Pipeline
 
     pipeline = Pipeline.from_file(file)
-    if engine not in {None, "local", "ssh"}:
-        raise SpecError(f"--engine {engine}: there is none of that name", hint="allowed: local, ssh")
+    if engine not in {None, "local", "ssh", "kubernetes"}:
+        raise SpecError(
+            f"--engine {engine}: there is none of that name", hint="allowed: local, ssh, kubernetes"
+        )
     given = {"engine": engine, "fleet": None if fleet is None else str(fleet.absolute())}
     changed = {name: value for name, value in given.items() if value is not None}
     return replace(pipeline, spec=pipeline.spec.model_copy(update=changed), waits=wait)

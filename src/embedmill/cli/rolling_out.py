@@ -1,4 +1,4 @@
-"""`deploy serving` and `deploy image`: manifests and the image of servers of one release."""
+"""`deploy serving`, `deploy batch` and `deploy image`: manifests and images for clusters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedmill.cli.fetching import ReleaseOption, SourceTarget, find_source
-from embedmill.cli.options import AsJson
+from embedmill.cli.options import AsJson, PipelineFile, open_pipeline
 from embedmill.cli.output import data, emit, facts, talk
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ KeysSecret = Annotated[str, typer.Option(metavar="SECRET", help="Has API keys un
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `deploy`."""
-    for each in (serving, image):
+    for each in (serving, batch, image):
         app.command()(each)
 
 
@@ -96,6 +96,34 @@ def _say_how(folder: Path, plan: ServingPlan, *, blue_green: bool) -> None:
     steps = ("blue-green/before", "blue-green/after") if blue_green else ("cpu",)
     for step in steps:
         talk().print(f"kubectl apply --kustomize {folder}/overlays/{step}", soft_wrap=True)
+
+
+def batch(
+    pipeline: PipelineFile,
+    to: Annotated[Path, typer.Option("--out", "--to", metavar="FOLDER", help="Where the manifests go.")],
+    run: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Also write the Jobs of this open run.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write Kubernetes manifests for runs of a pipeline: rights, priorities, the nightly CronJob, Jobs."""
+    from embedmill.deploy.kubernetes import deploy_batch
+
+    opened = open_pipeline(pipeline, engine="kubernetes")
+    found = None
+    if run is not None:
+        planned = opened.open_run(run)
+        places = opened.places(planned.plan).look(len(planned.plan.shards), ())
+        found = planned.url, places.free
+    report = deploy_batch(to, opened.spec, opened.root, pipeline.name, found)
+    if as_json:
+        emit(report)
+        return
+    told = [("pipeline", report.pipeline), ("namespace", report.namespace)]
+    told += [("every night", report.nightly)] if report.nightly else []
+    data().print(facts([*told, ("written", f"{len(report.files)} files in {report.folder}")]))
+    for part in ("base", *(["jobs"] if found else [])):
+        talk().print(f"kubectl apply --kustomize {to}/{part}", soft_wrap=True)
 
 
 def image(

@@ -60,8 +60,24 @@ store: ./mill                    # where runs and releases lie
 #   build_effort: 128            # HNSW: candidates while building
 #   search_effort: 128           # HNSW: candidates while searching
 
-# engine: local                  # where workers run; ssh: on idle GPUs of servers
+# engine: local                  # where workers run; ssh: on idle GPUs of servers; kubernetes: as Jobs
 # fleet: null                    # such as fleet.yaml: those servers
+# kubernetes:
+#   families: {{cu126: {{workers: 4}}}}   # images of images.yaml, and how many pods each has at most
+#   images: images.yaml          # their digests and facts
+#   namespace: default           # where Jobs are made
+#   context: null                # of the kubeconfig; its current one where absent
+#   queue: null                  # a LocalQueue of Kueue
+#   priority_class: embedmill-batch       # `embedmill deploy batch` renders one below all others
+#   service_account: embedmill-worker     # of the pods, which get no token
+#   secret: null                 # a Secret with the variables that open the store; named, never read
+#   mounts: {{}}                   # such as {{/mnt/images: CLAIM}}: folders of pods
+#   ports: [443]                 # what pods may ask
+#   retries: 3                   # how often the cluster tries a failed worker again
+#   deadline_s: 86400            # when Jobs end whose run nobody drives any more
+#   keep_s: 3600                 # how long an ended Job stays
+#   grace_s: 60                  # how long a pod may finish its batch
+#   nightly: null                # {{image: NAME@sha256:…}}: a CronJob, for `embedmill deploy batch`
 # work:
 #   workers: 4                   # one a core where absent
 #   shard_rows: 2048             # rows in a shard, the unit of work and of retry

@@ -111,7 +111,7 @@ def check_borrowing(spec: PipelineSpec, root: Path, home: Home) -> None:
         SpecError: As `places_on_fleet`, and `lent_environment`.
         StoreDenied, StoreUnavailable: The role for workers was not given.
     """
-    if spec.engine != "local":
+    if spec.engine == "ssh":
         _fleet_of(spec, root, home)
         lent_environment(home.store.url, home.pipeline, lending_of(spec))
 

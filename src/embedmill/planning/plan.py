@@ -331,6 +331,7 @@ def _shaping(spec: PipelineSpec) -> PipelineSpec:
         update={
             "engine": "local",
             "fleet": None,
+            "kubernetes": None,
             "gates": GateLimits(),
             "serving": ServingSpec(),
             "work": spec.work.model_copy(update=neutral),

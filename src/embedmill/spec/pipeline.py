@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from embedmill.spec.database import checked_database, database_scheme
 from embedmill.spec.fetch import FetchSpec
+from embedmill.spec.kubernetes import KubernetesSpec
 from embedmill.spec.section import Section
 from embedmill.spec.serving import ServingSpec
 
@@ -203,9 +204,14 @@ class PipelineSpec(Section):
     catalog: CatalogSpec
     model: str = Field(description="The folder of a model package.")
     store: str = Field(description="A folder, such as ./mill, or a URL.")
-    engine: Literal["local", "ssh"] = Field(default="local", description="Where worker loops run.")
+    engine: Literal["local", "ssh", "kubernetes"] = Field(
+        default="local", description="Where worker loops run."
+    )
     fleet: str | None = Field(
         default=None, description="The fleet.yaml whose idle GPUs are borrowed; for `engine: ssh`."
+    )
+    kubernetes: KubernetesSpec | None = Field(
+        default=None, description="Workers as Jobs of a cluster; for `engine: kubernetes`."
     )
     index: IndexSpec = IndexSpec()
     gates: GateLimits = GateLimits()

@@ -1,4 +1,4 @@
-"""The JSON documents of `deploy serving` and `deploy image`."""
+"""The JSON documents of `deploy serving`, `deploy batch` and `deploy image`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,19 @@ class ServingDeployReport(Document):
     files: tuple[str, ...]
     memory_mib: int
     disk_mib: int
+
+
+class BatchDeployReport(Document):
+    """`deploy batch`: manifests of a pipeline's work; `run` is the URL of the run whose Jobs they have."""
+
+    SCHEMA: ClassVar[str] = "deploy-batch/1"
+
+    pipeline: str
+    namespace: str
+    run: str | None
+    nightly: str | None
+    folder: str
+    files: tuple[str, ...]
 
 
 class ImageDeployReport(Document):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedmill.deploy.kubernetes import objects, pod
+from embedmill.deploy.kubernetes.kustomized import kustomized
 from embedmill.deploy.yaml_files import write_folder, yaml_bytes
 from embedmill.errors import SpecError
 from embedmill.spec.rollout import ServingDeployReport
@@ -54,9 +55,9 @@ def deploy_serving(folder: Path, plan: ServingPlan, beside: ServingPlan | None =
 
 def _base(plan: ServingPlan) -> dict[str, bytes]:
     own = pod.labels(plan) | {ROLLOUT: "rolling"}
-    return _kustomized(
+    return kustomized(
         "base",
-        plan,
+        plan.settings.namespace,
         {
             **_shared(plan),
             "deployment": objects.deployment(plan, plan.name, own),
@@ -75,7 +76,7 @@ def _shared(plan: ServingPlan) -> dict[str, Resource]:
 
 
 def _cpu(plan: ServingPlan) -> dict[str, bytes]:
-    return _kustomized("overlays/cpu", plan, {}, more=["../../base"])
+    return kustomized("overlays/cpu", plan.settings.namespace, {}, more=["../../base"])
 
 
 def _gpu(plan: ServingPlan) -> dict[str, bytes]:
@@ -101,7 +102,9 @@ def _gpu(plan: ServingPlan) -> dict[str, bytes]:
         },
     }
     return {
-        **_kustomized("overlays/gpu", plan, {}, more=["../../base"], patches=["deployment.yaml"]),
+        **kustomized(
+            "overlays/gpu", plan.settings.namespace, {}, more=["../../base"], patches=["deployment.yaml"]
+        ),
         "overlays/gpu/deployment.yaml": yaml_bytes(patch),
     }
 
@@ -116,34 +119,12 @@ def _blue_green(plan: ServingPlan, beside: ServingPlan) -> dict[str, bytes]:
             each, each.numbered, _selector(each)
         )
         both[f"horizontal-pod-autoscaler-r{each.number}"] = objects.autoscaler(each, each.numbered)
-    files = _kustomized("overlays/blue-green/both", plan, both)
+    files = kustomized("overlays/blue-green/both", plan.settings.namespace, both)
     for name, asked in (("before", beside), ("after", plan)):
         switch = {"service": objects.service(plan, _selector(asked))}
-        files |= _kustomized(f"overlays/blue-green/{name}", plan, switch, more=["../both"])
+        files |= kustomized(f"overlays/blue-green/{name}", plan.settings.namespace, switch, more=["../both"])
     return files
 
 
 def _selector(plan: ServingPlan) -> dict[str, str]:
     return pod.labels(plan) | {ROLLOUT: "blue-green", NUMBER: str(plan.number)}
-
-
-def _kustomized(
-    folder: str,
-    plan: ServingPlan,
-    resources: dict[str, Resource],
-    *,
-    more: list[str] | None = None,
-    patches: list[str] | None = None,
-) -> dict[str, bytes]:
-    """A file for each resource, and the kustomization.yaml that lists them."""
-    kustomization: Resource = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [*(more or []), *(f"{name}.yaml" for name in resources)],
-    }
-    if plan.settings.namespace:
-        kustomization["namespace"] = plan.settings.namespace
-    if patches:
-        kustomization["patches"] = [{"path": name} for name in patches]
-    files = {f"{folder}/{name}.yaml": yaml_bytes(resource) for name, resource in resources.items()}
-    return {**files, f"{folder}/kustomization.yaml": yaml_bytes(kustomization)}

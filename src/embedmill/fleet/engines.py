@@ -1,0 +1,62 @@
+"""The engine that a pipeline names, and where else than on this machine its loops may run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedmill.engines import Engine, LocalEngine
+from embedmill.fleet.borrowing import FleetPlaces, check_borrowing, fleet_engine, places_on_fleet
+from embedmill.fleet.cluster import ClusterPlaces, cluster_engine, places_on_cluster
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embedmill.model import ModelPackage
+    from embedmill.release.layout import Home
+    from embedmill.spec import PipelineSpec
+    from embedmill.spec.documents import Plan
+
+
+def engine_of(spec: PipelineSpec, home: Home, root: Path) -> Engine:
+    """A new one of the kind that the spec names; `root` is the folder that the spec's paths start from.
+
+    Raises:
+        SpecError: What it needs is not in the spec, or wrong.
+    """
+    match spec.engine:
+        case "local":
+            return LocalEngine()
+        case "ssh":
+            return fleet_engine(spec, home)
+        case "kubernetes":
+            return cluster_engine(spec, root)
+
+
+def check_places(home: Home, spec: PipelineSpec, root: Path, package: ModelPackage) -> None:
+    """Say what would stop the spec's engine now, and not after hours of planning; of this machine: nothing.
+
+    Raises:
+        EmbedmillError: As `engine_of` and `places_elsewhere`.
+    """
+    check_borrowing(spec, root, home)
+    if spec.engine == "kubernetes":
+        cluster_engine(spec, root)
+        places_on_cluster(spec, root, home.store.url, kinds_of(package))
+
+
+def kinds_of(package: ModelPackage) -> list[str]:
+    """The kinds of runtime that can compute the vectors of items."""
+    return [runtime.kind for runtime in package.spec.runtimes_for("item")]
+
+
+def places_elsewhere(
+    home: Home, plan: Plan, spec: PipelineSpec, root: Path, package: ModelPackage, *, waits: bool
+) -> FleetPlaces | ClusterPlaces:
+    """Places for a run's loops on servers or a cluster, as the spec's engine has them.
+
+    Raises:
+        SpecError: What it needs is not in the spec, or wrong.
+    """
+    if spec.engine == "kubernetes":
+        return places_on_cluster(spec, root, home.store.url, kinds_of(package))
+    return places_on_fleet(home, plan, spec, root, package, waits=waits)
