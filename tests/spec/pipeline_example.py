@@ -32,6 +32,8 @@ def pipeline() -> PipelineSpec:
         model="models/minilm",
         store="./mill",
         engine="local",
+        priority=20,
+        deadline="06:00",
         index=IndexSpec(kind="hnsw", exact_below=1000, links=16, build_effort=64, search_effort=32),
         gates=GateLimits(quarantine=0.5, empty=0.25, churn=0.125),
         work=WorkSpec(

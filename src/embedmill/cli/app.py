@@ -25,6 +25,7 @@ from embedmill.cli import (
     pipelines,
     proving,
     releases,
+    reporting,
     rolling_out,
     schemas,
     searching,
@@ -54,6 +55,7 @@ app = typer.Typer(
 GROUPS = (
     starting,
     pipelines,
+    reporting,
     searching,
     fetching,
     serving,

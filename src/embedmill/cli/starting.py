@@ -62,6 +62,8 @@ store: ./mill                    # where runs and releases lie
 
 # engine: local                  # where workers run; ssh: on idle GPUs of servers
 # fleet: null                    # such as fleet.yaml: those servers
+# priority: 10                   # its share of the devices where run --all runs several pipelines
+# deadline: null                 # such as "06:00": when a release of the last 24 hours should be live
 # work:
 #   workers: 4                   # one a core where absent
 #   shard_rows: 2048             # rows in a shard, the unit of work and of retry

@@ -331,6 +331,8 @@ def _shaping(spec: PipelineSpec) -> PipelineSpec:
         update={
             "engine": "local",
             "fleet": None,
+            "priority": 10,
+            "deadline": None,
             "gates": GateLimits(),
             "serving": ServingSpec(),
             "work": spec.work.model_copy(update=neutral),
