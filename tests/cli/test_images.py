@@ -21,6 +21,14 @@ def test_list_names_every_image_with_the_gpus_that_it_is_for(embedmill: Terminal
     assert "onnxruntime-gpu[cuda,cudnn]==1.26.0   12.9   6.0 7.0 7.5 8.0 8.6 9.0" in lines["onnx-cuda12"]
 
 
+def test_list_as_json_has_the_figures(embedmill: Terminal) -> None:
+    listed = {
+        each["name"]: each for each in json.loads(embedmill("images", "list", "--json").out)["variants"]
+    }
+    assert listed["torch-cu130"]["sass"] == ["7.5", "8.0", "8.6", "9.0", "10.0", "12.0"]
+    assert listed["onnx-cpu"]["cuda"] is None
+
+
 def test_render_writes_a_folder_and_says_how_to_build_it(tmp_path: Path, embedmill: Terminal) -> None:
     said = embedmill("images", "render", "onnx-cpu", "--base", BASE, "--to", tmp_path / "image")
     assert said.code == 0

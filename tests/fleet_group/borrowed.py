@@ -82,13 +82,13 @@ class Fleet:
         """Somebody comes to a server's GPU, or leaves it."""
         self.scenario(name, busy=busy).write(self.servers.servers[name].scenario)
 
-    def write(self, **settings: Any) -> None:
+    def write(self, *mounts: Path, **settings: Any) -> None:
         """The fleet.yaml, of the servers that were started, and its images.yaml."""
         idle = {"window_s": 1.0, "every_s": 0.25}
         spec = self.servers.fleet(timeout_s=15, idle=idle, images="images.yaml", **settings)
         document = spec.model_dump(mode="json", exclude_defaults=True)
         for server in document["servers"].values():
-            server |= {"mounts": [str(self.folder)], "arguments": list(self.arguments)}
+            server |= {"mounts": [str(each) for each in mounts], "arguments": list(self.arguments)}
         self.file.write_text(yaml.safe_dump(document))
         images = {"cpu": {"image": self.image, "runtimes": {"onnx": "1"}, "device": "cpu"}}
         (self.folder / "images.yaml").write_text(yaml.safe_dump({"images": images}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -14,6 +15,7 @@ from tests.support.driver import DRIVER, a_host, linker_cache
 from tests.support.fake_gpus import FakeGpu, Scenario
 
 from embedmill.devices.driver_files import driver_files
+from embedmill.fleet.cdi import cdi_spec
 from embedmill.fleet.container import Borrowed, Room, container_command
 from embedmill.spec.fleet import ServerSpec
 from embedmill.spec.host import ContainerTool, DriverFiles, GpuFacts, HostFacts
@@ -63,11 +65,24 @@ class GpuHost:
             driver_files=DriverFiles.model_validate(driver_files(DRIVER, str(self.root))),
         )
 
+    @property
+    def scenario(self) -> tuple[str, ...]:
+        """What the stand-in for NVML reads."""
+        return (f"--volume={self.root}/scenario:/scenario:ro", "--env=FAKE_NVML_SCENARIO=/scenario")
+
+    def cdi_json(self) -> str:
+        """The specification of the server's GPUs; its own files lie below a folder."""
+        spec = cdi_spec(self.facts)
+        for edits in [spec["containerEdits"], *(device["containerEdits"] for device in spec["devices"])]:
+            for mount in edits.get("mounts", ()):
+                mount["hostPath"] = f"{self.root}{mount['hostPath']}"
+            for node in edits.get("deviceNodes", ()):
+                node["hostPath"] = f"{self.root}{node['path']}"
+        return json.dumps(spec)
+
     def command(self, *program: str, worker: str = "one", room: Room | None = None) -> list[str]:
         """How a worker is started on GPU 1; another program than `embedmill` may take its place."""
-        scenario = self.root / "scenario"
-        more = (f"--volume={scenario}:/scenario:ro", "--env=FAKE_NVML_SCENARIO=/scenario", *HERE)
-        server = ServerSpec(mounts=self.mounts, arguments=more)
+        server = ServerSpec(mounts=self.mounts, arguments=(*self.scenario, *HERE))
         image = ImageSpec(image=self.image, runtimes={"onnx": "1.0"}, command=program or ("embedmill",))
         gpu = Borrowed(self.facts.gpus[1])
         words = container_command(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -138,6 +139,20 @@ def test_a_worker_in_a_container_embeds_every_shard(seed: int, mill: Mill, host:
 
 def test_nvml_in_the_container_sees_the_borrowed_gpu_alone(host: GpuHost) -> None:
     done = host.python(SEEN)
+    assert done.stdout.split() == ["GPU-1"], done.stderr
+
+
+def test_podman_hands_a_gpu_out_by_a_cdi_specification(host: GpuHost, tmp_path: Path) -> None:
+    """It lies in /etc/cdi of a namespace of mounts of its own."""
+    (tmp_path / "cdi").mkdir()
+    (tmp_path / "cdi" / "nvidia.json").write_text(host.cdi_json())
+    run = ["run", "--rm", "--network=none", "--device=nvidia.com/gpu=GPU-1", *HERE, *host.scenario]
+    command = host.containers.podman_command(*run, "--entrypoint=python3", host.image, "-c", SEEN)
+    overlay = ["-t", "overlay", "-o", f"lowerdir={tmp_path}:/etc", "overlay", "/etc"]
+    script = f"mount {shlex.join(overlay)} && exec {shlex.join(command)}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.stdout.split() == ["GPU-1"], done.stderr
 
 

@@ -50,7 +50,7 @@ def fleet(
         fleet = Fleet(servers, folder, training)
         for name in SERVERS:
             fleet.start(name, busy=name == SERVERS[-1])
-        fleet.write()
+        fleet.write(folder)
         yield fleet
 
 

@@ -18,7 +18,8 @@ from tests.spec.pipeline_example import pipeline
 import embedmill.spec.model_reports
 import embedmill.spec.reports
 import embedmill.spec.rollout
-import embedmill.spec.upkeep  # noqa: F401 - defines documents
+import embedmill.spec.upkeep
+import embedmill.spec.worker_images  # noqa: F401 - defines documents
 from embedmill.spec.deployed import DeployedEncoder, DeployedModelReport, DeployReport
 from embedmill.spec.document import Document
 from embedmill.spec.documents import (

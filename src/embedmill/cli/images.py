@@ -26,13 +26,17 @@ app = typer.Typer(help="Make lean images for workers, and say which GPUs they ar
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: AsJson = False) -> None:
     """Show which images can be made: a runtime on a family of CUDA, and the GPUs that it has code for."""
-    from embedmill.deploy.worker_image import VARIANTS
+    from embedmill.deploy.worker_image import listed_variants
 
+    variants = listed_variants()
+    if as_json:
+        emit(variants)
+        return
     rows = [
         (each.name, each.requirement, each.cuda or "", " ".join(each.sass), " ".join(each.ptx))
-        for each in VARIANTS.values()
+        for each in variants.variants
     ]
     data().print(table("image", "installs", "cuda", "sass", "ptx", rows=rows))
 

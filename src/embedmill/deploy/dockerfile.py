@@ -27,11 +27,11 @@ ARG BASE={base}
 FROM ${{BASE}} AS build
 COPY wheels /wheels
 COPY {files} /build/
-RUN python3 -m venv {home}
-{before}RUN --mount=type=secret,id=pip,target=/etc/pip.conf \\
+RUN python3 -m venv {home}{before}
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \\
     {home}/bin/python -m pip install --no-cache-dir --only-binary=:all: {options}
-RUN {home}/bin/python -m pip uninstall --yes --quiet setuptools pip
-{after}
+RUN {home}/bin/python -m pip uninstall --yes --quiet setuptools pip{after}
+
 FROM ${{BASE}}
 # A compiler in the base would be in every container.
 RUN for tool in {compilers}; do if command -v "$tool"; then exit 1; fi; done
@@ -79,7 +79,7 @@ def dockerfile(recipe: Recipe) -> bytes:
         files=" ".join((*recipe.files, *(("ca.pem",) if recipe.authority else ()))),
         before=before,
         options=" \\\n    ".join(options),
-        after="".join(f"RUN {step}\n" for step in recipe.steps),
+        after="".join(f" \\\n    && {step}" for step in recipe.steps),
         labels=f"LABEL {labels}\n" if labels else "",
         variables=" ".join(f"{name}={value}" for name, value in variables.items()),
     ).encode()
@@ -119,4 +119,4 @@ def context_files(names: tuple[str, ...]) -> dict[str, bytes]:
 def _bundled() -> str:
     """The house's certificates beside the base's: pip and what runs later take one file."""
     parts = f'for file in {BUNDLE} /build/ca.pem; do if [ -f "$file" ]; then cat "$file"; fi; done'
-    return f"RUN {parts} > {HOME}/ca.pem\nENV PIP_CERT={HOME}/ca.pem\n"
+    return f" \\\n    && {parts} > {HOME}/ca.pem\nENV PIP_CERT={HOME}/ca.pem"

@@ -26,7 +26,7 @@ from embedmill.deploy.dockerfile import (
 from embedmill.deploy.image_labels import labels_of
 from embedmill.deploy.yaml_files import write_folder
 from embedmill.errors import SpecError
-from embedmill.spec.worker_images import ImageRenderReport
+from embedmill.spec.worker_images import ImageRenderReport, ImageVariant, ImageVariants
 from embedmill.store.local import translated
 
 if TYPE_CHECKING:
@@ -35,8 +35,16 @@ if TYPE_CHECKING:
 USER = 10001
 SBOM = f"{HOME}/sbom.cdx.json"
 PACKAGES = f"{HOME}/lib/python3*/site-packages"
-UNUSED = ("numpy/_core/include", "numpy/*/tests", "pyarrow/include", "pyarrow/tests", "pyarrow/src")
-"""What only compilers and the packages' own tests read."""
+UNUSED = (
+    "numpy/_core/include",
+    "numpy/*/tests",
+    "pyarrow/include",
+    "pyarrow/src",
+    "pyarrow/tests",
+    "pyarrow/*flight*",
+    "pyarrow/*s3*",
+)
+"""What compilers and tests read, and networks that we reach by other libraries."""
 CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 HOST = re.compile(r"^(localhost|[^/]*[.:][^/]*)/")
 
@@ -180,6 +188,18 @@ def render_image(folder: Path, variant: Variant, settings: Settings) -> ImageRen
         folder=str(folder),
         files=tuple(sorted([*done, *(f"wheels/{wheel.name}" for wheel in wheels)])),
         requirements=tuple(files["requirements.txt"].decode().splitlines()),
+    )
+
+
+def listed_variants() -> ImageVariants:
+    """Every image that can be made."""
+    return ImageVariants(
+        variants=tuple(
+            ImageVariant(
+                name=each.name, requirement=each.requirement, cuda=each.cuda, sass=each.sass, ptx=each.ptx
+            )
+            for each in VARIANTS.values()
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""The JSON documents of `images render`, `images build` and `images inspect`."""
+"""The JSON documents of `images list`, `images render`, `images build` and `images inspect`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ from typing import ClassVar
 
 from embedmill.spec.document import Document, Part
 from embedmill.spec.images import ImageSpec
+
+
+class ImageVariant(Part):
+    """An image that can be made: what it installs, and for which GPUs that has machine code and PTX."""
+
+    name: str
+    requirement: str
+    cuda: str | None
+    sass: tuple[str, ...]
+    ptx: tuple[str, ...]
+
+
+class ImageVariants(Document):
+    """`images list`."""
+
+    SCHEMA: ClassVar[str] = "image-variants/1"
+
+    variants: tuple[ImageVariant, ...]
 
 
 class ImageRenderReport(Document):
