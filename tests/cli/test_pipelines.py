@@ -23,7 +23,7 @@ ITEM_KEYS = {
 }
 RUN_KEYS = {
     *("schema", "release", "number", "url", "total", "computed", "embedded", "reused", "empty"),
-    *("quarantined", "kept", "compacted", "resumed", "seconds", "epoch", "numerics"),
+    *("quarantined", "kept", "compacted", "resumed", "seconds", "epoch", "numerics", "shares"),
 }
 
 

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from tests.spec.pipeline_example import pipeline
 
 import embedmill.spec.model_reports
+import embedmill.spec.platform
 import embedmill.spec.reports
 import embedmill.spec.rollout
 import embedmill.spec.upkeep

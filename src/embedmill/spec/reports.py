@@ -73,11 +73,11 @@ class PlanReport(Document):
 
 
 class WorkerShare(Part):
-    """What one loop did of a run, by the commit records: `seconds` is its time in them, `share` its part of rows.
+    """What one loop did of a run, by the commit records: in `seconds` of its time; `share` is that of all rows.
 
     `starts`, `yields` and `retries` (attempts at shards that were not committed) are what it told of itself;
-    what a killed loop did in its last half second is not among them. `idle_s`: of the time from its first shard
-    on, the seconds that it spent on none that it committed.
+    what a killed loop did in its last half second is not among them. `idle_s`: of the time from its first
+    shard on, the seconds that it spent on none that it committed.
     """
 
     worker: str
