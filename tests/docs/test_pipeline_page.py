@@ -45,8 +45,8 @@ def keys(written: dict[str, Any], prefix: str = "") -> set[str]:
 
 
 NOTHING = (
-    "nothing changed, or only comments, `gates`, `serving`, `engine`, `fleet`, `priority`, `deadline`, or what "
-    "`work` has beside sizes of shards and batches"
+    "nothing changed, or only comments, `gates`, `serving`, `engine`, `fleet`, `priority`, `deadline`, or "
+    "what `work` has beside sizes of shards and batches"
 )
 
 

@@ -73,7 +73,7 @@ class PlanReport(Document):
 
 
 class WorkerShare(Part):
-    """What one loop did of a run, by the commit records: in `seconds` of its time; `share` is that of all rows.
+    """What one loop did of a run, by the commit records: in `seconds` of its time; `share`: of all rows.
 
     `starts`, `yields` and `retries` (attempts at shards that were not committed) are what it told of itself;
     what a killed loop did in its last half second is not among them. `idle_s`: of the time from its first
