@@ -184,12 +184,12 @@ class _Driving:
         """
         if stuck and self.known and len(self.hopeless) == len(self.known):
             raise _cannot_work(next(iter(self.hopeless.values())))
+        if stuck and is_drained(self.home, self.plan.run):
+            raise Yielded(f"run {self.plan.run}: all workers stopped: {DRAINED}", hint=GOES_ON)
         if self.places.again_s is None:
             if stuck:
                 raise self._given_back(states)
             return
-        if stuck and is_drained(self.home, self.plan.run):
-            raise Yielded(f"run {self.plan.run}: all workers stopped: {DRAINED}", hint=GOES_ON)
         search.was_urgent = search.was_urgent and stuck
         found = search.found()
         if found is not None and not is_drained(self.home, self.plan.run):

@@ -27,7 +27,7 @@ from embedmill.errors import (
     RunMissing,
     SpecError,
 )
-from embedmill.fleet.borrowing import fleet_engine, places_on_fleet
+from embedmill.fleet.borrowing import check_borrowing, fleet_engine, places_on_fleet
 from embedmill.gates import (
     GATES,
     OF_PRODUCTION,
@@ -138,6 +138,7 @@ class Pipeline:
         """
         check_relevance(self.spec.gates, self.root, self.package)
         check_environment(self.spec.serving, self.root)
+        check_borrowing(self.spec, self.root, self.home)
         self.home.check_fit()
         with Planner(self.home, self.spec, self.root, self.package, self.live()) as planner:
             return self._resumed_or_anew(planner, given_up or {}, on_progress)

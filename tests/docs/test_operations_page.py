@@ -13,6 +13,7 @@ import yaml
 from tests.cli.terminal import Said, Terminal, run_alone
 from tests.docs.pages import matches, table, text_of, unquoted
 from tests.models import tiny_text_package
+from tests.support.killing import start, wait_for_a_commit
 from tests.support.mill import Mill, items
 
 import embedmill.errors
@@ -21,6 +22,7 @@ from embedmill.cli.pipelines import WITH_QUARANTINE
 from embedmill.engines.local import GRACE_S
 from embedmill.errors import EmbedmillError
 from embedmill.release.admin import rollback
+from embedmill.release.draining import drain
 from embedmill.store.checks import CHECKS, LARGE_BYTES
 from embedmill.store.cloud import TIMEOUT_S
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
@@ -150,6 +152,18 @@ def after_it_was_cancelled(mill: Mill, terminal: Terminal) -> Said:
     return terminal("publish", mill.root / "pipeline.yaml", "--run", first.plan.run)
 
 
+def while_it_is_drained(mill: Mill, terminal: Terminal) -> Said:
+    mill.settings["work"] = {"shard_rows": 1, "workers": 1}
+    mill.write(items(400))
+    run = mill.open().plan().plan.run
+    file = mill.root / "pipeline.yaml"
+    process = start(["run", str(file), "--quiet"])
+    wait_for_a_commit(file)
+    drain(mill.home, run)
+    out, err = process.communicate(timeout=120)
+    return Said(process.returncode, out, err)
+
+
 def with_two_stores_that_are_not_one(mill: Mill, terminal: Terminal) -> Said:
     return terminal("store", "check", mill.root / "one", mill.root / "other")
 
@@ -166,13 +180,14 @@ CAUSES: list[tuple[str, Command]] = [
     ("no space left", without_space),
     ("its bytes are not those", with_damage),
     ("was closed", after_it_was_cancelled),
+    ("the run is drained", while_it_is_drained),
     ("not fit for releases", with_two_stores_that_are_not_one),
 ]
 ROWS = table(PAGE, "Messages")
 
 
 def test_every_message_of_the_table_is_produced() -> None:
-    assert len(ROWS) == len(CAUSES) == 12
+    assert len(ROWS) == len(CAUSES) == 13
     for (message, *_), (words, _) in zip(ROWS, CAUSES, strict=True):
         assert words in message
 

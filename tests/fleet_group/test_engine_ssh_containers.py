@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import subprocess
 from collections.abc import Iterator
 
 import pytest
+from tests.cli.terminal import run_alone
 from tests.deploy_group.containers import Containers
-from tests.fleet_group.borrowed import Fleet, begin, digest_of_a_local_run, end, live, make_pipeline
+from tests.fleet_group.borrowed import (
+    IDLE_GPUS,
+    Fleet,
+    begin,
+    digest_of_a_local_run,
+    end,
+    live,
+    make_pipeline,
+)
 from tests.fleet_group.gpu_host import HERE
 from tests.fleet_group.test_container import containers, image
+from tests.support.fake_gpus import Scenario
 from tests.support.gpu_servers import GpuServers
 from tests.support.relay import Relay
 from tests.support.sts import ROLE
@@ -58,6 +69,25 @@ def test_containers_on_two_servers_make_what_a_local_run_makes(
     assert {share["worker"] for share in report["shares"]} == {"gpu-01-0", "gpu-02-0"}
     assert report["computed"] == items
     assert digest == digest_of_a_local_run(fleet.folder, items=items, shard_rows=rows)
+    assert not left_containers(fleet)
+
+
+@pytest.mark.timeout(400)
+def test_a_server_proves_itself_in_its_container(
+    fleet: Fleet, store_with_roles: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = dataclasses.replace(IDLE_GPUS["gpu-01"], uuid="GPU-00000000-1111-2222-3333-444444444444")
+    Scenario([gpu]).write(fleet.servers.servers["gpu-01"].scenario)
+    with Relay(os.environ["AWS_ENDPOINT_URL_S3"], at=fleet.address) as relay:
+        for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS"):
+            monkeypatch.setenv(name, relay.endpoint)
+        spec = make_pipeline(fleet.folder, "proof", items=80, store=store_with_roles, work={"role": ROLE})
+        run_alone("run", spec, "--engine", "local", "--quiet")
+        given = ("--fleet", fleet.file, "--seconds", "0.5")
+        said = run_alone("fleet", "prove", "gpu-01", spec, *given, "--json")
+    steps = {step["step"]: (step["state"], step["found"]) for step in said.json["steps"]}
+    assert {state for state, _ in steps.values()} == {"passed"}, steps
+    assert "gone after" in steps["yield"][1]
     assert not left_containers(fleet)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.models import tiny_bert_folder
-from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario, build_cuda
+from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario
 from tests.support.mill import Mill, items
 from tests.support.uncontained import install_podman
 
@@ -32,21 +33,16 @@ class Server:
     scenario: Path
     environment: dict[str, str]
 
+    def says(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "embedmill", *arguments]
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, timeout=120)
+
     def prove(self, *options: str) -> subprocess.CompletedProcess[bytes]:
-        command = [sys.executable, "-m", "embedmill", "fleet", "prove", "here", "pipeline.yaml", "--quiet"]
-        return subprocess.run(
-            [*command, "--seconds", "0.5", *options],
-            cwd=self.root,
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            timeout=120,
-        )
+        return self.says("fleet", "prove", "here", "pipeline.yaml", "--quiet", "--seconds", "0.5", *options)
 
     def prove_images(self) -> dict[str, Any]:
-        command = [sys.executable, "-m", "embedmill", "images", "prove", "pipeline.yaml", "--quiet", "--json"]
-        answer = subprocess.run(
-            command, cwd=self.root, env={**os.environ, **self.environment}, capture_output=True, timeout=120
-        )
+        answer = self.says("images", "prove", "pipeline.yaml", "--quiet", "--json")
         assert answer.stdout, answer.stderr.decode()
         found: dict[str, Any] = json.loads(answer.stdout)
         return found
@@ -75,7 +71,6 @@ def server(tmp_path: Path, library: Path) -> Callable[[Scenario], Server]:
     def make(scenario: Scenario) -> Server:
         file = tmp_path / "scenario"
         environment = scenario.environment(library, file)
-        environment["LD_LIBRARY_PATH"] += f":{build_cuda().parent}"
         environment |= {
             "PATH": f"{podman.parent}:{os.environ['PATH']}",
             "EMBEDMILL_CACHE": str(tmp_path / "cache"),
@@ -173,3 +168,24 @@ def test_a_busy_gpu_is_not_used_for_a_proof(server: Callable[[Scenario], Server]
     assert [(each["image"], each["passed"]) for each in found["tried"]] == [("newer", None)]
     assert f"pid {os.getpid()}" in found["tried"][0]["said"]
     assert [gpu["chosen"] for gpu in found["match"]["gpus"]] == ["cpu"]
+
+
+def test_the_command_of_a_container_is_printed_and_nothing_is_started(
+    server: Callable[[Scenario], Server],
+) -> None:
+    here = server(Scenario([T4]))
+    (gpu,) = json.loads(here.says("fleet", "command", "here", "--json").stdout)["gpus"]
+    assert gpu["command"][:2] == ["podman", "run"]
+    assert gpu["command"][-1] == f"sha256:{'ab' * 32}"
+    assert {"--read-only", "--cap-drop=all"} <= set(gpu["command"])
+    plain = here.says("fleet", "command", "here")
+    assert shlex.split(plain.stdout.decode()) == gpu["command"]
+
+
+def test_no_cdi_specification_is_made_of_nodes_that_are_not_there(
+    server: Callable[[Scenario], Server],
+) -> None:
+    answer = server(Scenario([T4])).says("fleet", "cdi", "here")
+    assert answer.returncode == 1
+    assert b"no /dev/nvidia" in answer.stderr
+    assert not answer.stdout

@@ -13,6 +13,7 @@ from tests.store.scripted import Script, scripted
 from tests.support.s3 import ANYBODY, as_identity
 
 from embedmill.errors import (
+    CredentialsExpired,
     ObjectExists,
     ObjectMissing,
     PreconditionFailed,
@@ -67,7 +68,7 @@ ANSWERS = [
     *[(call, 400, "RequestTimeout", StoreUnavailable) for call in EVERY],
     *[(call, 401, "", StoreDenied) for call in EVERY],
     *[(call, 403, "AccessDenied", StoreDenied) for call in EVERY],
-    *[(call, 400, "ExpiredToken", StoreDenied) for call in EVERY],
+    *[(call, 400, "ExpiredToken", CredentialsExpired) for call in EVERY],
     *[(call, 404, "NoSuchBucket", StoreError) for call in EVERY],
     *[(call, 409, "ConditionalRequestConflict", StoreUnavailable) for call in EVERY],
     *[(call, 409, "", StoreUnavailable) for call in EVERY],

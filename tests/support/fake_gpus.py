@@ -22,9 +22,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
-NAME = "libnvidia-ml.so.1"
+NAME, CUDA_NAME = "libnvidia-ml.so.1", "libcuda.so.1"
 BUILT = Path(__file__).parents[2] / "build" / "fake_nvml"
-BUILT_CUDA = BUILT.with_name("fake_cuda")
+CUDA_SOURCE = SOURCE.with_name("fake_cuda.c")
 NOT_SUPPORTED, DRIVER_NOT_LOADED, FUNCTION_NOT_FOUND, GPU_IS_LOST, MISMATCH, UNKNOWN = 3, 9, 13, 15, 18, 999
 """Codes of NVML for `Scenario.fail`."""
 
@@ -152,40 +152,30 @@ def _rule(verb: str, function: str, number: int) -> str:
     return f"{verb} {name} {number} {gpu}".rstrip()
 
 
-def build_cuda(folder: Path = BUILT_CUDA) -> Path:
-    """`libcuda.so.1`, for who takes memory of a GPU: it then stands in the scenario, as a process."""
-    source = SOURCE.with_name("fake_cuda.c")
-    home = folder.resolve() / hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    library = home / "libcuda.so.1"
-    if not library.is_file():
-        home.mkdir(parents=True, exist_ok=True)
-        made = home / f"{os.getpid()}.so"
-        command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"]
-        subprocess.run([*command, "-Wl,-soname,libcuda.so.1", "-o", made, source], check=True)
-        made.replace(library)
-    return library
-
-
 def build_library(folder: Path = BUILT, *, without: Sequence[str] = ()) -> Path:
     """The library, compiled once for its source; `without`: functions that an older driver does not have.
 
-    Skips the test where there is no compiler.
+    Beside it lies a `libcuda.so.1`: who takes memory of a GPU by it stands in the scenario afterwards. Skips
+    the test where there is no compiler.
     """
     if shutil.which("gcc") is None:
         pytest.skip("no fake NVML can be built here: no gcc (Debian: gcc libc6-dev)")
-    digest = hashlib.sha256(SOURCE.read_bytes() + " ".join(without).encode()).hexdigest()[:16]
-    home = folder.resolve() / digest
+    sources = SOURCE.read_bytes() + CUDA_SOURCE.read_bytes()
+    home = folder.resolve() / hashlib.sha256(sources + " ".join(without).encode()).hexdigest()[:16]
     library = home / NAME
     if not library.is_file():
         home.mkdir(parents=True, exist_ok=True)
         exported = home / "exported"
         hidden = f"local: {' '.join(f'{name};' for name in without)}" if without else ""
         exported.write_text(f"{{ global: nvml*; {hidden} }};\n")
-        made = home / f"{os.getpid()}.so"
-        command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
-        subprocess.run(
-            [*command, f"-Wl,--version-script={exported}", f"-Wl,-soname,{NAME}", "-o", made, SOURCE],
-            check=True,
-        )
-        made.replace(library)
+        _compile(CUDA_SOURCE, home / CUDA_NAME)
+        _compile(SOURCE, library, "-pthread", f"-Wl,--version-script={exported}")
     return library
+
+
+def _compile(source: Path, library: Path, *options: str) -> None:
+    """Put the library there at once: several tests may need it."""
+    made = library.with_name(f"{library.name}.{os.getpid()}")
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", *options]
+    subprocess.run([*command, f"-Wl,-soname,{library.name}", "-o", made, source], check=True)
+    made.replace(library)

@@ -16,6 +16,7 @@ from embedmill.cli import (
     diagnosis,
     environment,
     fetching,
+    fleet_commands,
     fleet_proving,
     fleets,
     image_proving,
@@ -74,6 +75,7 @@ rolling_out.register(deploying.app)
 app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
 matching.register(fleets.app)
 fleet_proving.register(fleets.app)
+fleet_commands.register(fleets.app)
 app.add_typer(fleets.app, name="fleet", rich_help_panel=pipelines.PANEL)
 image_proving.register(images.app)
 app.add_typer(images.app, name="images", rich_help_panel=searching.PANEL)

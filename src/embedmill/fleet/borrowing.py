@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from embedmill.catalog.files import IN_STORE
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from embedmill.model import ModelPackage
     from embedmill.release.layout import Home
-    from embedmill.spec import FleetSpec, PipelineSpec
+    from embedmill.spec import FleetSpec, ImagesSpec, PipelineSpec
     from embedmill.spec.documents import Plan
     from embedmill.spec.fleet_reports import FleetProbe
     from embedmill.spec.pipeline import CatalogSpec
@@ -84,6 +84,18 @@ def fleet_engine(spec: PipelineSpec, home: Home) -> SshEngine:
     return SshEngine(lambda: lent_environment(home.store.url, home.pipeline, lending))
 
 
+def check_borrowing(spec: PipelineSpec, root: Path, home: Home) -> None:
+    """Say what would stop a run on a fleet now, and not after hours of planning; nothing for other engines.
+
+    Raises:
+        SpecError: As `places_on_fleet`, and `lent_environment`.
+        StoreDenied, StoreUnavailable: The role for workers was not given.
+    """
+    if spec.engine != "local":
+        _fleet_of(spec, root, home)
+        lent_environment(home.store.url, home.pipeline, lending_of(spec))
+
+
 def places_on_fleet(
     home: Home, plan: Plan, spec: PipelineSpec, root: Path, package: ModelPackage, *, waits: bool = False
 ) -> FleetPlaces:
@@ -94,6 +106,36 @@ def places_on_fleet(
     Raises:
         SpecError: A fleet.yaml or images.yaml is missing or wrong, or no server can open the store.
     """
+    found = _fleet_of(spec, root, home)
+    placing = Placing(
+        found.fleet,
+        found.images,
+        f"{home.url}/runs/{plan.run}",
+        reach=lambda name: host_of(name, found.fleet.servers[name]),
+        start=in_container(plan.run, Room()),
+    )
+    return FleetPlaces(
+        placing,
+        ask=lambda known: probe_fleet(found.fleet, found.names, baseline_mib=known),
+        again_s=spec.work.look_again_s,
+        waits=waits,
+        runtimes=tuple(runtime.kind for runtime in package.spec.runtimes_for("item")),
+        proofs=Proofs(home.store),
+        model=package.package_digest(),
+        refused=found.refused,
+    )
+
+
+class _Fleet(NamedTuple):
+    """Specs, servers that can open the store, and why the others cannot."""
+
+    fleet: FleetSpec
+    images: ImagesSpec
+    names: tuple[str, ...]
+    refused: dict[str, str]
+
+
+def _fleet_of(spec: PipelineSpec, root: Path, home: Home) -> _Fleet:
     if spec.fleet is None:
         raise SpecError("engine ssh: no servers are named", hint="set `fleet: fleet.yaml`, or give --fleet")
     file = root / spec.fleet
@@ -101,24 +143,7 @@ def places_on_fleet(
     if fleet.images is None:
         raise SpecError(f"{file}: names no images", hint="set `images: images.yaml`")
     images = load_images_spec(file.parent / fleet.images)
-    names, refused = reachable_from(home.store.url, fleet, members(fleet, ()))
-    placing = Placing(
-        fleet,
-        images,
-        f"{home.url}/runs/{plan.run}",
-        reach=lambda name: host_of(name, fleet.servers[name]),
-        start=in_container(plan.run, Room()),
-    )
-    return FleetPlaces(
-        placing,
-        ask=lambda known: probe_fleet(fleet, names, baseline_mib=known),
-        again_s=spec.work.look_again_s,
-        waits=waits,
-        runtimes=tuple(runtime.kind for runtime in package.spec.runtimes_for("item")),
-        proofs=Proofs(home.store),
-        model=package.package_digest(),
-        refused=refused,
-    )
+    return _Fleet(fleet, images, *reachable_from(home.store.url, fleet, members(fleet, ())))
 
 
 def reachable_from(

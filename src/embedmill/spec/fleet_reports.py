@@ -94,6 +94,25 @@ class FleetMatch(Document):
     unanswered: dict[str, str] = Field(default_factory=dict)
 
 
+class GpuCommand(Part):
+    """What would start a container on a GPU, for `worker …` to follow; empty where nothing would."""
+
+    index: int
+    uuid: str
+    name: str
+    command: tuple[str, ...]
+    reason: str
+
+
+class FleetCommands(Document):
+    """`fleet command`: every GPU of one server, busy or not."""
+
+    SCHEMA: ClassVar[str] = "fleet-command/1"
+
+    server: str
+    gpus: tuple[GpuCommand, ...]
+
+
 class ProofKey(Part):
     """What a proof holds for, and nothing else. `model`: the digest of the whole package."""
 
