@@ -45,7 +45,7 @@ def timeline(work: RunWorkReport) -> str:
     scale = (WIDTH - LEFT - 10) / max(work.seconds, 1e-3)
     parts = [
         f"<svg viewBox='0 0 {WIDTH} {height}' width='100%' role='img' font-size='12' fill='currentColor'>",
-        f"<title>{len(work.shards):,} shards over {len(lines):,} workers</title>",
+        f"<title>Shards over workers: {len(work.shards):,} over {len(lines):,}</title>",
         *_axis(work.seconds, scale, LINE * len(lines)),
         *(_name(worker, place) for worker, place in lines.items()),
         *_bars(work.shards, lines, scale),
