@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,10 @@ from tests.support.mill import Mill, items
 
 from embedmill.driving import LocalPlaces, drive
 from embedmill.engines import LocalEngine
+from embedmill.platform.together import devices_of
 from embedmill.release.runs import commit_records
 from embedmill.seats import SeatFolder, SharedPlaces, Standing
-from embedmill.types import Progress
+from embedmill.types import Look, Placement, Progress
 from embedmill.world import WORLD
 
 
@@ -37,6 +41,42 @@ def test_a_look_gives_no_more_places_than_there_are_seats(seats: SeatFolder) -> 
     assert [place.worker for place in places.look(9, ()).free] == ["local-0", "local-1"]
     assert [place.worker for place in places.look(9, ["local-1"]).free] == ["local-0"]
     assert places.look(9, ["local-0", "local-1"]).free == ()
+
+
+@dataclass
+class Servers:
+    """Places on a fleet: each look takes long, so that it is rare."""
+
+    again_s: float | None = 3600.0
+    waits: bool = False
+    looks: int = 0
+
+    def look(self, most: int, held: Collection[str]) -> Look:
+        self.looks += 1
+        names = ("gpu-01-0", "gpu-02-0", "gpu-03-0")
+        return Look(tuple(Placement(name) for name in names if name not in held), {"gpu-04": "busy"})
+
+
+def test_idle_gpus_beyond_the_seats_are_told_of_and_taken_later_without_another_look(
+    seats: SeatFolder,
+) -> None:
+    servers = Servers()
+    places = SharedPlaces(servers, seats, WORLD)
+    seats.grant(1)
+    first = places.look(9, ())
+    assert [place.worker for place in first.free] == ["gpu-01-0"]
+    assert first.passed_over == {"gpu-04": "busy"}
+    assert (seats.standing().spare, seats.standing().most) == (2, 3)
+    seats.grant(2)
+    assert [place.worker for place in places.look(9, ["gpu-01-0"]).free] == ["gpu-02-0"]
+    assert seats.standing() == Standing(left=9, running=2, most=3, spare=1)
+    assert servers.looks == 1
+
+
+def test_a_fleet_has_as_many_devices_as_runs_have_and_found_idle() -> None:
+    standings = [Standing(9, 2, 3, 1), Standing(9, 1, 2, 1)]
+    assert devices_of("/etc/fleet.yaml", standings) == 4
+    assert devices_of("local", standings) == len(os.sched_getaffinity(0))
 
 
 def test_loops_beyond_the_seats_have_to_go_the_last_ones_first(seats: SeatFolder) -> None:

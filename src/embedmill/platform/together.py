@@ -151,13 +151,13 @@ def _divide(members: Sequence[_Member], turns: Turns, devices: int | None) -> No
     standings = {name: folder.standing() for name, folder in folders.items()}
     if not standings:
         return
-    count = devices or _devices(members[0].pool, list(standings.values()))
+    count = devices or devices_of(members[0].pool, list(standings.values()))
     for name, seats in turns.divide(standings, count, time.monotonic()).items():
         if folders[name].granted() != seats:
             folders[name].grant(seats)
 
 
-def _devices(pool: str, standings: Sequence[Standing]) -> int:
+def devices_of(pool: str, standings: Sequence[Standing]) -> int:
     """Cores of this machine; of a fleet the GPUs that runs have, and those that a run found idle last."""
     if pool == LOCAL:
         return len(os.sched_getaffinity(0))
