@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from embedmill.errors import WorkerFailed, Yielded
-from embedmill.release.draining import DRAINED, is_drained, undrain
+from embedmill.release.draining import DRAINED, call_back, is_drained, send_away, undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
+from embedmill.seats import Shared
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
 from embedmill.types import Look, Placement, Progress, WorkerState
 
@@ -94,12 +95,13 @@ def drive(
     if look().complete:
         return
     undrain(home, plan.run)
+    places = places or LocalPlaces(spec.workers)
     try:
-        _Driving(
-            home, plan, spec, engine, run_url, places or LocalPlaces(spec.workers), look, on_progress
-        ).go()
+        _Driving(home, plan, spec, engine, run_url, places, look, on_progress).go()
     finally:
         engine.stop()
+        if isinstance(places, Shared):
+            places.settle((), 0)
 
 
 @dataclass
@@ -118,6 +120,7 @@ class _Driving:
     hopeless: dict[str, WorkerState] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
     passed_over: dict[str, str] = field(default_factory=dict)
+    sent_away: set[str] = field(default_factory=set)
 
     def go(self) -> None:
         search = _Search(self.places, len(self.plan.shards), self.home.world.monotonic)
@@ -142,6 +145,7 @@ class _Driving:
             self._start([self.known[gone.worker] for gone in lost if gone.worker in self.known])
             running = [known.worker for known in states if known.exit_code is None]
             works = any(known.exit_code is None and not known.waits for known in states)
+            self._settle(running, state.shards - state.committed)
             self._look_again(search, states, running, stuck=not (works or lost))
 
     def _take(self, found: Look) -> None:
@@ -154,8 +158,20 @@ class _Driving:
         self.known.update({place.worker: place for place in free})
         self._start(free)
 
+    def _settle(self, running: Sequence[str], left: int) -> None:
+        """Where others share the places: tell how it stands; send loops away that have no place any more."""
+        if isinstance(self.places, Shared):
+            for worker in self.places.settle(running, left):
+                if worker not in self.sent_away:
+                    send_away(self.home, self.plan.run, worker)
+                    self.sent_away.add(worker)
+
     def _start(self, places: Sequence[Placement]) -> None:
-        self.told -= {place.worker for place in places}
+        names = {place.worker for place in places}
+        self.told -= names
+        for worker in names & self.sent_away:
+            call_back(self.home, self.plan.run, worker)
+            self.sent_away.discard(worker)
         self.engine.start(self.run_url, places)
 
     def _look_again(

@@ -48,6 +48,7 @@ from embedmill.release.reader import Release, open_release
 from embedmill.release.runs import check_not_over, open_plans, read_plan, terminal_of, unpublished_runs
 from embedmill.release.shares import worker_shares
 from embedmill.release.verdicts import record_verdicts, verdicts_on
+from embedmill.seats import SeatFolder, SharedPlaces
 from embedmill.spec import PipelineSpec, load_pipeline_spec
 from embedmill.spec.documents import Content, Gates, LogEntry, Plan, Terminal
 from embedmill.spec.reports import RunReport
@@ -74,12 +75,13 @@ def silent(_: Progress) -> None:
 class Pipeline:
     """One use case: a catalog, a model, a store. `root` is the folder that relative paths start from.
 
-    `waits`: whether runs wait where no GPU of a fleet is idle.
+    `waits`: whether runs wait where no GPU of a fleet is idle. `seats`: how many loops it may have now.
     """
 
     spec: PipelineSpec
     root: Path
     waits: bool = field(default=False, kw_only=True)
+    seats: SeatFolder | None = field(default=None, kw_only=True)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Pipeline:
@@ -312,13 +314,8 @@ class PlannedRun:
             number=entry.number,
             url=f"{self.home.url}/releases/{content.release}",
             total=content.counts.total,
-            computed=content.computed,
-            embedded=content.embedded,
-            reused=content.reused,
-            empty=content.empty,
-            quarantined=content.quarantined,
-            kept=content.kept,
-            compacted=content.compacted,
+            **{name: getattr(content, name) for name in ("computed", "embedded", "reused", "empty", "kept")},
+            **{name: getattr(content, name) for name in ("quarantined", "compacted")},
             resumed=self.resumed,
             seconds=round(self.home.world.monotonic() - started, 3),
             epoch=content.numerics.epoch,
@@ -330,6 +327,8 @@ class PlannedRun:
         """Start worker loops on the engine and wait until every shard has a commit record."""
         pipeline, plan = self.pipeline, self.plan
         engine, places = pipeline.engine(), pipeline.places(plan)
+        if pipeline.seats is not None:
+            places = SharedPlaces(places, pipeline.seats, self.home.world)
         drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)
 
     def index(self, on_progress: OnProgress = silent) -> Content:

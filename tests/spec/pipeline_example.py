@@ -34,6 +34,8 @@ def pipeline() -> PipelineSpec:
         store="./mill",
         engine="local",
         kubernetes=cluster(),
+        priority=20,
+        deadline="06:00",
         index=IndexSpec(kind="hnsw", exact_below=1000, links=16, build_effort=64, search_effort=32),
         gates=GateLimits(quarantine=0.5, empty=0.25, churn=0.125),
         work=WorkSpec(

@@ -28,6 +28,7 @@ from embedmill.cli import (
     pipelines,
     proving,
     releases,
+    reporting,
     rolling_out,
     schemas,
     searching,
@@ -57,6 +58,7 @@ app = typer.Typer(
 GROUPS = (
     starting,
     pipelines,
+    reporting,
     searching,
     fetching,
     serving,

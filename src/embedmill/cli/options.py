@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 PipelineFile: TypeAlias = Annotated[
     Path, typer.Argument(metavar="PIPELINE.yaml", help="The pipeline's spec.", show_default=False)
 ]
+OnePipeline: TypeAlias = Annotated[
+    Path | None, typer.Argument(metavar="[PIPELINE.yaml]", help="The pipeline's spec.", show_default=False)
+]
+Everything: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--all",
+        metavar="DIR",
+        help="Instead of one pipeline: every pipeline.yaml below this folder, or this file. Repeatable.",
+    ),
+]
 Target: TypeAlias = Annotated[
     str,
     typer.Argument(
@@ -87,7 +98,12 @@ Wait: TypeAlias = Annotated[
 
 
 def open_pipeline(
-    file: Path, *, engine: str | None = None, fleet: Path | None = None, wait: bool = False
+    file: Path,
+    *,
+    engine: str | None = None,
+    fleet: Path | None = None,
+    wait: bool = False,
+    seats: Path | None = None,
 ) -> Pipeline:
     """Read the spec, with another engine or fleet where they are given; imports what pipelines need only now.
 
@@ -104,7 +120,25 @@ def open_pipeline(
         )
     given = {"engine": engine, "fleet": None if fleet is None else str(fleet.absolute())}
     changed = {name: value for name, value in given.items() if value is not None}
-    return replace(pipeline, spec=pipeline.spec.model_copy(update=changed), waits=wait)
+    folder = None
+    if seats is not None:
+        from embedmill.seats import SeatFolder
+
+        folder = SeatFolder(seats)
+    return replace(pipeline, spec=pipeline.spec.model_copy(update=changed), waits=wait, seats=folder)
+
+
+def one_or_all(pipeline: Path | None, everything: list[Path] | None) -> Path | None:
+    """The one pipeline that is meant, None for all.
+
+    Raises:
+        SpecError: Neither was given, or both were.
+    """
+    from embedmill.errors import SpecError
+
+    if (pipeline is None) == (not everything):
+        raise SpecError("give one PIPELINE.yaml, or --all DIR")
+    return pipeline
 
 
 def command(name: str, file: Path, *more: str) -> str:

@@ -13,15 +13,19 @@ from embedmill.cli.options import (
     Accept,
     AsJson,
     EngineName,
+    Everything,
     FleetOfRun,
+    OnePipeline,
     PipelineFile,
     Quiet,
     RunName,
     Wait,
     command,
+    one_or_all,
     open_pipeline,
 )
 from embedmill.cli.output import data, duration, emit, facts, table, talk
+from embedmill.cli.several import Devices, Seats, TurnS, run_all, status_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,21 +121,37 @@ def _estimate(estimate: Estimate) -> str:
 
 
 def run(
-    pipeline: PipelineFile,
+    pipeline: OnePipeline = None,
     accept: Accept = None,
     engine: EngineName = None,
     fleet: FleetOfRun = None,
     wait: Wait = False,
+    everything: Everything = None,
+    devices: Devices = None,
+    turn: TurnS = 60.0,
+    seats: Seats = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Plan, embed, index, check and publish, or finish the open run."""
+    """Plan, embed, index, check and publish, or finish the open run; of one pipeline, or of several."""
+    file = one_or_all(pipeline, everything)
+    if file is None:
+        options = [*(f"--accept={gate}" for gate in accept or ()), *(["--wait"] if wait else [])]
+        how = {
+            "turn_s": turn,
+            "devices": devices,
+            "engine": engine,
+            "fleet": fleet,
+            "options": tuple(options),
+        }
+        run_all(everything or [], how, as_json=as_json, quiet=quiet)
+        return
 
     def go(reporter: Reporter, on_planned: OnPlanned) -> RunReport:
-        opened = open_pipeline(pipeline, engine=engine, fleet=fleet, wait=wait)
+        opened = open_pipeline(file, engine=engine, fleet=fleet, wait=wait, seats=seats)
         return opened.run(accept=accept or (), on_progress=reporter, on_planned=on_planned)
 
-    _carry_out(pipeline, go, as_json, quiet)
+    _carry_out(file, go, as_json, quiet)
 
 
 def resume(
@@ -261,9 +281,13 @@ def shares_table(shares: Sequence[WorkerShare]) -> Table:
     return table(*names, rows=rows, numbers=[3, 4, 5])
 
 
-def status(pipeline: PipelineFile, as_json: AsJson = False) -> None:
-    """Show what is live, what is open, and what to do next."""
-    report = _status(open_pipeline(pipeline), pipeline)
+def status(pipeline: OnePipeline = None, everything: Everything = None, as_json: AsJson = False) -> None:
+    """Show what is live, what is open, and what to do next; or how fresh each of several pipelines is."""
+    file = one_or_all(pipeline, everything)
+    if file is None:
+        status_all(everything or [], as_json=as_json)
+        return
+    report = _status(open_pipeline(file), file)
     if as_json:
         emit(report)
         return

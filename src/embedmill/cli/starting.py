@@ -78,6 +78,8 @@ store: ./mill                    # where runs and releases lie
 #   keep_s: 3600                 # how long an ended Job stays
 #   grace_s: 60                  # how long a pod may finish its batch
 #   nightly: null                # {{image: NAME@sha256:…}}: a CronJob, for `embedmill deploy batch`
+# priority: 10                   # its share of the devices where run --all runs several pipelines
+# deadline: null                 # such as "06:00": when a release of the last 24 hours should be live
 # work:
 #   workers: 4                   # one a core where absent
 #   shard_rows: 2048             # rows in a shard, the unit of work and of retry

@@ -332,6 +332,8 @@ def _shaping(spec: PipelineSpec) -> PipelineSpec:
             "engine": "local",
             "fleet": None,
             "kubernetes": None,
+            "priority": 10,
+            "deadline": None,
             "gates": GateLimits(),
             "serving": ServingSpec(),
             "work": spec.work.model_copy(update=neutral),

@@ -1,4 +1,7 @@
-"""Draining: all workers of an open run leave after their batch, and none joins, until it is gone on with."""
+"""Draining: all workers of an open run leave after their batch, and none joins, until it is gone on with.
+
+One worker can be asked to leave, too: after its shard, so that nothing is done twice.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from embedmill.release.layout import Home
 
 DRAIN, DRAINED = "drain.json", "the run is drained"
+SENT_AWAY = "its place is another's"
 
 
 def drain(home: Home, run: str) -> Drain:
@@ -20,7 +24,9 @@ def drain(home: Home, run: str) -> Drain:
 
 
 def undrain(home: Home, run: str) -> Drain:
-    """Let workers work on a run again."""
+    """Let workers work on a run again, those that were sent away too."""
+    for info in home.store.list(home.run_key(run, "leave")):
+        home.store.delete(info.key)
     if is_drained(home, run):
         home.store.delete(home.run_key(run, DRAIN))
     return Drain(run=run, active=False, created=home.now())
@@ -29,6 +35,25 @@ def undrain(home: Home, run: str) -> Drain:
 def is_drained(home: Home, run: str) -> bool:
     """Whether workers are to leave the run alone."""
     return home.exists(home.run_key(run, DRAIN))
+
+
+def send_away(home: Home, run: str, worker: str) -> None:
+    """Ask one worker of a run to leave after its shard."""
+    home.create(_leave(home, run, worker), Drain(run=run, active=True, created=home.now()))
+
+
+def call_back(home: Home, run: str, worker: str) -> None:
+    """Let a worker of that name work again, before it is started."""
+    home.store.delete(_leave(home, run, worker))
+
+
+def is_sent_away(home: Home, run: str, worker: str) -> bool:
+    """Whether this worker is to leave."""
+    return home.exists(_leave(home, run, worker))
+
+
+def _leave(home: Home, run: str, worker: str) -> str:
+    return home.run_key(run, "leave", f"{worker}.json")
 
 
 class DrainWatch:

@@ -1,14 +1,17 @@
-"""The report of a candidate: one self-contained HTML page, no scripts."""
+"""The report of a candidate, and of a run's work: one self-contained HTML page, no scripts."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING
 
+from embedmill.release.timeline import HEAD, NUMBERS, share_row, timeline
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from embedmill.spec.documents import Content, Gates, Verdict
+    from embedmill.spec.platform import RunWorkReport
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a }
@@ -23,8 +26,8 @@ code { font-size: .85em; word-break: break-all }
 """
 
 
-def render_report(content: Content, gates: Gates) -> bytes:
-    """The page as UTF-8."""
+def render_report(content: Content, gates: Gates, work: RunWorkReport | None = None) -> bytes:
+    """The page as UTF-8; `work`: what the loops of the run did, where that is known."""
     base = (
         f"{content.base.release} (number {content.base.number})" if content.base else "none: a first release"
     )
@@ -51,8 +54,29 @@ def render_report(content: Content, gates: Gates) -> bytes:
         table(("gate", "verdict", "found"), [_gate(verdict) for verdict in gates.verdicts]),
         "<h2>Segments</h2>",
         table(("segment", "rows", "live", "search"), segments),
+        *(_work(work) if work is not None and work.shards else ()),
     ]
     return page(f"Embedmill: {content.pipeline.name} {content.release}", body)
+
+
+def render_work(work: RunWorkReport) -> bytes:
+    """A page on a run's work alone, as UTF-8."""
+    done = f"{len(work.shards):,} of {work.shards_planned:,}"
+    facts = [
+        ("Pipeline", escape(work.pipeline)),
+        ("Began", work.began or "no shard is committed yet"),
+        ("Took", f"{work.seconds:,.1f} s, from the first shard's begin to the last one's end"),
+        ("Shards", done),
+        ("Rows", f"{work.rows:,}"),
+        ("Vectors", f"{work.vectors:,}"),
+    ]
+    body = [f"<h1>Run {escape(work.run)}</h1>", table(("", ""), facts), *_work(work)]
+    return page(f"Embedmill: {work.pipeline} {work.run}", body)
+
+
+def _work(work: RunWorkReport) -> list[str]:
+    rows = [[escape(cell) for cell in share_row(share)] for share in work.workers]
+    return ["<h2>Work</h2>", table(HEAD, rows, numbers=NUMBERS), f"<p>{timeline(work)}</p>"]
 
 
 def page(title: str, body: Iterable[str]) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from embedmill.errors import ObjectExists, ObjectMissing
 from embedmill.release.layout import GATES, REPORT, Home
 from embedmill.release.report import render_report
+from embedmill.release.shares import work_of
 from embedmill.spec.documents import Gates
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def record_verdicts(home: Home, content: Content, gates: Gates) -> Gates:
     sealed = _read(home, home.release_key(content.release, GATES))
     if sealed is not None:
         return sealed
-    home.store.put(home.run_key(content.release, REPORT), render_report(content, gates))
+    home.store.put(home.run_key(content.release, REPORT), _report(home, content, gates))
     home.store.put(home.run_key(content.release, GATES), gates.to_bytes())
     return gates
 
@@ -37,8 +38,12 @@ def seal_verdicts(home: Home, content: Content, gates: Gates) -> Gates:
     """Create verdicts and report in the release, or read the ones that are there."""
     sealed = home.create(home.release_key(content.release, GATES), gates)
     with suppress(ObjectExists):
-        home.store.put_if_absent(home.release_key(content.release, REPORT), render_report(content, sealed))
+        home.store.put_if_absent(home.release_key(content.release, REPORT), _report(home, content, sealed))
     return sealed
+
+
+def _report(home: Home, content: Content, gates: Gates) -> bytes:
+    return render_report(content, gates, work_of(home, content.release))
 
 
 def _read(home: Home, key: str) -> Gates | None:

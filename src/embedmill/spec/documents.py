@@ -328,6 +328,8 @@ class Terminal(Document):
 class Drain(Document):
     """All workers of an open run are to stop after their batch; removed when the run is gone on with.
 
+    Under `leave/<worker>.json` it is that worker alone, after its shard; removed when it is started again.
+
     What lies in the store is `active`; what is not is only told.
     """
 

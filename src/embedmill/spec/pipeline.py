@@ -213,6 +213,18 @@ class PipelineSpec(Section):
     kubernetes: KubernetesSpec | None = Field(
         default=None, description="Workers as Jobs of a cluster; for `engine: kubernetes`."
     )
+    priority: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="Its share of the devices under `run --all`: twice as much, twice the share.",
+    )
+    deadline: str | None = Field(
+        default=None,
+        pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
+        description="The time of day, by the clock of the machine that runs it, when a release of the last "
+        "24 hours should be live, such as `06:00`; for `run --all` and `status --all`.",
+    )
     index: IndexSpec = IndexSpec()
     gates: GateLimits = GateLimits()
     work: WorkSpec = WorkSpec()

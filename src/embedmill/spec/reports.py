@@ -73,7 +73,12 @@ class PlanReport(Document):
 
 
 class WorkerShare(Part):
-    """What one loop did of a run, by the commit records: `seconds` is its time in them."""
+    """What one loop did of a run, by the commit records: in `seconds` of its time; `share`: of all rows.
+
+    `starts`, `yields` and `retries` (attempts at shards that were not committed) are what it told of itself;
+    what a killed loop did in its last half second is not among them. `idle_s`: of the time from its first
+    shard on, the seconds that it spent on none that it committed.
+    """
 
     worker: str
     server: str
@@ -83,6 +88,17 @@ class WorkerShare(Part):
     shards: int
     vectors: int
     seconds: float
+    rows: int = 0
+    share: float = 0.0
+    starts: int = 0
+    yields: int = 0
+    retries: int = 0
+    idle_s: float = 0.0
+
+    @property
+    def rows_per_s(self) -> float:
+        """How fast it read rows while it worked."""
+        return self.rows / self.seconds if self.seconds else 0.0
 
     @property
     def vectors_per_s(self) -> float:

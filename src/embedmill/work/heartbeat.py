@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from embedmill.errors import StoreError, Yielded
+from embedmill.errors import ObjectMissing, StoreError, Yielded
 from embedmill.store.pace import POLITE_LOOK_S
 from embedmill.work.leases import BEAT_S, HeldLease
 from embedmill.work.watchdog import HANG_S, end_now
@@ -28,7 +28,7 @@ RELEASE_S = 0.5
 
 
 class Heartbeat:
-    """A thread that beats the held lease and writes `events/<worker>.json`.
+    """A thread that beats the held lease and writes `events/<worker>.json`: how far the loop is, and counts.
 
     SIGTERM, the parent's end, and what `reasons` say set a flag that stops work between two batches. Without
     a thread of its own it beats between two batches only: a simulation has one thread at a time.
@@ -61,6 +61,8 @@ class Heartbeat:
         self._lease: HeldLease | None = None
         self._stop = threading.Event()
         self._wanted_back = threading.Event()
+        self._counts: dict[str, int] | None = None
+        self._attempts = self._yields = 0
         self._rows_done = self._shard_done = self._shard_rows = 0
         self._tell_s = POLITE_LOOK_S if home.store.remote else 0.0
         self._told, self._told_s = b"", home.world.monotonic() - self._tell_s
@@ -77,9 +79,12 @@ class Heartbeat:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._yields += isinstance(error, Yielded)
         self._stop.set()
         if self._threaded:
             self._thread.join()
+        if not isinstance(error, StoreError):
+            self._pulse(last=True)
         if callable(self._previous) or isinstance(self._previous, signal.Handlers):
             signal.signal(signal.SIGTERM, self._previous)
 
@@ -99,6 +104,7 @@ class Heartbeat:
     def start(self, rows: int) -> None:
         """A shard of this many rows begins."""
         self._shard_done, self._shard_rows = 0, rows
+        self._attempts += 1
 
     def advance(self, rows: int) -> None:
         """Rows were embedded; the place where work can stop between two batches."""
@@ -147,16 +153,16 @@ class Heartbeat:
             time.sleep(RELEASE_S)
         end_now(self._words)
 
-    def _pulse(self) -> None:
+    def _pulse(self, *, last: bool = False) -> None:
         """Tell how far the work is; keep the lease alive where it is time."""
         lease, monotonic = self._lease, self._home.world.monotonic
         with contextlib.suppress(StoreError):  # telling is not worth failing for; work itself will see
-            self._tell(lease)
+            self._tell(lease, last=last)
             if lease is not None and monotonic() - self._last_beat >= self._beat_s:
                 lease.beat()
                 self._last_beat = monotonic()
 
-    def _tell(self, lease: HeldLease | None) -> None:
+    def _tell(self, lease: HeldLease | None, *, last: bool) -> None:
         state = {
             "schema": "event/1",
             "worker": self._worker,
@@ -164,10 +170,25 @@ class Heartbeat:
             "shard_done": self._shard_done,
             "shard_rows": self._shard_rows,
             "rows_done": self._rows_done,
+            **self._counted(),
             **self._where,
         }
         news, now_s = (json.dumps(state, sort_keys=True) + "\n").encode(), self._home.world.monotonic()
-        if news != self._told and now_s - self._told_s >= self._tell_s:
+        if news != self._told and (last or now_s - self._told_s >= self._tell_s):
             self._told_s = now_s
             self._home.store.put(self._key, news)
             self._told = news
+
+    def _counted(self) -> dict[str, int]:
+        """Starts, attempts at shards and yields of all loops that had this name, this one too."""
+        if self._counts is None:
+            self._counts = self._counts_before()
+        mine = {"starts": 1, "attempts": self._attempts, "yields": self._yields}
+        return {name: self._counts.get(name, 0) + count for name, count in mine.items()}
+
+    def _counts_before(self) -> dict[str, int]:
+        try:
+            told = json.loads(self._home.store.get(self._key))
+        except (ObjectMissing, ValueError):
+            return {}
+        return {name: told[name] for name in ("starts", "attempts", "yields") if name in told}

@@ -23,7 +23,7 @@ from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClose
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder
 from embedmill.release.contents import BY_CONTENT, write_contents
-from embedmill.release.draining import DRAINED, DrainWatch, is_drained
+from embedmill.release.draining import DRAINED, SENT_AWAY, DrainWatch, is_drained, is_sent_away
 from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
 from embedmill.release.originals import Originals
@@ -199,6 +199,7 @@ class _Loop:
                 if lease is not None and not self._is_committed(shard):
                     claimed = True
                     yield shard, lease
+                    self._check_not_sent_away()
             if claimed:
                 pace.restart()
             elif open_shards:
@@ -210,6 +211,11 @@ class _Loop:
                 f"worker {self.options.worker} was asked to stop: {DRAINED}",
                 hint="`embedmill resume` goes on",
             )
+
+    def _check_not_sent_away(self) -> None:
+        """Between two shards: one request a shard, since nothing waits for it."""
+        if is_sent_away(self.home, self.plan.run, self.options.worker):
+            raise Yielded(f"worker {self.options.worker} was asked to stop: {SENT_AWAY}")
 
     def _committed(self) -> set[str]:
         folder = self.home.run_key(self.plan.run, "commits")

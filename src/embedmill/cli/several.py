@@ -1,0 +1,96 @@
+"""`run --all` and `status --all`: several pipelines side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from embedmill.cli.output import data, duration, emit, table, talk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from embedmill.spec.platform import PipelineOutcome, PipelineStanding
+
+Devices: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="With --all: loops at a time, here or on a fleet. Absent: one a core, or all idle GPUs.",
+    ),
+]
+TurnS: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--turn", metavar="SECONDS", min=1.0, help="With --all: how often devices are divided by priority."
+    ),
+]
+Seats: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--seats", hidden=True, help="The folder in which `run --all` says how many loops may run."),
+]
+
+
+def run_all(paths: Sequence[Path], how: Mapping[str, Any], *, as_json: bool, quiet: bool) -> None:
+    """Run all pipelines that are meant; ends with the exit code of the worst."""
+    from embedmill.platform.finding import find_pipelines
+    from embedmill.platform.together import Together, run_together
+
+    files = find_pipelines(paths)
+    say = (lambda _: None) if quiet else (lambda note: talk().print(note, soft_wrap=True))
+    report = run_together(files, Together(**how), say)
+    if as_json:
+        emit(report)
+    else:
+        names = (
+            "pipeline",
+            "priority",
+            "outcome",
+            "release",
+            "vectors",
+            "share",
+            "by priority",
+            "took",
+            "what it said",
+        )
+        data().print(table(*names, rows=map(_outcome, report.pipelines), numbers=[1, 4, 5, 6]))
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)
+
+
+def _outcome(each: PipelineOutcome) -> tuple[object, ...]:
+    late = f", after its deadline {each.deadline}" if each.late else ""
+    release = f"{each.release.release} (number {each.release.number})" if each.release else "-"
+    shares = [f"{part:.0%}" if part else "-" for part in (each.share, each.due_share)]
+    took = duration(each.seconds)
+    outcome = f"{each.outcome}{late}"
+    return (each.pipeline, each.priority, outcome, release, each.computed, *shares, took, each.message)
+
+
+def status_all(paths: Sequence[Path], *, as_json: bool) -> None:
+    """Show how fresh each pipeline is, and how its last run ended."""
+    from embedmill.platform.finding import find_pipelines
+    from embedmill.platform.standing import standing_of
+    from embedmill.spec.platform import StatusAllReport
+
+    report = StatusAllReport(pipelines=tuple(standing_of(file) for file in find_pipelines(paths)))
+    if as_json:
+        emit(report)
+        return
+    names = ("pipeline", "live", "age", "last run", "due", "what is wrong")
+    data().print(table(*names, rows=map(_standing, report.pipelines)))
+
+
+def _standing(each: PipelineStanding) -> tuple[object, ...]:
+    live = f"{each.live.release} (number {each.live.number})" if each.live else "nothing yet"
+    age = duration(each.age_s) if each.age_s is not None else "-"
+    last = f"{each.runs[0].outcome}, {each.runs[0].created}" if each.runs else "none"
+    wrong = [
+        *([each.error] if each.error else []),
+        *([f"late: no release since the day before {each.deadline}"] if each.late else []),
+        *(["on hold: runs do not publish"] if each.hold else []),
+        *([each.runs[0].why] if each.runs and each.runs[0].why else []),
+    ]
+    return each.pipeline, live, age, last, each.due or "-", "; ".join(wrong)

@@ -1,0 +1,237 @@
+"""Runs several pipelines at once: a process each, so that none can harm another; devices go by priority.
+
+files ─▶ members (spec, pool) ─▶ processes ─┬▶ standings ─▶ turns ─▶ seats ─┐
+                                            └───────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from embedmill.errors import EmbedmillError
+from embedmill.platform.deadlines import next_deadline
+from embedmill.platform.turns import Turn, Turns
+from embedmill.seats import SeatFolder, Standing
+from embedmill.spec import PipelineSpec, load_pipeline_spec
+from embedmill.spec.documents import ReleaseName
+from embedmill.spec.platform import PipelineOutcome, RunAllReport
+
+LOOK_S = 0.25
+GRACE_S = 30.0
+"""What a run has to stop its workers in order; they have 10 s."""
+
+OUTCOMES = {0: "published", 4: "quarantined", 3: "not published", 75: "try again", 130: "stopped"}
+WORST_FIRST = (1, 2, 3, 75, 130, 4, 0)
+LOCAL = "local"
+OnNote = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Together:
+    """How pipelines run together. `devices`: of each pool, None: as many as there are. `options` of `run`."""
+
+    turn_s: float = 60.0
+    devices: int | None = None
+    engine: str | None = None
+    fleet: Path | None = None
+    options: tuple[str, ...] = ()
+
+
+@dataclass
+class _Member:
+    """One pipeline: its process, once it runs, and what became of it."""
+
+    file: Path
+    spec: PipelineSpec | None
+    pool: str
+    message: str = ""
+    exit_code: int | None = None
+    document: dict[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    out: IO[bytes] | None = None
+    seats: SeatFolder | None = None
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.spec.name if self.spec else str(self.file)
+
+    @property
+    def key(self) -> str:
+        return str(self.file)
+
+
+def run_together(files: Sequence[Path], how: Together, on_note: OnNote = lambda _: None) -> RunAllReport:
+    """Run these pipelines to their ends; what one does is nothing to the others.
+
+    Raises:
+        KeyboardInterrupt: Somebody stopped this process; all runs were stopped in order before.
+    """
+    began_s, began = time.monotonic(), datetime.now(UTC)
+    members = [_member(file, how) for file in files]
+    accounts = {each.key: _account(each, began, began_s) for each in members}
+    pools = {
+        pool: Turns({each.key: accounts[each.key] for each in members if each.pool == pool}, how.turn_s)
+        for pool in {each.pool for each in members}
+    }
+    with tempfile.TemporaryDirectory(prefix="embedmill-") as scratch, _all_ended(members):
+        for number, member in enumerate(members):
+            if member.exit_code is None:
+                _start(member, Path(scratch, str(number)), how)
+        while running := [each for each in members if each.exit_code is None]:
+            for pool, turns in pools.items():
+                _divide([each for each in running if each.pool == pool], turns, how.devices)
+            time.sleep(LOOK_S)
+            for each in running:
+                _look(each, began_s, on_note)
+    outcomes = tuple(
+        _outcome(each, accounts[each.key], list(pools[each.pool].accounts.values()), began)
+        for each in members
+    )
+    codes = {each.exit_code for each in outcomes}
+    worst = next((code for code in WORST_FIRST if code in codes), 1)
+    return RunAllReport(exit_code=worst, pipelines=outcomes, seconds=round(time.monotonic() - began_s, 3))
+
+
+def _member(file: Path, how: Together) -> _Member:
+    """A pipeline; one whose spec is wrong has ended already."""
+    try:
+        spec = load_pipeline_spec(file)
+    except EmbedmillError as error:
+        return _Member(file, None, "", f"{error}", error.exit_code)
+    engine = how.engine or spec.engine
+    if engine != "ssh":
+        return _Member(file, spec, engine)
+    fleet = how.fleet or file.absolute().parent / (spec.fleet or "")
+    return _Member(file, spec, str(fleet.resolve()))
+
+
+def _account(member: _Member, began: datetime, began_s: float) -> Turn:
+    spec = member.spec
+    if spec is None or spec.deadline is None:
+        return Turn(spec.priority if spec else 1)
+    left_s = (next_deadline(spec.deadline, began) - began).total_seconds()
+    return Turn(spec.priority, deadline_s=began_s + left_s)
+
+
+def _start(member: _Member, folder: Path, how: Together) -> None:
+    """Start `embedmill run` for it, in a session of its own: Ctrl-C reaches this process alone."""
+    folder.mkdir()
+    member.seats = SeatFolder(folder)
+    member.out = (folder / "out").open("w+b")
+    command = [sys.executable, "-m", "embedmill", "run", str(member.file), "--json", "--quiet"]
+    command += ["--seats", str(folder), *how.options]
+    command += ["--engine", how.engine] if how.engine else []
+    command += ["--fleet", str(how.fleet)] if how.fleet else []
+    member.process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=member.out,
+        stderr=subprocess.DEVNULL,
+        env=dict(os.environ),
+        start_new_session=True,
+    )
+
+
+def _divide(members: Sequence[_Member], turns: Turns, devices: int | None) -> None:
+    """Read how the runs of a pool stand, and tell each how many loops it may have."""
+    folders = {each.key: each.seats for each in members if each.seats is not None}
+    standings = {name: folder.standing() for name, folder in folders.items()}
+    if not standings:
+        return
+    count = devices or devices_of(members[0].pool, list(standings.values()))
+    for name, seats in turns.divide(standings, count, time.monotonic()).items():
+        if folders[name].granted() != seats:
+            folders[name].grant(seats)
+
+
+def devices_of(pool: str, standings: Sequence[Standing]) -> int:
+    """Cores of this machine; of a fleet the GPUs that runs have, and those that a run found idle last."""
+    if pool == LOCAL:
+        return len(os.sched_getaffinity(0))
+    return sum(each.running for each in standings) + max(each.spare for each in standings)
+
+
+def _look(member: _Member, began_s: float, on_note: OnNote) -> None:
+    """See whether it has ended, and what it said."""
+    code = member.process.poll() if member.process else None
+    if code is None or member.out is None:
+        return
+    member.exit_code = code if code in OUTCOMES or code == 2 else 1
+    member.seconds = time.monotonic() - began_s
+    member.out.seek(0)
+    try:
+        member.document = json.loads(member.out.read())
+    except ValueError:
+        member.document = {}
+    error = member.document.get("error", {})
+    member.message = " ".join(
+        filter(None, (error.get("message"), f"({error['hint']})" if error.get("hint") else ""))
+    )
+    if code < 0:
+        member.message = f"was ended by signal {-code}"
+    word = OUTCOMES.get(member.exit_code, "failed")
+    on_note(f"{member.name}: {word}{f': {member.message}' if member.message else ''}")
+
+
+@contextmanager
+def _all_ended(members: Sequence[_Member]) -> Iterator[None]:
+    """No run outlives the block: asked to stop first, so that workers stop in order."""
+    try:
+        yield
+    finally:
+        running = [each.process for each in members if each.process and each.process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_S
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for each in members:
+            if each.out is not None:
+                each.out.close()
+
+
+def _outcome(member: _Member, account: Turn, pool: Sequence[Turn], began: datetime) -> PipelineOutcome:
+    spec, found = member.spec, member.document
+    deadline = spec.deadline if spec else None
+    due = next_deadline(deadline, began) if deadline else None
+    release = None
+    if "release" in found:
+        release = ReleaseName(release=found["release"], number=found["number"])
+    return PipelineOutcome(
+        pipeline=member.name,
+        file=str(member.file),
+        priority=spec.priority if spec else 0,
+        outcome=OUTCOMES.get(member.exit_code or 0, "failed"),  # type: ignore[arg-type]
+        exit_code=member.exit_code or 0,
+        message=member.message,
+        release=release,
+        computed=found.get("computed", 0),
+        devices=member.pool,
+        device_s=round(account.used_s, 1),
+        share=_part(account.contended_s, [each.contended_s for each in pool]),
+        due_share=_part(account.due_s, [each.due_s for each in pool]),
+        seconds=round(member.seconds, 3),
+        deadline=deadline,
+        late=due is not None and (release is None or (began.timestamp() + member.seconds) > due.timestamp()),
+    )
+
+
+def _part(own: float, everybody: Sequence[float]) -> float:
+    return round(own / sum(everybody), 3) if sum(everybody) else 0.0
