@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import subprocess
 from dataclasses import dataclass, field
@@ -28,6 +29,15 @@ NULL = (1, 3)
 HERE = ("--ulimit", "nofile=1024:20000", "--ulimit", "nproc=4096:4096")
 """What runc needs where nobody has CAP_SYS_RESOURCE."""
 GPUS = (FakeGpu("GPU-0", minor=0), FakeGpu("GPU-1", minor=1))
+
+
+def podman_beside(containers: Containers) -> str:
+    """A script that is `podman` on a server which is a network namespace.
+
+    `ip netns exec` hides control groups: it runs among this machine's mounts, in the server's network.
+    """
+    beside = ("nsenter", f"--mount=/proc/{os.getpid()}/ns/mnt", "--", "/usr/bin/podman")
+    return f'exec {shlex.join((*beside, *containers.podman_command()[1:]))} "$@"'
 
 
 @dataclass(frozen=True)

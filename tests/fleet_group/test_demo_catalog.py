@@ -1,13 +1,13 @@
 """The demo's catalog and model on two servers in their containers, while a third is busy: as a local run.
 
-Needs what `make demo` is made of: `make environment-demo`, then
-`.venv/demo/bin/python -m pytest tests/fleet_group/test_demo_catalog.py --soak -s`.
+Needs what `make demo` is made of, too: `make environment-demo environment-fleet`, then
+`PYTHONPATH=$(echo .venv/demo/lib/python3*/site-packages) .venv/fleet/bin/python -m pytest
+tests/fleet_group/test_demo_catalog.py --soak -s`.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 import yaml
 from tests.deploy_group.containers import Containers
 from tests.fleet_group.borrowed import SERVERS, Fleet, begin, end, live
-from tests.fleet_group.gpu_host import HERE
+from tests.fleet_group.gpu_host import HERE, podman_beside
 from tests.fleet_group.test_container import containers, image
 from tests.support.demo import build_demo
 from tests.support.gpu_servers import GpuServers
@@ -38,8 +38,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     """Two idle servers that start containers of the worker image, and one whose GPU is somebody's."""
     folder = tmp_path_factory.mktemp("fleet")
-    beside = ("nsenter", f"--mount=/proc/{os.getpid()}/ns/mnt", "--", "/usr/bin/podman")
-    podman = f'exec {shlex.join((*beside, *containers.podman_command()[1:]))} "$@"'
+    podman = podman_beside(containers)
     with GpuServers(folder) as servers:
         fleet = Fleet(servers, folder, os.getpid(), podman, image.image, (*HERE, "--network=host"))
         for name in SERVERS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import subprocess
 from collections.abc import Iterator
 
@@ -20,7 +19,7 @@ from tests.fleet_group.borrowed import (
     live,
     make_pipeline,
 )
-from tests.fleet_group.gpu_host import HERE
+from tests.fleet_group.gpu_host import HERE, podman_beside
 from tests.fleet_group.test_container import containers, image
 from tests.support.fake_gpus import Scenario
 from tests.support.gpu_servers import GpuServers
@@ -43,9 +42,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     """Two servers that start containers of the worker image."""
     folder = tmp_path_factory.mktemp("fleet")
-    # `ip netns exec` hides control groups: podman runs among this machine's mounts, in the server's network.
-    beside = ("nsenter", f"--mount=/proc/{os.getpid()}/ns/mnt", "--", "/usr/bin/podman")
-    podman = f'exec {shlex.join((*beside, *containers.podman_command()[1:]))} "$@"'
+    podman = podman_beside(containers)
     with GpuServers(folder) as servers:
         fleet = Fleet(servers, folder, 0, podman, image.image, (*HERE, "--network=host"))
         for name in ("gpu-01", "gpu-02"):
