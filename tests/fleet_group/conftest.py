@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 from tests.support.fake_gpus import build_library
+from tests.support.groups import take
 
 NEEDED = ("ip", "ssh", "ssh-keygen", "sshd", "unshare")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect what is of fleets and needs no servers, too."""
+    take(config, "fleet")
 
 
 @pytest.fixture(scope="session")

@@ -36,13 +36,26 @@ TAKEN: dict[str, tuple[str, ...]] = {
         "e2e/test_refused_images.py",
         "e2e/test_thumbnails.py",
     ),
+    "fleet": (
+        "devices",
+        "engines",
+        "fleet",
+        "platform",
+        "cli/test_borrowing.py",
+        "cli/test_several.py",
+        "cli/test_yielding.py",
+        "e2e/test_several_pipelines.py",
+        "test_seats.py",
+    ),
 }
 """Group → folders and files that it takes."""
 
 
 def take(config: pytest.Config, group: str) -> None:
-    """Collect what a group takes, beside what lies in its own folder."""
-    config.args += [str(TESTS / path) for path in TAKEN[group]]
+    """Collect what a group takes, beside what lies in its own folder; not beside a part of that."""
+    own = TESTS / f"{group}_group"
+    if any(Path(config.invocation_params.dir, path).resolve() == own for path in config.args):
+        config.args += [str(TESTS / path) for path in TAKEN[group]]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
