@@ -68,7 +68,7 @@ def test_the_demos_catalog_on_two_idle_servers_is_that_of_a_local_run(
         release = live(tmp_path / "pipeline.yaml")
     print(said, report["shares"], sep="\n")  # noqa: T201 - shown by -s
     assert {share["worker"] for share in report["shares"]} == {"gpu-01-0", "gpu-02-0"}
-    assert "gpu-03 #0 (Tesla T4): not taken: pid" in said
+    assert "gpu-03 #0 (Tesla T4): not taken: busy: pid" in said
     here = Pipeline.from_file(tmp_path / "pipeline.yaml")
     alone = Pipeline(here.spec.model_copy(update={"store": str(tmp_path / "alone")}), here.root)
     alone.run()
