@@ -95,7 +95,7 @@ store: ./mill                    # where runs and releases lie
 #   batch_rows: 32               # rows that the model gets at once, at most
 #   queue_rows: 256              # rows that wait for a model, at most
 #   wait_s: 2.0                  # a request that would wait longer is refused
-#   patience: 1.5                # how many times the usual wait is too long while there is too much to do
+#   patience: 1.25               # how many times the usual wait is too long while there is too much to do
 #   answer_s: 30.0               # a request that is not answered by then is given up
 #   max_requests: 256            # requests that are in the server at once
 #   max_searches: 64             # searches that wait for a thread

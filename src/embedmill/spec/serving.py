@@ -21,7 +21,7 @@ class ServingSpec(Section):
         default=2.0, gt=0, description="A request that would wait longer for its turn is refused with 429."
     )
     patience: float = Field(
-        default=1.5,
+        default=1.25,
         gt=0,
         description=(
             "How many times as long as is usual at 70 % load a request may have to wait while more is asked "
