@@ -189,3 +189,27 @@ def test_no_cdi_specification_is_made_of_nodes_that_are_not_there(
     assert answer.returncode == 1
     assert b"no /dev/nvidia" in answer.stderr
     assert not answer.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [["prove", "pool", "pipeline.yaml"], ["command", "pool"], ["doctor", "pool"]]
+)
+def test_a_pool_is_no_server_and_one_line_says_so(
+    server: Callable[[Scenario], Server], command: list[str]
+) -> None:
+    here = server(Scenario([T4]))
+    with (here.root / "fleet.yaml").open("a") as file:
+        file.write("pools: {pool: [here]}\n")
+    answer = here.says("fleet", *command)
+    assert answer.returncode == 2
+    assert answer.stderr == b"error: no server 'pool' (one of them is needed: here)\n"
+
+
+def test_a_worker_that_ends_by_itself_has_not_yielded(server: Callable[[Scenario], Server]) -> None:
+    here = server(Scenario([T4]))
+    podman = here.root / "bin" / "podman"
+    ends = 'if "120.0" in sys.argv: sys.exit("out of memory")'
+    podman.write_text(podman.read_text().replace("import os, sys\n", f"import os, sys\n{ends}\n"))
+    step = here.steps()["yield"]
+    assert step["state"] == "failed"
+    assert "did not yield: it ended with 1: out of memory" in str(step["found"])

@@ -71,9 +71,9 @@ def cdi(
 
 
 def _facts(spec: FleetSpec, server: str) -> HostFacts:
-    from embedmill.fleet.asking import probe_fleet
+    from embedmill.fleet.asking import only_server, probe_fleet
 
-    (found,) = probe_fleet(spec, [server], window_s=0.0).servers
+    (found,) = probe_fleet(spec, [only_server(spec, server)], window_s=0.0).servers
     if found.state != "ok" or found.facts is None:
         raise DeviceUnavailable(f"{server}: {found.state}: {found.reason}", hint="`embedmill fleet doctor`")
     return found.facts

@@ -97,12 +97,12 @@ def _kit(
     threads: int,
     seconds: float,
 ) -> Kit:
-    from embedmill.fleet.asking import ask_server, members
+    from embedmill.fleet.asking import ask_server, only_server
     from embedmill.fleet.borrowing import reachable_from
     from embedmill.fleet.kit import Kit
     from embedmill.fleet.reaching import host_of
 
-    (name,) = members(spec, [server])
+    name = only_server(spec, server)
     reachable_from(pipeline.home.store.url, spec, [name])
     return Kit(
         host=host_of(name, spec.servers[name]),
@@ -132,9 +132,10 @@ def question_of(pipeline: Pipeline, seconds: float) -> Question:
         ReleaseMissing: There is none yet.
         SpecError: Nothing that workers elsewhere could open the store with may be lent.
     """
+    from embedmill.fleet.borrowing import lending_of
     from embedmill.fleet.proving import Question
     from embedmill.model import ModelPackage
-    from embedmill.store.credentials import Lending, lent_environment
+    from embedmill.store.credentials import lent_environment
 
     live = pipeline.live()
     if live is None:
@@ -142,8 +143,7 @@ def question_of(pipeline: Pipeline, seconds: float) -> Question:
             f"{pipeline.home.url}: nothing is published yet, so there are no vectors to compare with",
             hint="`embedmill run` on this machine first: the catalog may be a small one",
         )
-    work = pipeline.spec.work
-    lending = Lending(role=work.role, role_lasts_s=work.role_lasts_s, keys=work.lend_keys)
+    lending = lending_of(pipeline.spec)
     return Question(
         release=f"{pipeline.home.url}/releases/{live.name}",
         model=ModelPackage.open(live.model_folder).package_digest(),

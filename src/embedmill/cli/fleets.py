@@ -103,12 +103,12 @@ def doctor(
 ) -> None:
     """Say what a server lacks for being lent work, and what mends it."""
     from embedmill.cli.diagnosis import print_findings
-    from embedmill.fleet.asking import members
+    from embedmill.fleet.asking import only_server
     from embedmill.fleet.doctoring import examine
     from embedmill.spec.loading import load_fleet_spec
 
     spec = load_fleet_spec(fleet)
-    (name,) = members(spec, [server])
+    name = only_server(spec, server)
     report = examine(spec, name)
     if as_json:
         emit(report)

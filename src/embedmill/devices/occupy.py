@@ -20,18 +20,20 @@ class CudaFailed(Exception):
 
 
 class Uuid(ctypes.Structure):
-    """CUuuid."""
+    """CUuuid, as NVML writes it behind `GPU-` or `MIG-`."""
 
     _fields_ = [("bytes", ctypes.c_ubyte * 16)]
 
     def __str__(self) -> str:
         plain = bytes(self.bytes).hex()
-        return "GPU-" + "-".join((plain[:8], plain[8:12], plain[12:16], plain[16:20], plain[20:]))
+        return "-".join((plain[:8], plain[8:12], plain[12:16], plain[16:20], plain[20:]))
 
 
 def main() -> int:
     """`occupy UUID MIB SECONDS`: prints `{"pid": …, "mib": …}` once it has the memory."""
     uuid, mib, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    if uuid.startswith("MIG-"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = uuid  # a slice is seen by who names it alone
     try:
         cuda = ctypes.CDLL(LIBRARY)
         _take(cuda, _device(cuda, uuid), mib)
@@ -51,7 +53,7 @@ def _device(cuda: ctypes.CDLL, uuid: str) -> ctypes.c_int:
     for index in range(count.value):
         _call(cuda, "cuDeviceGet", ctypes.byref(device), ctypes.c_int(index))
         _call(cuda, "cuDeviceGetUuid", ctypes.byref(found), device)
-        if str(found) == uuid:
+        if str(found) == uuid.partition("-")[2]:
             return device
     raise CudaFailed(f"no GPU {uuid} among {count.value}")
 

@@ -81,6 +81,18 @@ def members(spec: FleetSpec, names: Sequence[str]) -> list[str]:
     return [name for name in spec.servers if name in asked]
 
 
+def only_server(spec: FleetSpec, name: str) -> str:
+    """The name of one server; a pool is several.
+
+    Raises:
+        SpecError: There is no server of that name.
+    """
+    if name not in spec.servers:
+        known = ", ".join(spec.servers)
+        raise SpecError(f"no server {name!r}", hint=f"one of them is needed: {known}")
+    return name
+
+
 def _ask_all(
     spec: FleetSpec, names: list[str], on_server: OnServer | None, baseline_mib: Mapping[str, int] | None
 ) -> tuple[ServerProbe, ...]:

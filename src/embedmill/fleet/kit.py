@@ -21,14 +21,14 @@ from embedmill.fleet.container import Borrowed, Room
 from embedmill.fleet.evidence import counted
 from embedmill.fleet.matching import match
 from embedmill.fleet.proving import Question, measured, proof_of
-from embedmill.fleet.rehearsal import Rehearsal
+from embedmill.fleet.rehearsal import GIVEN_BACK, Rehearsal
 from embedmill.spec.document import now
 from embedmill.spec.fleet_reports import ImageProof, ProveReport, ProveStep
 
 if TYPE_CHECKING:
     from embedmill.spec.fleet import FleetSpec, ServerSpec
     from embedmill.spec.fleet_reports import DeviceProof, GpuVerdict, ImageVerdict, ServerProbe
-    from embedmill.spec.host import GpuFacts, HostFacts
+    from embedmill.spec.host import GpuFacts, HostFacts, MigDevice
     from embedmill.spec.images import ImageSpec, ImagesSpec
     from embedmill.types import Host
 
@@ -150,6 +150,8 @@ class Kit:
                 place.stop()
         if ended is None or seconds_to_yield > YIELD_LIMIT_S:
             raise WorkerFailed(f"the worker was there {seconds_to_yield:.1f} s after somebody else came")
+        if ended.exit_code != GIVEN_BACK:
+            raise WorkerFailed(f"it did not yield: it ended with {ended.exit_code}: {ended.said}")
         return f"gone after {seconds_to_yield:.1f} s: {ended.said}", {"yield_s": round(seconds_to_yield, 3)}
 
     @contextmanager
@@ -159,7 +161,7 @@ class Kit:
         answers = []
 
         def occupy() -> None:
-            order = (self._gpu.uuid, mib, seconds)
+            order = (self._place.borrowed.uuid, mib, seconds)
             answers.append(run_there(self.host.reach, "occupy", *order, timeout_s=6 * YIELD_LIMIT_S))
 
         thread = threading.Thread(target=occupy, daemon=True)
@@ -177,8 +179,16 @@ class Kit:
 
     @property
     def _gpu(self) -> GpuFacts:
+        if self._verdict is None:
+            raise DeviceUnavailable(f"{self.host.name}: no GPU was chosen")
+        index = self._verdict.index
+        return next(gpu for gpu in self._facts.gpus if gpu.index == index)
+
+    @property
+    def _slice(self) -> MigDevice | None:
+        """The slice that is idle, where the GPU is in MIG mode."""
         uuid = "" if self._verdict is None else self._verdict.uuid
-        return next(gpu for gpu in self._facts.gpus if gpu.uuid == uuid)
+        return next((each for each in self._gpu.mig_devices if each.uuid == uuid), None)
 
     @property
     def _image(self) -> ImageSpec:
@@ -191,7 +201,7 @@ class Kit:
     @property
     def _place(self) -> Rehearsal:
         rule = "native" if self._chosen is None else self._chosen[1].rule
-        borrowed = Borrowed(self._gpu, rule=rule)
+        borrowed = Borrowed(self._gpu, self._slice, rule)
         return Rehearsal(self.host, self._facts, self.server, self.fleet, self._image, borrowed, self.room)
 
 

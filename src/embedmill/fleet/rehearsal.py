@@ -32,12 +32,11 @@ GRACE_S = 10.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code, last words and stdout, and how long it took."""
+    """How a command ended: its exit code, last words and stdout."""
 
     exit_code: int
     said: str
     output: str
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,9 @@ class Rehearsal:
         order = {"folder": self.host.folder, "workers": [self.worker]}
         while True:
             (state,) = self._ask("states", order)["workers"]
-            seconds = time.monotonic() - started
             if not state["running"]:
-                return Ended(state["exit_code"], state["said"], state.get("output", ""), seconds)
-            if seconds > timeout_s:
+                return Ended(state["exit_code"], state["said"], state.get("output", ""))
+            if time.monotonic() - started > timeout_s:
                 return None
             time.sleep(POLL_S)
 
@@ -144,11 +142,11 @@ class Rehearsal:
         )
 
     def _watch(self) -> dict[str, Any]:
-        idle = self.fleet.idle
+        idle, borrowed = self.fleet.idle, self.borrowed.mig or self.borrowed.gpu
         return {
             "every_s": 1.0,
             "memory_mib": idle.memory_mib,
-            "baseline_mib": idle.baseline_mib.get(self.host.name, self.borrowed.gpu.used_bytes >> 20),
+            "baseline_mib": idle.baseline_mib.get(self.host.name, borrowed.used_bytes >> 20),
             "utilisation": idle.utilisation,
             "exempt": list(idle.exempt),
         }
