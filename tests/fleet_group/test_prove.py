@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.models import tiny_bert_folder
-from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario
+from tests.support.fake_gpus import FakeGpu, FakeMig, FakeProcess, Scenario
 from tests.support.mill import Mill, items
 from tests.support.uncontained import install_podman
 
@@ -213,3 +213,10 @@ def test_a_worker_that_ends_by_itself_has_not_yielded(server: Callable[[Scenario
     step = here.steps()["yield"]
     assert step["state"] == "failed"
     assert "did not yield: it ended with 1: out of memory" in str(step["found"])
+
+
+def test_an_idle_slice_is_proven_where_its_gpu_is_in_mig_mode(server: Callable[[Scenario], Server]) -> None:
+    slices = (FakeMig("MIG-00000000-1111-2222-3333-555555555555"),)
+    sliced = FakeGpu(UUID, "NVIDIA A100-SXM4-40GB", 40960, 0, cc="8.0", mig=1, migs=slices)
+    steps = server(Scenario([sliced])).steps()
+    assert {name: steps[name]["state"] for name in STEPS[:5]} == dict.fromkeys(STEPS[:5], "passed"), steps

@@ -59,6 +59,8 @@ class Gpus:
             with contextlib.suppress(NvmlError):  # one that is lost hides none of the others
                 handle = self._nvml.gpu(index)
                 yield self._nvml.uuid(handle), handle
+                for part in self._nvml.mig_devices(handle):  # slices are asked like GPUs
+                    yield self._nvml.uuid(part), part
 
     def _utilisation(self, handle: Handle) -> int | None:
         try:
