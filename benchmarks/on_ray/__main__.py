@@ -5,8 +5,9 @@
 Root only: nodes are network namespaces. A head without processors for actors and two nodes, each confined to
 one core of this machine, are up all the time, also while the local workers compute: they cost the same both
 times. Throughput is rows a second from a run's first commit to its last; so the starts of runs are beside the
-point, which take seconds, are paid once a run, and are told as `begun`. Memory is the peak of the proportional
-set size (PSS) of all processes in the nodes' namespaces but the workers, and of the process that speaks to Ray.
+point, which take seconds, are paid once a run, and are told as `begun`. Memory is the peak of the
+proportional set size (PSS) of all processes in the nodes' namespaces but the workers, the process that speaks
+to Ray among them.
 """
 
 from __future__ import annotations

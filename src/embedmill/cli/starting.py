@@ -60,7 +60,7 @@ store: ./mill                    # where runs and releases lie
 #   build_effort: 128            # HNSW: candidates while building
 #   search_effort: 128           # HNSW: candidates while searching
 
-# engine: local                  # where workers run: local; ssh, on idle GPUs; kubernetes, as Jobs; ray, as actors
+# engine: local                  # where workers run; ssh: on idle GPUs; kubernetes: as Jobs; ray: as actors
 # fleet: null                    # such as fleet.yaml: those servers
 # kubernetes:
 #   families: {{cu126: {{workers: 4}}}}   # images of images.yaml, and how many pods each has at most
