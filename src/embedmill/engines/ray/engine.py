@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from embedmill import __version__
 from embedmill.engines.ray.bridge import Bridge, Connection
 from embedmill.engines.ray.nodes import Family, Node
 from embedmill.errors import EmbedmillError, EngineUnavailable, SpecError
@@ -275,7 +275,7 @@ class RayEngine:
         arguments += ["--device", place.device, "--threads", str(place.threads)]
         return {
             "start": loop.start,
-            "version": __version__,
+            "version": version("embedmill"),
             "command": list(place.command or family.command),
             "arguments": [*arguments, *(["--environment-stdin"] if secrets else [])],
             "environment": {"OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"},
