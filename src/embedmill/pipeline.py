@@ -107,11 +107,12 @@ class Pipeline:
         """A new one of the kind that the spec names."""
         return engine_of(self.spec, self.home, self.root)
 
-    def places(self, plan: Plan) -> Places:
-        """Where an engine of that kind may run loops."""
-        if self.spec.engine == "local":
-            return LocalPlaces(self.spec.work.workers)
-        return places_elsewhere(self.home, plan, self.spec, self.root, self.package, waits=self.waits)
+    def places(self, plan: Plan, engine: Engine | None = None) -> Places:
+        """Where an engine of that kind may run loops: this one, or a new one."""
+        spec = self.spec
+        if spec.engine == "local":
+            return LocalPlaces(spec.work.workers)
+        return places_elsewhere(self.home, plan, spec, self.root, self.package, engine, waits=self.waits)
 
     def live(self) -> Release | None:
         """The live release, or None before the first."""
@@ -326,7 +327,8 @@ class PlannedRun:
     def work(self, on_progress: OnProgress = silent) -> None:
         """Start worker loops on the engine and wait until every shard has a commit record."""
         pipeline, plan = self.pipeline, self.plan
-        engine, places = pipeline.engine(), pipeline.places(plan)
+        engine = pipeline.engine()
+        places = pipeline.places(plan, engine)
         if pipeline.seats is not None:
             places = SharedPlaces(places, pipeline.seats, self.home.world)
         drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)

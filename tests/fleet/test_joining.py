@@ -11,7 +11,7 @@ import pytest
 from tests.support.holding import Server, server_in, wait_until
 
 from embedmill.devices.locks import holder_of
-from embedmill.engines.ray.nodes import RayNode
+from embedmill.engines.ray.head import RayNode
 from embedmill.fleet.container import Room
 from embedmill.fleet.joining import Up, take_down
 from embedmill.fleet.nodes import GPU_LABEL, RayCluster

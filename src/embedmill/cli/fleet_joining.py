@@ -71,7 +71,7 @@ def up(
     quiet: Quiet = False,
 ) -> None:
     """Let idle GPUs join a Ray cluster, each in its matching container; ends with 3 if none is there."""
-    from embedmill.engines.ray.nodes import Head
+    from embedmill.engines.ray.head import Head
     from embedmill.fleet.asking import probe_fleet
     from embedmill.fleet.borrowing import Asking
     from embedmill.fleet.container import Room

@@ -86,7 +86,7 @@ def take_environment() -> None:
 
 EngineName: TypeAlias = Annotated[
     str | None,
-    typer.Option("--engine", metavar="NAME", help="local, ssh or kubernetes, instead of the spec's."),
+    typer.Option("--engine", metavar="NAME", help="local, ssh, kubernetes or ray, instead of the spec's."),
 ]
 FleetOfRun: TypeAlias = Annotated[
     Path | None,
@@ -114,9 +114,9 @@ def open_pipeline(
     from embedmill.pipeline import Pipeline
 
     pipeline = Pipeline.from_file(file)
-    if engine not in {None, "local", "ssh", "kubernetes"}:
+    if engine not in {None, "local", "ssh", "kubernetes", "ray"}:
         raise SpecError(
-            f"--engine {engine}: there is none of that name", hint="allowed: local, ssh, kubernetes"
+            f"--engine {engine}: there is none of that name", hint="allowed: local, ssh, kubernetes, ray"
         )
     given = {"engine": engine, "fleet": None if fleet is None else str(fleet.absolute())}
     changed = {name: value for name, value in given.items() if value is not None}

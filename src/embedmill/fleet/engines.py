@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmill.engines import Engine, LocalEngine
+from embedmill.engines import Engine, LocalEngine, RayEngine
 from embedmill.fleet.borrowing import FleetPlaces, check_borrowing, fleet_engine, places_on_fleet
 from embedmill.fleet.cluster import ClusterPlaces, cluster_engine, places_on_cluster
+from embedmill.fleet.ray_places import RayPlaces, check_cluster, places_on_ray, ray_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,8 @@ def engine_of(spec: PipelineSpec, home: Home, root: Path) -> Engine:
             return fleet_engine(spec, home)
         case "kubernetes":
             return cluster_engine(spec, root)
+        case "ray":
+            return ray_engine(spec, home, root)
 
 
 def check_places(home: Home, spec: PipelineSpec, root: Path, package: ModelPackage) -> None:
@@ -42,6 +45,8 @@ def check_places(home: Home, spec: PipelineSpec, root: Path, package: ModelPacka
     if spec.engine == "kubernetes":
         cluster_engine(spec, root)
         places_on_cluster(spec, root, home.store.url, kinds_of(package))
+    if spec.engine == "ray":
+        check_cluster(spec, home, root, kinds_of(package))
 
 
 def kinds_of(package: ModelPackage) -> list[str]:
@@ -50,8 +55,15 @@ def kinds_of(package: ModelPackage) -> list[str]:
 
 
 def places_elsewhere(
-    home: Home, plan: Plan, spec: PipelineSpec, root: Path, package: ModelPackage, *, waits: bool
-) -> FleetPlaces | ClusterPlaces:
+    home: Home,
+    plan: Plan,
+    spec: PipelineSpec,
+    root: Path,
+    package: ModelPackage,
+    engine: Engine | None,
+    *,
+    waits: bool,
+) -> FleetPlaces | ClusterPlaces | RayPlaces:
     """Places for a run's loops on servers or a cluster, as the spec's engine has them.
 
     Raises:
@@ -59,4 +71,7 @@ def places_elsewhere(
     """
     if spec.engine == "kubernetes":
         return places_on_cluster(spec, root, home.store.url, kinds_of(package))
+    if spec.engine == "ray":
+        asked = engine if isinstance(engine, RayEngine) else ray_engine(spec, home, root)
+        return places_on_ray(spec, root, home.store.url, kinds_of(package), asked)
     return places_on_fleet(home, plan, spec, root, package, waits=waits)

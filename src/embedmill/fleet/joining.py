@@ -23,7 +23,7 @@ from embedmill.fleet.reaching import silence_of_ssh
 from embedmill.spec.ray_fleet import FleetDown, FleetUp, NodeDown, NodeUp
 
 if TYPE_CHECKING:
-    from embedmill.engines.ray.nodes import RayNode
+    from embedmill.engines.ray.head import RayNode
     from embedmill.fleet.container import Room
     from embedmill.types import Host, Look, Placement
 
@@ -37,7 +37,7 @@ Tell = Callable[[str], None]
 
 
 class KnowsNodes(Protocol):
-    """The head of a cluster, as `engines.ray.nodes.Head` asks it."""
+    """The head of a cluster, as `engines.ray.head.Head` asks it."""
 
     def nodes(self) -> list[RayNode]:
         """All nodes."""

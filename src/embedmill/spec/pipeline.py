@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from embedmill.spec.database import checked_database, database_scheme
 from embedmill.spec.fetch import FetchSpec
 from embedmill.spec.kubernetes import KubernetesSpec
+from embedmill.spec.ray import RaySpec
 from embedmill.spec.section import Section
 from embedmill.spec.serving import ServingSpec
 
@@ -204,7 +205,7 @@ class PipelineSpec(Section):
     catalog: CatalogSpec
     model: str = Field(description="The folder of a model package.")
     store: str = Field(description="A folder, such as ./mill, or a URL.")
-    engine: Literal["local", "ssh", "kubernetes"] = Field(
+    engine: Literal["local", "ssh", "kubernetes", "ray"] = Field(
         default="local", description="Where worker loops run."
     )
     fleet: str | None = Field(
@@ -213,6 +214,7 @@ class PipelineSpec(Section):
     kubernetes: KubernetesSpec | None = Field(
         default=None, description="Workers as Jobs of a cluster; for `engine: kubernetes`."
     )
+    ray: RaySpec | None = Field(default=None, description="Workers as actors; for `engine: ray`.")
     priority: int = Field(
         default=10,
         ge=1,

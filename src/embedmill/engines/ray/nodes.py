@@ -1,107 +1,126 @@
-"""The nodes of a Ray cluster, as its head has them: asked without becoming a node or a driver."""
+"""What a cluster's nodes can hold. Pure: documents of `ray.nodes()` in, counts and words out."""
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from embedmill.engines.ray.node import PATIENT
-from embedmill.errors import EngineRefused, EngineUnavailable, MissingExtra
-
-CONNECT_S = 5.0
-ANSWER_S = 10.0
+MIB = 1 << 20
+ACCELERATOR = "accelerator_type:"
+"""How Ray names the resource of which every node with such an accelerator has some."""
+TOLERANCE = 1e-4
+"""Ray counts resources in ten thousandths."""
 
 
 @dataclass(frozen=True)
-class RayNode:
-    """A node: `alive` as the head sees it; `port`: of the raylet, which others must reach."""
+class Family:
+    """What an actor needs of its node, and what it runs there.
+
+    `command`: what `worker …` is appended to; empty: the node's own Python. `labels` must all be the node's.
+    """
+
+    name: str
+    cpus: int = 1
+    gpus: int = 0
+    accelerator: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    memory_mib: int = 4096
+    command: tuple[str, ...] = ()
+
+    def needs(self) -> dict[str, float]:
+        """Resources, as Ray names them."""
+        found: dict[str, float] = {"CPU": self.cpus, "memory": self.memory_mib * MIB, **self.resources}
+        if self.gpus:
+            found["GPU"] = self.gpus
+        if self.accelerator:
+            found[ACCELERATOR + self.accelerator] = TOLERANCE
+        return found
+
+    def options(self) -> dict[str, Any]:
+        """As an actor's options have it."""
+        found: dict[str, Any] = {
+            "num_cpus": self.cpus,
+            "num_gpus": self.gpus,
+            "memory": self.memory_mib * MIB,
+            "resources": dict(self.resources),
+        }
+        if self.accelerator:
+            found["accelerator_type"] = self.accelerator
+        if self.labels:
+            found["label_selector"] = dict(self.labels)
+        return found
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a cluster; `resources` are all that it has, whoever uses them."""
 
     id: str
     address: str
-    port: int
     alive: bool
+    resources: Mapping[str, float]
     labels: Mapping[str, str]
 
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Node:
+        """Of `ray.nodes()`."""
+        return cls(
+            id=document["NodeID"],
+            address=document.get("NodeManagerAddress", ""),
+            alive=bool(document.get("Alive")),
+            resources=document.get("Resources") or {},
+            labels=document.get("Labels") or {},
+        )
 
-class Head:
-    """The head of a cluster, by HOST:PORT; `token_file` has the cluster's token."""
-
-    def __init__(self, address: str, token_file: Path | None) -> None:
-        """Ask nothing yet. Ray reads these variables once in a process."""
-        self.address = address
-        self._client: Any = None
-        os.environ.update(PATIENT)
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ["RAY_AUTH_MODE"] = "disabled" if token_file is None else "token"
-        if token_file is not None:
-            os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file)
-
-    def version(self) -> str:
-        """Of Ray in the cluster.
-
-        Raises:
-            EngineUnavailable: It gives no answer.
-            EngineRefused: It does not take the token.
-        """
-        return str(self._asked(self._metadata)["ray_version"])
-
-    def nodes(self) -> list[RayNode]:
-        """All that it knows of, dead ones too.
-
-        Raises:
-            EngineUnavailable, EngineRefused: See `version`.
-        """
-        found = self._asked(lambda: self._gcs().get_all_node_info(timeout=ANSWER_S))
-        return [
-            RayNode(
-                id=info.node_id.hex(),
-                address=info.node_manager_address,
-                port=info.node_manager_port,
-                alive=info.state == 0,  # GcsNodeInfo.ALIVE
-                labels=dict(info.labels),
-            )
-            for info in found.values()
-        ]
-
-    def _metadata(self) -> Any:
-        from ray._common.usage.usage_lib import get_cluster_metadata
-
-        return get_cluster_metadata(self._gcs())
-
-    def _asked(self, question: Callable[[], Any]) -> Any:
-        try:
-            return question()
-        except ImportError:
-            raise MissingExtra("Ray", extra="ray") from None
-        except (EngineUnavailable, EngineRefused):
-            raise
-        except Exception as error:
-            self._client = None
-            raise _translated(self.address, error) from error
-
-    def _gcs(self) -> Any:
-        """A client, once the head listens: Ray's own waits for minutes."""
-        if self._client is None:
-            from ray._raylet import GcsClient
-
-            host, _, port = self.address.rpartition(":")
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-            except OSError as error:
-                why = (error.strerror or str(error) or type(error).__name__).lower()
-                hint = "is the cluster up, and is the address that of its head (6379)?"
-                raise EngineUnavailable(f"Ray at {self.address}: {why}", hint=hint) from None
-            self._client = GcsClient(address=self.address)
-        return self._client
+    def holds(self, family: Family) -> int:
+        """How many of a family's actors fit beside each other."""
+        if any(self.labels.get(name) != value for name, value in family.labels.items()):
+            return 0
+        needs = family.needs().items()
+        return min(int(self.resources.get(name, 0) / need + TOLERANCE) for name, need in needs)
 
 
-def _translated(address: str, error: Exception) -> EngineUnavailable | EngineRefused:
-    words = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "nauthenticated" in words or "InvalidAuthToken" in words or "token" in words.lower():
-        hint = "is it the token of this cluster, and does the cluster want one?"
-        return EngineRefused(f"Ray at {address} does not take the token: {words}", hint=hint)
-    return EngineUnavailable(f"Ray at {address} gives no answer: {words}", hint="is its head alive?")
+def capacity(family: Family, nodes: Sequence[Node]) -> int:
+    """How many of a family's actors the nodes hold that are alive."""
+    return sum(node.holds(family) for node in nodes if node.alive)
+
+
+def lacking(family: Family, nodes: Sequence[Node]) -> str:
+    """Why no node holds an actor of a family, and what there is; empty if one does."""
+    alive = [node for node in nodes if node.alive]
+    if any(node.holds(family) for node in alive):
+        return ""
+    labelled = [
+        node for node in alive if all(node.labels.get(name) == text for name, text in family.labels.items())
+    ]
+    if not labelled:
+        wanted = ", ".join(f"{name}={text}" for name, text in family.labels.items())
+        return f"no node has {wanted or 'joined'}{_there(family.labels, alive)}"
+    wanted = ", ".join(_amount(name, need) for name, need in family.needs().items())
+    there = "; ".join(_has(node, family) for node in labelled)
+    return f"no node has {wanted} together: {there}"
+
+
+def _there(labels: Mapping[str, str], nodes: Sequence[Node]) -> str:
+    found = sorted(
+        {f"{name}={node.labels[name]}" for node in nodes for name in labels if name in node.labels}
+    )
+    if not labels or not nodes:
+        return f"; the cluster has {len(nodes)} nodes"
+    return f"; there are {len(nodes)} nodes, with {', '.join(found) or 'no such label'}"
+
+
+def _has(node: Node, family: Family) -> str:
+    amounts = ", ".join(_amount(name, node.resources.get(name, 0)) for name in family.needs())
+    return f"{node.address} has {amounts}"
+
+
+def _amount(name: str, amount: float) -> str:
+    if name == "memory":
+        return f"{int(amount / MIB)} MiB"
+    if name.startswith(ACCELERATOR):
+        kind = name.removeprefix(ACCELERATOR)
+        return kind if amount else f"no {kind}"
+    return f"{amount:g} {name}"
