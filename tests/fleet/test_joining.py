@@ -35,7 +35,7 @@ class Head:
         """`late` ones from the second question on."""
         self.asked += 1
         known = {**self.gpus, **(self.late if self.asked > 1 else {})}
-        return [RayNode(id, "10.0.0.9", 6380, True, {GPU_LABEL: gpu}) for id, gpu in known.items()]
+        return [RayNode(name, "10.0.0.9", 6380, True, {GPU_LABEL: gpu}) for name, gpu in known.items()]
 
 
 @pytest.fixture

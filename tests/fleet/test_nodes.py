@@ -1,4 +1,4 @@
-"""What a server is told so that its GPU becomes a node of a Ray cluster: in which container, with what secret."""
+"""What a server is told so that its GPU becomes a node of Ray: in which container, with what secret."""
 
 from __future__ import annotations
 
@@ -36,7 +36,13 @@ PLACE = Placement(
 IMAGES = ImagesSpec.model_validate(
     {
         "images": {
-            "new": {"image": ID, "runtimes": {"onnx": "1"}, "device": "cpu", "ray": "2.60.0", "replaces": "old"},
+            "new": {
+                "image": ID,
+                "runtimes": {"onnx": "1"},
+                "device": "cpu",
+                "ray": "2.60.0",
+                "replaces": "old",
+            },
             "old": {"image": ID, "runtimes": {"onnx": "1"}, "device": "cpu", "ray": "2.52.1"},
             "none": {"image": ID, "runtimes": {"onnx": "1"}, "device": "cpu"},
         }

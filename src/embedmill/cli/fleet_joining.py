@@ -196,9 +196,7 @@ def _wanted(
     return _of_fleet(fleet or file, servers, _cluster(address, token_file, opens=opens), token_file)
 
 
-def _of_fleet(
-    file: Path, servers: Sequence[str], cluster: RayCluster, token_file: Path | None
-) -> _Wanted:
+def _of_fleet(file: Path, servers: Sequence[str], cluster: RayCluster, token_file: Path | None) -> _Wanted:
     from embedmill.fleet.asking import members
     from embedmill.fleet.nodes import Model
     from embedmill.spec.loading import load_fleet_spec

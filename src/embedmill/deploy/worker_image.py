@@ -145,7 +145,7 @@ class Settings:
 
     `mirror`: a registry, and a path in it, that has what the base's own registry has. `wheels`: a folder with
     all packages; no index is asked then. `authority`: a file of certificates. `extras`: of Embedmill.
-    `ray`: the version of Ray that images have as well, so that their containers join clusters of that version.
+    `ray`: the version of Ray that images have as well, to join clusters of that version.
     """
 
     base: str

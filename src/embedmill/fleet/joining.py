@@ -69,7 +69,7 @@ class Up:
     tell: Tell = field(default=lambda _: None)
 
     def run(self, look: Callable[[], Look], refused: Mapping[str, str]) -> FleetUp:
-        """Look for idle GPUs, start nodes there, and wait until they have joined. Again and again the same."""
+        """Look for idle GPUs, start nodes there, wait until they have joined. Asked again, it adds to them."""
         began_s = time.monotonic()
         found = look()
         before = {node.id: node for node in self.head.nodes() if node.alive}
@@ -138,7 +138,7 @@ class Up:
 
 
 def take_down(cluster: RayCluster, hosts: Sequence[Host], tell: Tell = lambda _: None) -> FleetDown:
-    """End all nodes of a cluster on these servers that this user started, whoever's process asked for them."""
+    """End all nodes of a cluster that this user has on these servers, whichever process asked for them."""
     began_s = time.monotonic()
 
     def stop(host: Host) -> dict[str, Any] | str:
@@ -201,9 +201,7 @@ def _ask(
 ) -> dict[str, Any] | str:
     """A holder's answer, or why there is none."""
     try:
-        answer = run_there(
-            host.reach, "holder", action, data=json.dumps(order).encode(), timeout_s=timeout_s
-        )
+        answer = run_there(host.reach, "holder", action, data=json.dumps(order).encode(), timeout_s=timeout_s)
     except OSError as error:
         return f"{error.filename or 'ssh'}: {(error.strerror or str(error)).lower()}"
     if answer.code is None:

@@ -12,6 +12,7 @@ from embedmill.errors import SpecError
 from embedmill.fleet.borrowing import Asking, FleetPlaces
 from embedmill.fleet.container import NETWORKS, Room
 from embedmill.fleet.placing import Placing, in_container
+from embedmill.spec.ray import IMAGE_LABEL, SERVER_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from embedmill.spec.images import ImagesSpec
     from embedmill.types import Placement
 
-SERVER_LABEL, GPU_LABEL, IMAGE_LABEL = "embedmill.io/server", "embedmill.io/gpu", "embedmill.io/image"
+GPU_LABEL = "embedmill.io/gpu"
 STORE_MIB = 128
 """Of Ray's object store: vectors go to the release's store, and not through Ray."""
 RAY_MIB = 1024
@@ -58,7 +59,7 @@ class RayCluster:
 
 @dataclass(frozen=True)
 class Model:
-    """What images are matched for, where it is known: kinds of runtime, and proofs of a package by its digest."""
+    """What images are matched for, where it is known: kinds of runtime, proofs of a package by its digest."""
 
     runtimes: tuple[str, ...] = ()
     proofs: Proofs | None = None

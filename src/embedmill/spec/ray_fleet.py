@@ -9,7 +9,7 @@ from pydantic import Field
 from embedmill.spec.document import Document, Part
 
 NodeState = Literal["joined", "there", "failed"]
-"""`joined`: now; `there`: it was in the cluster already. `failed`: it could not be started, or did not join."""
+"""`joined`: now; `there`: before. `failed`: it could not be started, or did not join."""
 
 
 class NodeUp(Part):

@@ -28,12 +28,14 @@ from embedmill.engines.kubernetes.manifest import (
     mounted_claims,
     mounts_of,
 )
-from embedmill.engines.ray.node import MIB, PATIENT
+from embedmill.engines.ray.bridge import SETTINGS
+from embedmill.engines.ray.node import MIB
 from embedmill.errors import SpecError
 from embedmill.fleet.cluster import families_of, image_of, settings
-from embedmill.fleet.nodes import IMAGE_LABEL, RAY_MIB, STORE_MIB
+from embedmill.fleet.nodes import RAY_MIB, STORE_MIB
 from embedmill.spec import load_images_spec
 from embedmill.spec.kubernetes import FamilySpec
+from embedmill.spec.ray import IMAGE_LABEL
 from embedmill.spec.rollout import RayDeployReport
 
 if TYPE_CHECKING:
@@ -98,9 +100,7 @@ def deploy_ray(folder: Path, spec: PipelineSpec, root: Path, chosen: RaySettings
 
 def _images(section: KubernetesSpec, root: Path) -> dict[str, ImageSpec]:
     images = load_images_spec(root / section.images)
-    return {
-        family.image or name: image_of(name, family, images) for name, family in section.families.items()
-    }
+    return {family.image or name: image_of(name, family, images) for name, family in section.families.items()}
 
 
 def _head_image(chosen: RaySettings, section: KubernetesSpec, root: Path) -> ImageSpec | None:
@@ -200,9 +200,7 @@ def _head_template(chosen: RaySettings, section: KubernetesSpec, image: str) -> 
 
 def _worker_template(chosen: RaySettings, section: KubernetesSpec, family: Family) -> Resource:
     container = _container(chosen, section, "ray-worker", family.image, NODE_PORT)
-    container["resources"] = _resources(
-        family.cpus, family.memory_mib, family.disk_mib, family.accelerators
-    )
+    container["resources"] = _resources(family.cpus, family.memory_mib, family.disk_mib, family.accelerators)
     pod = {
         **_pod(section, family.disk_mib),
         "serviceAccountName": section.service_account,
@@ -234,17 +232,14 @@ def _pod(section: KubernetesSpec, disk_mib: int) -> Resource:
     }
 
 
-def _container(
-    chosen: RaySettings, section: KubernetesSpec, name: str, image: str, port: int
-) -> Resource:
+def _container(chosen: RaySettings, section: KubernetesSpec, name: str, image: str, port: int) -> Resource:
     probe = {"tcpSocket": {"port": port}, "periodSeconds": 10, "timeoutSeconds": 5}
     variables = {
         "HOME": TEMPORARY,
         "EMBEDMILL_CACHE": f"{TEMPORARY}/embedmill",
-        "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(section.grace_s),
-        **PATIENT,
+        **SETTINGS,
     }
     return {
         "name": name,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedmill.engines.ray.node import PATIENT
+from embedmill.engines.ray.bridge import SETTINGS
 from embedmill.errors import EngineRefused, EngineUnavailable, MissingExtra
 
 CONNECT_S = 5.0
@@ -34,8 +34,7 @@ class Head:
         """Ask nothing yet. Ray reads these variables once in a process."""
         self.address = address
         self._client: Any = None
-        os.environ.update(PATIENT)
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ.update(SETTINGS)
         os.environ["RAY_AUTH_MODE"] = "disabled" if token_file is None else "token"
         if token_file is not None:
             os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from embedmill.devices.processes import ours
 from embedmill.devices.procfs import is_worker
+from embedmill.engines.ray.bridge import SETTINGS
 from embedmill.errors import EngineUnavailable, Yielded
 
 if TYPE_CHECKING:
@@ -41,13 +42,6 @@ CONNECT_S = 10.0
 LAST_LINES = 30
 LONGEST_FOLDER = 40
 """Characters: Ray puts sockets 60 more below it, and a socket's path has 107 at most."""
-PATIENT = {
-    "RAY_grpc_client_keepalive_time_ms": "5000",
-    "RAY_grpc_client_keepalive_timeout_ms": "5000",
-    "RAY_grpc_keepalive_time_ms": "5000",
-    "RAY_grpc_keepalive_timeout_ms": "5000",
-}
-"""Without these a partition that nobody hears of is not noticed for minutes."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +63,8 @@ def join(order: NodeOrder, token: str | None) -> NoReturn:
         EngineUnavailable: The head cannot be reached, or Ray ended; its last words are told.
         Yielded: Somebody sent SIGTERM.
     """
-    leaving = _Leaving()
     own_address = _address_towards(order.address)
+    leaving = _Leaving()
     with _private_folder() as folder:
         environment = node_environment(folder, token)
         command = start_command(order, own_address, folder)
@@ -112,9 +106,8 @@ def start_command(order: NodeOrder, own_address: str, folder: Path) -> list[str]
 def node_environment(folder: Path, token: str | None) -> dict[str, str]:
     """Variables of Ray's processes; the token is in a file of the folder, whose path alone they have."""
     made = {
-        **PATIENT,
+        **SETTINGS,
         "RAY_AUTH_MODE": "disabled" if token is None else "token",
-        "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S),
         "RAY_enable_worker_prestart": "0",
@@ -134,8 +127,7 @@ class _Leaving:
 
     def __init__(self) -> None:
         self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
+        signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal API
         self.asked = True
