@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 
 import pytest
@@ -52,7 +53,7 @@ IMAGES = ImagesSpec.model_validate(
 
 def test_a_node_tells_the_cluster_where_it_is_and_in_which_image() -> None:
     words = node_order(PLACE, CLUSTER, Room())["command"]
-    labels = [word for flag, word in zip(words, words[1:], strict=False) if flag == "--label"]
+    labels = [word for flag, word in itertools.pairwise(words) if flag == "--label"]
     assert labels == [
         "embedmill.io/server=gpu-01",
         f"embedmill.io/gpu={GPU}",

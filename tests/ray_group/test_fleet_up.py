@@ -127,7 +127,6 @@ def show_a_run_with_a_yield(fleet: Fleet, cluster: FleetCluster, pipeline: Path)
     while rays(fleet, "gpu-01"):
         assert time.monotonic() - began < LEAVES_S, rays(fleet, "gpu-01")
         time.sleep(0.05)
-    print(f"gone after {time.monotonic() - began:.1f} s")
     assert cluster.servers() == {"gpu-02"}
 
     report, _ = end(running)

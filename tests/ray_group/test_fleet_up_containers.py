@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 from tests.deploy_group.containers import Containers
@@ -60,6 +59,7 @@ def test_containers_of_two_servers_are_nodes_and_one_leaves_in_time(
 
 
 def names_of_containers(fleet: Fleet, server: str) -> str:
-    podman: Path = fleet.folder / server / "bin" / "podman"
-    listed = [podman, "ps", "--all", "--format", "{{.Names}}"]
-    return subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+    podman = fleet.folder / server / "bin" / "podman"
+    listed = [str(podman), "ps", "--all", "--format", "{{.Names}}"]
+    done = subprocess.run(listed, capture_output=True, text=True, check=True)
+    return str(done.stdout)

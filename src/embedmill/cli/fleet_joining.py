@@ -231,7 +231,7 @@ def _of_pipeline(
     named = frozenset(each for each in images if each is not None)
 
     def model() -> Model:
-        package = pipeline.package()
+        package = pipeline.package
         kinds = tuple(runtime.kind for runtime in package.spec.runtimes_for("item"))
         return Model(kinds, Proofs(pipeline.home.store), package.package_digest())
 

@@ -69,7 +69,7 @@ class Up:
     tell: Tell = field(default=lambda _: None)
 
     def run(self, look: Callable[[], Look], refused: Mapping[str, str]) -> FleetUp:
-        """Look for idle GPUs, start nodes there, wait until they have joined. Asked again, it adds to them."""
+        """Look for idle GPUs, start nodes there, wait until they have joined; asked again, add to them."""
         began_s = time.monotonic()
         found = look()
         before = {node.id: node for node in self.head.nodes() if node.alive}

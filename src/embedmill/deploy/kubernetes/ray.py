@@ -181,13 +181,12 @@ def _start(memory_mib: int) -> dict[str, str]:
         "node-manager-port": str(NODE_PORT),
         "memory": str(max(256, memory_mib - STORE_MIB - RAY_MIB) * MIB),
         "object-store-memory": str(STORE_MIB * MIB),
-        "disable-usage-stats": "true",
     }
 
 
 def _head_template(chosen: RaySettings, section: KubernetesSpec, image: str) -> Resource:
     """KubeRay makes the ServiceAccount by which its autoscaler asks for pods: none is named here."""
-    container = _container(chosen, section, "ray-head", image, HEAD_PORTS["gcs-server"])
+    container = _container(chosen, section, "ray-head", image, HEAD_PORTS["gcs-server"], drain_s=0)
     container["ports"] = [
         {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in HEAD_PORTS.items()
     ]
@@ -199,7 +198,7 @@ def _head_template(chosen: RaySettings, section: KubernetesSpec, image: str) -> 
 
 
 def _worker_template(chosen: RaySettings, section: KubernetesSpec, family: Family) -> Resource:
-    container = _container(chosen, section, "ray-worker", family.image, NODE_PORT)
+    container = _container(chosen, section, "ray-worker", family.image, NODE_PORT, drain_s=section.grace_s)
     container["resources"] = _resources(family.cpus, family.memory_mib, family.disk_mib, family.accelerators)
     pod = {
         **_pod(section, family.disk_mib),
@@ -232,13 +231,15 @@ def _pod(section: KubernetesSpec, disk_mib: int) -> Resource:
     }
 
 
-def _container(chosen: RaySettings, section: KubernetesSpec, name: str, image: str, port: int) -> Resource:
+def _container(
+    chosen: RaySettings, section: KubernetesSpec, name: str, image: str, port: int, *, drain_s: int
+) -> Resource:
     probe = {"tcpSocket": {"port": port}, "periodSeconds": 10, "timeoutSeconds": 5}
     variables = {
         "HOME": TEMPORARY,
         "EMBEDMILL_CACHE": f"{TEMPORARY}/embedmill",
         "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(section.grace_s),
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_s),
         **SETTINGS,
     }
     return {
