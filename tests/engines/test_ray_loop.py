@@ -1,4 +1,4 @@
-"""The child that an actor keeps: secrets on its stdin, how far it is, a bound on memory, a grace when it leaves."""
+"""The child that an actor keeps: secrets on its stdin, how far it is, a bound on memory, a grace."""
 
 from __future__ import annotations
 

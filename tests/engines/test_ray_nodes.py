@@ -60,8 +60,10 @@ def test_nodes_that_are_gone_hold_nothing() -> None:
         (
             Family("f", cpus=8, gpus=1, accelerator="A100"),
             [node("10.0.0.7", GPU=1.0)],
-            "no node has 8 CPU, 4096 MiB, 1 GPU, A100 together: "
-            "10.0.0.7 has 4 CPU, 16384 MiB, 1 GPU, no A100",
+            (
+                "no node has 8 CPU, 4096 MiB, 1 GPU, A100 together: "
+                "10.0.0.7 has 4 CPU, 16384 MiB, 1 GPU, no A100"
+            ),
         ),
     ],
 )

@@ -25,7 +25,12 @@ BUCKET = "s3://bucket/mill"
 DIGEST = f"registry.internal/worker@sha256:{'ab' * 32}"
 IMAGES = {
     "cu126": {"image": DIGEST, "runtimes": {"onnx": "1.22.0"}, "cuda": "12.6", "sass": ["7.5"]},
-    "plain": {"image": DIGEST, "runtimes": {"onnx": "1.22.0"}, "device": "cpu", "command": ["/opt/embedmill"]},
+    "plain": {
+        "image": DIGEST,
+        "runtimes": {"onnx": "1.22.0"},
+        "device": "cpu",
+        "command": ["/opt/embedmill"],
+    },
 }
 
 
@@ -48,7 +53,9 @@ def spec(families: dict[str, Any], **section: Any) -> PipelineSpec:
     )
 
 
-def node(address: str, labels: dict[str, str] | None = None, *, alive: bool = True, **resources: float) -> Node:
+def node(
+    address: str, labels: dict[str, str] | None = None, *, alive: bool = True, **resources: float
+) -> Node:
     return Node(address, address, alive, {"CPU": 2.0, "memory": 65536.0 * MIB, **resources}, labels or {})
 
 
@@ -64,7 +71,13 @@ def looking(
     written = spec(families, **section)
     found = places_on_ray(written, root, store, runtimes, RayEngine(Connection("127.0.0.1:1"), {}))
     return RayPlaces(
-        found.namespace, found.families, found.needs, found.devices, lambda: nodes, found.refused, found.again_s
+        found.namespace,
+        found.families,
+        found.needs,
+        found.devices,
+        lambda: nodes,
+        found.refused,
+        found.again_s,
     )
 
 
@@ -86,7 +99,9 @@ def test_a_number_of_workers_is_there_before_their_nodes_are(root: Path) -> None
     places = looking(root, {"gpu": {"workers": 2, "gpus": 1}}, [node("a")])
     look = places.look(100, ())
     assert [(each.worker, each.device) for each in look.free] == [("gpu-0", "cuda"), ("gpu-1", "cuda")]
-    assert look.passed_over == {"gpu": "no node has 1 CPU, 4096 MiB, 1 GPU together: a has 2 CPU, 65536 MiB, 0 GPU"}
+    assert look.passed_over == {
+        "gpu": "no node has 1 CPU, 4096 MiB, 1 GPU together: a has 2 CPU, 65536 MiB, 0 GPU"
+    }
 
 
 def test_places_are_taken_in_order_and_none_twice(root: Path) -> None:
@@ -119,7 +134,9 @@ def test_families_that_cannot_compute_the_model_are_passed_over(root: Path) -> N
         "t4": "its image computes on a GPU: set `gpus: 1`",
         "tpu": "a TPU computes by jax, which the model has no runtime for",
     }
-    with pytest.raises(SpecError, match="engine ray: no family can compute the model: old: the model needs torch"):
+    with pytest.raises(
+        SpecError, match="engine ray: no family can compute the model: old: the model needs torch"
+    ):
         looking(root, {"old": {"image": "plain"}}, [], runtimes=("torch",))
 
 
@@ -177,7 +194,7 @@ def test_a_token_that_is_not_there_is_said_before_anything_is_asked(
 
 def test_an_image_that_nobody_knows_is_named(root: Path) -> None:
     section = ray_settings(spec({"t4": {"image": "cu999"}}))
-    with pytest.raises(SpecError, match="no image 'cu999' in images.yaml") as said:
+    with pytest.raises(SpecError, match=r"no image 'cu999' in images\.yaml") as said:
         images_of(section, root)
     assert said.value.hint == "there are: cu126, plain"
 

@@ -1,14 +1,22 @@
-"""What the tests of this group need: root, for network namespaces, and the program `ip`."""
+"""What the tests of this group share: root, for network namespaces; and one cluster.
+
+A head without processors for actors and two unequal nodes: one has two processors, the other one.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 
 import pytest
+from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
 
-NEEDED = ("ip", "unshare")
+from embedmill.engines.ray import Connection
+
+NEEDED = ("ip", "unshare", "taskset")
+POOL = "pool"
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +29,32 @@ def namespaces() -> None:
     made = subprocess.run(["unshare", "--net", "true"], check=False)
     if made.returncode != 0:
         pytest.skip("no node can be made here: namespaces are forbidden")
+
+
+@pytest.fixture(scope="session")
+def cluster(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """Nodes `large` and `small`."""
+    with RayCluster(tmp_path_factory.mktemp("ray")) as cluster:
+        cluster.join(NodeSetup(cpus=2, labels={POOL: "large"}))
+        cluster.join(NodeSetup(cpus=1, labels={POOL: "small"}))
+        yield cluster
+
+
+@pytest.fixture
+def head(cluster: RayCluster) -> Iterator[RayCluster]:
+    """The cluster, on whose head the test is, with all that it starts."""
+    with cluster.inside():
+        yield cluster
+
+
+@pytest.fixture
+def connection(head: RayCluster) -> Connection:
+    return Connection(head.address, str(head.token_file), "tests")
+
+
+@pytest.fixture
+def joined(cluster: RayCluster) -> Iterator[RayNode]:
+    """A node for one test, which may die in it: one processor, `pool=joined`."""
+    node = cluster.join(NodeSetup(cpus=1, labels={POOL: "joined"}))
+    yield node
+    cluster.remove(node)

@@ -15,7 +15,8 @@ def section(**values: Any) -> RaySpec:
 
 
 @pytest.mark.parametrize(
-    "address", ["10.0.0.1:6379", "ray://gpu-head:10001", "head.internal:6379", "[2001:db8::1]:6379", "0.0.0.0:6379"]
+    "address",
+    ["10.0.0.1:6379", "ray://gpu-head:10001", "head.internal:6379", "[2001:db8::1]:6379", "0.0.0.0:6379"],
 )
 def test_an_address_that_others_reach_needs_a_token(address: str) -> None:
     with pytest.raises(ValidationError, match="CVE-2023-48022"):
@@ -23,20 +24,28 @@ def test_an_address_that_others_reach_needs_a_token(address: str) -> None:
     assert section(address=address, token_file="token").address == address  # noqa: S106 - a file's name
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:6379", "localhost:6379", "ray://127.0.0.9:10001", "[::1]:6379"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:6379", "localhost:6379", "ray://127.0.0.9:10001", "[::1]:6379"]
+)
 def test_loopback_needs_none(address: str) -> None:
     assert section(address=address).token_file is None
 
 
 @pytest.mark.parametrize(
-    ("host", "loopback"), [("localhost", True), ("::1", True), ("localhost.evil.com", False), ("127.evil.com", False)]
+    ("host", "loopback"),
+    [("localhost", True), ("::1", True), ("localhost.evil.com", False), ("127.evil.com", False)],
 )
 def test_only_an_address_of_this_machine_is_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) == loopback
 
 
 def test_a_host_is_found_in_every_form_of_an_address() -> None:
-    assert [host_of(each) for each in ("h:1", "ray://h:1", "[::1]:1", "ray://[::1]:1")] == ["h", "h", "::1", "::1"]
+    assert [host_of(each) for each in ("h:1", "ray://h:1", "[::1]:1", "ray://[::1]:1")] == [
+        "h",
+        "h",
+        "::1",
+        "::1",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-PORT = 6379
+PORT, METRICS_PORT = 6379, 8090
 STORE_BYTES = 80_000_000
 PATIENCE_S = 60.0
 KEEPALIVES = {
@@ -105,6 +106,7 @@ class RayCluster:
         self._temporary = Path(f"/tmp/ray-{number}")
         self.token_file = folder / "token"
         self.nodes: list[RayNode] = []
+        self._outside = -1
 
     def __enter__(self) -> Self:
         self.token_file.write_text(secrets.token_hex(32))
@@ -126,6 +128,11 @@ class RayCluster:
             self.remove(node)
         _ip("link", "del", self.bridge)
         subprocess.run(["rm", "-rf", str(self._temporary)], check=False)
+
+    @property
+    def gateway(self) -> str:
+        """An address of this machine that all nodes reach."""
+        return f"{self._subnet}.1"
 
     @property
     def address(self) -> str:
@@ -151,13 +158,41 @@ class RayCluster:
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """This thread, and all that it starts, is on the head."""
-        with _namespace("/proc/thread-self/ns/net") as outside:
-            with _namespace(f"/run/netns/{self.head.namespace}") as head:
-                _enter(head)
+        with _namespace("/proc/thread-self/ns/net") as self._outside:
+            self._enter_head()
             try:
                 yield
             finally:
-                _enter(outside)
+                _enter(self._outside)
+                self._outside = -1
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """Within `inside`: on a machine that reaches the head, and is no node."""
+        _enter(self._outside)
+        try:
+            yield
+        finally:
+            self._enter_head()
+
+    def logs(self) -> list[Path]:
+        """All that Ray has logged, on whichever node."""
+        return [file for file in self._temporary.rglob("logs/*") if file.is_file()]
+
+    def metrics(self) -> str:
+        """What all nodes export."""
+        found = []
+        for node in self.nodes:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://{node.address}:{METRICS_PORT}/metrics", timeout=5) as page,
+            ):
+                found.append(page.read().decode())
+        return "\n".join(found)
+
+    def _enter_head(self) -> None:
+        with _namespace(f"/run/netns/{self.head.namespace}") as head:
+            _enter(head)
 
     def command(self, *arguments: str) -> list[str]:
         """A command line that runs on the head."""
@@ -183,7 +218,7 @@ class RayCluster:
         _ip("-n", namespace, "link", "set", "lo", "up")
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", *options]
         command += [f"--node-ip-address={address}", f"--num-cpus={setup.cpus}", "--disable-usage-stats"]
-        command += [f"--object-store-memory={STORE_BYTES}"]
+        command += [f"--object-store-memory={STORE_BYTES}", f"--metrics-export-port={METRICS_PORT}"]
         if setup.labels:
             command += ["--labels=" + ",".join(f"{name}={text}" for name, text in setup.labels.items())]
         if setup.resources:

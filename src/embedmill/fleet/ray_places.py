@@ -1,6 +1,6 @@
 """What a run on a Ray cluster needs: families as the engine takes them, and places for loops on its nodes.
 
-pipeline.yaml `ray` (+ images.yaml) ─▶ families ─▶ what do the nodes hold now? ─▶ places ─▶ the engine's actors
+pipeline.yaml `ray` (+ images.yaml) ─▶ families ─▶ what do nodes hold now? ─▶ places ─▶ the engine's actors
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def check_shared(section: RaySpec, store_url: str) -> None:
     if parts.scheme not in {"", "file"} or not any(folder.is_relative_to(each) for each in section.shared):
         raise SpecError(
             f"store {store_url}: is a folder of this machine, which other nodes cannot open",
-            hint="use a bucket such as s3://…; or, if it is a network disk of all nodes, name it in `ray.shared`",
+            hint="use a bucket such as s3://…; or, if all nodes have that folder, name it in `ray.shared`",
         )
 
 

@@ -17,7 +17,9 @@ ADDRESS = r"^(ray://)?([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$"
 
 FamilyName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$")]
 FolderPath = Annotated[str, Field(pattern=r"^/[^\s:]+$")]
-LabelName = Annotated[str, Field(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+LabelName = Annotated[
+    str, Field(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")]
 Amount = Annotated[float, Field(gt=0)]
 

@@ -1,6 +1,6 @@
 """Worker loops as actors of a Ray cluster.
 
-engine ─▶ bridge ═ orders, answers ═▶ connecting ─▶ actors ─▶ Ray ─▶ actor (on a node) ─▶ loop ─▶ `embedmill worker`
+engine ─▶ bridge ═ orders, answers ═▶ connecting ─▶ actors ─▶ Ray ─▶ actor, on a node ─▶ loop ─▶ `worker`
 """
 
 from embedmill.engines.ray.bridge import Connection

@@ -4,13 +4,12 @@
     state   ─▶ which start it is, whether its loop runs, its exit code and last words
     leave   ─▶ the child finishes its batch and ends
 
-Ray starts it again elsewhere when its node dies; it then has no order, and whoever drives the run sees that and
-begins anew. Its constructor's arguments lie in the cluster's control store, so that no secret may be among them.
+Ray starts it again elsewhere when its node dies; it then has no order, and whoever drives the run sees that
+and begins anew. Its constructor's arguments lie in the cluster's control store: no secret may be among them.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""Actors of a cluster, in the process that speaks to Ray: made, asked, begun, ended. Nothing waits unboundedly."""
+"""Actors of a cluster, in the process that speaks to Ray: made, asked, begun, ended."""
 
 from __future__ import annotations
 

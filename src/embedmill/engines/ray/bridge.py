@@ -1,4 +1,4 @@
-"""The other end of `connecting`: a process of ours that speaks to Ray, and is ended when it does not answer."""
+"""The other end of `connecting`: a process that speaks to Ray, and is ended when it does not answer."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The process that speaks to Ray for an engine: orders in on stdin, a JSON object a line; answers out on stdout.
+"""The process that speaks to Ray for an engine: orders on stdin, a JSON object a line; answers on stdout.
 
     python -m embedmill.engines.ray.connecting
 
-Ray ends the process that it is in when its control store is away for a minute, waits without a bound in places,
-and takes signals and variables of the whole process. So it gets a process of its own, which may be ended at any
-time: actors are detached, and the next one finds them by their names. It ends when its stdin does.
+Ray ends the process that it is in when its control store is away for a minute, waits without a bound in
+places, and takes signals and variables of the whole process. So it gets a process of its own, which may be
+ended at any time: actors are detached, and the next one finds them by name. It ends when its stdin does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
                 actors = _connect(order)
                 answer: dict[str, Any] = {"nodes": actors.nodes()}
             elif actors is None:
-                raise Refused("unavailable", "not connected")  # noqa: TRY301 - an order out of turn
+                raise Refused("unavailable", "not connected")
             else:
                 answer = _answers(actors)[order["do"]](order)
         except Exception as error:  # noqa: BLE001 - whatever Ray raises is told to whoever asks

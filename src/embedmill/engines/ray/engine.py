@@ -169,7 +169,9 @@ class RayEngine:
 
     def _ask(self) -> None:
         with self._lock:
-            live = {self._name(worker): loop for worker, loop in self._loops.items() if loop.exit_code is None}
+            live = {
+                self._name(worker): loop for worker, loop in self._loops.items() if loop.exit_code is None
+            }
             try:
                 if live:
                     said = self._bridge.ask(ANSWER_S, "states", names=list(live), wait_s=WAIT_S)["states"]

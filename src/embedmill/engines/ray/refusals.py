@@ -56,7 +56,11 @@ def refusal(error: Exception) -> Refusal:
 
 
 SIGNS = (
-    ("AuthenticationError", "refused", "`ray.token_file` must have the token that the cluster was started with"),
+    (
+        "AuthenticationError",
+        "refused",
+        "`ray.token_file` must have the token that the cluster was started with",
+    ),
     ("Version mismatch", "refused", "this machine and the nodes need the same Ray and the same Python"),
 )
 """A part of what Ray says, or the name of what it raises → what it means, and what helps."""
