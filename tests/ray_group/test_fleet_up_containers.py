@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 import pytest
@@ -12,7 +12,7 @@ from tests.fleet_group.borrowed import Fleet, make_pipeline
 from tests.fleet_group.gpu_host import HERE, podman_beside
 from tests.fleet_group.test_container import containers
 from tests.fleet_group.worker_image import build_worker_image
-from tests.ray_group.test_fleet_up import ITEMS, say_ray, settings, show_a_run_with_a_yield, training
+from tests.ray_group.test_fleet_up import ITEMS, part, say_ray, settings, show_a_run_with_a_yield, training
 from tests.support.fake_gpus import build_library
 from tests.support.fleet_cluster import FleetCluster
 from tests.support.gpu_servers import GpuServers
@@ -43,6 +43,7 @@ def fleet(
         for name in ("gpu-01", "gpu-02"):
             fleet.start(name)
         fleet.write(folder)
+        part(fleet)
         say_ray(fleet, image.entry.ray)
         yield fleet
 
@@ -50,11 +51,11 @@ def fleet(
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_containers_of_two_servers_are_nodes_and_one_leaves_in_time(
-    fleet: Fleet, containers: Containers
+    fleet: Fleet, containers: Containers, record_property: Callable[[str, object], None]
 ) -> None:
     with FleetCluster(fleet.servers, fleet.folder) as cluster:
         spec = make_pipeline(fleet.folder, "shop", items=ITEMS, **settings(fleet, cluster))
-        show_a_run_with_a_yield(fleet, cluster, spec)
+        record_property("left_after_s", show_a_run_with_a_yield(fleet, cluster, spec))
     assert not names_of_containers(fleet, "gpu-01")
 
 
