@@ -156,6 +156,7 @@ def show_a_run_with_a_yield(fleet: Fleet, cluster: FleetCluster, pipeline: Path)
     while rays(fleet, "gpu-01"):
         assert time.monotonic() - began < LEAVES_S, rays(fleet, "gpu-01")
         time.sleep(0.05)
+    took_s = time.monotonic() - began
     assert cluster.servers() == {"gpu-02"}
 
     report, _ = end(running)
