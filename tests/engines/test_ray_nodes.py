@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +28,11 @@ def node(address: str = "10.0.0.1", *, alive: bool = True, labels: Any = None, *
         (Family("f", resources={"TPU": 4}), node(TPU=4.0), 1),
         (Family("f", resources={"slot": 0.1}), node(CPU=9.0, memory=99999.0 * MIB, slot=0.3), 3),
         (Family("f", accelerator="T4"), node(), 0),
-        (Family("f", accelerator="T4"), node(**{"accelerator_type:T4": 1.0}), 4),
+        (
+            Family("f", accelerator="T4"),
+            replace(node(), resources={**node().resources, "accelerator_type:T4": 1.0}),
+            4,
+        ),
         (Family("f", labels={"pool": "night"}), node(labels={"pool": "night", "x": "y"}), 4),
         (Family("f", labels={"pool": "night"}), node(labels={"pool": "day"}), 0),
         (Family("f"), node(CPU=0.0), 0),

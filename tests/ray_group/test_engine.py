@@ -176,7 +176,7 @@ def test_a_loop_that_takes_more_memory_than_its_family_has_is_ended_with_words(
 def test_another_version_on_the_node_is_said_and_nothing_is_started(
     make: Make, waiting: PlannedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedmill.engines.ray.engine.__version__", "9.9")
+    monkeypatch.setattr("embedmill.engines.ray.engine.version", lambda _: "9.9")
     engine = make()
     engine.start(waiting.url, [place("one")])
     state = ended(engine, "one")

@@ -205,7 +205,7 @@ def test_a_drained_run_ends_and_leaves_no_loops(mill: Mill, run: Callable[..., R
 def test_workers_that_can_never_work_end_the_run_with_their_words(
     mill: Mill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedmill.engines.ray.engine.__version__", "9.9")
+    monkeypatch.setattr("embedmill.engines.ray.engine.version", lambda _: "9.9")
     mill.write(ROWS)
     said: list[str] = []
 

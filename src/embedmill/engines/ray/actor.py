@@ -15,9 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
-from embedmill import __version__
 from embedmill.engines.ray.loop import Loop
 
 CANNOT_START = 126
@@ -70,8 +70,8 @@ class WorkerActor:
         if self._loop is not None and self._loop.exit_code is None:
             return self.state()
         self._start, self._loop, self._refused = order["start"], None, ""
-        if order["version"] != __version__:
-            self._refused = f"{self._where()} has embedmill {__version__}, and the run {order['version']}"
+        if order["version"] != (ours := version("embedmill")):
+            self._refused = f"{self._where()} has embedmill {ours}, and the run {order['version']}"
             return self.state()
         command = [*(order["command"] or (sys.executable, "-m", "embedmill")), *order["arguments"]]
         command += ["--parent", str(os.getpid())]

@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from embedmill import __version__
 from embedmill.engines.ray.bridge import Bridge, Connection
 from embedmill.engines.ray.nodes import Family, Node
 from embedmill.errors import EmbedmillError, EngineUnavailable, SpecError
@@ -99,7 +99,8 @@ class RayEngine:
         self._lock = threading.Lock()
         """Held while loops are looked at and changed: an answer is of before a start or of after it."""
         self._asking: threading.Thread | None = None
-        self._asked_s = 0.0
+        self._now = threading.Event()
+        """Set where actors are to be asked at once."""
         self._trouble = ""
         self._stopped = False
 
@@ -124,12 +125,10 @@ class RayEngine:
                 before = self._loops.get(place.worker)
                 answered = before is not None and before.answered and before.exit_code != LOST
                 self._loops[place.worker] = _Loop(place, uuid4().hex, answered=answered, heard_s=now_s)
-            self._asked_s = 0.0
+            self._ask_on()
 
     def states(self) -> list[WorkerState]:
         """What was heard last; actors are asked again in the background."""
-        now_s = time.monotonic()
-        self._ask_again(now_s)
         return [self._state(worker, loop) for worker, loop in list(self._loops.items())]
 
     def stop(self) -> None:
@@ -144,6 +143,10 @@ class RayEngine:
                 with contextlib.suppress(EmbedmillError):  # whoever drives the run has its outcome to tell
                     waited_s = {"grace_s": self._grace_s, "wait_s": WAIT_S}
                     self._bridge.ask(ANSWER_S + self._grace_s, "stop", names=names, **waited_s)
+        if self._asking is not None:
+            self._now.set()
+            self._asking.join()
+            self._asking = None
         self._bridge.close()
 
     def nodes(self) -> list[Node]:
@@ -158,30 +161,32 @@ class RayEngine:
 
     # What is heard
 
-    def _ask_again(self, now_s: float) -> None:
-        busy = self._asking is not None and self._asking.is_alive()
-        live = any(loop.exit_code is None for loop in self._loops.values())
-        if busy or not live or now_s - self._asked_s < self._every_s:
-            return
-        self._asked_s = now_s
-        self._asking = threading.Thread(target=self._ask, name="ray", daemon=True)
-        self._asking.start()
+    def _ask_on(self) -> None:
+        """Ask actors from now on, until the engine is stopped."""
+        if self._asking is None:
+            self._asking = threading.Thread(target=self._ask_for_long, name="ray", daemon=True)
+            self._asking.start()
+        self._now.set()
+
+    def _ask_for_long(self) -> None:
+        while not self._stopped:
+            self._now.wait(self._every_s)
+            self._now.clear()
+            with self._lock:
+                self._ask()
 
     def _ask(self) -> None:
-        with self._lock:
-            live = {
-                self._name(worker): loop for worker, loop in self._loops.items() if loop.exit_code is None
-            }
-            try:
-                if live:
-                    said = self._bridge.ask(ANSWER_S, "states", names=list(live), wait_s=WAIT_S)["states"]
-                    idle = [name for name, loop in live.items() if self._take(loop, said.get(name, {}))]
-                    if idle:
-                        self._begin({name: live[name] for name in idle})
-                self._trouble = ""
-            except EmbedmillError as error:
-                self._trouble = error.message
-            self._count_silent(live.values())
+        live = {self._name(worker): loop for worker, loop in self._loops.items() if loop.exit_code is None}
+        try:
+            if live:
+                said = self._bridge.ask(ANSWER_S, "states", names=list(live), wait_s=WAIT_S)["states"]
+                idle = [name for name, loop in live.items() if self._take(loop, said.get(name, {}))]
+                if idle:
+                    self._begin({name: live[name] for name in idle})
+            self._trouble = ""
+        except EmbedmillError as error:
+            self._trouble = error.message
+        self._count_silent(live.values())
 
     def _take(self, loop: _Loop, said: Mapping[str, Any]) -> bool:
         """What an actor says of a loop; whether it has a node and waits for an order."""
@@ -270,7 +275,7 @@ class RayEngine:
         arguments += ["--device", place.device, "--threads", str(place.threads)]
         return {
             "start": loop.start,
-            "version": __version__,
+            "version": version("embedmill"),
             "command": list(place.command or family.command),
             "arguments": [*arguments, *(["--environment-stdin"] if secrets else [])],
             "environment": {"OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"},
