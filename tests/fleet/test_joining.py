@@ -12,7 +12,6 @@ from tests.support.holding import Server, server_in, wait_until
 
 from embedmill.devices.locks import holder_of
 from embedmill.engines.ray.head import RayNode
-from embedmill.fleet.container import Room
 from embedmill.fleet.joining import Up, take_down
 from embedmill.fleet.nodes import GPU_LABEL, RayCluster
 from embedmill.types import Host, Look, Placement
@@ -50,7 +49,7 @@ def place(server: Server, number: int = 0, command: tuple[str, ...] = STAYS) -> 
 
 
 def up(head: Head, *, cluster: RayCluster = CLUSTER, patience_s: float = 20) -> Up:
-    return Up(cluster, head, "2.60.0", Room(), patience_s)
+    return Up(cluster, head, "2.60.0", patience_s)
 
 
 def test_a_gpu_joins_once_and_is_there_the_next_time(server: Server) -> None:

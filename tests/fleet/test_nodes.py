@@ -52,7 +52,7 @@ IMAGES = ImagesSpec.model_validate(
 
 
 def test_a_node_tells_the_cluster_where_it_is_and_in_which_image() -> None:
-    words = node_order(PLACE, CLUSTER, Room())["command"]
+    words = node_order(PLACE, CLUSTER)["command"]
     labels = [word for flag, word in itertools.pairwise(words) if flag == "--label"]
     assert labels == [
         "embedmill.io/server=gpu-01",
@@ -65,18 +65,12 @@ def test_a_node_tells_the_cluster_where_it_is_and_in_which_image() -> None:
 
 
 def test_a_node_on_a_cpu_image_offers_no_gpu() -> None:
-    words = node_order(dataclasses.replace(PLACE, device="cpu"), CLUSTER, Room())["command"]
+    words = node_order(dataclasses.replace(PLACE, device="cpu"), CLUSTER)["command"]
     assert words[words.index("--gpus") + 1] == "0"
 
 
-def test_what_a_node_offers_leaves_room_for_ray_in_its_container() -> None:
-    words = node_order(PLACE, CLUSTER, Room(memory_mib=8192))["command"]
-    given = int(words[words.index("--memory-mib") + 1]) + int(words[words.index("--store-mib") + 1])
-    assert given <= 8192 - 1024
-
-
 def test_the_token_is_in_the_input_alone() -> None:
-    order = node_order(PLACE, CLUSTER, Room())
+    order = node_order(PLACE, CLUSTER)
     assert json.loads(order.pop("input")) == {"RAY_AUTH_TOKEN": "a-secret"}
     assert order["command"][-1] == "--environment-stdin"
     assert "a-secret" not in json.dumps(order)
@@ -84,7 +78,7 @@ def test_the_token_is_in_the_input_alone() -> None:
 
 
 def test_the_holder_watches_over_a_node_as_over_a_worker() -> None:
-    order = node_order(PLACE, CLUSTER, Room())
+    order = node_order(PLACE, CLUSTER)
     assert (order["gpus"], order["watch"]["baseline_mib"]) == ([GPU], 30)
     assert order["cleanup"] == ["podman", "rm", "--force", "x"]
     assert order["cidfile"] == "/var/tmp/embedmill/x.cid"
@@ -92,7 +86,7 @@ def test_the_holder_watches_over_a_node_as_over_a_worker() -> None:
 
 def test_nodes_of_two_clusters_have_different_names() -> None:
     other = RayCluster("10.0.0.2:6379")
-    assert node_order(PLACE, CLUSTER, Room())["worker"].endswith(CLUSTER.ending)
+    assert node_order(PLACE, CLUSTER)["worker"].endswith(CLUSTER.ending)
     assert CLUSTER.ending != other.ending
     assert CLUSTER.name != other.name
 

@@ -84,7 +84,7 @@ def up(
     if wanted.fleet.images is None:
         raise SpecError(f"{wanted.fleet_file}: names no images", hint="set `images: images.yaml`")
     head = Head(wanted.cluster.address, wanted.token_file)
-    version, room = head.version(), Room()
+    version = head.version()
     images = load_images_spec(wanted.fleet_file.parent / wanted.fleet.images)
     usable, refused = with_ray(images, version, wanted.images)
     places = node_places(
@@ -93,12 +93,12 @@ def up(
         usable,
         wanted.names,
         by=Asking(host_of, probe_fleet),
-        room=room,
+        room=Room(),
         model=wanted.model(),
     )
     tell = _telling(quiet=quiet)
     tell(f"Ray {version} at {wanted.cluster.address}: looking for idle GPUs")
-    bringing = Up(wanted.cluster, head, version, room, patience, tell)
+    bringing = Up(wanted.cluster, head, version, patience, tell)
     found = bringing.run(lambda: places.look(MOST, ()), {**refused, **wanted.refused})
     emit(found) if as_json else _print(found)
     if any(node.state == "failed" for node in found.nodes):
@@ -143,7 +143,6 @@ def ray_node(
     label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the node.")] = None,
     cpus: Annotated[int, typer.Option(min=1, help="That others may use.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="That others may use.")] = 0,
-    memory_mib: Annotated[int, typer.Option(min=1, help="That others may use.")] = 2048,
     store_mib: Annotated[int, typer.Option(min=80, help="Of the object store.")] = 128,
     environment_stdin: EnvironmentStdin = False,
 ) -> None:
@@ -155,7 +154,7 @@ def ray_node(
     if environment_stdin:
         take_environment()
     labels = dict(each.partition("=")[::2] for each in label or ())
-    order = NodeOrder(address, labels, cpus, gpus, memory_mib, store_mib)
+    order = NodeOrder(address, labels, cpus, gpus, store_mib)
     join(order, os.environ.pop("RAY_AUTH_TOKEN", None))
 
 

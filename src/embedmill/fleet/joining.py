@@ -24,7 +24,6 @@ from embedmill.spec.ray_fleet import FleetDown, FleetUp, NodeDown, NodeUp
 
 if TYPE_CHECKING:
     from embedmill.engines.ray.head import RayNode
-    from embedmill.fleet.container import Room
     from embedmill.types import Host, Look, Placement
 
 PATIENCE_S = 90.0
@@ -64,7 +63,6 @@ class Up:
     cluster: RayCluster
     head: KnowsNodes
     version: str
-    room: Room
     patience_s: float = PATIENCE_S
     tell: Tell = field(default=lambda _: None)
 
@@ -92,7 +90,7 @@ class Up:
     def _start(self, one: _Joining, before: Mapping[str, RayNode]) -> None:
         """Start it; a holder that has it already says so, and keeps it."""
         host = _host(one.place)
-        answer = _ask(host, "start", node_order(one.place, self.cluster, self.room))
+        answer = _ask(host, "start", node_order(one.place, self.cluster))
         if isinstance(answer, str):
             one.fail(answer)
         elif answer["state"] == "started":

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 GPU_LABEL = "embedmill.io/gpu"
 STORE_MIB = 128
 """Of Ray's object store: vectors go to the release's store, and not through Ray."""
-RAY_MIB = 1024
-"""What Ray itself takes of a container's memory, at most."""
 SHARED_MEMORY = ("--shm-size", "--ipc")
 
 
@@ -107,7 +105,7 @@ def in_node_container(cluster: RayCluster, room: Room) -> Starting:
     return start_node
 
 
-def node_order(place: Placement, cluster: RayCluster, room: Room) -> dict[str, Any]:
+def node_order(place: Placement, cluster: RayCluster) -> dict[str, Any]:
     """What a holder is told, to start a node; see `devices/holder.py`. The token is in its input alone."""
     host = place.host
     if host is None:
@@ -115,7 +113,6 @@ def node_order(place: Placement, cluster: RayCluster, room: Room) -> dict[str, A
     labels = {SERVER_LABEL: host.name, GPU_LABEL: place.gpus[0], IMAGE_LABEL: place.image}
     command = [*place.command, "ray-node", "--address", cluster.address]
     command += ["--cpus", str(place.threads), "--gpus", str(int(place.device == "cuda"))]
-    command += ["--memory-mib", str(max(256, room.memory_mib - STORE_MIB - RAY_MIB))]
     command += ["--store-mib", str(STORE_MIB)]
     command += [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
     secrets = {} if cluster.token is None else {"RAY_AUTH_TOKEN": cluster.token}

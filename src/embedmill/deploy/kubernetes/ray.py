@@ -32,7 +32,7 @@ from embedmill.engines.ray.bridge import SETTINGS
 from embedmill.engines.ray.node import MIB
 from embedmill.errors import SpecError
 from embedmill.fleet.cluster import families_of, image_of, settings
-from embedmill.fleet.nodes import RAY_MIB, STORE_MIB
+from embedmill.fleet.nodes import STORE_MIB
 from embedmill.spec import load_images_spec
 from embedmill.spec.kubernetes import FamilySpec
 from embedmill.spec.ray import IMAGE_LABEL
@@ -55,6 +55,8 @@ OWN_COMMAND = {"ray.io/overwrite-container-cmd": "true"}
 """KubeRay's own command begins with a login shell in some versions, which forgets the image's PATH."""
 START = "exec $KUBERAY_GEN_RAY_START_CMD"
 IDLE_S = 300
+RAY_MIB = 1024
+"""What Ray itself takes of a pod's memory, at most."""
 HEAD_CPUS, HEAD_MEMORY_MIB, HEAD_DISK_MIB = 2, 4096, 8192
 
 

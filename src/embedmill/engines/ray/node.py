@@ -46,13 +46,12 @@ LONGEST_FOLDER = 40
 
 @dataclass(frozen=True)
 class NodeOrder:
-    """What a node is to be. `address`: HOST:PORT of the head; `memory_mib`: for Ray's own accounting."""
+    """What a node is to be. `address`: HOST:PORT of the head. Its memory Ray reads of its control group."""
 
     address: str
     labels: Mapping[str, str] = field(default_factory=dict)
     cpus: int = 1
     gpus: int = 0
-    memory_mib: int = 2048
     store_mib: int = 128
 
 
@@ -94,7 +93,7 @@ def start_command(order: NodeOrder, own_address: str, folder: Path) -> list[str]
     return [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
         *(f"--address={order.address}", f"--node-ip-address={own_address}"),
-        *(f"--num-cpus={order.cpus}", f"--num-gpus={order.gpus}", f"--memory={order.memory_mib * MIB}"),
+        *(f"--num-cpus={order.cpus}", f"--num-gpus={order.gpus}"),
         f"--object-store-memory={order.store_mib * MIB}",
         # Several nodes may be on one server: no port is the same for all.
         *("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"),
