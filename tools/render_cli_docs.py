@@ -41,12 +41,13 @@ def render() -> str:
 
 
 def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every command that does something, in the order of `--help`."""
+    """Every command that does something and is shown, in the order of `--help`."""
     inner: dict[str, Any] = getattr(command, "commands", {})
     if not inner:
         yield path, command
     for name, each in inner.items():
-        yield from walk(each, f"{path} {name}")
+        if not each.hidden:
+            yield from walk(each, f"{path} {name}")
 
 
 def section(path: str, command: Any) -> str:

@@ -47,6 +47,18 @@ def test_everything_that_is_installed_has_one_version(name: str, tmp_path: Path)
     assert all("==" in line for line in lines)
 
 
+def test_ray_is_installed_in_the_version_of_the_cluster_and_the_label_says_which(tmp_path: Path) -> None:
+    text = rendered(tmp_path / "image", ray="2.60.0")
+    assert 'embedmill.ray="2.60.0"' in text
+    lines = (tmp_path / "image" / "requirements.txt").read_text().splitlines()
+    assert lines[-1] == "ray[default]==2.60.0"
+    labels = labels_of(VARIANTS["onnx-cpu"], embedmill="0.1.0", base=BASE, ray="2.60.0")
+    assert entry_of(IMAGE, labels, []).ray == "2.60.0"
+    assert entry_of(IMAGE, labels_of(VARIANTS["onnx-cpu"], embedmill="0.1.0", base=BASE), []).ray is None
+    with pytest.raises(SpecError, match="ray 'latest': is not a version"):
+        rendered(tmp_path / "other", ray="latest")
+
+
 def test_what_nvidias_images_require_is_read_from_their_variables() -> None:
     labels = labels_of(VARIANTS["onnx-cuda12"], embedmill="0.1.0", base=BASE)
     variables = ["PATH=/bin", "NVIDIA_REQUIRE_CUDA=cuda>=12.9", "NVIDIA_VISIBLE_DEVICES=all"]

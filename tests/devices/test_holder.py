@@ -53,6 +53,16 @@ def test_a_worker_that_runs_already_is_left_alone(server: Server) -> None:
     assert server.start("w1", ["GPU-2"]) == {"state": "running", "pid": started["pid"]}
 
 
+def test_workers_are_found_and_stopped_by_the_ending_of_their_names(server: Server) -> None:
+    for name, gpu in (("w1.abc", "GPU-1"), ("w2.abc", "GPU-2"), ("w3.def", "GPU-3")):
+        server.start(name, [gpu])
+    found = server.ask("states", ending=".abc")["workers"]
+    assert [(each["worker"], each["running"]) for each in found] == [("w1.abc", True), ("w2.abc", True)]
+    stopped = server.ask("stop", ending=".abc")["workers"]
+    assert [(each["worker"], each["running"]) for each in stopped] == [("w1.abc", False), ("w2.abc", False)]
+    assert server.runs("w3.def")
+
+
 def test_one_of_two_gpus_that_is_taken_leaves_the_other_free(server: Server) -> None:
     server.start("w1", ["GPU-2"])
     assert server.start("w2", ["GPU-1", "GPU-2"])["state"] == "taken"

@@ -109,6 +109,7 @@ class GpuServers:
         self._addresses = iter(range(10, 250))
         self.servers: dict[str, GpuServer] = {}
         self._specs: dict[str, dict[str, Any]] = {}
+        self._beside: list[str] = []
 
     def __enter__(self) -> Self:
         for name in ("host_key", "key"):
@@ -126,6 +127,8 @@ class GpuServers:
     def __exit__(self, *_: object) -> None:
         for server in self.servers.values():
             self._end(server)
+        for namespace in self._beside:
+            self._remove(namespace)
         _ip("link", "del", self._bridge)
 
     @property
@@ -153,6 +156,15 @@ class GpuServers:
         self._specs[name] = self._reached(address)
         self._await(server)
         return server
+
+    def attach(self) -> tuple[str, str]:
+        """A namespace beside the servers, and its address: of somebody whom they can reach."""
+        place = next(self._addresses)
+        namespace, address = f"{self._bridge}-{place}", f"10.78.{self._number}.{place}"
+        self._connect(namespace, place, address)
+        _ip("-n", namespace, "link", "set", "lo", "up")
+        self._beside.append(namespace)
+        return namespace, address
 
     def add_absent(self, name: str) -> None:
         """A server of the fleet that is switched off."""
@@ -192,15 +204,15 @@ class GpuServers:
     def _end(self, server: GpuServer) -> None:
         """The link before its namespace, which would else leave the link's name taken for a while."""
         server.process.send_signal(signal.SIGCONT)
-        pids = subprocess.run(
-            ["ip", "netns", "pids", server.namespace], capture_output=True, text=True, check=False
-        )
-        for pid in map(int, pids.stdout.split()):
-            _kill(pid)
+        _kill_all(server.namespace)
         server.process.kill()
         server.process.wait(10)
-        _ip("link", "del", f"{self._bridge}o{server.namespace.rpartition('-')[2]}")
-        _ip("netns", "del", server.namespace)
+        self._remove(server.namespace)
+
+    def _remove(self, namespace: str) -> None:
+        _kill_all(namespace)
+        _ip("link", "del", f"{self._bridge}o{namespace.rpartition('-')[2]}")
+        _ip("netns", "del", namespace)
 
 
 def _environment(home: Path, setup: Setup) -> str:
@@ -230,6 +242,12 @@ def _start(namespace: str, home: Path, name: str, setup: Setup) -> subprocess.Po
 
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)
+
+
+def _kill_all(namespace: str) -> None:
+    pids = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
+    for pid in map(int, pids.stdout.split()):
+        _kill(pid)
 
 
 def _kill(pid: int) -> None:

@@ -17,6 +17,7 @@ from embedmill.cli import (
     environment,
     fetching,
     fleet_commands,
+    fleet_joining,
     fleet_proving,
     fleets,
     image_proving,
@@ -79,6 +80,8 @@ app.add_typer(deploying.app, name="deploy", rich_help_panel=searching.PANEL)
 matching.register(fleets.app)
 fleet_proving.register(fleets.app)
 fleet_commands.register(fleets.app)
+fleet_joining.register(fleets.app)
+fleet_joining.register_node(app)
 app.add_typer(fleets.app, name="fleet", rich_help_panel=pipelines.PANEL)
 image_proving.register(images.app)
 app.add_typer(images.app, name="images", rich_help_panel=searching.PANEL)

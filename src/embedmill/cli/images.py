@@ -70,12 +70,15 @@ def render(
         typer.Option(metavar="FILE", help="Certificates (PEM) that pip and workers trust as well."),
     ] = None,
     user: Annotated[int, typer.Option(metavar="UID", min=1, help="Whom containers run as.")] = 10001,
+    ray: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Also Ray, of the version of the cluster to join.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a Dockerfile for workers: one runtime, wheels only, no compiler, not root."""
     from embedmill.deploy.worker_image import Settings, chosen_variant, render_image
 
-    settings = Settings(base, embedmill, mirror, wheels, authority, user)
+    settings = Settings(base, embedmill, mirror, wheels, authority, user, ray=ray)
     variant = chosen_variant(name, version=version, cuda=cuda, sass=_several(sass), ptx=_several(ptx))
     report = render_image(to, variant, settings)
     if as_json:

@@ -1,4 +1,4 @@
-"""`deploy serving`, `deploy batch` and `deploy image`: manifests and images for clusters."""
+"""`deploy serving`, `deploy batch`, `deploy ray` and `deploy image`: manifests and images for clusters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KeysSecret = Annotated[str, typer.Option(metavar="SECRET", help="Has API keys un
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `deploy`."""
-    for each in (serving, batch, image):
+    for each in (serving, batch, ray, image):
         app.command()(each)
 
 
@@ -124,6 +124,34 @@ def batch(
     data().print(facts([*told, ("written", f"{len(report.files)} files in {report.folder}")]))
     for part in ("base", *(["jobs"] if found else [])):
         talk().print(f"kubectl apply --kustomize {to}/{part}", soft_wrap=True)
+
+
+def ray(
+    pipeline: PipelineFile,
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the manifests go.")],
+    name: Annotated[str, typer.Option(help="Of the RayCluster.")] = "embedmill",
+    token_secret: Annotated[
+        str, typer.Option(metavar="SECRET", help="Has the cluster's token under `auth_token`.")
+    ] = "embedmill-ray",  # noqa: S107 - its name
+    head_image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="In images.yaml; the first family's if absent.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a RayCluster for KubeRay: a group of workers for each family of the section `kubernetes`."""
+    from embedmill.deploy.kubernetes import RaySettings, deploy_ray
+
+    opened = open_pipeline(pipeline)
+    settings = RaySettings(name, token_secret, head_image)
+    report = deploy_ray(to, opened.spec, opened.root, settings)
+    if as_json:
+        emit(report)
+        return
+    groups = ", ".join(f"{group} (at most {count:,})" for group, count in report.groups.items())
+    told = [("cluster", f"{report.cluster} of Ray {report.ray}"), ("workers", groups)]
+    data().print(facts([*told, ("written", f"{len(report.files)} files in {report.folder}")]))
+    talk().print(f"needs KubeRay 1.5 or later, and the secret: {token_secret}", soft_wrap=True)
+    talk().print(f"kubectl apply --kustomize {to}/ray", soft_wrap=True)
 
 
 def image(

@@ -97,14 +97,14 @@ def checked_base(base: str) -> str:
     return base
 
 
-def checked_version(version: str) -> str:
-    """A version of Embedmill.
+def checked_version(version: str, package: str = "embedmill") -> str:
+    """A version of Embedmill, or of another package.
 
     Raises:
         SpecError: It is none.
     """
     if not VERSION.fullmatch(version):
-        raise SpecError(f"embedmill {version!r}: is not a version", hint="such as 0.1.0")
+        raise SpecError(f"{package} {version!r}: is not a version", hint="such as 0.1.0")
     return version
 
 

@@ -18,7 +18,7 @@ PREFIX = "embedmill."
 REQUIRE = "NVIDIA_REQUIRE_"
 
 
-def labels_of(variant: Variant, *, embedmill: str, base: str) -> dict[str, str]:
+def labels_of(variant: Variant, *, embedmill: str, base: str, ray: str | None = None) -> dict[str, str]:
     """What an image of a variant says of itself; lists are separated by spaces."""
     name, digest = base.split("@", 1)
     figures = {
@@ -27,6 +27,7 @@ def labels_of(variant: Variant, *, embedmill: str, base: str) -> dict[str, str]:
         "cuda": variant.cuda or "",
         "sass": " ".join(variant.sass),
         "ptx": " ".join(variant.ptx),
+        "ray": ray or "",
     }
     return {
         "org.opencontainers.image.title": f"embedmill-{variant.name}",
@@ -57,6 +58,7 @@ def entry_of(image: str, labels: Mapping[str, str], environment: Sequence[str]) 
         "cuda": said.get("cuda"),
         "sass": said.get("sass", "").split(),
         "ptx": said.get("ptx", "").split(),
+        "ray": said.get("ray"),
         "require": {name: value for name, value in variables.items() if name.startswith(REQUIRE)},
     }
     try:

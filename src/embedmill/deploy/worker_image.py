@@ -145,6 +145,7 @@ class Settings:
 
     `mirror`: a registry, and a path in it, that has what the base's own registry has. `wheels`: a folder with
     all packages; no index is asked then. `authority`: a file of certificates. `extras`: of Embedmill.
+    `ray`: the version of Ray that images have as well, to join clusters of that version.
     """
 
     base: str
@@ -154,6 +155,7 @@ class Settings:
     authority: Path | None = None
     user: int = USER
     extras: tuple[str, ...] = ("cloud", "http")
+    ray: str | None = None
 
 
 def render_image(folder: Path, variant: Variant, settings: Settings) -> ImageRenderReport:
@@ -173,7 +175,7 @@ def render_image(folder: Path, variant: Variant, settings: Settings) -> ImageRen
         tuple(name for name in names if name != "ca.pem"),
         options=("--no-index",) if settings.wheels else (),
         steps=tuple(_steps(variant)),
-        labels=labels_of(variant, embedmill=chosen, base=base),
+        labels=labels_of(variant, embedmill=chosen, base=base, ray=settings.ray),
         authority=settings.authority is not None,
     )
     wheels = _wheels(settings.wheels)
@@ -231,7 +233,9 @@ def mirrored(base: str, mirror: str | None) -> str:
 def _files(variant: Variant, settings: Settings, chosen: str) -> Iterator[tuple[str, bytes]]:
     """What the build reads, by name."""
     extras = f"[{','.join(settings.extras)}]" if settings.extras else ""
-    wanted = (f"embedmill{extras}=={chosen}", variant.requirement, *variant.requirements)
+    wanted = [f"embedmill{extras}=={chosen}", variant.requirement, *variant.requirements]
+    if settings.ray is not None:
+        wanted.append(f"ray[default]=={checked_version(settings.ray, 'ray')}")
     yield "requirements.txt", "".join(f"{line}\n" for line in wanted).encode()
     yield "describe.py", Path(describe.__file__).read_bytes()
     if settings.authority is not None:

@@ -11,6 +11,8 @@ start   {worker, folder, gpus, command, input, environment, watch, grace_s, cidf
 states  {folder, workers}            {"workers": [{worker, running, exit_code, said, output}]}
 stop    {folder, workers, grace_s}   the same, after they have ended
 
+Instead of `workers`, `ending` names all whose names end so and whose notes lie here, whoever knows of them.
+
 `input` becomes the worker's stdin; its stdout is kept, and told after its end, if `output` is true. `watch`
 is null, or {every_s, memory_mib, baseline_mib, exempt, utilisation}. `cidfile`, if any, is where `podman run
 --cidfile` writes the id of the worker's container, so that its processes count as ours; `cleanup`, if any,
@@ -67,18 +69,18 @@ def states(request: dict[str, Any]) -> dict[str, Any]:
     """What became of workers."""
     try:
         notes = Notes(request["folder"])
-        return {"workers": [notes.state(worker) for worker in request["workers"]]}
+        return {"workers": [notes.state(worker) for worker in _named(request, notes)]}
     except LocksUnusable as error:
-        return {"workers": [_unknown(worker, str(error)) for worker in request["workers"]]}
+        return {"workers": [_unknown(worker, str(error)) for worker in request.get("workers", ())]}
 
 
 def stop(request: dict[str, Any]) -> dict[str, Any]:
     """Ask workers to stop, wait, end those that linger."""
-    workers: list[str] = request["workers"]
     try:
         notes = Notes(request["folder"])
     except LocksUnusable:
         return states(request)
+    workers = _named(request, notes)
     running = [worker for worker in workers if notes.runs(worker)]
     for worker in running:
         _signal_holder(notes.read(worker), signal.SIGTERM)
@@ -89,7 +91,15 @@ def stop(request: dict[str, Any]) -> dict[str, Any]:
     for note in _lingering(notes, running):
         _signal_holder(note, signal.SIGKILL)
     _wait(notes, running, AFTER_KILL_S)
-    return states(request)
+    return states({"folder": request["folder"], "workers": workers})
+
+
+def _named(request: dict[str, Any], notes: Notes) -> list[str]:
+    """The workers that a request is about."""
+    if "ending" in request:
+        return notes.ending(request["ending"])
+    workers: list[str] = request["workers"]
+    return workers
 
 
 def _become_holder(request: dict[str, Any], writing: int) -> NoReturn:

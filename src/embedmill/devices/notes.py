@@ -60,6 +60,11 @@ class Notes:
             os.close(descriptor)
         return descriptor is None
 
+    def ending(self, ending: str) -> list[str]:
+        """Workers that ran here, or run, whose names end so."""
+        names = (name[: -len(".json")] for name in os.listdir(self._path) if name.endswith(".json"))
+        return sorted(name for name in names if name.endswith(ending) and WORKER.fullmatch(name))
+
     def write(self, worker: str, note: dict[str, Any]) -> None:
         """Replace what is known of a worker."""
         path = self._at(worker, "json")

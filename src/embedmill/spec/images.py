@@ -47,6 +47,11 @@ class ImageSpec(Section):
         default=(), description="Compute capabilities whose PTX it has, for drivers to compile."
     )
     compat: CompatSpec | None = None
+    ray: str | None = Field(
+        default=None,
+        pattern=r"^\d+(\.\d+){1,3}[a-z0-9.+-]*$",
+        description="The version of Ray in it; absent: it has none, and so joins no cluster of Ray.",
+    )
     require: dict[str, str] = Field(
         default_factory=dict,
         description="Its NVIDIA_REQUIRE_… variables, such as {NVIDIA_REQUIRE_CUDA: cuda>=12.8}.",

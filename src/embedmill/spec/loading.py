@@ -65,6 +65,16 @@ def load_fleet_spec(path: Path) -> FleetSpec:
     return _validate(FleetSpec, document, node, path, {})
 
 
+def names_servers(path: Path) -> bool:
+    """Whether a file is a fleet.yaml, and no pipeline.yaml.
+
+    Raises:
+        SpecError: It cannot be read.
+    """
+    document, _ = _read(path)
+    return "servers" in document
+
+
 def load_images_spec(path: Path) -> ImagesSpec:
     """Read an `images.yaml`.
 

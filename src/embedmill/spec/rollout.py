@@ -1,4 +1,4 @@
-"""The JSON documents of `deploy serving`, `deploy batch` and `deploy image`."""
+"""The JSON documents of `deploy serving`, `deploy batch`, `deploy ray` and `deploy image`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,19 @@ class BatchDeployReport(Document):
     namespace: str
     run: str | None
     nightly: str | None
+    folder: str
+    files: tuple[str, ...]
+
+
+class RayDeployReport(Document):
+    """`deploy ray`: manifests of a cluster of Ray; `groups`: of workers, with their greatest numbers."""
+
+    SCHEMA: ClassVar[str] = "deploy-ray/1"
+
+    cluster: str
+    namespace: str
+    ray: str
+    groups: dict[str, int]
     folder: str
     files: tuple[str, ...]
 

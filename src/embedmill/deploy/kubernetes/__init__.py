@@ -3,5 +3,14 @@
 from embedmill.deploy.kubernetes.batch import deploy_batch
 from embedmill.deploy.kubernetes.folders import deploy_serving
 from embedmill.deploy.kubernetes.plan import ServingPlan, Settings, plan_serving
+from embedmill.deploy.kubernetes.ray import RaySettings, deploy_ray
 
-__all__ = ["ServingPlan", "Settings", "deploy_batch", "deploy_serving", "plan_serving"]
+__all__ = [
+    "RaySettings",
+    "ServingPlan",
+    "Settings",
+    "deploy_batch",
+    "deploy_ray",
+    "deploy_serving",
+    "plan_serving",
+]

@@ -81,10 +81,10 @@ def _jobs(
 def _base(pipeline: str, section: KubernetesSpec, file: str) -> dict[str, Resource]:
     driver = controller_name(section)
     found = {
-        "priority-class": _priority_class(section),
-        "service-account-worker": _service_account(section.service_account, "worker"),
+        "priority-class": priority_class(section),
+        "service-account-worker": service_account(section.service_account, "worker"),
         "network-policy-worker": _network_policy(section.service_account, "worker", section.ports),
-        "service-account-controller": _service_account(driver, "controller"),
+        "service-account-controller": service_account(driver, "controller"),
         "network-policy-controller": _network_policy(driver, "controller", (*section.ports, *API_PORTS)),
         "role": _role(driver),
         "role-binding": _role_binding(driver),
@@ -99,18 +99,21 @@ def controller_name(section: KubernetesSpec) -> str:
     return f"{section.service_account}-controller"
 
 
-def _head(version: str, kind: str, name: str, component: str) -> Resource:
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": _labels(component)}}
+def headed(version: str, kind: str, name: str, component: str) -> Resource:
+    """The beginning of a resource."""
+    metadata = {"name": name, "labels": common_labels(component)}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata}
 
 
-def _labels(component: str) -> dict[str, str]:
+def common_labels(component: str) -> dict[str, str]:
+    """What all that is rendered for a component has."""
     return {"app.kubernetes.io/name": "embedmill", "app.kubernetes.io/component": component}
 
 
-def _priority_class(section: KubernetesSpec) -> Resource:
+def priority_class(section: KubernetesSpec) -> Resource:
     """Such pods take no node from anybody, and give theirs to whoever has a higher priority."""
     return {
-        **_head("scheduling.k8s.io/v1", "PriorityClass", section.priority_class, "worker"),
+        **headed("scheduling.k8s.io/v1", "PriorityClass", section.priority_class, "worker"),
         "value": LOWEST,
         "globalDefault": False,
         "preemptionPolicy": "Never",
@@ -118,14 +121,15 @@ def _priority_class(section: KubernetesSpec) -> Resource:
     }
 
 
-def _service_account(name: str, component: str) -> Resource:
-    return {**_head("v1", "ServiceAccount", name, component), "automountServiceAccountToken": False}
+def service_account(name: str, component: str) -> Resource:
+    """No pod gets its token unless it asks."""
+    return {**headed("v1", "ServiceAccount", name, component), "automountServiceAccountToken": False}
 
 
 def _role(name: str) -> Resource:
     """Just what the engine asks."""
     return {
-        **_head("rbac.authorization.k8s.io/v1", "Role", name, "controller"),
+        **headed("rbac.authorization.k8s.io/v1", "Role", name, "controller"),
         "rules": [
             {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "delete", "list"]},
             {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
@@ -135,7 +139,7 @@ def _role(name: str) -> Resource:
 
 def _role_binding(name: str) -> Resource:
     return {
-        **_head("rbac.authorization.k8s.io/v1", "RoleBinding", name, "controller"),
+        **headed("rbac.authorization.k8s.io/v1", "RoleBinding", name, "controller"),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": name}],
     }
@@ -146,9 +150,9 @@ def _network_policy(name: str, component: str, ports: Sequence[int]) -> Resource
     names = [{"port": DNS_PORT, "protocol": protocol} for protocol in ("UDP", "TCP")]
     asked = [{"port": port, "protocol": "TCP"} for port in dict.fromkeys(ports)]
     return {
-        **_head("networking.k8s.io/v1", "NetworkPolicy", name, component),
+        **headed("networking.k8s.io/v1", "NetworkPolicy", name, component),
         "spec": {
-            "podSelector": {"matchLabels": _labels(component)},
+            "podSelector": {"matchLabels": common_labels(component)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [],
             "egress": [{"ports": names}, {"ports": asked}],
@@ -162,7 +166,7 @@ def _cron_job(pipeline: str, section: KubernetesSpec, nightly: NightlySpec, file
         :52
     ]
     return {
-        **_head("batch/v1", "CronJob", name.rstrip("-"), "controller"),
+        **headed("batch/v1", "CronJob", name.rstrip("-"), "controller"),
         "spec": {
             "schedule": nightly.schedule,
             "concurrencyPolicy": "Forbid",
@@ -186,7 +190,7 @@ def _cron_job(pipeline: str, section: KubernetesSpec, nightly: NightlySpec, file
                         ]
                     },
                     "template": {
-                        "metadata": {"labels": _labels("controller")},
+                        "metadata": {"labels": common_labels("controller")},
                         "spec": _controller(section, nightly, file),
                     },
                 }

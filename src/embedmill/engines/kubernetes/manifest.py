@@ -180,11 +180,12 @@ def _pod(cluster: Cluster, family: Family, run_url: str, slots: Slots, place: Pl
     if family.node_labels:
         made["nodeSelector"] = dict(family.node_labels)
     if family.node_terms:
-        made["affinity"] = {"nodeAffinity": _affinity(family)}
+        made["affinity"] = {"nodeAffinity": affinity(family)}
     return made
 
 
-def _affinity(family: Family) -> Manifest:
+def affinity(family: Family) -> Manifest:
+    """The `nodeAffinity` of a family's pods."""
     terms = [
         {
             "matchExpressions": [

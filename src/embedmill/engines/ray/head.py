@@ -1,0 +1,106 @@
+"""The nodes of a Ray cluster, as its head has them: asked without becoming a node or a driver."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedmill.engines.ray.bridge import SETTINGS
+from embedmill.errors import EngineRefused, EngineUnavailable, MissingExtra
+
+CONNECT_S = 5.0
+ANSWER_S = 10.0
+
+
+@dataclass(frozen=True)
+class RayNode:
+    """A node: `alive` as the head sees it; `port`: of the raylet, which others must reach."""
+
+    id: str
+    address: str
+    port: int
+    alive: bool
+    labels: Mapping[str, str]
+
+
+class Head:
+    """The head of a cluster, by HOST:PORT; `token_file` has the cluster's token."""
+
+    def __init__(self, address: str, token_file: Path | None) -> None:
+        """Ask nothing yet. Ray reads these variables once in a process."""
+        self.address = address
+        self._client: Any = None
+        os.environ.update(SETTINGS)
+        os.environ["RAY_AUTH_MODE"] = "disabled" if token_file is None else "token"
+        if token_file is not None:
+            os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file)
+
+    def version(self) -> str:
+        """Of Ray in the cluster.
+
+        Raises:
+            EngineUnavailable: It gives no answer.
+            EngineRefused: It does not take the token.
+        """
+        return str(self._asked(self._metadata)["ray_version"])
+
+    def nodes(self) -> list[RayNode]:
+        """All that it knows of, dead ones too.
+
+        Raises:
+            EngineUnavailable, EngineRefused: See `version`.
+        """
+        found = self._asked(lambda: self._gcs().get_all_node_info(timeout=ANSWER_S))
+        return [
+            RayNode(
+                id=info.node_id.hex(),
+                address=info.node_manager_address,
+                port=info.node_manager_port,
+                alive=info.state == 0,  # GcsNodeInfo.ALIVE
+                labels=dict(info.labels),
+            )
+            for info in found.values()
+        ]
+
+    def _metadata(self) -> Any:
+        from ray._common.usage.usage_lib import get_cluster_metadata
+
+        return get_cluster_metadata(self._gcs())
+
+    def _asked(self, question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except ImportError:
+            raise MissingExtra("Ray", extra="ray") from None
+        except (EngineUnavailable, EngineRefused):
+            raise
+        except Exception as error:
+            self._client = None
+            raise _translated(self.address, error) from error
+
+    def _gcs(self) -> Any:
+        """A client, once the head listens: Ray's own waits for minutes."""
+        if self._client is None:
+            from ray._raylet import GcsClient
+
+            host, _, port = self.address.rpartition(":")
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+            except OSError as error:
+                why = (error.strerror or str(error) or type(error).__name__).lower()
+                hint = "is the cluster up, and is the address that of its head (6379)?"
+                raise EngineUnavailable(f"Ray at {self.address}: {why}", hint=hint) from None
+            self._client = GcsClient(address=self.address)
+        return self._client
+
+
+def _translated(address: str, error: Exception) -> EngineUnavailable | EngineRefused:
+    words = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "nauthenticated" in words or "InvalidAuthToken" in words or "token" in words.lower():
+        hint = "is it the token of this cluster, and does the cluster want one?"
+        return EngineRefused(f"Ray at {address} does not take the token: {words}", hint=hint)
+    return EngineUnavailable(f"Ray at {address} gives no answer: {words}", hint="is its head alive?")

@@ -1,0 +1,120 @@
+"""Nodes join and leave under real holders of this machine; the cluster that they join is stood in for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.support.holding import Server, server_in, wait_until
+
+from embedmill.devices.locks import holder_of
+from embedmill.engines.ray.head import RayNode
+from embedmill.fleet.joining import Up, take_down
+from embedmill.fleet.nodes import GPU_LABEL, RayCluster
+from embedmill.types import Host, Look, Placement
+
+CLUSTER = RayCluster("10.0.0.1:6379", "a-secret")
+OTHER = RayCluster("10.0.0.2:6379", "a-secret")
+STAYS = ("sh", "-c", "exec sleep 60")
+SPEAKS_AND_ENDS = ("sh", "-c", "echo gpu-01 cannot reach 10.0.0.1:6379 >&2; exit 75")
+
+
+@dataclass
+class Head:
+    """A head that knows the nodes of these GPUs."""
+
+    gpus: dict[str, str] = field(default_factory=dict)
+    late: dict[str, str] = field(default_factory=dict)
+    asked: int = 0
+
+    def nodes(self) -> list[RayNode]:
+        """`late` ones from the second question on."""
+        self.asked += 1
+        known = {**self.gpus, **(self.late if self.asked > 1 else {})}
+        return [RayNode(name, "10.0.0.9", 6380, True, {GPU_LABEL: gpu}) for name, gpu in known.items()]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with server_in(tmp_path / "fleet") as found:
+        yield found
+
+
+def place(server: Server, number: int = 0, command: tuple[str, ...] = STAYS) -> Placement:
+    here = Host("gpu-01", (), str(server.folder))
+    return Placement(f"gpu-01-{number}", host=here, gpus=(f"GPU-{number}",), command=command, image="cpu")
+
+
+def up(head: Head, *, cluster: RayCluster = CLUSTER, patience_s: float = 20) -> Up:
+    return Up(cluster, head, "2.60.0", patience_s)
+
+
+def test_a_gpu_joins_once_and_is_there_the_next_time(server: Server) -> None:
+    look = Look((place(server),), {"gpu-02": "unreachable: no route to host"})
+    first = up(Head(late={"n1": "GPU-0"})).run(lambda: look, {"image old": "has no Ray"})
+    assert [(node.node, node.state) for node in first.nodes] == [("gpu-01-0", "joined")]
+    assert first.passed_over == {"image old": "has no Ray", "gpu-02": "unreachable: no route to host"}
+    again = up(Head({"n1": "GPU-0"})).run(lambda: look, {})
+    assert [(node.node, node.state) for node in again.nodes] == [("gpu-01-0", "there")]
+
+
+def test_an_earlier_node_of_the_same_gpu_that_the_head_still_knows_is_not_taken_for_the_new_one(
+    server: Server,
+) -> None:
+    found = up(Head({"dead": "GPU-0"}), patience_s=1).run(lambda: Look((place(server),)), {})
+    assert [node.state for node in found.nodes] == ["failed"]
+
+
+def test_a_node_that_does_not_join_gives_its_gpu_back_and_says_why(server: Server) -> None:
+    found = up(Head(), patience_s=1).run(lambda: Look((place(server),)), {})
+    (node,) = found.nodes
+    assert node.state == "failed"
+    assert "did not join 10.0.0.1:6379 within 1 s" in node.said
+    assert holder_of(str(server.folder), "GPU-0") is None
+
+
+def test_a_node_that_ends_is_told_by_its_last_words_before_patience_ends(server: Server) -> None:
+    began = time.monotonic()
+    look = Look((place(server, command=SPEAKS_AND_ENDS),))
+    (node,) = up(Head(), patience_s=60).run(lambda: look, {}).nodes
+    assert (node.state, node.said) == ("failed", "gpu-01 cannot reach 10.0.0.1:6379")
+    assert time.monotonic() - began < 30
+
+
+def test_a_gpu_that_somebody_took_meanwhile_is_passed_over(server: Server) -> None:
+    server.start("other", ["GPU-0"])
+    found = up(Head()).run(lambda: Look((place(server),)), {})
+    assert found.nodes == ()
+    assert "taken: " in found.passed_over["gpu-01-0"]
+
+
+def test_down_ends_the_nodes_of_this_cluster_and_no_others(server: Server) -> None:
+    up(Head(late={"n1": "GPU-0"})).run(lambda: Look((place(server),)), {})
+    up(Head(late={"n2": "GPU-1"}), cluster=OTHER).run(lambda: Look((place(server, 1),)), {})
+    server.start("loop", ["GPU-2"])
+    here = Host("gpu-01", (), str(server.folder))
+    found = take_down(CLUSTER, [here])
+    assert [(node.node, node.server) for node in found.nodes] == [("gpu-01-0", "gpu-01")]
+    assert found.silent == {}
+    assert holder_of(str(server.folder), "GPU-0") is None
+    assert holder_of(str(server.folder), "GPU-1") is not None
+    assert server.runs("loop")
+    assert take_down(CLUSTER, [here]).nodes == (), "what has left is no news"
+
+
+def test_down_names_a_server_that_gives_no_answer(server: Server) -> None:
+    silent = Host("gpu-09", ("sh", "-c", "echo no route to host >&2; exit 255"), str(server.folder))
+    found = take_down(CLUSTER, [silent])
+    assert found.nodes == ()
+    assert "no route to host" in found.silent["gpu-09"]
+
+
+def test_a_node_whose_asker_is_gone_is_found_by_its_name(server: Server) -> None:
+    """As after a `fleet up` that was killed: nothing but the server knows of the node."""
+    server.start(f"gpu-01-0{CLUSTER.ending}", ["GPU-0"])
+    (node,) = take_down(CLUSTER, [Host("gpu-01", (), str(server.folder))]).nodes
+    assert node.node == "gpu-01-0"
+    wait_until(lambda: holder_of(str(server.folder), "GPU-0") is None, 5, "its lock is free")
