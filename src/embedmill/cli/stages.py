@@ -12,6 +12,7 @@ from embedmill.cli.options import (
     Accept,
     AsJson,
     EnvironmentStdin,
+    GpuMemory,
     PipelineFile,
     RunName,
     open_pipeline,
@@ -54,6 +55,7 @@ def worker(
             metavar="UUID", help="Give this GPU back within seconds when others come to it. Repeatable."
         ),
     ] = None,
+    gpu_memory: GpuMemory = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,7 +79,13 @@ def worker(
         raise SpecError(f"--run {error}") from None
     signal.signal(signal.SIGINT, _as_sigterm)
     options = WorkerOptions(
-        name, device, threads, parent, watch_gpus=_uuids(watch_gpu or []), where=_where(where or [])
+        name,
+        device,
+        threads,
+        parent,
+        watch_gpus=_uuids(watch_gpu or []),
+        gpu_memory_mib=gpu_memory,
+        where=_where(where or []),
     )
     done = _work(home, run_name, options)
     if as_json:
