@@ -370,7 +370,7 @@ def test_in_a_container_memory_tells_of_others_where_our_own_is_limited(
     time.sleep(2.5)
     assert process.poll() is None
     Scenario([FakeGpu(GPU, used_mib=3 + 100 + 1024 + 501)]).write(gpu.scenario)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=240)
     assert process.returncode == (75 if by else 0)
     assert ("501 MiB are in use that are not ours" in said) is bool(by)
 
