@@ -161,7 +161,7 @@ def test_images_can_be_named_beside_the_fleet(folder: Folder, tmp_path: Path) ->
     (tmp_path / "fleet.yaml").write_text("servers: {gpu-01: }\n")
     said = folder.embedmill(*folder.arguments)
     assert said.code == 2
-    assert "names no `images`" in said.err
+    assert "fleet.yaml: names no images (add `images: images.yaml`)" in said.err
     assert folder.embedmill(*folder.arguments, "--images", tmp_path / "images.yaml").code == 0
 
 

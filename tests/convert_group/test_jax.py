@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from jaxlib import xla_client
 from tests.contracts.runtime_suite import FEEDS, RuntimeSuite
 from tests.convert_group.artifacts import exported_of, text_artifact, written
+from tests.runtimes.fake_cuda import Driver
 from tests.tiny_text import reference
 
 from embedmill.errors import DeviceUnavailable, ModelError
-from embedmill.runtimes import load_runtime
-from embedmill.runtimes.jax import filled_rows
+from embedmill.runtimes import Place, load_runtime
+from embedmill.runtimes.jax import filled_rows, variables
 from embedmill.runtimes.jax_artifact import read_artifact
 from embedmill.spec import JaxSpec
 
@@ -43,6 +45,17 @@ def test_one_file_is_for_cpu_cuda_and_tpu(tmp_path: Path) -> None:
         load_runtime(SPEC, tmp_path, device="cuda")
     with pytest.raises(DeviceUnavailable, match=r"jax: no device cpu:9 .*1 of that kind"):
         load_runtime(SPEC, tmp_path, device="cpu:9")
+
+
+def test_jax_reads_the_limit_of_memory_as_a_share_that_is_not_taken_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What jaxlib makes of its environment, which a GPU's client is created with."""
+    place = Place("cuda", gpu_memory_mib=8192)
+    for name, value in variables(place, None, driver=Driver()).items():
+        monkeypatch.setenv(name, value)
+    options = xla_client.generate_pjrt_gpu_plugin_options()
+    assert (options["memory_fraction"], options["preallocate"]) == (0.1, False)
 
 
 def test_an_artifact_for_tpu_alone_is_refused_on_a_cpu_and_says_what_it_is_for(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_checkpoint_that_cannot_be_understood_may_have_given_all_away(
 
 
 def test_a_lock_that_is_held_is_told_with_the_words_in_it(tmp_path: Path) -> None:
-    gpus: list[dict[str, Any]] = [{"index": 0, "uuid": "GPU-a"}, {"index": 1, "uuid": "GPU-b"}]
+    gpus = [unleased("GPU-a"), unleased("GPU-b")]
     lock = try_lock(str(tmp_path), "GPU-a", "run 7 of alice")
     assert lock is not None
     host._add_leases(gpus, str(tmp_path), [])
@@ -164,9 +164,25 @@ def test_a_lock_that_is_held_is_told_with_the_words_in_it(tmp_path: Path) -> Non
     assert [gpu["lease"] for gpu in gpus] == [None, None]
 
 
+def test_the_lock_of_a_slice_is_its_own(tmp_path: Path) -> None:
+    gpu = unleased("GPU-a", "MIG-a", "MIG-b", "MIG-GPU-a/7/0")
+    lock = try_lock(str(tmp_path), "MIG-b", "run 7 of alice")
+    assert lock is not None
+    problems: list[str] = []
+    host._add_leases([gpu], str(tmp_path), problems)
+    lock.release()
+    assert gpu["lease"] is None
+    assert [each.get("lease") for each in gpu["mig_devices"]] == [None, "run 7 of alice", None]
+    assert not problems, "a slice without a UUID of its own can have no lock"
+
+
+def unleased(uuid: str, *slices: str) -> dict[str, Any]:
+    return {"index": 0, "uuid": uuid, "mig_devices": [{"uuid": each} for each in slices]}
+
+
 def test_a_lock_that_may_not_be_looked_at_is_somebodys(tmp_path: Path) -> None:
     (tmp_path / "locks").write_text("no folder")
-    gpus: list[dict[str, Any]] = [{"index": 0, "uuid": "GPU-a"}]
+    gpus = [unleased("GPU-a")]
     problems: list[str] = []
     host._add_leases(gpus, str(tmp_path), problems)
     assert gpus[0]["lease"] == "somebody whose lock may not be looked at"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from embedmill.devices.smi import SmiError, parse
+from embedmill.devices.smi import SmiError, command, parse, pause_of
 from embedmill.spec.host import HostFacts
 
 MIB = 1 << 20
@@ -111,6 +115,51 @@ def test_what_is_not_told_is_not_known() -> None:
     gpu = found.gpus[0]
     assert (found.cuda, gpu.compute_capability, gpu.persistence, gpu.health.ecc_uncorrected) == (None,) * 4
     assert found.namespaced, "without its namespace, an empty table of processes would say nothing"
+
+
+def look(*, used_mib: int, utilisation: int, pid: int) -> str:
+    changes = {"900 MiB": f"{used_mib} MiB", "37 %": f"{utilisation} %", ">4242<": f">{pid}<"}
+    text = T4[: T4.index("GPU-1, 7.5")]
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    return text
+
+
+def test_of_several_looks_the_worst_counts_and_the_pauses_between_them_are_the_window() -> None:
+    looks = [look(used_mib=3, utilisation=0, pid=7), look(used_mib=950, utilisation=80, pid=8)]
+    end = T4[T4.index("GPU-1, 7.5") :]
+    found = parse("".join([*looks, look(used_mib=3, utilisation=2, pid=7), end]), pause_s=10)
+    (gpu,) = found["gpus"]
+    assert found["window_s"] == 20
+    assert (gpu["used_bytes"], gpu["most_used_bytes"], gpu["utilisation"]) == (3 * MIB, 950 * MIB, [0, 80, 2])
+    assert {each["pid"] for each in gpu["processes"]} == {7, 8}
+    assert (gpu["compute_capability"], found["namespaced"]) == ([7, 5], False)
+
+
+def test_looks_that_failed_later_make_the_window_shorter() -> None:
+    whole = look(used_mib=3, utilisation=0, pid=7)
+    found = parse(whole + whole + "NVIDIA-SMI has failed", pause_s=10)
+    assert found["window_s"] == 10
+    assert found["namespaced"], "what comes after the looks was not told"
+
+
+@pytest.mark.parametrize(
+    ("window_s", "every_s", "pauses"),
+    [(0.0, 2.0, []), (1.0, 0.2, [1]), (15.0, 2.0, [8, 8]), (120.0, 2.0, [10] * 12), (120.0, 50.0, [40] * 3)],
+)
+def test_a_shell_looks_for_so_long_at_least(
+    tmp_path: Path, window_s: float, every_s: float, pauses: list[int]
+) -> None:
+    (_, _, words) = command(window_s, every_s)
+    assert pause_of(window_s, every_s) == (pauses[0] if pauses else 0)
+    assert "\n" not in words
+    for program, text in {"nvidia-smi": "echo look $1", "sleep": "echo $1"}.items():
+        (tmp_path / program).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / program).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["sh", "-c", words], env={"PATH": path}, capture_output=True, text=True, check=True)
+    looks = ["look -q", *(line for pause in pauses for line in (str(pause), "look -q"))]
+    assert done.stdout.splitlines()[: len(looks) + 1] == [*looks, "look --query-gpu=uuid,compute_cap"]
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,32 @@ def test_a_server_without_python_is_asked_by_nvidia_smi(ssh: Path) -> None:
     assert [gpu.state for gpu in found.gpus] == ["idle"]
 
 
+def test_a_server_without_python_is_watched_by_its_shell_alone(ssh: Path, tmp_path: Path) -> None:
+    """One that is not there in the first look is there in the second: a window sees what a look does not."""
+    log = (
+        "<nvidia_smi_log><driver_version>470.42.01</driver_version><gpu><uuid>GPU-1</uuid>"
+        "<compute_mode>Default</compute_mode><persistence_mode>Enabled</persistence_mode>"
+        "<fb_memory_usage><total>15360 MiB</total><used>3 MiB</used></fb_memory_usage>"
+        "<utilization><gpu_util>0 %</gpu_util></utilization><processes>$found</processes></gpu>"
+        "</nvidia_smi_log>"
+    )
+    process = "<process_info><pid>7</pid><type>C</type><process_name>train</process_name></process_info>"
+    comes = f"[ -e {tmp_path}/looked ] && found='{process}'; touch {tmp_path}/looked"
+    write(tmp_path / "readlink", "echo 'pid:[4026531836]'")
+    write(ssh, f"for last; do :; done; case $last in python3*) exit 127;; esac; {RUN}")
+
+    def told(first: str) -> ServerProbe:
+        write(tmp_path / "nvidia-smi", f'case $1 in -q) {first}; echo "{log}";; *) echo GPU-1, 7.5;; esac')
+        fleet = FleetSpec.model_validate({"servers": {"a": None}, "idle": {"window_s": 1}, "timeout_s": 20})
+        return probe_fleet(fleet).servers[0]
+
+    busy, idle = told(comes), told("found=")
+    assert busy.facts is not None
+    assert (busy.facts.window_s, busy.facts.source) == (1.0, "nvidia-smi")
+    assert [gpu.reason for gpu in busy.gpus] == ["busy: pid 7 (train) has a context"]
+    assert [gpu.state for gpu in idle.gpus] == ["idle"]
+
+
 def test_a_server_with_neither_python_nor_nvidia_smi_has_no_gpu(ssh: Path) -> None:
     found = asked(ssh, "exit 127")
     assert (found.state, found.reason) == ("no-gpu", "neither python3 nor nvidia-smi is installed there")

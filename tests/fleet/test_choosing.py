@@ -13,6 +13,7 @@ from tests.fleet.facts import GIB, NOW, fleet, gpu, host
 from embedmill.fleet.choosing import Choice, borrowed_now, choose
 from embedmill.spec.fleet import FleetSpec
 from embedmill.spec.fleet_reports import FleetMatch, FleetProbe, GpuMatch, GpuVerdict, ServerProbe
+from embedmill.spec.host import MigDevice
 
 SERVERS = ("gpu-01", "gpu-02", "gpu-03", "gpu-04")
 
@@ -106,13 +107,18 @@ def test_a_gpu_that_no_image_runs_on_is_not_taken_and_takes_no_place() -> None:
 
 
 def test_leased_gpus_are_those_that_are_borrowed_now() -> None:
-    facts = host(gpu(uuid="GPU-a", lease="run 1"), gpu(uuid="GPU-b", index=1))
+    devices = [
+        MigDevice(uuid=uuid, profile="1g.5gb", memory_bytes=5 * GIB, used_bytes=0, lease=lease)
+        for uuid, lease in [("MIG-a", None), ("MIG-b", "run 2")]
+    ]
+    sliced = gpu(uuid="GPU-c", index=2, mig=True, mig_devices=tuple(devices))
+    facts = host(gpu(uuid="GPU-a", lease="run 1"), gpu(uuid="GPU-b", index=1), sliced)
     servers = (
         ServerProbe(server="gpu-01", state="ok", reason="", seconds=1, facts=facts),
         ServerProbe(server="gpu-02", state="timeout", reason="no answer in 30 s", seconds=30),
     )
     probe = FleetProbe(taken="2026-01-30T12:00:00Z", seconds=1, servers=servers)
-    assert borrowed_now(probe) == {("gpu-01", "GPU-a")}
+    assert borrowed_now(probe) == {("gpu-01", "GPU-a"), ("gpu-01", "MIG-b")}
 
 
 verdicts = st.lists(

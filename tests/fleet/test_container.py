@@ -8,8 +8,8 @@ import pytest
 
 from embedmill.errors import DeviceUnavailable, SpecError
 from embedmill.fleet.cdi import cdi_spec
-from embedmill.fleet.container import Borrowed, Room, container_command, removal_command
-from embedmill.spec.fleet import ServerSpec
+from embedmill.fleet.container import Borrowed, Room, borrowed_of, container_command, removal_command
+from embedmill.spec.fleet import RoomSpec, ServerSpec
 from embedmill.spec.host import ContainerTool, DriverFiles, DriverLibrary, GpuFacts, HostFacts, MigDevice
 from embedmill.spec.images import CompatSpec, ImageSpec
 
@@ -208,6 +208,21 @@ def test_scratch_may_be_a_folder_of_the_server() -> None:
     words = command(facts(), room=Room(scratch="/scratch/embedmill"))
     assert "--mount=type=bind,source=/scratch/embedmill,target=/tmp" in words
     assert between(words, "--tmpfs=") == []
+
+
+def test_a_gpu_or_a_slice_is_found_by_its_uuid() -> None:
+    found = facts(gpus=(gpu(index=0, uuid="GPU-0", lease="run 1"), gpu(mig_devices=(MIG,))))
+    assert borrowed_of(found, "MIG-1", "minor") == Borrowed(gpu(mig_devices=(MIG,)), MIG, "minor")
+    assert borrowed_of(found, "GPU-0").lease == "run 1"
+    with pytest.raises(DeviceUnavailable, match="there is no GPU GPU-9"):
+        borrowed_of(found, "GPU-9")
+
+
+def test_the_room_that_a_server_gives_is_said_of_it_or_of_all() -> None:
+    general = RoomSpec(memory_mib=8192, gpu_memory_mib=6000)
+    room = Room(threads=2).within(RoomSpec(memory_mib=4096, processes=50).over(general))
+    assert room == Room(memory_mib=4096, processes=50, gpu_memory_mib=6000, threads=2)
+    assert Room(threads=2).within(RoomSpec()) == Room(threads=2)
 
 
 def test_an_image_without_a_name_is_never_asked_for_elsewhere() -> None:

@@ -219,6 +219,12 @@ def test_nvidia_smi_is_believed_as_far_as_it_tells() -> None:
     assert verdict(gpu(processes=None), None, source="nvidia-smi").state == "unknown"
 
 
+def test_nvidia_smi_is_asked_less_often_than_nvml_and_needs_fewer_samples() -> None:
+    assert verdict(gpu(utilisation=(0,) * 6), None, source="nvidia-smi").state == "idle"
+    assert verdict(gpu(utilisation=(0,) * 5), None, source="nvidia-smi").state == "unknown"
+    assert verdict(gpu(utilisation=(0,) * 6)).state == "unknown"
+
+
 def slices(
     *devices: MigDevice, facts: dict[str, Any] | None = None, **changed: Any
 ) -> list[tuple[str, str, str, str]]:
@@ -251,6 +257,12 @@ def test_slices_are_judged_one_by_one_by_memory_and_processes() -> None:
             "unknown: 4.0 GiB are held and no process is visible (a container's process table?)",
         ),
     ]
+
+
+def test_a_slice_that_is_borrowed_leaves_the_others_free() -> None:
+    found = slices(device("MIG-a", lease="run 1"), device("MIG-b"))
+    assert [state for _, _, state, _ in found] == ["unfit", "busy", "idle"]
+    assert found[1][3] == "busy: leased by run 1"
 
 
 def test_what_is_true_of_the_gpu_is_true_of_its_slices() -> None:

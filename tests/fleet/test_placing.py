@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.fleet.facts import GIB, MIB, NOW, fleet, gpu, host, process
 
-from embedmill.engines.ssh import holder_name
+from embedmill.engines.ssh import holder_name, holder_order
 from embedmill.errors import DeviceUnavailable, SpecError
 from embedmill.fleet.borrowing import lending_of, reachable_from
 from embedmill.fleet.container import Room
@@ -16,8 +16,9 @@ from embedmill.fleet.idle import judge
 from embedmill.fleet.matching import match_fleet
 from embedmill.fleet.placing import Placing, Spot, Start, in_container
 from embedmill.spec import CatalogSpec, FleetSpec, ImagesSpec, PipelineSpec, WorkSpec
+from embedmill.spec.fleet import RoomSpec, ServerSpec
 from embedmill.spec.fleet_reports import FleetProbe, ServerProbe
-from embedmill.spec.host import ContainerTool, HostFacts, MigDevice
+from embedmill.spec.host import ContainerTool, GpuFacts, HostFacts, MigDevice
 from embedmill.store.credentials import Lending
 from embedmill.types import Host, Look, YieldRule
 
@@ -93,13 +94,42 @@ def test_no_more_loops_are_placed_than_there_are_shards() -> None:
 
 
 def test_slices_of_one_gpu_have_loops_of_different_names() -> None:
-    slices = tuple(
-        MigDevice(uuid=f"MIG-{letter * 8}-1", profile="1g.5gb", memory_bytes=5 * GIB, used_bytes=12 * MIB)
-        for letter in "ab"
-    )
-    found = look(fleet("gpu-01"), {"gpu-01": host(gpu(mig=True, mig_devices=slices))})
+    found = look(fleet("gpu-01"), {"gpu-01": host(sliced())})
     assert sorted(place.worker for place in found.free) == ["gpu-01-0-aaaaaaaa", "gpu-01-0-bbbbbbbb"]
     assert sorted(place.gpus for place in found.free) == [("MIG-aaaaaaaa-1",), ("MIG-bbbbbbbb-1",)]
+
+
+def test_a_slice_that_a_loop_of_this_run_holds_is_a_place_and_the_next_one_is_not() -> None:
+    mine = f"me: worker {holder_name(RUN_URL, 'gpu-01-0-aaaaaaaa')}, pid 7, since today"
+    other = f"me: worker {holder_name(RUN_URL + '1', 'gpu-01-0-bbbbbbbb')}, pid 7, since today"
+    found = look(fleet("gpu-01"), {"gpu-01": host(sliced(mine, other))})
+    assert [place.worker for place in found.free] == ["gpu-01-0-aaaaaaaa"]
+    assert "leased by" in found.passed_over["gpu-01 #0 (Tesla T4 1g.5gb)"]
+
+
+def test_a_server_without_python_is_passed_over_for_nothing_there_could_keep_a_lock() -> None:
+    facts = host(gpu(utilisation=(0,) * 13), source="nvidia-smi")
+    found = look(fleet("gpu-01"), {"gpu-01": facts})
+    assert found.free == ()
+    assert "no python3" in found.passed_over["gpu-01"]
+    assert look(fleet("gpu-01"), {"gpu-01": facts.model_copy(update={"python": "3.9.2"})}).free
+
+
+def test_a_place_has_the_room_that_its_server_gives() -> None:
+    facts = host(gpu(), tools=(TOOL,), cores=8)
+    spec = fleet("gpu-01", room={"memory_mib": 8192, "gpu_memory_mib": 6000, "processes": 99})
+    named = spec.model_copy(
+        update={"servers": {"gpu-01": ServerSpec(room=RoomSpec(memory_mib=2048, scratch="/scratch/us"))}}
+    )
+    (general,), (own,) = (
+        look(each, {"gpu-01": facts}, start=in_container("run-1", Room())).free for each in (spec, named)
+    )
+    assert {"--memory=8192m", "--pids-limit=99", "--env=OMP_NUM_THREADS=4"} <= set(general.command)
+    assert {"--memory=2048m", "--pids-limit=99"} <= set(own.command)
+    assert "--mount=type=bind,source=/scratch/us,target=/tmp" in own.command
+    assert (general.gpu_memory_mib, general.threads) == (6000, 4)
+    order = holder_order(own, RUN_URL, {})
+    assert "--gpu-memory 6000" in " ".join(order["command"])
 
 
 def test_a_server_where_no_loop_can_be_started_is_passed_over() -> None:
@@ -158,13 +188,28 @@ def test_workers_may_read_the_folders_of_images_in_the_store(catalog: dict[str, 
     assert lending_of(spec) == Lending("arn:aws:iam::1:role/w", 900, True, reads)
 
 
+def sliced(*leases: str) -> GpuFacts:
+    """Two slices, and who holds the locks of them."""
+    slices = tuple(
+        MigDevice(
+            uuid=f"MIG-{letter * 8}-1",
+            profile="1g.5gb",
+            memory_bytes=5 * GIB,
+            used_bytes=12 * MIB,
+            lease=dict(enumerate(leases)).get(number),
+        )
+        for number, letter in enumerate("ab")
+    )
+    return gpu(mig=True, mig_devices=slices)
+
+
 def look(
     spec: FleetSpec,
     servers: dict[str, HostFacts | None],
     *,
     held: Collection[str] = (),
     most: int | None = None,
-    start: Any = lambda spot: Start(("podman", "run", spot.uuid)),
+    start: Any = lambda spot: Start(("podman", "run", spot.borrowed.uuid)),
 ) -> Look:
     """Places among these servers; those without facts gave no answer."""
     probe = FleetProbe(

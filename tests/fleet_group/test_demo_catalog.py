@@ -8,43 +8,19 @@ tests/fleet_group/test_demo_catalog.py --soak -s`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.deploy_group.containers import Containers
-from tests.fleet_group.borrowed import SERVERS, Fleet, begin, end, live
-from tests.fleet_group.gpu_host import HERE, podman_beside
-from tests.fleet_group.test_container import containers, image
+from tests.fleet_group.borrowed import Fleet, begin, end, live
+from tests.fleet_group.contained import containers, fleet, image
 from tests.support.demo import build_demo
-from tests.support.gpu_servers import GpuServers
 from tests.support.relay import Relay
 from tests.support.sts import ROLE
 
 from embedmill import Pipeline
-from embedmill.spec.worker_images import ImageReport
 
-__all__ = ["containers", "image"]
-
-
-@pytest.fixture
-def fleet(
-    tmp_path_factory: pytest.TempPathFactory,
-    namespaces: None,
-    library: object,
-    containers: Containers,
-    image: ImageReport,
-) -> Iterator[Fleet]:
-    """Two idle servers that start containers of the worker image, and one whose GPU is somebody's."""
-    folder = tmp_path_factory.mktemp("fleet")
-    podman = podman_beside(containers)
-    with GpuServers(folder) as servers:
-        fleet = Fleet(servers, folder, os.getpid(), podman, image.image, (*HERE, "--network=host"))
-        for name in SERVERS:
-            fleet.start(name, busy=name == SERVERS[-1])
-        fleet.write()
-        yield fleet
+__all__ = ["containers", "fleet", "image"]
 
 
 @pytest.mark.soak

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 from tests.cli.terminal import run_alone
-from tests.deploy_group.containers import Containers
 from tests.fleet_group.borrowed import (
     IDLE_GPUS,
     Fleet,
@@ -19,36 +17,13 @@ from tests.fleet_group.borrowed import (
     live,
     make_pipeline,
 )
-from tests.fleet_group.gpu_host import HERE, podman_beside
-from tests.fleet_group.test_container import containers, image
+from tests.fleet_group.contained import containers, fleet, image
 from tests.support.fake_gpus import Scenario
-from tests.support.gpu_servers import GpuServers
 from tests.support.relay import Relay
 from tests.support.sts import ROLE
 
-from embedmill.spec.worker_images import ImageReport
-
-__all__ = ["containers", "image"]
+__all__ = ["containers", "fleet", "image"]
 SIZES = (400, 20_000)
-
-
-@pytest.fixture
-def fleet(
-    tmp_path_factory: pytest.TempPathFactory,
-    namespaces: None,
-    library: object,
-    containers: Containers,
-    image: ImageReport,
-) -> Iterator[Fleet]:
-    """Two servers that start containers of the worker image."""
-    folder = tmp_path_factory.mktemp("fleet")
-    podman = podman_beside(containers)
-    with GpuServers(folder) as servers:
-        fleet = Fleet(servers, folder, 0, podman, image.image, (*HERE, "--network=host"))
-        for name in ("gpu-01", "gpu-02"):
-            fleet.start(name)
-        fleet.write()
-        yield fleet
 
 
 @pytest.mark.soak(quick=1, large=2)

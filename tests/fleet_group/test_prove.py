@@ -182,6 +182,30 @@ def test_the_command_of_a_container_is_printed_and_nothing_is_started(
     assert shlex.split(plain.stdout.decode()) == gpu["command"]
 
 
+def test_every_slice_has_a_command_of_its_own(server: Callable[[Scenario], Server]) -> None:
+    slices = (FakeMig("MIG-aaaaaaaa-1111", gi=7), FakeMig("MIG-bbbbbbbb-2222", gi=8))
+    here = server(Scenario([FakeGpu(UUID, "NVIDIA A100-SXM4-40GB", 40960, 0, cc="8.0", mig=1, migs=slices)]))
+    found = json.loads(here.says("fleet", "command", "here", "--json").stdout)["gpus"]
+    assert [(gpu["index"], gpu["uuid"]) for gpu in found] == [(0, each.uuid) for each in slices]
+    names = [word for gpu in found for word in gpu["command"] if word.startswith("--name=")]
+    assert names == ["--name=embedmill-RUN-here-0-aaaaaaaa", "--name=embedmill-RUN-here-0-bbbbbbbb"]
+
+
+def test_an_image_without_a_runtime_of_the_model_is_not_tried(server: Callable[[Scenario], Server]) -> None:
+    here = server(Scenario([T4]))
+    images = here.root / "images.yaml"
+    images.write_text(images.read_text().replace("onnx: 1.22.0", "torch: 2.11.0"))
+    step = here.steps()["match"]
+    assert step["state"] == "failed"
+    assert "torch" in str(step["found"])
+    line = "  {name}: {{image: 'sha256:{digest}', runtimes: {{{runtime}: '1'}}, device: cpu{more}}}\n"
+    newer = line.format(name="newer", digest="cd" * 32, runtime="torch", more=", replaces: cpu")
+    images.write_text(f"images:\n{newer}{line.format(name='cpu', digest='ab' * 32, runtime='onnx', more='')}")
+    found = here.prove_images()
+    assert found["tried"] == []
+    assert [gpu["chosen"] for gpu in found["match"]["gpus"]] == ["cpu"]
+
+
 def test_no_cdi_specification_is_made_of_nodes_that_are_not_there(
     server: Callable[[Scenario], Server],
 ) -> None:

@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import yaml
 from tests.models import tiny_bert_folder
-from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario
+from tests.support.fake_gpus import FakeGpu, FakeMig, FakeProcess, Scenario
 from tests.support.holding import Server, is_gone, kill, server_in, wait_until
 from tests.support.mill import Mill, items
 
@@ -130,7 +130,8 @@ def seconds(request: pytest.FixtureRequest) -> Iterator[dict[str, list[float]]]:
     for who, times in found.items():
         times.sort()
         p99, middle = times[int(0.99 * (len(times) - 1) + 0.5)], times[len(times) // 2]
-        said = f"time to yield, watched by the {who}: median {middle:.2f} s, p99 {p99:.2f} s, of {len(times)}"
+        figures = f"median {middle:.2f} s, p99 {p99:.2f} s, most {times[-1]:.2f} s, of {len(times)}"
+        said = f"time to yield, watched by the {who}: {figures}"
         with capture.global_and_fixture_disabled():
             print(f"\n{said}")  # noqa: T201 - figures of a soak
 
@@ -178,6 +179,31 @@ def assert_the_rest_is_whole(mill: Mill, run: PlannedRun, undisturbed: str) -> N
     assert len(vectors) == len(run.plan.shards), "an attempt that was given up left something"
     run.run()
     assert mill.live().content.content_digest == undisturbed
+
+
+def test_of_a_gpu_in_slices_only_who_comes_to_our_slice_sends_us_away(
+    server: Server, gpu: Gpu, training: int
+) -> None:
+    ours, theirs = FakeMig("MIG-ours", gi=7), FakeMig("MIG-theirs", gi=8)
+
+    def sliced(*processes: FakeProcess) -> None:
+        used = [replace(each, used_mib=2000) for each in (ours, theirs) if processes]
+        card = FakeGpu(GPU, "NVIDIA A100-SXM4-40GB", 40960, mig=1, migs=tuple(used) or (ours, theirs))
+        Scenario([card], processes).write(gpu.scenario)
+
+    sliced()
+    pid = server.start("first", [ours.uuid], watch=WATCH)["pid"]
+    own, beside = (FakeProcess(0, pid, 1990, mig=ours), FakeProcess(0, training, 1990, mig=theirs))
+    sliced(own, beside)
+    assert server.start("second", [theirs.uuid], watch=WATCH)["state"] == "busy"
+    time.sleep(4)
+    assert server.runs("first"), "the other slice is somebody else's"
+    sliced(own, beside, FakeProcess(0, training, 0, mig=ours))
+    wait_until(lambda: is_gone(pid), WITHIN_S, "the worker's end")
+    wait_until(lambda: not server.runs("first"), 2, "the holder's end")
+    state = server.state("first")
+    assert state["exit_code"] == 75
+    assert f"MIG-ours: pid {training} (sleep) came" in state["said"]
 
 
 @pytest.mark.parametrize("who", ["holder", "worker"])
@@ -320,20 +346,21 @@ def test_a_gpu_that_is_no_longer_idle_when_its_lock_is_taken_is_left_alone(
 
 
 @pytest.mark.usefixtures("namespaces")
-@pytest.mark.parametrize("limited", [True, False])
-def test_in_a_container_memory_tells_of_others_where_the_models_own_is_limited(
-    tmp_path: Path, slow_model: Path, gpu: Gpu, limited: bool
+@pytest.mark.parametrize("by", ["the model", "the server", None])
+def test_in_a_container_memory_tells_of_others_where_our_own_is_limited(
+    tmp_path: Path, slow_model: Path, gpu: Gpu, by: str | None
 ) -> None:
     """There NVML lists nobody: 100 MiB of ours, 1024 MiB of CUDA's and the margin may be in use."""
     package = Path(shutil.copytree(slow_model, tmp_path / "limited"))
     spec = yaml.safe_load((package / "model.yaml").read_text())
     spec["runtimes"][0]["memory_limit_mib"] = 100
     (package / "model.yaml").write_text(yaml.safe_dump(spec))
-    mill = Mill(tmp_path, package if limited else slow_model, settings=settings())
+    mill = Mill(tmp_path, package if by == "the model" else slow_model, settings=settings())
     run = mill.planned(items(ROWS))
     alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    limit = ["--gpu-memory", "100"] if by == "the server" else []
     process = subprocess.Popen(
-        [*alone, *command_of(run, "--watch-gpu", GPU)],
+        [*alone, *command_of(run, "--watch-gpu", GPU, *limit)],
         env={**os.environ, **gpu.environment},
         stderr=subprocess.PIPE,
         text=True,
@@ -343,9 +370,9 @@ def test_in_a_container_memory_tells_of_others_where_the_models_own_is_limited(
     time.sleep(2.5)
     assert process.poll() is None
     Scenario([FakeGpu(GPU, used_mib=3 + 100 + 1024 + 501)]).write(gpu.scenario)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == (75 if limited else 0)
-    assert ("501 MiB are in use that are not ours" in said) is limited
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == (75 if by else 0)
+    assert ("501 MiB are in use that are not ours" in said) is bool(by)
 
 
 def test_a_driver_that_hangs_holds_up_neither_who_asks_nor_the_locks(server: Server, gpu: Gpu) -> None:

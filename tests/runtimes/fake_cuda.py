@@ -12,7 +12,7 @@ import onnxruntime
 
 @dataclass
 class Driver:
-    """libcuda with GPUs of these names, all of capability 9.0; `broken` is what cuInit answers."""
+    """libcuda with GPUs of these names, all of capability 9.0 and 80 GiB; `broken` is what cuInit answers."""
 
     names: Sequence[str] = ("NVIDIA H100 80GB HBM3",)
     broken: int = 0
@@ -34,6 +34,10 @@ class Driver:
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:  # noqa: N802
         value._obj.value = {75: 9, 76: 0}[attribute]
+        return 0
+
+    def cuDeviceTotalMem_v2(self, size_bytes: Any, device: Any) -> int:  # noqa: N802
+        size_bytes._obj.value = 80 << 30
         return 0
 
     def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802

@@ -15,7 +15,7 @@ from tests.runtimes.fake_cuda import Driver, GpuWheel
 
 from embedmill.errors import DeviceUnavailable, ModelError
 from embedmill.runtimes import Place, load_runtime
-from embedmill.runtimes.cuda_driver import Gpu, driver_version, find_gpu
+from embedmill.runtimes.cuda_driver import Gpu, driver_version, find_gpu, gpu_memory_bytes
 from embedmill.runtimes.onnx import gpu_session
 from embedmill.runtimes.onnx_engines import engine_folder, kept
 from embedmill.runtimes.onnx_gpu import (
@@ -71,6 +71,19 @@ def test_a_session_on_a_gpu_never_falls_back_sums_in_order_and_says_its_stack(
 
 
 @pytest.mark.parametrize(
+    ("declared", "here", "limit"), [(None, 8, 8), (8, None, 8), (8, 16, 8), (16, 8, 8), (None, None, None)]
+)
+def test_a_session_takes_no_more_memory_than_the_model_says_and_may_be_taken_here(
+    files: list[Path], declared: int | None, here: int | None, limit: int | None
+) -> None:
+    wheel, spec = GpuWheel(sessions=[]), SPEC.model_copy(update={"memory_limit_mib": declared})
+    gpu_session(wheel, spec, Place("cuda", gpu_memory_mib=here), files, driver=Driver())
+    assert wheel.sessions is not None
+    told = wheel.sessions[0]["providers"][0][1].get("gpu_mem_limit")
+    assert told == (None if limit is None else str(limit << 20))
+
+
+@pytest.mark.parametrize(
     ("failure", "error"),
     [
         (RuntimeError("CUDA failure 2: out of memory ; GPU=0"), DeviceUnavailable),
@@ -108,6 +121,12 @@ def test_a_gpu_is_described_by_its_driver(tmp_path: Path) -> None:
 def test_the_closed_driver_writes_its_version_otherwise(tmp_path: Path) -> None:
     (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.54.03  Tue Jun\n")
     assert driver_version(tmp_path / "version") == "535.54.03"
+
+
+def test_the_memory_of_a_gpu_is_told_by_its_driver() -> None:
+    assert gpu_memory_bytes(Driver(["a", "b"]), 1) == 80 << 30
+    with pytest.raises(DeviceUnavailable, match="no device cuda:2"):
+        gpu_memory_bytes(Driver(["a", "b"]), 2)
 
 
 def test_a_gpu_beyond_those_that_are_visible_is_refused() -> None:

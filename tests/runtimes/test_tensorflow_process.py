@@ -129,6 +129,13 @@ def test_a_limit_of_memory_is_kept_and_not_taken_at_once(library: Library) -> No
     assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
 
 
+@pytest.mark.parametrize(("declared", "here"), [(2048, None), (None, 2048), (4096, 2048), (2048, 4096)])
+def test_the_lower_limit_is_kept(library: Library, declared: int | None, here: int | None) -> None:
+    place = Place("cuda", gpu_memory_mib=here)
+    claim(library, place, memory_limit_mib=place.memory_limit_mib(declared))
+    assert library.limits == {TWO[0]: 2048}
+
+
 def test_a_gpu_that_there_is_not_is_unavailable(library: Library) -> None:
     with pytest.raises(DeviceUnavailable, match="there is no GPU 2: TensorFlow sees 2"):
         claim(library, Place("cuda", 2), memory_limit_mib=None)

@@ -12,6 +12,7 @@ import pytest
 from embedmill.errors import DeviceUnavailable
 from embedmill.runtimes import Place
 from embedmill.runtimes.torch import check_place, numerics, prepare_cuda
+from embedmill.spec import TorchSpec
 
 
 class Library:
@@ -32,6 +33,7 @@ class Library:
             is_available=lambda: gpus > 0,
             device_count=lambda: gpus,
             set_per_process_memory_fraction=lambda share, index: self.caps.update({index: share}),
+            get_device_properties=lambda index: SimpleNamespace(total_memory=16 << 30),
         )
         self.bfloat16 = "bfloat16"
         self.float16 = "float16"
@@ -79,12 +81,35 @@ def test_a_gpu_is_capped_and_told_to_be_deterministic_before_its_first_use(
 ) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     library = Library(gpus=2)
-    prepare_cuda(cast("Any", library), Place("cuda", 1), 0.25)
+    prepare_cuda(cast("Any", library), Place("cuda", 1), spec(memory_fraction=0.25))
     assert library.caps == {1: 0.25}
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-    prepare_cuda(cast("Any", library), Place("cuda", 1), None)
+    prepare_cuda(cast("Any", library), Place("cuda", 1), spec())
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+@pytest.mark.parametrize(
+    ("declared", "here", "share"),
+    [
+        ({"memory_limit_mib": 4096}, None, 0.25),
+        ({"memory_limit_mib": 4096}, 2048, 0.125),
+        ({"memory_fraction": 0.2}, 4096, 0.2),
+        ({"memory_fraction": 0.5}, 4096, 0.25),
+        ({"memory_limit_mib": 99999}, None, 1.0),
+        ({}, None, None),
+    ],
+)
+def test_the_lowest_of_all_limits_is_the_share_of_a_gpu_with_16_gib(
+    declared: dict[str, Any], here: int | None, share: float | None
+) -> None:
+    library = Library()
+    prepare_cuda(cast("Any", library), Place("cuda", gpu_memory_mib=here), spec(**declared))
+    assert library.caps == ({} if share is None else {0: share})
+
+
+def spec(**limits: Any) -> TorchSpec:
+    return TorchSpec(kind="torch", file="model.pt2", **limits)
 
 
 @pytest.mark.parametrize(("gpus", "device"), [(0, "cuda"), (1, "cuda:1"), (2, "cuda:2")])

@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedmill.cli.fleet_proving import ImagesFile, images_of
-from embedmill.cli.fleets import FleetFile
+from embedmill.cli.fleets import FleetFile, ImagesFile, images_of
 from embedmill.cli.options import AsJson
 from embedmill.cli.output import data, emit, emit_bytes, talk
 from embedmill.errors import DeviceUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from embedmill.spec.fleet import FleetSpec
-    from embedmill.spec.fleet_reports import GpuCommand
+    from embedmill.spec.fleet_reports import FleetProbe
     from embedmill.spec.host import HostFacts
-    from embedmill.spec.images import ImagesSpec
 
 Server = Annotated[str, typer.Argument(metavar="SERVER", help="A server of fleet.yaml.", show_default=False)]
 NONE = 3
@@ -39,12 +35,14 @@ def command(
     images: ImagesFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the command that would start a worker's container on each GPU of a server, busy or not."""
+    """Print the command that would start a worker's container on each GPU, busy or not, or slice of one."""
+    from embedmill.fleet.commands import commands_of
     from embedmill.spec.fleet_reports import FleetCommands
     from embedmill.spec.loading import load_fleet_spec
 
     spec = load_fleet_spec(fleet)
-    found = tuple(_commands(spec, images_of(spec, fleet, images), server, _facts(spec, server)))
+    declared = images_of(fleet, images)
+    found = tuple(commands_of(spec, declared, _asked(spec, server)))
     if as_json:
         emit(FleetCommands(server=server, gpus=found))
     for each in () if as_json else found:
@@ -66,40 +64,23 @@ def cdi(
     from embedmill.fleet.cdi import cdi_spec
     from embedmill.spec.loading import load_fleet_spec
 
-    found = cdi_spec(_facts(load_fleet_spec(fleet), server))
+    found = cdi_spec(_facts(_asked(load_fleet_spec(fleet), server)))
     emit_bytes((json.dumps(found, indent=2) + "\n").encode())
 
 
-def _facts(spec: FleetSpec, server: str) -> HostFacts:
+def _asked(spec: FleetSpec, server: str) -> FleetProbe:
+    """What one server told, in one look."""
     from embedmill.fleet.asking import only_server, probe_fleet
 
-    (found,) = probe_fleet(spec, [only_server(spec, server)], window_s=0.0).servers
+    found = probe_fleet(spec, [only_server(spec, server)], window_s=0.0)
+    _facts(found)
+    return found
+
+
+def _facts(probe: FleetProbe) -> HostFacts:
+    (found,) = probe.servers
     if found.state != "ok" or found.facts is None:
-        raise DeviceUnavailable(f"{server}: {found.state}: {found.reason}", hint="`embedmill fleet doctor`")
+        raise DeviceUnavailable(
+            f"{found.server}: {found.state}: {found.reason}", hint="`embedmill fleet doctor`"
+        )
     return found.facts
-
-
-def _commands(spec: FleetSpec, images: ImagesSpec, server: str, facts: HostFacts) -> Iterator[GpuCommand]:
-    from embedmill.fleet.container import Borrowed, container_command
-    from embedmill.fleet.matching import match
-    from embedmill.spec.fleet_reports import GpuCommand
-
-    for gpu in facts.gpus:
-        command: tuple[str, ...] = ()
-        said = []
-        for name, image in images.images.items():
-            verdict = match(gpu, facts, image, name=name)
-            said.append(f"{name}: {verdict.reason}")
-            if not verdict.accepted:
-                continue
-            borrowed = Borrowed(gpu, rule=verdict.rule)
-            worker = f"{server}-{gpu.index}"
-            try:
-                command = container_command(
-                    facts, borrowed, image, spec.servers[server], worker=worker, run="RUN"
-                )
-            except DeviceUnavailable as error:
-                said.append(str(error))
-            break
-        reason = said[-1] if command else "; ".join(said)
-        yield GpuCommand(index=gpu.index, uuid=gpu.uuid, name=gpu.name, command=command, reason=reason)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedmill.cli.failures import one_line
-from embedmill.cli.fleets import FleetFile
+from embedmill.cli.fleets import FleetFile, ImagesFile, images_of
 from embedmill.cli.options import AsJson, PipelineFile, Quiet, open_pipeline
 from embedmill.cli.output import data, emit, size, table, talk
-from embedmill.errors import ReleaseMissing, SpecError
+from embedmill.errors import ReleaseMissing
 
 if TYPE_CHECKING:
     from embedmill.fleet.container import Room
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from embedmill.spec.images import ImagesSpec
 
 FAILED = 3
-ImagesFile = Annotated[
-    Path | None,
-    typer.Option("--images", metavar="IMAGES.yaml", help="The images; what fleet.yaml names if absent."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +55,7 @@ def prove(
 
     spec = load_fleet_spec(fleet)
     opened = open_pipeline(pipeline)
-    kit = _kit(opened, spec, images_of(spec, fleet, images), server, gpu, threads, seconds)
+    kit = _kit(opened, spec, images_of(fleet, images), server, gpu, threads, seconds)
     if not quiet:
         kit.on_step = lambda step: talk().print(f"{server}: {step}", soft_wrap=True)
     report = kit.run()
@@ -73,19 +69,6 @@ def prove(
         _print(report)
     if not report.passed:
         raise typer.Exit(FAILED)
-
-
-def images_of(spec: FleetSpec, fleet: Path, images: Path | None) -> ImagesSpec:
-    """The images that are asked for, or those that fleet.yaml names.
-
-    Raises:
-        SpecError: There are none, or they are wrong.
-    """
-    from embedmill.spec.loading import load_images_spec
-
-    if images is None and spec.images is None:
-        raise SpecError(f"{fleet}: names no images.yaml", hint="add `images: images.yaml`, or give --images")
-    return load_images_spec(images or fleet.absolute().parent / str(spec.images))
 
 
 def _kit(
@@ -106,7 +89,6 @@ def _kit(
     reachable_from(pipeline.home.store.url, spec, [name])
     return Kit(
         host=host_of(name, spec.servers[name]),
-        server=spec.servers[name],
         fleet=spec,
         images=images,
         question=question_of(pipeline, seconds),
@@ -144,9 +126,11 @@ def question_of(pipeline: Pipeline, seconds: float) -> Question:
             hint="`embedmill run` on this machine first: the catalog may be a small one",
         )
     lending = lending_of(pipeline.spec)
+    package = ModelPackage.open(live.model_folder)
     return Question(
         release=f"{pipeline.home.url}/releases/{live.name}",
-        model=ModelPackage.open(live.model_folder).package_digest(),
+        model=package.package_digest(),
+        runtimes=package.spec.kinds_for("item"),
         secrets=lent_environment(pipeline.home.store.url, pipeline.spec.name, lending),
         seconds=seconds,
     )

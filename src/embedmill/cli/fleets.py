@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
     from embedmill.spec.fleet import FleetSpec
     from embedmill.spec.fleet_reports import FleetProbe, ServerProbe
+    from embedmill.spec.images import ImagesSpec
 
 app = typer.Typer(help="GPU servers: what they do, and what lacks on them.", no_args_is_help=True)
 
 FleetFile: TypeAlias = Annotated[
     Path, typer.Option("--fleet", metavar="FLEET.yaml", help="The servers and how they are reached.")
+]
+ImagesFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="IMAGES.yaml", help="The images; what fleet.yaml names if absent."),
 ]
 Servers: TypeAlias = Annotated[
     list[str] | None,
@@ -116,6 +121,17 @@ def doctor(
         print_findings(report.findings)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def images_of(fleet: Path, images: Path | None) -> ImagesSpec:
+    """The images that are asked for, or those that fleet.yaml names.
+
+    Raises:
+        SpecError: There are none, or they are wrong.
+    """
+    from embedmill.spec.loading import load_fleet_spec, load_images_of, load_images_spec
+
+    return load_images_of(load_fleet_spec(fleet), fleet) if images is None else load_images_spec(images)
 
 
 def _look(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedmill.cli.fleet_proving import ImagesFile, images_of, question_of, room_for
-from embedmill.cli.fleets import FleetFile, Servers
+from embedmill.cli.fleet_proving import question_of, room_for
+from embedmill.cli.fleets import FleetFile, ImagesFile, Servers, images_of
 from embedmill.cli.options import AsJson, PipelineFile, Quiet, open_pipeline
 from embedmill.cli.output import data, emit, table, talk
 
@@ -42,20 +43,19 @@ def prove(
     from embedmill.spec.loading import load_fleet_spec
 
     spec, opened = load_fleet_spec(fleet), open_pipeline(pipeline)
-    declared, question = images_of(spec, fleet, images), question_of(opened, seconds=0.0)
+    declared, question = images_of(fleet, images), question_of(opened, seconds=0.0)
     if not quiet:
         talk().print(f"watching the GPUs for {spec.idle.window_s:.0f} s", soft_wrap=True)
     probe = probe_fleet(spec, servers or ())
     proofs = Proofs(opened.home.store)
-    found = match_fleet(probe, declared, proofs, model=question.model)
+    matched = partial(match_fleet, probe, declared, proofs, model=question.model, runtimes=question.runtimes)
     prover = Prover(spec, declared, probe, question, room_for(opened, threads))
     tried: list[Tried] = []
-    for each in prove_missing(found, declared, proofs, question.model, prover):
+    for each in prove_missing(matched(), declared, proofs, question.model, prover):
         tried.append(each)
         if not quiet:
             talk().print(f"{each.image} on {each.key.gpu}: {each.said}", soft_wrap=True)
-    now_chosen = match_fleet(probe, declared, proofs, model=question.model)
-    report = ImagesProof(tried=tuple(map(_told, tried)), match=now_chosen)
+    report = ImagesProof(tried=tuple(map(_told, tried)), match=matched())
     emit(report) if as_json else _print(report)
     if any(not each.passed for each in report.tried):
         raise typer.Exit(FAILED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedmill.cli.failures import one_line
-from embedmill.cli.fleets import FleetFile, Servers
+from embedmill.cli.fleets import FleetFile, ImagesFile, Servers, images_of
 from embedmill.cli.options import AsJson
 from embedmill.cli.output import data, emit, table, talk
 from embedmill.errors import SpecError
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from embedmill.fleet.proofs import Proofs
     from embedmill.model.package import ModelPackage
-    from embedmill.spec.fleet_reports import FleetMatch, FleetProbe, GpuMatch, ImageVerdict
-    from embedmill.spec.images import ImagesSpec
+    from embedmill.spec.fleet_reports import FleetMatch, FleetProbe, GpuMatch
 
 NOT_ALL = 3
 """Some GPU has no image, or there is no GPU at all."""
@@ -35,10 +34,7 @@ def register(app: typer.Typer) -> None:
 def match(
     servers: Servers = None,
     fleet: FleetFile = Path("fleet.yaml"),
-    images: Annotated[
-        Path | None,
-        typer.Option(metavar="IMAGES.yaml", help="The images; if absent, what fleet.yaml names."),
-    ] = None,
+    images: ImagesFile = None,
     probe: Annotated[
         Path | None,
         typer.Option(
@@ -65,10 +61,10 @@ def match(
     package = _package(model)
     found = match_fleet(
         _probed(fleet, servers or (), probe),
-        _images(fleet, images),
+        images_of(fleet, images),
         _proofs(proofs, package),
         model=package.package_digest() if package else "",
-        runtimes=[each.kind for each in package.spec.runtimes_for("item")] if package else (),
+        runtimes=package.spec.kinds_for("item") if package else (),
     )
     if as_json:
         emit(found)
@@ -76,17 +72,6 @@ def match(
         _print(found, everything=everything)
     if not found.gpus or any(each.chosen is None for each in found.gpus):
         raise typer.Exit(NOT_ALL)
-
-
-def _images(fleet: Path, images: Path | None) -> ImagesSpec:
-    from embedmill.spec.loading import load_fleet_spec, load_images_spec
-
-    if images is not None:
-        return load_images_spec(images)
-    named = load_fleet_spec(fleet).images
-    if named is None:
-        raise SpecError(f"{fleet}: names no `images`", hint="name the images.yaml there, or give --images")
-    return load_images_spec(fleet.parent / named)
 
 
 def _probed(fleet: Path, servers: Sequence[str], probe: Path | None) -> FleetProbe:
@@ -159,7 +144,7 @@ def _print(found: FleetMatch, *, everything: bool) -> None:
 def _row(gpu: GpuMatch) -> tuple[object, ...]:
     from rich.text import Text
 
-    taken = _chosen(gpu)
+    taken = gpu.verdict_of(gpu.chosen)
     place = (gpu.server, gpu.index, gpu.name, gpu.driver or "unknown")
     if taken is None:
         return (*place, Text("none", "bold red"), "", "see below")
@@ -171,10 +156,6 @@ def _whole(words: str) -> Text:
     from rich.text import Text
 
     return Text(one_line(words))
-
-
-def _chosen(gpu: GpuMatch) -> ImageVerdict | None:
-    return next((each for each in gpu.verdicts if each.image == gpu.chosen), None)
 
 
 def _kind(gpu: GpuMatch) -> str:
@@ -202,6 +183,6 @@ def _steps(gpus: Sequence[GpuMatch]) -> Iterator[tuple[str, str, str]]:
 
 def _warnings(gpus: Sequence[GpuMatch]) -> Iterator[str]:
     for gpu in gpus:
-        taken = _chosen(gpu)
+        taken = gpu.verdict_of(gpu.chosen)
         for words in taken.warnings if taken else ():
             yield f"{gpu.chosen} on {_kind(gpu)}: {words}"

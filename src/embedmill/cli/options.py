@@ -64,6 +64,12 @@ EnvironmentStdin: TypeAlias = Annotated[
         help="Read environment variables, such as the store's credentials, as one JSON object from stdin.",
     ),
 ]
+GpuMemory: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="MIB", min=1, help="The most memory of a GPU to take, where the model's limit is not lower."
+    ),
+]
 ENVIRONMENT_BYTES = 1 << 20
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedmill.cli.options import AsJson, EnvironmentStdin, Target, take_environment
+from embedmill.cli.options import AsJson, EnvironmentStdin, GpuMemory, Target, take_environment
 from embedmill.cli.output import data, emit, facts, size, table, talk
 from embedmill.cli.searching import PANEL, open_target
 from embedmill.errors import ProofFailed
@@ -32,6 +32,7 @@ def prove(
     gpu: Annotated[
         str | None, typer.Option(metavar="UUID", help="The GPU whose memory is looked at.")
     ] = None,
+    gpu_memory: GpuMemory = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="Tell the vectors, too, with --json.")] = False,
     environment_stdin: EnvironmentStdin = False,
     as_json: AsJson = False,
@@ -45,7 +46,15 @@ def prove(
     if not as_json:
         talk().print(f"release {release.name}: embedding its goldens on {device}", soft_wrap=True)
     used = partial(_used_bytes, gpu)
-    proof = prove_device(release, device, threads=threads, seconds=seconds, gpu_bytes=used, vectors=vectors)
+    proof = prove_device(
+        release,
+        device,
+        threads=threads,
+        seconds=seconds,
+        gpu_memory_mib=gpu_memory,
+        gpu_bytes=used,
+        vectors=vectors,
+    )
     emit(proof) if as_json else _print(proof)
     if not proof.passed:
         raise typer.Exit(ProofFailed.exit_code)

@@ -13,6 +13,7 @@ from embedmill.cli.options import (
     Accept,
     AsJson,
     EnvironmentStdin,
+    GpuMemory,
     PipelineFile,
     RunName,
     open_pipeline,
@@ -55,6 +56,7 @@ def worker(
             metavar="UUID", help="Give this GPU back within seconds when others come to it. Repeatable."
         ),
     ] = None,
+    gpu_memory: GpuMemory = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,6 +88,7 @@ def worker(
         threads,
         parent,
         watch_gpus=_uuids(watch_gpu or []),
+        gpu_memory_mib=gpu_memory,
         where=_where(where or []),
         listener=_print_line if progress else None,
     )

@@ -19,16 +19,15 @@ from embedmill.devices import smi
 from embedmill.devices.allocations import Given, kubelet, slurm, unanswered
 from embedmill.devices.driver_files import driver_files
 from embedmill.devices.kernel_log import place_of, xids
-from embedmill.devices.locks import LocksUnusable, holder_of
+from embedmill.devices.locks import UUID, LocksUnusable, holder_of
 from embedmill.devices.procfs import holders, namespaced
-from embedmill.devices.sampling import Gathered, Gathering, add_sample
+from embedmill.devices.sampling import Gathered, Gathering
 from embedmill.devices.tools import container_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SCHEMA = "host/1"
-SMI_EVERY_S = 5.0
 DRIVERS_SHARE = 0.7
 """Of the time beyond the window, for NVML; the rest is for what is asked after it."""
 NVIDIA, GPU_CLASSES = "0x10de", ("0x0300", "0x0302")
@@ -130,7 +129,7 @@ def _gpus_of(gathered: Gathered, window_s: float, every_s: float, deadline_s: fl
         driver = gathered.driver or _kernels_driver()
         return _found(source, driver, gathered.cuda, gpus, gathered.covered_s, problems)
     try:
-        return _ask_smi(window_s, max(every_s, SMI_EVERY_S), deadline_s)
+        return _ask_smi(window_s, max(every_s, smi.EVERY_S), deadline_s)
     except smi.SmiError as error:
         on_bus = _say_what_lacks(0, problems)
         if on_bus:
@@ -157,17 +156,12 @@ def _found(
 
 
 def _ask_smi(window_s: float, every_s: float, deadline_s: float) -> dict[str, Any]:
-    """Look after look; the last one has the figures, with the worst of all."""
+    """Look after look, the last one at the end of the window: the figures are the worst of all."""
     begun = time.monotonic()
     found = smi.ask(deadline_s)
-    while time.monotonic() - begun + every_s <= window_s:
-        time.sleep(every_s)
-        later = {each["uuid"]: each for each in smi.ask(deadline_s)["gpus"]}
-        for gpu in found["gpus"]:
-            sample = later.get(gpu["uuid"])
-            if sample:
-                utilisation = (sample["utilisation"] or [None])[0]
-                add_sample(gpu, {**sample, "utilisation": utilisation})
+    while (left_s := begun + window_s - time.monotonic()) > 0:
+        time.sleep(min(every_s, left_s))
+        smi.add_look(found["gpus"], smi.ask(deadline_s)["gpus"])
     return _found(
         "nvidia-smi",
         found["driver"],
@@ -231,8 +225,10 @@ def _add_owners(gpus: list[dict[str, Any]], givers: list[Given]) -> None:
 
 def _add_leases(gpus: list[dict[str, Any]], folder: str, problems: list[str]) -> None:
     for gpu in gpus:
-        try:
-            gpu["lease"] = holder_of(folder, gpu["uuid"])
-        except (OSError, LocksUnusable) as error:
-            gpu["lease"] = "somebody whose lock may not be looked at"
-            problems.append(f"locks: that of GPU {gpu['index']}: {error}")
+        slices = [each for each in gpu["mig_devices"] if UUID.fullmatch(each["uuid"])]
+        for each in [gpu, *slices]:
+            try:
+                each["lease"] = holder_of(folder, each["uuid"])
+            except (OSError, LocksUnusable) as error:
+                each["lease"] = "somebody whose lock may not be looked at"
+                problems.append(f"locks: that of {each['uuid']}, on GPU {gpu['index']}: {error}")

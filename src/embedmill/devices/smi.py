@@ -1,29 +1,31 @@
-"""What `nvidia-smi -q -x` tells, where NVML cannot be asked: one sample, and no window.
+"""What `nvidia-smi -q -x` tells, where NVML cannot be asked.
 
-It is also what is asked of a server that has no python3 (`COMMAND`).
+It is also what is asked of a server that has no python3: by a shell alone, again and again (`command`).
 """
 
 from __future__ import annotations
 
+import math
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from typing import TYPE_CHECKING, Any
 
 from embedmill.devices.procfs import INITIAL_NAMESPACE
+from embedmill.devices.sampling import add_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MIB = 1 << 20
+EVERY_S = 10.0
+"""Seconds between two looks at least: each starts a program, which asks for everything there is."""
+LOOK = "nvidia-smi -q -x || exit $?"
 STEPS = (
-    "nvidia-smi -q -x || exit $?",
     "nvidia-smi --query-gpu=uuid,compute_cap --format=csv,noheader 2>/dev/null",
     "readlink /proc/self/ns/pid 2>/dev/null",
     "exit 0",
 )
-"""Of one line, for login shells that take no line break in quotes."""
-COMMAND = ("sh", "-c", "; ".join(STEPS))
-END = "</nvidia_smi_log>"
+BEGIN, END = "<nvidia_smi_log>", "</nvidia_smi_log>"
 MODES = {
     "default": "default",
     "exclusive_process": "exclusive",
@@ -45,15 +47,34 @@ class SmiError(Exception):
     """nvidia-smi is absent, fails, hangs, or says what cannot be understood."""
 
 
+def pause_of(window_s: float, every_s: float = EVERY_S) -> int:
+    """Whole seconds between two looks of `command`, for shells know no others; 0: there is one look."""
+    return math.ceil(window_s / _pauses(window_s, every_s)) if window_s else 0
+
+
+def command(window_s: float = 0.0, every_s: float = EVERY_S) -> tuple[str, ...]:
+    """Looks for so long at least, the last time at the end; what `parse` reads is what it prints.
+
+    Of one line, for login shells that take no line break in quotes.
+    """
+    pauses = " ".join(map(str, range(_pauses(window_s, every_s))))
+    again = f"for each in {pauses}; do sleep {pause_of(window_s, every_s)}; {LOOK}; done"
+    return ("sh", "-c", "; ".join((LOOK, *((again,) if pauses else ()), *STEPS)))
+
+
+def _pauses(window_s: float, every_s: float) -> int:
+    return math.ceil(window_s / max(every_s, EVERY_S))
+
+
 def ask(timeout_s: float) -> dict[str, Any]:
-    """Run it here.
+    """Look once, here.
 
     Raises:
         SmiError: It told nothing.
     """
     try:
         process = subprocess.Popen(
-            COMMAND,
+            command(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -71,27 +92,49 @@ def ask(timeout_s: float) -> dict[str, Any]:
     return parse(out.decode(errors="replace"))
 
 
-def parse(text: str) -> dict[str, Any]:
-    """`driver`, `cuda`, `gpus` and `namespaced`, in the shape of `HostFacts`, of what `COMMAND` printed.
+def parse(text: str, pause_s: float = 0.0) -> dict[str, Any]:
+    """What `command` printed, with so long a pause between looks, in the shape of `HostFacts`.
+
+    `driver`, `cuda`, `gpus`, `namespaced` and `window_s`. Figures of GPUs are the worst of all looks.
 
     Raises:
         SmiError: It is not what nvidia-smi prints.
     """
-    begin, end = text.find("<nvidia_smi_log>"), text.find(END)
-    if begin < 0 or end < 0:
+    *looks, rest = text.split(END)
+    if not looks or not all(BEGIN in look for look in looks):
         raise SmiError("nvidia-smi printed no XML")
+    capabilities = dict(_rows(rest.splitlines()))
+    first, *later = [_log(look) for look in looks]
+    gpus = _gpus(first, capabilities)
+    for log in later:
+        add_look(gpus, _gpus(log, capabilities))
+    return {
+        "driver": _text(first, "driver_version"),
+        "cuda": _version(_text(first, "cuda_version")),
+        "gpus": gpus,
+        "namespaced": f"\n{INITIAL_NAMESPACE}\n" not in rest,
+        "window_s": len(later) * pause_s,
+    }
+
+
+def add_look(gpus: list[dict[str, Any]], later: list[dict[str, Any]]) -> None:
+    """Let GPUs have what a later look found, where that is worse."""
+    found = {each["uuid"]: each for each in later}
+    for gpu in gpus:
+        sample = found.get(gpu["uuid"])
+        if sample is not None:
+            add_sample(gpu, {**sample, "utilisation": (sample["utilisation"] or [None])[0]})
+
+
+def _log(look: str) -> ElementTree.Element:
     try:
-        log = ElementTree.fromstring(text[begin : end + len(END)])  # noqa: S314 - no DTD, so no entities
+        return ElementTree.fromstring(look[look.find(BEGIN) :] + END)  # noqa: S314 - no DTD, so no entities
     except ElementTree.ParseError as error:
         raise SmiError(f"nvidia-smi printed damaged XML: {error}") from None
-    capabilities = dict(_rows(text[end + len(END) :].splitlines()))
-    gpus = [_gpu(index, each, capabilities) for index, each in enumerate(log.iter("gpu"))]
-    return {
-        "driver": _text(log, "driver_version"),
-        "cuda": _version(_text(log, "cuda_version")),
-        "gpus": gpus,
-        "namespaced": f"\n{INITIAL_NAMESPACE}\n" not in text[end:],
-    }
+
+
+def _gpus(log: ElementTree.Element, capabilities: dict[str, list[int]]) -> list[dict[str, Any]]:
+    return [_gpu(index, each, capabilities) for index, each in enumerate(log.iter("gpu"))]
 
 
 def _gpu(index: int, gpu: ElementTree.Element, capabilities: dict[str, list[int]]) -> dict[str, Any]:

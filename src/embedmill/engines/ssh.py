@@ -245,6 +245,7 @@ def holder_order(
     """What a holder is told, to start a loop of a run; see `devices/holder.py`."""
     command = [*place.command, "worker", "--run", run_url, "--name", place.worker]
     command += ["--device", place.device, "--threads", str(place.threads)]
+    command += [] if place.gpu_memory_mib is None else ["--gpu-memory", str(place.gpu_memory_mib)]
     where = {"host": place.host.name if place.host else "", "gpu": place.type, "image": place.image}
     command += [word for key, text in where.items() if text for word in ("--where", f"{key}={text}")]
     return {

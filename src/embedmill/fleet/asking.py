@@ -34,7 +34,7 @@ OWN_SHARE = 0.6
 """Of `timeout_s`, for the server's own work; the rest is for connections."""
 CANNOT_RUN = 126
 OLD_PYTHON = ("SyntaxError", "No module named 'importlib.abc'")
-LOOKED_ONCE = "python3 {why} there: nvidia-smi was asked instead, which tells less, and once"
+LESS_TOLD = "python3 {why} there: nvidia-smi was asked instead, which tells less, and seldom"
 
 OnServer = Callable[[ServerProbe], object]
 
@@ -188,7 +188,7 @@ def facts_of(spec: FleetSpec, name: str, started: Started | None = None) -> Host
         answer = run_there(host.reach, "host", data=data, timeout_s=timeout_s, started=started)
         without_python = _lack_of_python(answer)
         if without_python:
-            return _ask_smi(host, spec.timeout_s, without_python, started)
+            return _ask_smi(host, spec, without_python, started)
         return _understood(answer, host, timeout_s)
     except OSError as error:
         return Silence("failed", f"{error.filename or 'ssh'}: {(error.strerror or str(error)).lower()}")
@@ -197,9 +197,9 @@ def facts_of(spec: FleetSpec, name: str, started: Started | None = None) -> Host
 def _lack_of_python(answer: Answer) -> str:
     """Why the program did not run there, if it was for want of Python; else nothing."""
     if answer.code in (NO_PYTHON, CANNOT_RUN):
-        return LOOKED_ONCE.format(why="is not installed")
+        return LESS_TOLD.format(why="is not installed")
     if answer.code and any(words in answer.words for words in OLD_PYTHON):
-        return LOOKED_ONCE.format(why="is older than 3.8")
+        return LESS_TOLD.format(why="is older than 3.8")
     return ""
 
 
@@ -224,15 +224,17 @@ def answered(answer: Answer) -> bytes | None:
     return lines[-1] if lines and answer.code == 0 else None
 
 
-def _ask_smi(host: Host, timeout_s: float, problem: str, started: Started | None) -> HostFacts | Silence:
-    answer = run_command(host.reach, smi.COMMAND, b"", timeout_s, started)
+def _ask_smi(host: Host, spec: FleetSpec, problem: str, started: Started | None) -> HostFacts | Silence:
+    idle, timeout_s = spec.idle, spec.idle.window_s + spec.timeout_s
+    asked = smi.command(idle.window_s, idle.every_s)
+    answer = run_command(host.reach, asked, b"", timeout_s, started)
     if answer.code is None:
         return Silence("timeout", f"nvidia-smi gave no answer in {timeout_s:.0f} s: the driver hangs")
     if answer.code == NO_PYTHON:
         return Silence("no-gpu", "neither python3 nor nvidia-smi is installed there")
     text = answer.out.decode(errors="replace")
     try:
-        found = smi.parse(text)
+        found = smi.parse(text, smi.pause_of(idle.window_s, idle.every_s))
     except smi.SmiError as error:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         said = answer.last_line or (lines[-1] if lines else str(error))
@@ -241,7 +243,6 @@ def _ask_smi(host: Host, timeout_s: float, problem: str, started: Started | None
         {
             "hostname": host.name,
             "taken": written(datetime.now(UTC)),
-            "window_s": 0.0,
             "source": "nvidia-smi",
             "problems": (problem,),
             **found,

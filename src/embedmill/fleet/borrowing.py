@@ -23,7 +23,7 @@ from embedmill.fleet.matching import match_fleet
 from embedmill.fleet.placing import Placing, in_container
 from embedmill.fleet.proofs import Proofs
 from embedmill.fleet.reaching import host_of
-from embedmill.spec import load_fleet_spec, load_images_spec
+from embedmill.spec import load_fleet_spec, load_images_of
 from embedmill.store.credentials import Lending, lent_environment
 from embedmill.types import Look
 
@@ -147,7 +147,7 @@ def places_on_fleet(
         ask=lambda known: by.probe(found.fleet, found.names, baseline_mib=known),
         again_s=spec.work.look_again_s,
         waits=waits,
-        runtimes=tuple(runtime.kind for runtime in package.spec.runtimes_for("item")),
+        runtimes=package.spec.kinds_for("item"),
         proofs=Proofs(home.store),
         model=package.package_digest(),
         refused=found.refused,
@@ -166,11 +166,8 @@ class _Fleet(NamedTuple):
 def _fleet_of(spec: PipelineSpec, root: Path, home: Home) -> _Fleet:
     if spec.fleet is None:
         raise SpecError("engine ssh: no servers are named", hint="set `fleet: fleet.yaml`, or give --fleet")
-    file = root / spec.fleet
-    fleet = load_fleet_spec(file)
-    if fleet.images is None:
-        raise SpecError(f"{file}: names no images", hint="set `images: images.yaml`")
-    images = load_images_spec(file.parent / fleet.images)
+    fleet = load_fleet_spec(root / spec.fleet)
+    images = load_images_of(fleet, root / spec.fleet)
     return _Fleet(fleet, images, *reachable_from(home.store.url, fleet, members(fleet, ())))
 
 

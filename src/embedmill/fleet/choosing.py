@@ -62,14 +62,15 @@ def choose(
 
 
 def borrowed_now(probe: FleetProbe) -> frozenset[tuple[str, str]]:
-    """(server, UUID) of the GPUs that runs of Embedmill hold the locks of."""
-    return frozenset(
-        (server.server, gpu.uuid)
+    """(server, UUID) of the GPUs, and the slices of some, that runs of Embedmill hold the locks of."""
+    leases = {
+        (server.server, uuid): lease
         for server in probe.servers
         if server.facts is not None
         for gpu in server.facts.gpus
-        if gpu.lease is not None
-    )
+        for uuid, lease in [(gpu.uuid, gpu.lease), *((each.uuid, each.lease) for each in gpu.mig_devices)]
+    }
+    return frozenset(place for place, lease in leases.items() if lease is not None)
 
 
 def _why_not(gpu: GpuVerdict, images: Collection[str] | None) -> str:

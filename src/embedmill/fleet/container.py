@@ -8,7 +8,7 @@ anybody on the server may read both. What is secret comes through stdin.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from embedmill.errors import DeviceUnavailable, SpecError
@@ -17,7 +17,7 @@ from embedmill.fleet.driver import LIBRARIES, mounts_of, nodes_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embedmill.spec.fleet import ServerSpec
+    from embedmill.spec.fleet import RoomSpec, ServerSpec
     from embedmill.spec.fleet_reports import Rule
     from embedmill.spec.host import ContainerTool, GpuFacts, HostFacts, MigDevice
     from embedmill.spec.images import ImageSpec
@@ -36,15 +36,21 @@ class Room:
     """What a worker may use of a server.
 
     Temporary files, so also the model package of a store that is no folder, lie in memory, unless `scratch`
-    names a folder of the server. `offline`: the container has no network, for stores that are folders.
+    names a folder of the server. `gpu_memory_mib`: of its GPU, None: as much as the model takes. `offline`:
+    the container has no network, for stores that are folders.
     """
 
     memory_mib: int = 16384
     scratch_mib: int = 4096
     scratch: str | None = None
     processes: int = 4096
+    gpu_memory_mib: int | None = None
     threads: int = 1
     offline: bool = False
+
+    def within(self, spec: RoomSpec) -> Room:
+        """The same, as far as fleet.yaml says nothing else."""
+        return replace(self, **spec.model_dump(exclude_none=True))
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,35 @@ class Borrowed:
     @property
     def uuid(self) -> str:
         """Of the slice, where there is one."""
-        return self.gpu.uuid if self.mig is None else self.mig.uuid
+        return (self.mig or self.gpu).uuid
 
     @property
     def name(self) -> str:
         """The type of GPU, and of the slice."""
         return self.gpu.name if self.mig is None else f"{self.gpu.name} {self.mig.profile}"
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory in use, of the slice where there is one."""
+        return (self.mig or self.gpu).used_bytes
+
+    @property
+    def lease(self) -> str | None:
+        """Who holds Embedmill's lock on it."""
+        return (self.mig or self.gpu).lease
+
+
+def borrowed_of(facts: HostFacts, uuid: str, rule: Rule = "native") -> Borrowed:
+    """The GPU of a server, or the slice of one, that has this UUID.
+
+    Raises:
+        DeviceUnavailable: There is none.
+    """
+    for gpu in facts.gpus:
+        for mig in (None, *gpu.mig_devices):
+            if (gpu.uuid if mig is None else mig.uuid) == uuid:
+                return Borrowed(gpu, mig, rule)
+    raise DeviceUnavailable(f"{facts.hostname}: there is no GPU {uuid}")
 
 
 def container_command(

@@ -49,9 +49,9 @@ def check_places(home: Home, spec: PipelineSpec, root: Path, package: ModelPacka
         check_cluster(spec, home, root, kinds_of(package))
 
 
-def kinds_of(package: ModelPackage) -> list[str]:
+def kinds_of(package: ModelPackage) -> tuple[str, ...]:
     """The kinds of runtime that can compute the vectors of items."""
-    return [runtime.kind for runtime in package.spec.runtimes_for("item")]
+    return package.spec.kinds_for("item")
 
 
 def places_elsewhere(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from embedmill.devices.smi import EVERY_S
 from embedmill.fleet import evidence
 from embedmill.fleet.hours import Within, within
 from embedmill.spec.fleet_reports import GpuState, GpuVerdict
@@ -183,7 +184,10 @@ def _too_short(look: Look) -> Finding | None:
 
 def _too_few(look: Look, gpu: GpuFacts) -> Finding | None:
     """A driver that hangs now and then may leave only a few samples."""
-    least = max(1, int(look.spec.idle.window_s / look.spec.idle.every_s / 2))
+    every_s = look.spec.idle.every_s
+    if look.facts.source == "nvidia-smi":
+        every_s = max(every_s, EVERY_S)
+    least = max(1, int(look.spec.idle.window_s / every_s / 2))
     if not gpu.utilisation:
         return "unknown", "unknown: utilisation could not be read"
     if len(gpu.utilisation) < least:
@@ -199,6 +203,8 @@ def _idle(look: Look, gpu: GpuFacts) -> Finding:
 
 def _slice(look: Look, device: MigDevice) -> Finding:
     """By memory and processes alone: a slice has no utilisation."""
+    if device.lease is not None:
+        return "busy", f"busy: leased by {device.lease}"
     foreign = evidence.foreign(device.processes, look.spec.idle.exempt)
     if foreign:
         return "busy", f"busy: {evidence.processes_in_words(foreign)}"

@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING
 
 from embedmill.devices.reach import run_there
 from embedmill.errors import DeviceUnavailable, EmbedmillError, WorkerFailed
-from embedmill.fleet.container import Borrowed, Room
+from embedmill.fleet.container import Borrowed, Room, borrowed_of
 from embedmill.fleet.evidence import counted
 from embedmill.fleet.matching import match
-from embedmill.fleet.proving import Question, measured, proof_of
+from embedmill.fleet.proving import Question, measured, proof_of, prove_arguments
 from embedmill.fleet.rehearsal import GIVEN_BACK, Rehearsal
 from embedmill.spec.document import now
 from embedmill.spec.fleet_reports import ImageProof, ProveReport, ProveStep
 
 if TYPE_CHECKING:
-    from embedmill.spec.fleet import FleetSpec, ServerSpec
+    from embedmill.spec.fleet import FleetSpec
     from embedmill.spec.fleet_reports import DeviceProof, GpuVerdict, ImageVerdict, ServerProbe
-    from embedmill.spec.host import GpuFacts, HostFacts, MigDevice
-    from embedmill.spec.images import ImageSpec, ImagesSpec
+    from embedmill.spec.host import HostFacts
+    from embedmill.spec.images import ImagesSpec
     from embedmill.types import Host
 
 STEPS = ("probe", "idle", "match", "start", "parity", "yield")
@@ -49,7 +49,6 @@ class Kit:
     """A proof of one server. `ask` probes it; `index` is the GPU to take, the first idle one if None."""
 
     host: Host
-    server: ServerSpec
     fleet: FleetSpec
     images: ImagesSpec
     question: Question
@@ -109,9 +108,9 @@ class Kit:
         raise DeviceUnavailable(f"no GPU is idle: {reasons}")
 
     def _match(self) -> Found:
-        refusals = []
+        gpu, refusals = self._borrowed.gpu, []
         for name, image in self.images.images.items():
-            verdict = match(self._gpu, self._facts, image, name=name)
+            verdict = match(gpu, self._facts, image, name=name, runtimes=self.question.runtimes)
             if verdict.accepted:
                 self._chosen = (name, verdict)
                 warnings = "".join(f"; {each}" for each in verdict.warnings)
@@ -135,10 +134,8 @@ class Kit:
 
     def _yield(self) -> Found:
         """A worker embeds; somebody takes memory of the GPU: how long until the worker is gone?"""
-        place, seconds = self._place, str(BUSY_S)
-        busy = ["prove", self.question.release, "--device", self._device, "--seconds", seconds, "--json"]
-        busy += ["--environment-stdin"] if self.question.secrets else []
-        place.start(busy, self.question.secrets)
+        place = self._place
+        place.start(prove_arguments(place, self.question, BUSY_S), self.question.secrets)
         try:
             time.sleep(min(5.0, self.question.seconds))
             with self._training():
@@ -178,31 +175,18 @@ class Kit:
         return self._probed.facts
 
     @property
-    def _gpu(self) -> GpuFacts:
+    def _borrowed(self) -> Borrowed:
+        """The GPU that is idle, or the slice where it is in MIG mode."""
         if self._verdict is None:
             raise DeviceUnavailable(f"{self.host.name}: no GPU was chosen")
-        index = self._verdict.index
-        return next(gpu for gpu in self._facts.gpus if gpu.index == index)
-
-    @property
-    def _slice(self) -> MigDevice | None:
-        """The slice that is idle, where the GPU is in MIG mode."""
-        uuid = "" if self._verdict is None else self._verdict.uuid
-        return next((each for each in self._gpu.mig_devices if each.uuid == uuid), None)
-
-    @property
-    def _image(self) -> ImageSpec:
-        return self.images.images["" if self._chosen is None else self._chosen[0]]
-
-    @property
-    def _device(self) -> str:
-        return "cpu" if self._image.device == "cpu" else "cuda:0"
+        rule = "native" if self._chosen is None else self._chosen[1].rule
+        return borrowed_of(self._facts, self._verdict.uuid, rule)
 
     @property
     def _place(self) -> Rehearsal:
-        rule = "native" if self._chosen is None else self._chosen[1].rule
-        borrowed = Borrowed(self._gpu, self._slice, rule)
-        return Rehearsal(self.host, self._facts, self.server, self.fleet, self._image, borrowed, self.room)
+        image = self.images.images["" if self._chosen is None else self._chosen[0]]
+        room = self.room.within(self.fleet.room_of(self.host.name))
+        return Rehearsal(self.host, self._facts, self.fleet, image, self._borrowed, room)
 
 
 def _carried_out(name: str, action: Callable[[], Found]) -> ProveStep:

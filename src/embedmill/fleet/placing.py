@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from embedmill.engines.ssh import holder_name
@@ -11,6 +11,7 @@ from embedmill.fleet.choosing import Choice, borrowed_now, choose
 from embedmill.fleet.container import (
     Borrowed,
     Room,
+    borrowed_of,
     chosen_tool,
     container_command,
     container_name,
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from datetime import datetime
 
-    from embedmill.spec.fleet import FleetSpec, ServerSpec
-    from embedmill.spec.fleet_reports import FleetMatch, FleetProbe, GpuMatch, GpuVerdict
-    from embedmill.spec.host import GpuFacts, HostFacts, MigDevice
+    from embedmill.spec.fleet import FleetSpec, IdleSpec, RoomSpec, ServerSpec
+    from embedmill.spec.fleet_reports import FleetMatch, FleetProbe, GpuMatch, GpuVerdict, ServerProbe
+    from embedmill.spec.host import HostFacts
     from embedmill.spec.images import ImageSpec, ImagesSpec
 
 MIB = 1 << 20
@@ -45,18 +46,19 @@ class Spot:
     """A GPU or a slice of one, with the image that was chosen for it, and the loop that is to run there."""
 
     worker: str
-    server: str
-    spec: ServerSpec
+    server: ServerSpec
+    room: RoomSpec
     facts: HostFacts
-    gpu: GpuFacts
-    mig: MigDevice | None
-    match: GpuMatch
+    borrowed: Borrowed
     image: ImageSpec
 
     @property
-    def uuid(self) -> str:
-        """Of the slice, where it is one."""
-        return self.mig.uuid if self.mig else self.gpu.uuid
+    def threads(self) -> int:
+        """Cores that feed one GPU, on a server of others: its share of half of them, and 4 at most."""
+        if self.image.device == "cpu":
+            return 1
+        cores, gpus = self.facts.cores or 1, max(1, len(self.facts.gpus))
+        return max(1, min(MOST_THREADS, cores // 2 // gpus))
 
 
 Starting: TypeAlias = "Callable[[Spot], Start]"
@@ -66,9 +68,10 @@ def in_container(run: str, room: Room) -> Starting:
     """Starts loops of a run in containers."""
 
     def start(spot: Spot) -> Start:
-        (verdict,) = (each for each in spot.match.verdicts if each.image == spot.match.chosen)
-        borrowed = Borrowed(spot.gpu, spot.mig, verdict.rule)
-        return start_of(spot.facts, borrowed, spot.image, spot.spec, worker=spot.worker, run=run, room=room)
+        given = replace(room.within(spot.room), threads=spot.threads)
+        return start_of(
+            spot.facts, spot.borrowed, spot.image, spot.server, worker=spot.worker, run=run, room=given
+        )
 
     return start
 
@@ -119,17 +122,14 @@ class Placing:
 
         A GPU whose lock a loop of this very run holds is a place too: who starts it there finds it running.
         """
-        verdicts = [verdict for server in probe.servers for verdict in server.gpus]
+        passed_over = {server.server: why for server in probe.servers if (why := _unusable(server))}
+        usable = [server for server in probe.servers if server.server not in passed_over]
+        verdicts = [verdict for server in usable for verdict in server.gpus]
         borrowed = borrowed_now(probe)  # by whomever: fleet.yaml's limits are everybody's
         choices = choose(verdicts, self.spec, now=now, match=match, borrowed=borrowed)
-        passed_over = {
-            server.server: f"{server.state}: {server.reason}"
-            for server in probe.servers
-            if server.state != "ok"
-        }
         free: list[Placement] = []
         for choice in self._in_order(probe, choices):
-            worker, name = self._worker(choice.gpu), self._name(choice.gpu)
+            worker, name = worker_name(choice.gpu), self._name(choice.gpu)
             if worker in held:
                 continue
             if not (choice.taken or self._is_own(probe, choice.gpu.server, choice.gpu.uuid)):
@@ -152,12 +152,11 @@ class Placing:
     def _is_own(self, probe: FleetProbe, server: str, uuid: str) -> bool:
         """Whether a loop of this run holds the GPU's lock: its holder's name is unique to the run."""
         for found in probe.servers:
-            if found.server != server or found.facts is None:
-                continue
-            gpu = next((each for each in found.facts.gpus if each.uuid == uuid), None)
             verdict = next((each for each in found.gpus if each.uuid == uuid), None)
-            if gpu is not None and verdict is not None and gpu.lease is not None:
-                return holder_name(self.run_url, self._worker(verdict)) in gpu.lease
+            if found.server != server or found.facts is None or verdict is None:
+                continue
+            lease = borrowed_of(found.facts, uuid).lease
+            return lease is not None and holder_name(self.run_url, worker_name(verdict)) in lease
         return False
 
     def _placement(
@@ -168,48 +167,53 @@ class Placing:
         match: FleetMatch,
         baseline_mib: Mapping[str, int],
     ) -> Placement:
-        spot = self._spot(worker, gpu, probe, match)
+        (facts,) = (each.facts for each in probe.servers if each.server == gpu.server and each.facts)
+        (found,) = (each for each in match.gpus if (each.server, each.uuid) == (gpu.server, gpu.uuid))
+        server, room = self.spec.servers[gpu.server], self.spec.room_of(gpu.server)
+        borrowed = borrowed_of(facts, gpu.uuid, found.rule)
+        spot = Spot(worker, server, room, facts, borrowed, self.images.images[found.chosen or ""])
         start = self.start(spot)
-        declared = self.spec.idle.baseline_mib.get(gpu.server)
-        baseline = baseline_mib.get(gpu.uuid, gpu.used_bytes // MIB) if declared is None else declared
+        baseline = baseline_mib.get(gpu.uuid, gpu.used_bytes // MIB)
         cuda = spot.image.device == "cuda"
         return Placement(
             worker,
             device=spot.image.device,
-            threads=_threads(spot) if cuda else 1,
+            threads=spot.threads,
             host=self.reach(gpu.server),
             gpus=(gpu.uuid,),
             command=start.command,
             cleanup=start.cleanup,
             cid_file=start.cid_file,
-            yields=YieldRule(
-                baseline_mib=baseline,
-                memory_mib=self.spec.idle.memory_mib,
-                utilisation=self.spec.idle.utilisation,
-                exempt=self.spec.idle.exempt,
-            ),
-            image=spot.match.chosen or "",
+            yields=yield_rule(self.spec.idle, gpu.server, baseline),
+            image=found.chosen or "",
             type=gpu.name if cuda else "cpu",
+            gpu_memory_mib=room.gpu_memory_mib if cuda else None,
         )
-
-    def _spot(self, worker: str, gpu: GpuVerdict, probe: FleetProbe, match: FleetMatch) -> Spot:
-        (facts,) = (each.facts for each in probe.servers if each.server == gpu.server and each.facts)
-        (found,) = (each for each in match.gpus if (each.server, each.uuid) == (gpu.server, gpu.uuid))
-        whole = next(each for each in facts.gpus if each.index == gpu.index)
-        mig = next((each for each in whole.mig_devices if each.uuid == gpu.uuid), None)
-        image = self.images.images[found.chosen or ""]
-        return Spot(worker, gpu.server, self.spec.servers[gpu.server], facts, whole, mig, found, image)
-
-    def _worker(self, gpu: GpuVerdict) -> str:
-        """A loop's name, such as `gpu-01-0`; of a slice, with the beginning of its UUID."""
-        slice_of = f"-{gpu.uuid.removeprefix('MIG-')[:8]}" if gpu.uuid.startswith("MIG-") else ""
-        return f"{gpu.server}-{gpu.index}{slice_of}"
 
     def _name(self, gpu: GpuVerdict) -> str:
         return f"{gpu.server} #{gpu.index} ({gpu.name})"
 
 
-def _threads(spot: Spot) -> int:
-    """Cores that feed one GPU, on a server of others: its share of half of them, and 4 at most."""
-    cores, gpus = spot.facts.cores or 1, max(1, len(spot.facts.gpus))
-    return max(1, min(MOST_THREADS, cores // 2 // gpus))
+def worker_name(gpu: GpuVerdict | GpuMatch) -> str:
+    """A loop's name, such as `gpu-01-0`; of a slice, with the beginning of its UUID."""
+    slice_of = f"-{gpu.uuid.removeprefix('MIG-')[:8]}" if gpu.uuid.startswith("MIG-") else ""
+    return f"{gpu.server}-{gpu.index}{slice_of}"
+
+
+def yield_rule(idle: IdleSpec, server: str, baseline_mib: int) -> YieldRule:
+    """When a GPU of a server is given back. `baseline_mib`: what it has in use, unless fleet.yaml says so."""
+    return YieldRule(
+        baseline_mib=idle.baseline_mib.get(server, baseline_mib),
+        memory_mib=idle.memory_mib,
+        utilisation=idle.utilisation,
+        exempt=idle.exempt,
+    )
+
+
+def _unusable(server: ServerProbe) -> str:
+    """Why no loop can be placed on a server, whatever its GPUs do; empty where that is not so."""
+    if server.state != "ok":
+        return f"{server.state}: {server.reason}"
+    if server.facts is not None and server.facts.source == "nvidia-smi" and server.facts.python is None:
+        return "not taken: no python3, 3.8 or newer, is there, which would keep a GPU's lock"
+    return ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedmill.errors import DeviceUnavailable, StoreError, WorkerFailed
-from embedmill.fleet.container import Borrowed
+from embedmill.fleet.container import borrowed_of
 from embedmill.fleet.proofs import image_digest, key_of
 from embedmill.fleet.reaching import host_of
 from embedmill.fleet.rehearsal import Rehearsal
@@ -36,12 +36,14 @@ START_S = 600.0
 class Question:
     """What is embedded there: the release's goldens, for so many seconds with each encoder.
 
-    `model` is the package's digest. `secrets` open the release's store.
+    `model` is the package's digest. `secrets` open the release's store. `runtimes` are the kinds that can
+    compute the model.
     """
 
     release: str
     model: str
     secrets: Mapping[str, str]
+    runtimes: tuple[str, ...] = ()
     seconds: float = 10.0
 
 
@@ -53,12 +55,23 @@ def measured(place: Rehearsal, question: Question) -> DeviceProof:
         Yielded: Somebody wanted the GPU meanwhile.
         WorkerFailed: It ended without an answer; has its last words.
     """
-    device = "cpu" if place.image.device == "cpu" else "cuda:0"
-    arguments = ["prove", question.release, "--device", device, "--gpu", place.borrowed.uuid, "--vectors"]
-    arguments += ["--threads", str(place.room.threads), "--seconds", str(question.seconds), "--json"]
-    arguments += ["--environment-stdin"] if question.secrets else []
+    arguments = [
+        *prove_arguments(place, question, question.seconds),
+        "--gpu",
+        place.borrowed.uuid,
+        "--vectors",
+    ]
     ended = place.finished(arguments, question.secrets, START_S + 10 * question.seconds)
     return _answer(ended, place.host.name)
+
+
+def prove_arguments(place: Rehearsal, question: Question, seconds: float) -> list[str]:
+    """`prove …` in the container: embed for so long with each encoder."""
+    arguments = ["prove", question.release, "--device", place.device, "--threads", str(place.room.threads)]
+    arguments += ["--seconds", str(seconds), "--json"]
+    limit_mib = place.room.gpu_memory_mib
+    arguments += [] if limit_mib is None else ["--gpu-memory", str(limit_mib)]
+    return arguments + (["--environment-stdin"] if question.secrets else [])
 
 
 def _answer(ended: Ended, where: str) -> DeviceProof:
@@ -135,15 +148,15 @@ class Prover:
         (verdict,) = (each for each in server.gpus if each.uuid == gpu.uuid)
         if verdict.state != "idle" or server.facts is None:
             raise DeviceUnavailable(f"{gpu.server} #{gpu.index}: {verdict.reason}")
-        found = next(each for each in server.facts.gpus if each.index == gpu.index)
-        mig = next((each for each in found.mig_devices if each.uuid == gpu.uuid), None)
-        spec = self.spec.servers[gpu.server]
-        borrowed = Borrowed(found, mig, self._rule(gpu, image))
-        return Rehearsal(host_of(gpu.server, spec), server.facts, spec, self.spec, image, borrowed, self.room)
+        host = host_of(gpu.server, self.spec.servers[gpu.server])
+        borrowed = borrowed_of(server.facts, gpu.uuid, self._rule(gpu, image))
+        room = self.room.within(self.spec.room_of(gpu.server))
+        return Rehearsal(host, server.facts, self.spec, image, borrowed, room)
 
     def _rule(self, gpu: GpuMatch, image: ImageSpec) -> Rule:
         name = next(name for name, each in self.images.images.items() if each is image)
-        return next(each.rule for each in gpu.verdicts if each.image == name)
+        verdict = gpu.verdict_of(name)
+        return "refused" if verdict is None else verdict.rule
 
 
 def lowest_between(one: DeviceProof, other: DeviceProof) -> float:

@@ -5,6 +5,7 @@ It is how an image is proven before workers are started in it, and what `fleet p
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -12,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from embedmill.devices.reach import Answer, run_there
 from embedmill.errors import DeviceUnavailable, WorkerFailed, Yielded
-from embedmill.fleet.placing import start_of
+from embedmill.fleet.placing import MIB, start_of, yield_rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from embedmill.fleet.container import Borrowed, Room
     from embedmill.fleet.placing import Start
-    from embedmill.spec.fleet import FleetSpec, ServerSpec
+    from embedmill.spec.fleet import FleetSpec
     from embedmill.spec.host import HostFacts
     from embedmill.spec.images import ImageSpec
-    from embedmill.types import Host
+    from embedmill.types import Host, YieldRule
 
 GIVEN_BACK = 75
 POLL_S = 0.5
@@ -48,13 +49,17 @@ class Rehearsal:
 
     host: Host
     facts: HostFacts
-    server: ServerSpec
     fleet: FleetSpec
     image: ImageSpec
     borrowed: Borrowed
     room: Room
     run: str = "prove"
     worker: str = "prove"
+
+    @property
+    def device(self) -> str:
+        """What commands in the container compute on: it sees no other GPU."""
+        return "cpu" if self.image.device == "cpu" else "cuda:0"
 
     def start(self, arguments: Sequence[str], secrets: Mapping[str, str]) -> None:
         """Start a command of the image, with `secrets` as a JSON object in its stdin.
@@ -70,7 +75,7 @@ class Rehearsal:
             "command": [*start.command, *arguments],
             "input": json.dumps(dict(secrets)) if secrets else "",
             "output": True,
-            "watch": self._watch(),
+            "watch": dataclasses.asdict(self._yields()),
             "grace_s": GRACE_S,
             "cidfile": start.cid_file,
             "cleanup": list(start.cleanup),
@@ -135,21 +140,14 @@ class Rehearsal:
             self.facts,
             self.borrowed,
             self.image,
-            self.server,
+            self.fleet.servers[self.host.name],
             worker=self.worker,
             run=self.run,
             room=self.room,
         )
 
-    def _watch(self) -> dict[str, Any]:
-        idle, borrowed = self.fleet.idle, self.borrowed.mig or self.borrowed.gpu
-        return {
-            "every_s": 1.0,
-            "memory_mib": idle.memory_mib,
-            "baseline_mib": idle.baseline_mib.get(self.host.name, borrowed.used_bytes >> 20),
-            "utilisation": idle.utilisation,
-            "exempt": list(idle.exempt),
-        }
+    def _yields(self) -> YieldRule:
+        return yield_rule(self.fleet.idle, self.host.name, self.borrowed.used_bytes // MIB)
 
     def _ask(self, action: str, order: Mapping[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any]:
         try:

@@ -12,7 +12,13 @@ from embedmill.store import cache_folder
 
 
 def choose_runtime(
-    package: ModelPackage, encoder: str, *, among: Sequence[RuntimeSpec], device: str, threads: int
+    package: ModelPackage,
+    encoder: str,
+    *,
+    among: Sequence[RuntimeSpec],
+    device: str,
+    threads: int,
+    gpu_memory_mib: int | None = None,
 ) -> tuple[RuntimeSpec, Runtime]:
     """The first of these runtimes whose library is here and that knows the device, and its section.
 
@@ -31,6 +37,7 @@ def choose_runtime(
                 threads=threads,
                 precision=package.spec.precision,
                 cache=cache_folder(),
+                gpu_memory_mib=gpu_memory_mib,
             )
         except (MissingExtra, DeviceUnavailable) as error:
             refused.append(error)

@@ -53,6 +53,7 @@ class Encoder:
         threads: int = 1,
         batch_tokens: int = 512,
         batch_images: int = 16,
+        gpu_memory_mib: int | None = None,
         decoder: ImageDecoder | None = None,
     ) -> Encoder:
         """Load the model and its tokenizers.
@@ -66,6 +67,7 @@ class Encoder:
             threads: Threads a batch; a process a core is faster than many threads.
             batch_tokens: Rows x longest row of a batch with text; rows, where no length is known.
             batch_images: Rows of a batch with images.
+            gpu_memory_mib: Most memory of a GPU, where the model's own limit is not lower.
             decoder: What decodes images; by default one of its own, which decodes `threads` at once.
 
         Raises:
@@ -76,7 +78,9 @@ class Encoder:
         package.inputs(name)
         declared = package.spec.runtimes_for(name)
         among = declared if using is None else [using]
-        spec, runtime = choose_runtime(package, name, among=among, device=device, threads=threads)
+        spec, runtime = choose_runtime(
+            package, name, among=among, device=device, threads=threads, gpu_memory_mib=gpu_memory_mib
+        )
         binding = bind(package, name, runtime, decoder or ImageDecoder(children=threads))
         _check_output(package, runtime)
         profile = Profile(

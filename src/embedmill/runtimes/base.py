@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from embedmill.errors import DeviceUnavailable, ModelError
 from embedmill.spec import Precision, RuntimeSpec
+from embedmill.spec.runtimes import lowest_limit
 from embedmill.types import Vectors
 
 
@@ -39,6 +40,7 @@ class Place:
     `kind` is `cpu`, `cuda` or `tpu`; `index` says which of several there are; `threads` is what one `run` may
     use. `precision` is what multiplications may be rounded to: with `float32` a runtime keeps TF32 off.
     `cache` is a folder of this machine for what is compiled for the device; None: nothing is kept.
+    `gpu_memory_mib` is the most memory of a GPU that may be taken there; None: as much as the model does.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class Place:
     threads: int = 1
     precision: Precision = "float32"
     cache: Path | None = None
+    gpu_memory_mib: int | None = None
 
     @classmethod
     def of(
@@ -55,6 +58,7 @@ class Place:
         threads: int = 1,
         precision: Precision = "float32",
         cache: Path | None = None,
+        gpu_memory_mib: int | None = None,
     ) -> Place:
         """Read a device as users write it: `cpu`, `cuda`, `cuda:1`.
 
@@ -64,7 +68,11 @@ class Place:
         kind, _, index = device.partition(":")
         if not kind.isalpha() or not (index.isdecimal() or (index == "" and ":" not in device)):
             raise DeviceUnavailable(f"{device!r} is no device", hint="write cpu, cuda, or cuda:1")
-        return cls(kind, int(index or 0), threads, precision, cache)
+        return cls(kind, int(index or 0), threads, precision, cache, gpu_memory_mib)
+
+    def memory_limit_mib(self, declared: int | None) -> int | None:
+        """The lower of what a model declares and what may be taken here; None where neither says."""
+        return lowest_limit(declared, self.gpu_memory_mib)
 
     def check(self, runtime: str, *, devices: Sequence[str], precisions: Sequence[Precision]) -> None:
         """Fail unless the runtime knows the device and the precision.
@@ -161,6 +169,7 @@ def load_runtime(
     threads: int = 1,
     precision: Precision = "float32",
     cache: Path | None = None,
+    gpu_memory_mib: int | None = None,
 ) -> Runtime:
     """Load what a `runtimes:` section of a model package declares.
 
@@ -171,6 +180,7 @@ def load_runtime(
         threads: Threads that one `run` may use.
         precision: See `Place`.
         cache: See `Place`.
+        gpu_memory_mib: See `Place`.
 
     Raises:
         ModelError: The file is damaged or unsafe, or it has no such output.
@@ -178,7 +188,8 @@ def load_runtime(
         MissingExtra: The runtime's library is not installed.
     """
     load: Loader = importlib.import_module(_MODULES[spec.kind]).load
-    return load(spec, root, place=Place.of(device, threads=threads, precision=precision, cache=cache))
+    place = Place.of(device, threads=threads, precision=precision, cache=cache, gpu_memory_mib=gpu_memory_mib)
+    return load(spec, root, place=place)
 
 
 def choose_output(outputs: Mapping[str, TensorSpec], name: str | None, *, said_by: str) -> TensorSpec:

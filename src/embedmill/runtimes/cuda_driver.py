@@ -53,15 +53,9 @@ def find_gpu(driver: Any, index: int, *, version_file: Path = VERSION_FILE) -> G
     Raises:
         DeviceUnavailable: There is none of this number, or the driver does not work.
     """
-    _call(driver, "cuInit", 0)
-    count, device, major, minor, cuda = (ctypes.c_int() for _ in range(5))
-    _call(driver, "cuDeviceGetCount", ctypes.byref(count))
-    if index >= count.value:
-        raise DeviceUnavailable(
-            f"no device cuda:{index}", hint=f"the driver shows {count.value}; see CUDA_VISIBLE_DEVICES"
-        )
+    device = _device(driver, index)
+    major, minor, cuda = (ctypes.c_int() for _ in range(3))
     name = ctypes.create_string_buffer(NAME_BYTES)
-    _call(driver, "cuDeviceGet", ctypes.byref(device), index)
     _call(driver, "cuDeviceGetName", name, NAME_BYTES, device)
     _call(driver, "cuDeviceGetAttribute", ctypes.byref(major), MAJOR, device)
     _call(driver, "cuDeviceGetAttribute", ctypes.byref(minor), MINOR, device)
@@ -74,6 +68,17 @@ def find_gpu(driver: Any, index: int, *, version_file: Path = VERSION_FILE) -> G
     )
 
 
+def gpu_memory_bytes(driver: Any, index: int) -> int:
+    """Memory of GPU `index`, or of the slice that is shown in its place.
+
+    Raises:
+        DeviceUnavailable: As `find_gpu`.
+    """
+    device, size_bytes = _device(driver, index), ctypes.c_size_t()
+    _call(driver, "cuDeviceTotalMem_v2", ctypes.byref(size_bytes), device)
+    return size_bytes.value
+
+
 def driver_version(version_file: Path = VERSION_FILE) -> str:
     """Such as `580.65.06`; empty where the kernel does not say."""
     try:
@@ -81,6 +86,18 @@ def driver_version(version_file: Path = VERSION_FILE) -> str:
     except OSError:
         return ""
     return found[1] if found else ""
+
+
+def _device(driver: Any, index: int) -> ctypes.c_int:
+    _call(driver, "cuInit", 0)
+    count, device = ctypes.c_int(), ctypes.c_int()
+    _call(driver, "cuDeviceGetCount", ctypes.byref(count))
+    if index >= count.value:
+        raise DeviceUnavailable(
+            f"no device cuda:{index}", hint=f"the driver shows {count.value}; see CUDA_VISIBLE_DEVICES"
+        )
+    _call(driver, "cuDeviceGet", ctypes.byref(device), index)
+    return device
 
 
 def _call(driver: Any, function: str, *arguments: Any) -> None:

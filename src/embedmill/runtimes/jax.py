@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from embedmill.errors import DeviceUnavailable, ModelError
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
+from embedmill.runtimes.cuda_driver import gpu_memory_bytes, load_driver
 from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.jax_artifact import Artifact, check_platforms, jax_library, read_artifact
@@ -24,6 +26,10 @@ from embedmill.types import Vectors
 FAILURES = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError)
 WHEELS = {"cuda": "jax[cuda13]", "tpu": "jax[tpu]"}
 FEW_ROWS = 8
+FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+"""What XLA may take of a GPU, by its newer and its older name; JAX refuses both at once."""
+MOST_SHARE = 0.75
+"""What XLA takes at most by itself."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def load(spec: JaxSpec, root: Path, *, place: Place) -> JaxRuntime:
     check_platforms(artifact.platforms, spec.platforms, place.kind, said_by=str(file))
     _check_precision(artifact, file, place)
     output = choose_output(artifact.outputs, spec.output, said_by=str(file))
-    device = _device(library, place)
+    device = _device(library, place, spec.memory_limit_mib)
     return JaxRuntime(
         version=_version(library, device),
         inputs=artifact.inputs,
@@ -109,11 +115,10 @@ def _check_precision(artifact: Artifact, file: Path, place: Place) -> None:
         )
 
 
-def _device(library: ModuleType, place: Place) -> Any:
-    """The device; the first call in a process starts JAX, with this place's threads and little memory."""
-    start = {"NPROC": str(place.threads), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+def _device(library: ModuleType, place: Place, memory_limit_mib: int | None) -> Any:
+    """The device; the first call in a process starts JAX, with this place's threads and memory."""
     try:
-        with _environment(start):
+        with _environment(variables(place, memory_limit_mib)):
             devices = library.devices(place.kind)
     except RuntimeError:
         devices = []
@@ -122,6 +127,28 @@ def _device(library: ModuleType, place: Place) -> Any:
         wheel = f"; pip install '{WHEELS[place.kind]}'" if place.kind in WHEELS and not devices else ""
         raise DeviceUnavailable(f"jax: no device {place.kind}:{place.index}", hint=f"JAX sees {count}{wheel}")
     return devices[place.index]
+
+
+def variables(place: Place, memory_limit_mib: int | None, *, driver: Any | None = None) -> dict[str, str]:
+    """What JAX is started with: threads, and memory that grows, up to a limit if there is one.
+
+    XLA takes limits as shares of a GPU's memory; whoever has set one has said how much it may take.
+
+    Args:
+        place: A device.
+        memory_limit_mib: What the package declares.
+        driver: The CUDA driver; where absent it is loaded.
+
+    Raises:
+        DeviceUnavailable: There is a limit, and no such GPU.
+    """
+    found = {"NPROC": str(place.threads), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    limit_mib = place.memory_limit_mib(memory_limit_mib)
+    if place.kind == "cuda" and limit_mib is not None and not os.environ.keys() & set(FRACTIONS):
+        of_bytes = gpu_memory_bytes(load_driver() if driver is None else driver, place.index)
+        share = min(MOST_SHARE, limit_mib * 2**20 / of_bytes)
+        found[FRACTIONS[0]] = f"{math.floor(share * 10_000) / 10_000:.4f}"
+    return found
 
 
 @contextmanager

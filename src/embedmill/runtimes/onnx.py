@@ -25,6 +25,7 @@ from embedmill.runtimes.onnx_providers import (
     check_shapes_declared,
     check_shapes_fed,
     fallen_back,
+    limited,
     provider_of,
     provider_options,
     stack,
@@ -117,6 +118,7 @@ def gpu_session(
         DeviceUnavailable: There is no such GPU, or it would not be used.
         ModelError: The file is damaged, or an input has free dimensions that TensorRT must know.
     """
+    spec = limited(spec, place)
     provider = provider_of(spec, place)
     with prepared(library, spec, place, files, driver=driver) as ready:
         session = _session(library, files[0], place, ready.providers)

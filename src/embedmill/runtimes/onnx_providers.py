@@ -125,6 +125,11 @@ def _tensorrt(spec: OnnxSpec, place: Place, engines: Path | None) -> Options:
     return options | _limit("trt_max_workspace_size", spec)
 
 
+def limited(spec: OnnxSpec, place: Place) -> OnnxSpec:
+    """The section, with no more memory than may be taken on the device."""
+    return spec.model_copy(update={"memory_limit_mib": place.memory_limit_mib(spec.memory_limit_mib)})
+
+
 def _limit(option: str, spec: OnnxSpec) -> Options:
     return {} if spec.memory_limit_mib is None else {option: str(spec.memory_limit_mib * 2**20)}
 

@@ -73,7 +73,7 @@ def load(spec: TensorFlowSpec, root: Path, *, place: Place) -> TensorFlowRuntime
     if spec.allow_ops:
         LOG.warning("%s: may run %s, which can do more than compute", folder, ", ".join(spec.allow_ops))
     tf = _library()
-    device = claim(tf, place, memory_limit_mib=spec.memory_limit_mib)
+    device = claim(tf, place, memory_limit_mib=place.memory_limit_mib(spec.memory_limit_mib))
     set_precision(tf, place)
     try:
         with tf.device(device):

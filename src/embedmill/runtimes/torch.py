@@ -82,7 +82,7 @@ def load(spec: TorchSpec, root: Path, *, place: Place) -> TorchRuntime:
     file = root / spec.file
     check_place(library, place)
     if place.kind == "cuda":
-        prepare_cuda(library, place, spec.memory_fraction)
+        prepare_cuda(library, place, spec)
     refuse_pickle(file)
     device = (place.kind, place.index if place.kind == "cuda" else None)
     with checked_program(file, device=device) as (program, clean):
@@ -130,11 +130,15 @@ def check_place(library: ModuleType, place: Place) -> None:
             )
 
 
-def prepare_cuda(library: ModuleType, place: Place, memory_fraction: float | None) -> None:
+def prepare_cuda(library: ModuleType, place: Place, spec: TorchSpec) -> None:
     """Before the first use of the device: a cap on its memory, and sums that are always in one order."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", DETERMINISTIC_CUBLAS)
-    if memory_fraction is not None:
-        library.cuda.set_per_process_memory_fraction(memory_fraction, place.index)
+    shares = [] if spec.memory_fraction is None else [spec.memory_fraction]
+    limit_mib = place.memory_limit_mib(spec.memory_limit_mib)
+    if limit_mib is not None:
+        shares.append(limit_mib * 2**20 / library.cuda.get_device_properties(place.index).total_memory)
+    if shares:
+        library.cuda.set_per_process_memory_fraction(min(1.0, *shares), place.index)
 
 
 def _module(library: ModuleType, exported: Any, place: Place) -> Any:

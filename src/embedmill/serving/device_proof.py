@@ -29,6 +29,7 @@ def prove_device(
     *,
     threads: int = 1,
     seconds: float = 10.0,
+    gpu_memory_mib: int | None = None,
     gpu_bytes: Callable[[], int | None] = nobody_knows,
     vectors: bool = False,
 ) -> DeviceProof:
@@ -39,6 +40,7 @@ def prove_device(
         device: Where to compute: `cpu`, `cuda`, `cuda:1`, as far as the runtime knows it.
         threads: Threads a batch.
         seconds: How long each encoder embeds; all its goldens once at least.
+        gpu_memory_mib: Most memory of a GPU that is taken, where the model's own limit is not lower.
         gpu_bytes: Memory of the GPU that is in use now, if somebody knows.
         vectors: Whether to tell the vectors themselves.
 
@@ -52,7 +54,9 @@ def prove_device(
     try:
         for name in package.spec.encoders:
             started = time.monotonic()
-            encoder = Encoder.load(package, name, device=device, threads=threads, decoder=decoder)
+            encoder = Encoder.load(
+                package, name, device=device, threads=threads, gpu_memory_mib=gpu_memory_mib, decoder=decoder
+            )
             load_s += time.monotonic() - started
             found.append(_measure(release, encoder, seconds, vectors=vectors))
             memory.append(gpu_bytes())

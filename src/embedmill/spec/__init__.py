@@ -17,6 +17,7 @@ from embedmill.spec.inputs import (
 )
 from embedmill.spec.loading import (
     load_fleet_spec,
+    load_images_of,
     load_images_spec,
     load_model_spec,
     load_pipeline_spec,
@@ -79,6 +80,7 @@ __all__ = [
     "TritonSpec",
     "WorkSpec",
     "load_fleet_spec",
+    "load_images_of",
     "load_images_spec",
     "load_model_spec",
     "load_pipeline_spec",

@@ -26,6 +26,30 @@ def checked_hours(hours: str) -> str:
     return hours
 
 
+class RoomSpec(Section):
+    """What a worker's container may use of a server, at most. What is absent is as for all servers."""
+
+    memory_mib: int | None = Field(
+        default=None, ge=1, description="Memory, in MiB, its `/tmp` among it; 16384 where nobody says."
+    )
+    scratch_mib: int | None = Field(
+        default=None, ge=1, description="Of that for `/tmp`, in MiB; 4096 where nobody says."
+    )
+    scratch: Folder | None = Field(
+        default=None, description="A folder of the server that is `/tmp` instead of memory."
+    )
+    processes: int | None = Field(
+        default=None, ge=1, description="Processes and threads; 4096 where nobody says."
+    )
+    gpu_memory_mib: int | None = Field(
+        default=None, ge=1, description="Memory of its GPU, in MiB, where the model's own limit is not lower."
+    )
+
+    def over(self, general: RoomSpec) -> RoomSpec:
+        """What is said here, and of what is not, what is said in general."""
+        return general.model_copy(update=self.model_dump(exclude_none=True))
+
+
 class ServerSpec(Section):
     """One server. Without any of this it is reached by `ssh NAME`, as your ssh's configuration says."""
 
@@ -60,6 +84,7 @@ class ServerSpec(Section):
     mounts: tuple[Folder, ...] = Field(
         default=(), description="Folders that workers may read and write, such as a store on a network disk."
     )
+    room: RoomSpec = RoomSpec()
 
 
 class Reservation(Section):
@@ -125,6 +150,7 @@ class FleetSpec(Section):
     )
     reserved: tuple[Reservation, ...] = Field(default=(), description="What is not to be borrowed, and when.")
     limits: FleetLimits = FleetLimits()
+    room: RoomSpec = RoomSpec()
     idle: IdleSpec = IdleSpec()
     timezone: str = Field(default="UTC", description="Of all hours here, such as Europe/Berlin.")
     timeout_s: float = Field(
@@ -163,6 +189,10 @@ class FleetSpec(Section):
                 if name not in self.servers and name not in self.pools:
                     raise ValueError(f"reserved: no server or pool {name!r}")
         return self
+
+    def room_of(self, server: str) -> RoomSpec:
+        """What a container may use of a server: as said of it, and else of all."""
+        return self.servers[server].room.over(self.room)
 
     def members(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The servers that these names of servers and pools stand for; all of them for none.

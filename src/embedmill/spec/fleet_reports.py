@@ -84,6 +84,16 @@ class GpuMatch(Part):
     verdicts: tuple[ImageVerdict, ...]
     reason: str = ""
 
+    def verdict_of(self, image: str | None) -> ImageVerdict | None:
+        """What was found of an image, by its name; None if it was not asked for."""
+        return next((each for each in self.verdicts if each.image == image), None)
+
+    @property
+    def rule(self) -> Rule:
+        """The one by which the chosen image runs; `refused` where there is none."""
+        verdict = self.verdict_of(self.chosen)
+        return "refused" if verdict is None else verdict.rule
+
 
 class FleetMatch(Document):
     """`fleet match`: every GPU of the servers that answered; `unanswered` has the others, with the reason."""
@@ -95,7 +105,7 @@ class FleetMatch(Document):
 
 
 class GpuCommand(Part):
-    """What would start a container on a GPU, for `worker …` to follow; empty where nothing would."""
+    """What would start a container on a GPU or slice, for `worker …` to follow; empty where nothing would."""
 
     index: int
     uuid: str
@@ -105,7 +115,7 @@ class GpuCommand(Part):
 
 
 class FleetCommands(Document):
-    """`fleet command`: every GPU of one server, busy or not."""
+    """`fleet command`: every GPU of one server, busy or not; of one in MIG mode every slice."""
 
     SCHEMA: ClassVar[str] = "fleet-command/1"
 

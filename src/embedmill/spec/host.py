@@ -27,7 +27,7 @@ class GpuProcess(Part):
 
 
 class MigDevice(Part):
-    """A slice of a GPU in MIG mode; it has no utilisation."""
+    """A slice of a GPU in MIG mode; it has no utilisation. `lease`: who holds Embedmill's lock on it."""
 
     uuid: str
     profile: str
@@ -36,6 +36,7 @@ class MigDevice(Part):
     processes: tuple[GpuProcess, ...] = ()
     gpu_instance: int | None = None
     compute_instance: int | None = None
+    lease: str | None = None
 
 
 class Health(Part):

@@ -85,6 +85,17 @@ def load_images_spec(path: Path) -> ImagesSpec:
     return _validate(ImagesSpec, document, node, path, {})
 
 
+def load_images_of(fleet: FleetSpec, path: Path) -> ImagesSpec:
+    """Read the `images.yaml` that a `fleet.yaml`, which was read from `path`, names.
+
+    Raises:
+        SpecError: It names none, or that one is wrong.
+    """
+    if fleet.images is None:
+        raise SpecError(f"{path}: names no images", hint="add `images: images.yaml`")
+    return load_images_spec(path.parent / fleet.images)
+
+
 def _read(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     try:
         text = path.read_text(encoding="utf-8")

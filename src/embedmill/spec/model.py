@@ -84,3 +84,11 @@ class ModelSpec(Section):
         if not found:
             raise ValueError(f"no runtime computes the encoder {encoder!r}")
         return found
+
+    def kinds_for(self, encoder: str) -> tuple[str, ...]:
+        """Kinds of the runtimes that compute this encoder: an image for it needs one of them.
+
+        Raises:
+            ValueError: None does.
+        """
+        return tuple(runtime.kind for runtime in self.runtimes_for(encoder))

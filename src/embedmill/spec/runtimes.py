@@ -212,6 +212,9 @@ class TorchSpec(FileRuntime):
     memory_fraction: float | None = Field(
         default=None, gt=0, le=1, description="Share of a GPU's memory that this process may take."
     )
+    memory_limit_mib: int | None = Field(
+        default=None, ge=1, description="Most GPU memory, in MiB, of PyTorch's allocator."
+    )
 
 
 class OpenVinoSpec(RuntimeSection):
@@ -244,6 +247,14 @@ class JaxSpec(FileRuntime):
     platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = Field(
         default=("cpu", "cuda", "tpu"), min_length=1, description="What the artifact must be lowered for."
     )
+    memory_limit_mib: int | None = Field(
+        default=None, ge=1, description="Most GPU memory, in MiB, of XLA's allocator."
+    )
+
+
+def lowest_limit(*limits_mib: int | None) -> int | None:
+    """The lowest of several limits of memory; None where there is none."""
+    return min((each for each in limits_mib if each is not None), default=None)
 
 
 RuntimeSpec: TypeAlias = Annotated[

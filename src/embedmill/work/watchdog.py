@@ -18,6 +18,7 @@ from embedmill.devices.processes import ours
 from embedmill.devices.procfs import namespaced
 from embedmill.devices.watch import MIB, Limits
 from embedmill.errors import Yielded
+from embedmill.spec.runtimes import lowest_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,11 +52,11 @@ class Watchdog:
         """Why the GPUs are wanted back, in words, or nothing."""
         return self._lookout.reason if self._lookout is not None else ""
 
-    def know_limits(self, runtimes: Sequence[RuntimeSpec]) -> None:
-        """What one of these takes at most, where all of them say: in a container only memory tells."""
-        declared = [getattr(each, "memory_limit_mib", None) for each in runtimes]
-        known = [limit for limit in declared if limit is not None]
-        if self._lookout is not None and known and len(known) == len(declared):
+    def know_limits(self, runtimes: Sequence[RuntimeSpec], gpu_memory_mib: int | None = None) -> None:
+        """What one of these takes at most, where all are limited: in a container only memory tells."""
+        limits = [lowest_limit(getattr(each, "memory_limit_mib", None), gpu_memory_mib) for each in runtimes]
+        known = [limit for limit in limits if limit is not None]
+        if self._lookout is not None and known and len(known) == len(limits):
             self._lookout.know_own((max(known) + OVER_CONTEXT_MIB) * MIB)
 
 

@@ -52,7 +52,8 @@ class WorkerOptions:
 
     Without `heartbeat_thread` leases beat between two batches only. `decoding`: what one image may take.
     `watch_gpus`: UUIDs of GPUs that are given back when somebody else comes; if it must be, the process is
-    ended. `where`: `host`, `gpu` and `image`, for people. `listener` gets each `event/1` as a line.
+    ended. `gpu_memory_mib`: the most memory of a GPU that it takes; None: as the model says. `where`: `host`,
+    `gpu` and `image`, for people. `listener` gets each `event/1` as a line.
     """
 
     worker: str
@@ -62,6 +63,7 @@ class WorkerOptions:
     heartbeat_thread: bool = True
     decoding: DecodingLimits | None = None
     watch_gpus: tuple[str, ...] = ()
+    gpu_memory_mib: int | None = None
     where: Mapping[str, str] = field(default_factory=dict)
     listener: Callable[[bytes], None] | None = None
 
@@ -130,7 +132,7 @@ def _load_encoder(
         raise ModelError(
             f"{root}: is not the model that run {plan.run} was planned with", hint="start a new run"
         )
-    watchdog.know_limits(package.spec.runtimes_for("item"))
+    watchdog.know_limits(package.spec.runtimes_for("item"), options.gpu_memory_mib)
     settings = plan.pipeline.work
     encoder = Encoder.load(
         package,
@@ -139,6 +141,7 @@ def _load_encoder(
         threads=options.threads,
         batch_tokens=settings.batch_tokens,
         batch_images=settings.batch_images,
+        gpu_memory_mib=options.gpu_memory_mib,
         decoder=ImageDecoder(
             children=options.threads,
             limits=options.decoding,
