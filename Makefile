@@ -69,4 +69,4 @@ clean:  ## remove all that make has made: environments, reports, caches, the dem
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 environment-%:
-	@$(PYTHON) tools/environment.py $*
+	@$(PYTHON) -m tools.environment $*

@@ -104,13 +104,17 @@ class GpuServers:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._number = os.getpid() % 250 + 1
-        self._bridge = f"emb{self._number}"
+        self._number = 0
         self._addresses = iter(range(10, 250))
         self.servers: dict[str, GpuServer] = {}
         self._specs: dict[str, dict[str, Any]] = {}
 
+    @property
+    def _bridge(self) -> str:
+        return f"emb{self._number}"
+
     def __enter__(self) -> Self:
+        self._number = _new_bridge()
         for name in ("host_key", "key"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._folder / name)]
             subprocess.run(command, check=True)
@@ -118,7 +122,6 @@ class GpuServers:
         (self._folder / "known_hosts").write_text(f"10.78.{self._number}.* {key}\n")
         self.ssh_config.write_text(SSH_CONFIG.format(folder=self._folder))
         Path("/run/sshd").mkdir(exist_ok=True)  # where sshd confines itself; a service would make it
-        _ip("link", "add", self._bridge, "type", "bridge")
         _ip("addr", "add", f"10.78.{self._number}.1/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
         return self
@@ -226,6 +229,15 @@ def _start(namespace: str, home: Path, name: str, setup: Setup) -> subprocess.Po
         alone += ["--pid", "--fork", "--kill-child", "--mount-proc"]
     command = ["ip", "netns", "exec", namespace, *alone, "sh", "-e", "-c", script]
     return subprocess.Popen(command, stderr=(home / "log").open("wb"))
+
+
+def _new_bridge() -> int:
+    """Make one with a number that no other tests, which may run beside these, have."""
+    for number in range(1, 251):
+        command = ["ip", "link", "add", f"emb{number}", "type", "bridge"]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return number
+    raise AssertionError("no bridge can be made: 250 are there, or this is not root")
 
 
 def _ip(*arguments: str) -> None:
