@@ -6,6 +6,8 @@ TEST_GROUPS := $(subst _,-,$(patsubst tests/%_group,%,$(wildcard tests/*_group))
 SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
+# A test that calls make is no part of this one; and whatever a test starts would compile all that it imports.
+unexport MAKEFLAGS PYTHONDONTWRITEBYTECODE
 .PHONY: help demo demo-s3 two-tower serve-demo matrix test test-all soak bench bench-peers bench-ray check clean
 
 help:  ## show this list
@@ -73,4 +75,4 @@ clean:  ## remove all that make has made: environments, reports, caches, the dem
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 environment-%:
-	@$(PYTHON) tools/environment.py $*
+	@$(PYTHON) -m tools.environment $*

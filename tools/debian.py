@@ -7,6 +7,7 @@ Without them the tests say what they lack and are skipped; with CI=true that fai
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+LOCK = REPOSITORY / ".venv" / ".debian.lock"
+"""Two groups that want packages at once wait for each other."""
 
 
 def main() -> None:
@@ -27,11 +30,19 @@ def main() -> None:
         print(f"not installed: {', '.join(lacking)}; its tests are skipped (as root: {' '.join(command)})")
         return
     print(f"installing {', '.join(lacking)}", flush=True)
-    failed = apt_get(command)
-    if failed:  # a new machine has no lists of packages, or old ones
-        failed = apt_get(["apt-get", "update"]) or apt_get(command)
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        failed = install(command)
     if failed:
         sys.exit(failed)
+
+
+def install(command: list[str]) -> str:
+    """A new machine has no lists of packages, or old ones. "" if all went well, else all that was said."""
+    if apt_get(command):
+        return apt_get(["apt-get", "update"]) or apt_get(command)
+    return ""
 
 
 def apt_get(command: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Make the virtual environment of a group, unless it already is what its files ask for.
 
-    python3 tools/environment.py GROUP      .venv/GROUP, from requirements/GROUP.txt
+    python3 -m tools.environment GROUP      .venv/GROUP, from requirements/GROUP.txt
 
 Two stamps in the environment name what was put into it: the packages, and embedmill itself
 (editable, so only a change of pyproject.toml matters). Changed packages mean a new environment,
@@ -18,8 +18,11 @@ import sys
 import venv
 from pathlib import Path
 
+from tools.seeding import lock_file, seed
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
+PACKAGES = "packages.stamp"
 WITHOUT_DEPENDENCIES = {
     "demo": ["models"],
     "demo-s3": ["models"],
@@ -35,23 +38,25 @@ def main() -> None:
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(f"Python {sys.version.split()[0]} is too old: make PYTHON=python3.11 (or newer)")
     if len(sys.argv) != 2:
-        sys.exit("usage: python3 tools/environment.py GROUP")
+        sys.exit("usage: python3 -m tools.environment GROUP")
     group = sys.argv[1]
     if not requirement_files(group)[0].is_file():
         sys.exit(f"no group '{group}': there is no requirements/{group}.txt")
     folder = REPOSITORY / ".venv" / group
     folder.parent.mkdir(exist_ok=True)
-    with (folder.parent / f".{group}.lock").open("w") as lock:
+    with lock_file(folder).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         bring_up_to_date(folder, group)
 
 
 def bring_up_to_date(folder: Path, group: str) -> None:
-    packages, project = folder / "packages.stamp", folder / "project.stamp"
+    packages, project = folder / PACKAGES, folder / "project.stamp"
     files = requirement_files(group)
-    packages_digest = digest([*files, *included(files)], f"{sys.version} {sys.base_prefix} {folder}")
+    all_files = [*files, *included(files)]
+    packages_digest = digest(all_files, f"{sys.version} {sys.base_prefix} {folder}")
     if read(packages) != packages_digest:
         create(folder)
+        seed(folder, all_files, PACKAGES)
         for file in files:
             install_requirements(folder, file)
         packages.write_text(packages_digest)

@@ -149,3 +149,10 @@ def test_a_command_ends_without_looking_through_all_objects_once_more() -> None:
     code = f"{ends}; from embedmill.cli import main; main(['--version'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "True"
+
+
+def test_help_loads_no_library_that_computes() -> None:
+    code = "import sys; from embedmill.cli import main; main(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert loaded & {"typer", "numpy", "pyarrow", "pydantic", "yaml", "PIL"} == {"typer"}

@@ -110,11 +110,15 @@ class GpuServers:
         self._specs: dict[str, dict[str, Any]] = {}
         self._beside: list[str] = []
 
+    @property
+    def _bridge(self) -> str:
+        return f"emb{self._number}"
+
     def __enter__(self) -> Self:
+        self._number = _new_bridge()
         for name in ("host_key", "key"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._folder / name)]
             subprocess.run(command, check=True)
-        self._number = _new_bridge()
         key = " ".join((self._folder / "host_key.pub").read_text().split()[:2])
         (self._folder / "known_hosts").write_text(f"10.78.{self._number}.* {key}\n")
         self.ssh_config.write_text(SSH_CONFIG.format(folder=self._folder))
@@ -129,10 +133,6 @@ class GpuServers:
         for namespace in self._beside:
             self._remove(namespace)
         _ip("link", "del", self._bridge)
-
-    @property
-    def _bridge(self) -> str:
-        return f"emb{self._number}"
 
     @property
     def ssh_config(self) -> Path:
@@ -244,13 +244,12 @@ def _start(namespace: str, home: Path, name: str, setup: Setup) -> subprocess.Po
 
 
 def _new_bridge() -> int:
-    """The number of a bridge that no other fleet on this machine has: several may be there at once."""
-    first = os.getpid()
-    for number in ((first + more) % 250 + 1 for more in range(250)):
+    """Make one with a number that no other tests, which may run beside these, have."""
+    for number in range(1, 251):
         command = ["ip", "link", "add", f"emb{number}", "type", "bridge"]
         if subprocess.run(command, capture_output=True, check=False).returncode == 0:
             return number
-    raise AssertionError("no bridge can be made")
+    raise AssertionError("no bridge can be made: 250 are there, or this is not root")
 
 
 def _ip(*arguments: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "environment.py"
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 BACKEND = """
 import zipfile
@@ -31,7 +31,8 @@ def checkout(tmp_path: Path) -> Path:
     """A checkout whose project builds without any package, so that nothing is fetched."""
     for folder in ("tools", "requirements"):
         (tmp_path / folder).mkdir()
-    shutil.copy(TOOL, tmp_path / "tools")
+    for tool in ("environment.py", "seeding.py"):
+        shutil.copy(TOOLS / tool, tmp_path / "tools")
     (tmp_path / "backend.py").write_text(BACKEND)
     (tmp_path / "pyproject.toml").write_text(
         '[build-system]\nrequires=[]\nbuild-backend="backend"\nbackend-path=["."]'
@@ -42,7 +43,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "tools/environment.py", *arguments]
+    command = [sys.executable, "-m", "tools.environment", *arguments]
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import copy
 import gc
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.main import get_command_name
 
 from embedmill.cli import (
     deploying,
@@ -45,6 +47,8 @@ from embedmill.cli.warnings import showing_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from typer.models import CommandInfo
 
 app = typer.Typer(
     cls=Root,
@@ -107,6 +111,21 @@ def _root(
     pass
 
 
+def _asked(given: Sequence[str]) -> typer.Typer:
+    """The command or group that the first word names; all where it names none.
+
+    Typer makes every command that it is given on each start, which takes longer than a short command.
+    """
+    asked = copy.copy(app)
+    asked.registered_commands = [each for each in app.registered_commands if [_name(each)] == given[:1]]
+    asked.registered_groups = [each for each in app.registered_groups if [each.name] == given[:1]]
+    return asked if asked.registered_commands or asked.registered_groups else app
+
+
+def _name(command: CommandInfo) -> str | None:
+    return command.name or (get_command_name(command.callback.__name__) if command.callback else None)
+
+
 @contextlib.contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
     """Either one ends a command in order; `worker` then sets handlers of its own."""
@@ -124,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in given
     try:
         with _sigterm_as_ctrl_c(), showing_warnings(quiet=not {"--quiet", "-q"}.isdisjoint(given)):
-            code = app(given, prog_name="embedmill", standalone_mode=False)
+            code = _asked(given)(given, prog_name="embedmill", standalone_mode=False)
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary: everything becomes words
         return report(error, given, as_json=as_json)

@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 import uuid
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,6 +97,8 @@ def _software() -> Iterator[Finding]:
 
 
 def _package(name: str, otherwise: str, hint: str) -> Finding:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return _finding(name, "ok", version(name))
     except PackageNotFoundError:
