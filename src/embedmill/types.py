@@ -138,7 +138,8 @@ class Placement:
 
     On another host: `gpus` are the UUIDs that it must hold the locks of, `command` the argument vector that
     `worker …` is appended to (such as `podman run … IMAGE embedmill`), `yields` says when the GPUs are given
-    back (None: not before the work is done), `image` and `type` are for reports.
+    back (None: not before the work is done), `image` and `type` are for reports. `engine`: whose place it is,
+    where several engines work on one run.
     """
 
     worker: str
@@ -152,6 +153,7 @@ class Placement:
     cid_file: str = ""
     image: str = ""
     type: str = ""
+    engine: str = ""
 
 
 @dataclass(frozen=True)
