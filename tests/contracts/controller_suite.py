@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.dying import STAGES
 from tests.support.killing import assert_nothing_was_done_twice, commits
 from tests.support.mill import Mill, items
 
@@ -24,7 +23,12 @@ PATIENCE_S = 120.0
 
 
 class ControllerSuite:
-    """A class for an engine inherits it, and has the fixture `settings`."""
+    """A class for an engine inherits it, and has the fixture `settings`.
+
+    Engines have no part in what follows `embedded`: one of them is enough for all of that.
+    """
+
+    stages: tuple[str, ...] = ("planned", "embedding", "embedded", "sealed")
 
     @pytest.fixture
     def settings(self) -> Mapping[str, Any]:
@@ -38,7 +42,7 @@ class ControllerSuite:
         mill.write(ROWS)
         mill.open()
         spec, before = mill.root / "pipeline.yaml", dict[str, str]()
-        for stage in STAGES:
+        for stage in self.stages:
             killed = subprocess.run(
                 [sys.executable, "-m", "tests.support.dying", str(spec), stage],
                 capture_output=True,

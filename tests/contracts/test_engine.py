@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.contracts.controller_suite import ControllerSuite
 from tests.contracts.engine_suite import EngineSuite, planned, waiting
+from tests.support.dying import STAGES
 
 from embedmill.engines import Engine, LocalEngine, MixedEngine, SshEngine
 from embedmill.types import Host, Placement
@@ -67,6 +68,8 @@ class TestMixedEngine(EngineSuite):
 
 
 class TestControllerOfLocalLoops(ControllerSuite):
+    stages = STAGES
+
     @pytest.fixture
     def settings(self) -> dict[str, object]:
         return {"engine": "local"}

@@ -41,7 +41,7 @@ class WorkerJob(JenkinsJob):
         """A controller that has what `deploy jenkins` writes for a pipeline."""
         folder.mkdir()
         fleet = pipeline.parent / "jenkins-fleet.yaml"
-        fleet.write_text("servers: {}\n")
+        fleet.write_text("servers: {agent-a: {kind: jenkins}}\n")
         settings = JenkinsSettings(GIT, secrets=secrets)
         deploy_jenkins(folder / "deployed", [pipeline], fleet, settings, root=pipeline.parent)
         return cls(job="team/worker", home=folder, library=folder / "deployed", groovy=groovy)

@@ -76,6 +76,7 @@ def test_an_aborted_build_gives_its_place_back_and_others_find_the_run_as_it_was
     engine.start(waiting.url, [place_of("one")])
     wait_for_loops(waiting, 1)
     wait_until_it_works(waiting, "one")
+    job.refresh()
     assert job.build_of("one")["description"] in {"works on agent-a", "works on agent-b"}
     Jenkins(job.url, job.job).stop(1)
     (state,) = wait_for_the_end(engine)
