@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -120,23 +121,29 @@ def work(
     ],
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch.")] = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Run one worker loop of a run that is driven from elsewhere, as a build of the worker job does."""
     from embedmill.engines.jenkins.attending import attend
     from embedmill.engines.jenkins.observed import ending
+    from embedmill.spec.jenkins import JenkinsLoop
     from embedmill.types import Host, Placement
 
     def say(line: str) -> None:
-        print(line, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
     to.unlink(missing_ok=True)
     here = Host(os.environ.get("NODE_NAME") or socket.gethostname(), (), "")  # Jenkins sets it in builds
     state = attend(run, Placement(name, device=device, threads=threads, host=here), say)
+    if state is not None:
+        line = ending(state.exit_code or 0, state.said)
+        to.write_text(f"{line}\n", "utf-8")
+        say(f"{name} {line}")
+    if as_json:
+        code, said = (None, "") if state is None else (state.exit_code, state.said)
+        emit(JenkinsLoop(worker=name, exit_code=code, said=said))
     if state is None:
         raise typer.Exit(STOPPED)
-    line = ending(state.exit_code or 0, state.said)
-    to.write_text(f"{line}\n", "utf-8")
-    say(f"{name} {line}")
 
 
 @app.command()
