@@ -53,4 +53,4 @@ def test_an_engine_that_there_is_not_is_refused_with_those_that_there_are(
     mill.open()
     done = embedmill("run", mill.root / "pipeline.yaml", "--engine", "ray")
     assert done.code == 2
-    assert "--engine ray: there is none of that name (allowed: local, ssh, kubernetes)" in done.err
+    assert "--engine ray: there is none of that name (allowed: local, ssh, kubernetes, jenkins)" in done.err

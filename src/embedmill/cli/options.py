@@ -143,7 +143,7 @@ def engines_named(text: str) -> str | tuple[str, ...]:
     for name in names:
         if name not in ENGINES:
             hint = f"allowed: {', '.join(ENGINES)}"
-            raise SpecError(f"--engine {text}: there is none of the name {name!r}", hint=hint)
+            raise SpecError(f"--engine {name}: there is none of that name", hint=hint)
     if len(set(names)) < len(names):
         raise SpecError(f"--engine {text}: names one twice")
     return names if len(names) > 1 else names[0]
