@@ -6,7 +6,7 @@ TEST_GROUPS := $(subst _,-,$(patsubst tests/%_group,%,$(wildcard tests/*_group))
 SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-s3 two-tower serve-demo matrix test test-all soak bench bench-peers check clean
+.PHONY: help demo demo-s3 two-tower serve-demo matrix test test-all soak bench bench-peers bench-ray check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9<>-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ check: environment-core  ## lint, format, types, layers, lengths: all of them, t
 
 bench-peers: environment-core environment-peers-infinity  ## `embedmill serve` beside infinity, its bare encoder and bare FAISS
 	@$(CORE)/python -m benchmarks.peers
+
+bench-ray: environment-ray  ## two nodes of a Ray cluster beside two local workers, and what Ray takes itself
+	@$(PYTHON) tools/debian.py ray
+	@.venv/ray/bin/python -m benchmarks.on_ray
 
 clean:  ## remove all that make has made: environments, reports, caches, the demo's output
 	rm -rf .venv build demo demo-s3 two-tower efficientnet-lite0 .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -32,7 +32,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "jax": ("runtimes/jax*.py", "model/jax_lowering.py"),
     "openvino": ("runtimes/openvino.py",),
     "tritonclient": ("runtimes/remote/kserve_grpc.py",),
-    "ray": (),
+    "ray": ("engines/ray/*.py",),
     "kubernetes": ("engines/kubernetes/api.py",),
 }
 """Heavy library → the only files that may import it."""

@@ -107,9 +107,10 @@ class Pipeline:
         """A new one of the kind that the spec names, or of several kinds."""
         return engine_of(self.spec, self.home, self.root)
 
-    def places(self, plan: Plan) -> Places:
-        """Where engines of these kinds may run loops."""
-        return places_of(self.home, plan, self.spec, self.root, self.package, waits=self.waits)
+    def places(self, plan: Plan, engine: Engine | None = None) -> Places:
+        """Where engines of these kinds may run loops: this one, or a new one."""
+        engine = engine or self.engine()
+        return places_of(self.home, plan, self.spec, self.root, self.package, engine, waits=self.waits)
 
     def live(self) -> Release | None:
         """The live release, or None before the first."""
@@ -324,7 +325,8 @@ class PlannedRun:
     def work(self, on_progress: OnProgress = silent) -> None:
         """Start worker loops on the engine and wait until every shard has a commit record."""
         pipeline, plan = self.pipeline, self.plan
-        engine, places = pipeline.engine(), pipeline.places(plan)
+        engine = pipeline.engine()
+        places = pipeline.places(plan, engine)
         if pipeline.seats is not None:
             places = SharedPlaces(places, pipeline.seats, self.home.world)
         drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)

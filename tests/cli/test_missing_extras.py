@@ -132,7 +132,12 @@ def on_a_cluster(mill: Mill) -> None:
     settings(engine="kubernetes", kubernetes={"families": {"cpu": {}}})(mill)
 
 
-LARGE = ("jax", "tensorflow", "torch")
+def on_ray(mill: Mill) -> None:
+    section = {"address": "127.0.0.1:6379", "families": {"cpu": {}}, "shared": [str(mill.root)]}
+    settings(engine="ray", ray=section)(mill)
+
+
+LARGE = ("jax", "ray", "tensorflow", "torch")
 """Extras that `all` leaves out: each is more than everything else together."""
 TRITON: dict[str, str | int] = {"kind": "triton", "model": "m", "version": 1}
 CASES = [
@@ -169,6 +174,7 @@ CASES = [
         package(**TRITON | {"kind": "tf_serving"}, url="http://127.0.0.1:9"),
     ),
     Case("kubernetes", "kubernetes", "run pipeline.yaml", on_a_cluster),
+    Case("ray", "ray", "run pipeline.yaml", on_ray),
     Case("serve", "fastapi", "serve pipeline.yaml", released),
     Case("serve", "uvicorn", "serve pipeline.yaml", released),
     Case("sqlalchemy", "sqlalchemy", "plan pipeline.yaml", source("mysql+pymysql://127.0.0.1:9/shop")),

@@ -47,8 +47,8 @@ def keys(written: dict[str, Any], prefix: str = "") -> set[str]:
 
 
 NOTHING = (
-    "nothing changed, or only comments, `gates`, `serving`, `engine`, `fleet`, `kubernetes`, `jenkins`, "
-    "`priority`, `deadline`, or what `work` has beside sizes of shards and batches"
+    "nothing changed, or only comments, `gates`, `serving`, `engine`, `fleet`, `kubernetes`, `ray`, "
+    "`jenkins`, `priority`, `deadline`, or what `work` has beside sizes of shards and batches"
 )
 
 
@@ -60,6 +60,7 @@ def nothing(mill: Mill) -> None:
         "fleet": "fleet.yaml",
         "kubernetes": {"families": {"cpu": {}}},
         "jenkins": {"url": "https://ci.example.org", "job": "worker", "families": {"cpu": {}}},
+        "ray": {"address": "127.0.0.1:6379", "families": {"cpu": {}}},
         "priority": 20,
         "deadline": "06:00",
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from embedmill.spec.kubernetes import FamilySpec, KubernetesSpec, NightlySpec, TpuSpec
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
+from embedmill.spec.jenkins_workers import AgentFamilySpec, JenkinsWorkersSpec
+from embedmill.spec.ray import RayFamilySpec, RaySpec
 
 
 def pipeline() -> PipelineSpec:
@@ -34,6 +36,8 @@ def pipeline() -> PipelineSpec:
         store="./mill",
         engine="local",
         kubernetes=cluster(),
+        ray=ray_cluster(),
+        jenkins=jenkins_agents(),
         priority=20,
         deadline="06:00",
         index=IndexSpec(kind="hnsw", exact_below=1000, links=16, build_effort=64, search_effort=32),
@@ -51,6 +55,33 @@ def pipeline() -> PipelineSpec:
         ),
         compact_above=0.5,
         goldens=32,
+    )
+
+
+def jenkins_agents() -> JenkinsWorkersSpec:
+    return JenkinsWorkersSpec(
+        url="https://ci.example.org",
+        job="team/embedmill-worker",
+        user="mill",
+        token_file="jenkins.token",  # noqa: S106 - its name
+        families={"gpu-07": AgentFamilySpec(label="gpu", workers=2, device="cuda", threads=4)},
+        mounts=("/mnt/mill",),
+    )
+
+
+def ray_cluster() -> RaySpec:
+    return RaySpec(
+        address="gpu-head.internal:6379",
+        token_file="ray.token",  # noqa: S106 - its name
+        families={
+            "t4": RayFamilySpec(image="cu126", workers="auto", cpus=4, gpus=1, accelerator="T4"),
+            "tpu": RayFamilySpec(
+                workers=2, resources={"TPU": 4.0}, labels={"pool": "night"}, memory_mib=8192
+            ),
+        },
+        images="../images.yaml",
+        namespace="shop",
+        shared=("/mnt/mill",),
     )
 
 

@@ -89,7 +89,7 @@ EngineName: TypeAlias = Annotated[
     typer.Option(
         "--engine",
         metavar="NAMES",
-        help="local, ssh, kubernetes or jenkins, instead of the spec's; several with commas between.",
+        help="local, ssh, kubernetes, ray or jenkins, instead of the spec's; several with commas between.",
     ),
 ]
 FleetOfRun: TypeAlias = Annotated[

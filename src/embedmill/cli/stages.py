@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -60,6 +61,9 @@ def worker(
             metavar="KEY=TEXT", help="What `status` tells of this loop: host, gpu or image. Repeatable."
         ),
     ] = None,
+    progress: Annotated[
+        bool, typer.Option("--progress", help="Print how far it is, a JSON object (`event/1`) a line.")
+    ] = False,
     environment_stdin: EnvironmentStdin = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +81,13 @@ def worker(
         raise SpecError(f"--run {error}") from None
     signal.signal(signal.SIGINT, _as_sigterm)
     options = WorkerOptions(
-        name, device, threads, parent, watch_gpus=_uuids(watch_gpu or []), where=_where(where or [])
+        name,
+        device,
+        threads,
+        parent,
+        watch_gpus=_uuids(watch_gpu or []),
+        where=_where(where or []),
+        listener=_print_line if progress else None,
     )
     done = _work(home, run_name, options)
     if as_json:
@@ -106,6 +116,13 @@ def _work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
             hint = "start a worker with new ones"
             raise CredentialsExpired(f"{options.worker}: the credentials have ended", hint=hint) from error
         raise
+
+
+def _print_line(line: bytes) -> None:
+    """To stdout at once; nobody may be listening any more."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
 
 
 def _uuids(gpus: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from embedmill.engines.jenkins import JenkinsEngine
 from embedmill.engines.kubernetes import KubernetesEngine
 from embedmill.engines.local import LocalEngine, LocalPlaces
 from embedmill.engines.mixed import MixedEngine
+from embedmill.engines.ray import RayEngine
 from embedmill.engines.ssh import SshEngine
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "LocalPlaces",
     "MixedEngine",
     "Places",
+    "RayEngine",
     "SshEngine",
 ]

@@ -22,7 +22,7 @@ class MixedEngine:
 
     def __init__(self, parts: Mapping[str, Engine]) -> None:
         """Start nothing yet. `parts` are engines by what `Placement.engine` calls them."""
-        self._parts = dict(parts)
+        self.parts = dict(parts)
         self._absent: dict[str, WorkerState] = {}
         """Loops that their engine could not start."""
 
@@ -38,11 +38,11 @@ class MixedEngine:
         wanted: dict[str, list[Placement]] = defaultdict(list)
         for place in placements:
             wanted[place.engine].append(place)
-        for name in wanted.keys() - self._parts.keys():
+        for name in wanted.keys() - self.parts.keys():
             raise SpecError(
-                f"no engine {name!r} works on this run", hint=f"there are {', '.join(self._parts)}"
+                f"no engine {name!r} works on this run", hint=f"there are {', '.join(self.parts)}"
             )
-        failed = self._each({name: _start(self._parts[name], run_url, wanted[name]) for name in wanted})
+        failed = self._each({name: _start(self.parts[name], run_url, wanted[name]) for name in wanted})
         for name, places in wanted.items():
             for place in places:
                 self._absent.pop(place.worker, None)
@@ -54,12 +54,12 @@ class MixedEngine:
 
     def states(self) -> list[WorkerState]:
         """Of all engines, one after the other."""
-        told = [state for part in self._parts.values() for state in part.states()]
+        told = [state for part in self.parts.values() for state in part.states()]
         return [*(state for state in told if state.worker not in self._absent), *self._absent.values()]
 
     def stop(self) -> None:
         """Stop all engines at once, and wait for all of them."""
-        failed = self._each({name: part.stop for name, part in self._parts.items()})
+        failed = self._each({name: part.stop for name, part in self.parts.items()})
         self._absent.clear()
         for error in failed.values():
             raise error

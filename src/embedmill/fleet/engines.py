@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmill.engines import Engine, LocalEngine, LocalPlaces, MixedEngine, Places
+from embedmill.engines import Engine, LocalEngine, LocalPlaces, MixedEngine, Places, RayEngine
 from embedmill.errors import EmbedmillError
 from embedmill.fleet.agents import agent_engine, places_on_agents
 from embedmill.fleet.borrowing import check_borrowing, fleet_engine, places_on_fleet
 from embedmill.fleet.cluster import cluster_engine, places_on_cluster
 from embedmill.fleet.mixing import MixedPlaces
+from embedmill.fleet.ray_places import check_cluster, places_on_ray, ray_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,15 +60,22 @@ def kinds_of(package: ModelPackage) -> list[str]:
 
 
 def places_of(
-    home: Home, plan: Plan, spec: PipelineSpec, root: Path, package: ModelPackage, *, waits: bool
+    home: Home,
+    plan: Plan,
+    spec: PipelineSpec,
+    root: Path,
+    package: ModelPackage,
+    engine: Engine,
+    *,
+    waits: bool,
 ) -> Places:
-    """Places for a run's loops, as the spec's engine has them, or all of its engines.
+    """Places for a run's loops, as the spec's engine has them, or all of its engines. `engine`: theirs.
 
     Raises:
         SpecError: What it needs is not in the spec, or wrong.
     """
 
-    def places(name: EngineName) -> Places:
+    def places(name: EngineName, engine: Engine) -> Places:
         match name:
             case "local":
                 return LocalPlaces(spec.work.workers)
@@ -77,10 +85,14 @@ def places_of(
                 return places_on_cluster(spec, root, home.store.url, kinds_of(package))
             case "jenkins":
                 return places_on_agents(spec, home.url)
+            case "ray":
+                asked = engine if isinstance(engine, RayEngine) else ray_engine(spec, home, root)
+                return places_on_ray(spec, root, home.store.url, kinds_of(package), asked)
 
     if isinstance(spec.engine, str):
-        return places(spec.engine)
-    return MixedPlaces({name: places(name) for name in spec.engine})
+        return places(spec.engine, engine)
+    parts = engine.parts if isinstance(engine, MixedEngine) else {}
+    return MixedPlaces({name: places(name, parts.get(name, engine)) for name in spec.engine})
 
 
 def _engine(name: EngineName, spec: PipelineSpec, home: Home, root: Path) -> Engine:
@@ -93,6 +105,8 @@ def _engine(name: EngineName, spec: PipelineSpec, home: Home, root: Path) -> Eng
             return cluster_engine(spec, root)
         case "jenkins":
             return agent_engine(spec, root)
+        case "ray":
+            return ray_engine(spec, home, root)
 
 
 def _check(name: EngineName, home: Home, spec: PipelineSpec, root: Path, package: ModelPackage) -> None:
@@ -105,5 +119,7 @@ def _check(name: EngineName, home: Home, spec: PipelineSpec, root: Path, package
         case "jenkins":
             agent_engine(spec, root)
             places_on_agents(spec, home.url)
+        case "ray":
+            check_cluster(spec, home, root, kinds_of(package))
         case "local":
             pass

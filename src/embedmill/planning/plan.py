@@ -333,6 +333,7 @@ def _shaping(spec: PipelineSpec) -> PipelineSpec:
             "fleet": None,
             "kubernetes": None,
             "jenkins": None,
+            "ray": None,
             "priority": 10,
             "deadline": None,
             "gates": GateLimits(),

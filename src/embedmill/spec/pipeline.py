@@ -12,6 +12,7 @@ from embedmill.spec.database import checked_database, database_scheme
 from embedmill.spec.fetch import FetchSpec
 from embedmill.spec.jenkins_workers import JenkinsWorkersSpec
 from embedmill.spec.kubernetes import KubernetesSpec
+from embedmill.spec.ray import RaySpec
 from embedmill.spec.section import Section
 from embedmill.spec.serving import ServingSpec
 
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-EngineName = Literal["local", "ssh", "kubernetes", "jenkins"]
+EngineName = Literal["local", "ssh", "kubernetes", "ray", "jenkins"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
@@ -221,6 +222,7 @@ class PipelineSpec(Section):
     jenkins: JenkinsWorkersSpec | None = Field(
         default=None, description="Workers as builds of a job; for `engine: jenkins`."
     )
+    ray: RaySpec | None = Field(default=None, description="Workers as actors; for `engine: ray`.")
     priority: int = Field(
         default=10,
         ge=1,

@@ -46,12 +46,15 @@ class Heartbeat:
         reasons: Sequence[Callable[[], str]] = (),
         urgent: bool = False,
         where: Mapping[str, str] | None = None,
+        listener: Callable[[bytes], None] | None = None,
     ) -> None:
         """Prepare; entering starts the thread and takes SIGTERM.
 
         `reasons` are asked every half second, and say why to stop, or nothing. `urgent`: the process is ended
-        if work does not stop in HANG_S. `where` the worker is, for people, is told with the rest.
+        if work does not stop in HANG_S. `where` the worker is, for people, is told with the rest. `listener`
+        gets what is told, as one line, and more often than a remote store does.
         """
+        self._listener, self._heard = listener, b""
         self._reasons, self._urgent, self._where = reasons, urgent, dict(where or {})
         self._reason, self._asked_s = "", 0.0
         self._threaded = threaded
@@ -174,6 +177,9 @@ class Heartbeat:
             **self._where,
         }
         news, now_s = (json.dumps(state, sort_keys=True) + "\n").encode(), self._home.world.monotonic()
+        if self._listener is not None and news != self._heard:
+            self._listener(news)
+            self._heard = news
         if news != self._told and (last or now_s - self._told_s >= self._tell_s):
             self._told_s = now_s
             self._home.store.put(self._key, news)

@@ -42,7 +42,7 @@ from embedmill.work.stragglers import Patience
 from embedmill.work.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from embedmill.types import Digests, Rows, Vectors
 
@@ -53,7 +53,7 @@ class WorkerOptions:
 
     Without `heartbeat_thread` leases beat between two batches only. `decoding`: what one image may take.
     `watch_gpus`: UUIDs of GPUs that are given back when somebody else comes; if it must be, the process is
-    ended. `where`: `host`, `gpu` and `image`, for people.
+    ended. `where`: `host`, `gpu` and `image`, for people. `listener` gets each `event/1` as a line.
     """
 
     worker: str
@@ -64,6 +64,7 @@ class WorkerOptions:
     decoding: DecodingLimits | None = None
     watch_gpus: tuple[str, ...] = ()
     where: Mapping[str, str] = field(default_factory=dict)
+    listener: Callable[[bytes], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def _heartbeat(home: Home, run: str, options: WorkerOptions, watchdog: Watchdog)
         reasons=(watchdog.reason, DrainWatch(home, run)),
         urgent=bool(options.watch_gpus),
         where=options.where,
+        listener=options.listener,
     )
 
 

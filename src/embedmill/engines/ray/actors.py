@@ -1,0 +1,121 @@
+"""Actors of a cluster, in the process that speaks to Ray: made, asked, begun, ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from embedmill.engines.ray.actor import WorkerActor
+
+PAUSE_S = 0.1
+Answer = dict[str, Any]
+
+
+class Actors:
+    """Handles of actors by name, and the questions that they have not answered yet."""
+
+    def __init__(self, namespace: str) -> None:
+        """Know none yet."""
+        self._namespace = namespace
+        self._handles: dict[str, Any] = {}
+        self._asked: dict[str, Any] = {}
+        self._words: dict[str, str] = {}
+
+    def nodes(self) -> list[Answer]:
+        """`ray.nodes()`, of which only what is used."""
+        import ray
+
+        used = ("NodeID", "NodeManagerAddress", "Alive", "Resources", "Labels")
+        return [{name: node.get(name) for name in used} for node in ray.nodes()]
+
+    def make(self, loops: Sequence[Mapping[str, Any]]) -> Answer:
+        """An actor for each loop that has none: `name`, `worker`, `run`, `keep_s`, `options`."""
+        import ray
+
+        remote = ray.remote(WorkerActor)
+        for loop in loops:
+            self._handles[loop["name"]] = remote.options(
+                name=loop["name"],
+                namespace=self._namespace,
+                lifetime="detached",
+                get_if_exists=True,
+                max_restarts=-1,
+                max_task_retries=0,
+                **loop["options"],
+            ).remote(loop["worker"], loop["run"], loop["keep_s"])
+        return {}
+
+    def states(self, names: Sequence[str], wait_s: float) -> dict[str, Answer]:
+        """What each says within `wait_s`: its state, `silent`, or `gone` with the last words about it."""
+        for name in names:
+            if name not in self._asked:
+                handle = self._handle(name)
+                if handle is not None:
+                    self._asked[name] = handle.state.remote()
+        found = self._collect([name for name in names if name in self._asked], wait_s)
+        gone = {name: {"gone": self._words.pop(name, "")} for name in names if name not in self._handles}
+        return found | gone
+
+    def begin(self, loops: Sequence[Mapping[str, Any]], wait_s: float) -> dict[str, Answer]:
+        """Order loops to start: `name`, `order`, `secrets`; where there is no answer, states will tell."""
+        for loop in loops:
+            handle = self._handle(loop["name"])
+            if handle is not None:
+                self._asked[loop["name"]] = handle.begin.remote(loop["order"], loop["secrets"])
+        return self._collect([loop["name"] for loop in loops if loop["name"] in self._asked], wait_s)
+
+    def stop(self, names: Sequence[str], grace_s: float, wait_s: float) -> Answer:
+        """Ask all to leave, wait until their loops have ended, end the actors for good."""
+        import ray
+
+        handles = {name: handle for name in names if (handle := self._handle(name)) is not None}
+        self._asked = {name: handle.leave.remote(grace_s) for name, handle in handles.items()}
+        deadline_s = time.monotonic() + grace_s + wait_s
+        silent = {name for name, said in self._collect(list(handles), wait_s).items() if "silent" in said}
+        running = set(handles) - silent
+        while running and time.monotonic() < deadline_s:
+            said = self.states(sorted(running), wait_s)
+            running = {name for name, each in said.items() if each.get("start") and each["exit_code"] is None}
+            time.sleep(PAUSE_S)
+        for handle in handles.values():
+            ray.kill(handle, no_restart=True)
+        self._handles, self._asked = {}, {}
+        return {}
+
+    def _handle(self, name: str) -> Any | None:
+        """None where there is no such actor any more."""
+        import ray
+
+        if name not in self._handles:
+            try:
+                self._handles[name] = ray.get_actor(name, self._namespace)
+            except ValueError:
+                return None
+        return self._handles[name]
+
+    def _collect(self, names: Sequence[str], wait_s: float) -> dict[str, Answer]:
+        import ray
+
+        asked = {self._asked[name]: name for name in names}
+        ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=wait_s) if asked else ([], [])
+        found: dict[str, Answer] = {asked[each]: {"silent": True} for each in late}
+        for each in ready:
+            name = asked[each]
+            del self._asked[name]
+            found[name] = self._answer(name, each)
+        return found
+
+    def _answer(self, name: str, reference: Any) -> Answer:
+        """Where Ray says that an actor died it may be about to start again: its name is looked up anew."""
+        import ray
+
+        try:
+            said: Answer = ray.get(reference)
+        except ray.exceptions.RayActorError as error:
+            self._words[name] = str(error)
+            self._handles.pop(name, None)
+            return {"silent": True}
+        except ray.exceptions.RayError as error:
+            return {"broken": str(error)}
+        return said

@@ -1,0 +1,60 @@
+"""What the tests of this group share: root, for network namespaces; and one cluster.
+
+A head without processors for actors and two unequal nodes: one has two processors, the other one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
+
+from embedmill.engines.ray import Connection
+
+NEEDED = ("ip", "unshare", "taskset")
+POOL = "pool"
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skips where no node with an address of its own can be made."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    lacking = [name for name in NEEDED if shutil.which(name, path=path) is None]
+    if lacking or os.geteuid() != 0:
+        pytest.skip(f"no node can be made here: {', '.join(lacking) or 'not root'}")
+    made = subprocess.run(["unshare", "--net", "true"], check=False)
+    if made.returncode != 0:
+        pytest.skip("no node can be made here: namespaces are forbidden")
+
+
+@pytest.fixture(scope="session")
+def cluster(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """Nodes `large` and `small`."""
+    with RayCluster(tmp_path_factory.mktemp("ray")) as cluster:
+        cluster.join(NodeSetup(cpus=2, labels={POOL: "large"}))
+        cluster.join(NodeSetup(cpus=1, labels={POOL: "small"}))
+        yield cluster
+
+
+@pytest.fixture
+def head(cluster: RayCluster) -> Iterator[RayCluster]:
+    """The cluster, on whose head the test is, with all that it starts."""
+    with cluster.inside():
+        yield cluster
+
+
+@pytest.fixture
+def connection(head: RayCluster) -> Connection:
+    return Connection(head.address, str(head.token_file), "tests")
+
+
+@pytest.fixture
+def joined(cluster: RayCluster) -> Iterator[RayNode]:
+    """A node for one test, which may die in it: one processor, `pool=joined`."""
+    node = cluster.join(NodeSetup(cpus=1, labels={POOL: "joined"}))
+    yield node
+    cluster.remove(node)

@@ -1,0 +1,330 @@
+"""The engine for Ray, on a real cluster whose nodes are network namespaces."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contracts.engine_suite import (
+    EngineSuite,
+    loops_on,
+    planned,
+    wait_for_loops,
+    wait_until_it_works,
+    waiting,
+)
+from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
+
+from embedmill.engines import Engine, RayEngine
+from embedmill.engines.ray import Connection, Family
+from embedmill.engines.ray.bridge import Bridge
+from embedmill.errors import EngineRefused, EngineUnavailable
+from embedmill.pipeline import PlannedRun
+from embedmill.release.runs import work_state
+from embedmill.types import Placement, WorkerState
+
+__all__ = ["planned", "waiting"]
+SMALL = Family("cpu", memory_mib=512)
+JOINED = Family("joined", memory_mib=512, labels={"pool": "joined"})
+PATIENCE_S = 60.0
+Make = Callable[..., RayEngine]
+
+
+@pytest.fixture
+def make(connection: Connection) -> Iterator[Make]:
+    """Engines that are stopped in the end."""
+    engines: list[RayEngine] = []
+
+    def made(*families: Family, connection: Connection = connection, **settings: Any) -> RayEngine:
+        found = {family.name: family for family in families or (SMALL,)}
+        engines.append(RayEngine(connection, found, **{"every_s": 0.2, "grace_s": 5.0, **settings}))
+        return engines[-1]
+
+    yield made
+    for engine in engines:
+        engine.stop()
+
+
+def place(worker: str, **changed: Any) -> Placement:
+    return Placement(worker, **{"image": "cpu", **changed})
+
+
+class TestRayEngine(EngineSuite):
+    @pytest.fixture
+    def engine(self, make: Make) -> Engine:
+        return make()
+
+    @pytest.fixture
+    def place(self) -> Callable[[str], Placement]:
+        return place
+
+
+def until(engine: Engine, worker: str, holds: Callable[[WorkerState], bool], what: str) -> WorkerState:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        found = {state.worker: state for state in engine.states()}
+        if worker in found and holds(found[worker]):
+            return found[worker]
+        assert time.monotonic() < deadline_s, f"{worker} is not {what}: {found.get(worker)}"
+        time.sleep(0.05)
+
+
+def ended(engine: Engine, worker: str) -> WorkerState:
+    return until(engine, worker, lambda state: state.exit_code is not None, "ended")
+
+
+# Who starts loops, and who finds them
+
+
+def test_whoever_starts_the_same_loops_later_finds_them_running(make: Make, waiting: PlannedRun) -> None:
+    first = make()
+    first.start(waiting.url, [place("one"), place("two")])
+    loops = wait_for_loops(waiting, 2)
+    second = make()
+    second.start(waiting.url, [place("one"), place("two")])
+    until(second, "one", lambda state: not state.waits, "found")
+    assert sorted(wait_for_loops(waiting, 2), key=str) == sorted(loops, key=str)
+    second.stop()
+    assert loops_on(waiting) == []
+    assert "was ended by somebody" in ended(first, "one").said
+
+
+def test_loops_of_two_runs_never_are_taken_for_each_other(
+    make: Make, waiting: PlannedRun, planned: PlannedRun
+) -> None:
+    here, there = make(), make()
+    here.start(waiting.url, [place("one")])
+    wait_for_loops(waiting, 1)
+    there.start(planned.url + "x", [place("one")])
+    assert ended(there, "one").exit_code == 1
+    assert here.states() == [WorkerState("one", None)]
+
+
+def test_an_actor_that_nobody_asks_for_any_more_ends_itself(
+    make: Make, planned: PlannedRun, connection: Connection
+) -> None:
+    engine = make(keep_s=1.0)
+    engine.start(planned.url, [place("one")])
+    assert ended(engine, "one").exit_code == 0
+    name = engine._name("one")
+    time.sleep(4.0)
+    bridge = Bridge(connection)
+    try:
+        assert bridge.ask(20, "states", names=[name], wait_s=2.0)["states"][name].keys() == {"gone"}
+    finally:
+        bridge.close()
+
+
+# What a loop gets, and what it may take
+
+
+def test_secrets_reach_the_loop_and_never_the_control_store(
+    make: Make, waiting: PlannedRun, cluster: RayCluster
+) -> None:
+    canary = os.urandom(12).hex()
+    engine = make(secrets=lambda: {"CANARY": canary})
+    engine.start(waiting.url, [place("canary-bird")])
+    (loop,) = wait_for_loops(waiting, 1)
+    wait_until_it_works(waiting, "canary-bird")
+    assert canary in memory_of(loop.pid)
+    assert canary not in str(loop.cmdline()) + str(loop.environ())
+    (store,) = [
+        pid for pid in cluster.head.pids() if "gcs_server" in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
+    told = memory_of(store)
+    assert "canary-bird" in told
+    assert canary not in told
+    logs = [file.read_text(errors="replace") for file in cluster.logs()]
+    assert canary not in "".join(logs)
+
+
+def memory_of(pid: int) -> str:
+    """All that a process has written to its memory."""
+    found = []
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123 - seeks
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights = line.split()[:2]
+            if "w" in rights:
+                start, end = (int(each, 16) for each in span.split("-"))
+                try:
+                    memory.seek(start)
+                    found.append(memory.read(end - start))
+                except (OSError, OverflowError, ValueError):
+                    continue
+    return b"".join(found).decode("latin-1")
+
+
+def test_a_loop_that_takes_more_memory_than_its_family_has_is_ended_with_words(
+    make: Make, waiting: PlannedRun
+) -> None:
+    greedy = "held = bytearray(700 << 20); import time; time.sleep(60)"
+    engine = make()
+    engine.start(waiting.url, [place("one", command=(sys.executable, "-c", greedy))])
+    state = ended(engine, "one")
+    assert state.exit_code == -signal.SIGKILL
+    assert re.fullmatch(r"its worker took \d+ MiB of memory, and may take 512", state.said)
+
+
+def test_another_version_on_the_node_is_said_and_nothing_is_started(
+    make: Make, waiting: PlannedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedmill.engines.ray.engine.version", lambda _: "9.9")
+    engine = make()
+    engine.start(waiting.url, [place("one")])
+    state = ended(engine, "one")
+    assert state.exit_code == 126
+    assert re.fullmatch(r"10\.79\.\d+\.\d+ has embedmill 0\.1\.0, and the run 9\.9", state.said)
+    assert loops_on(waiting) == []
+
+
+def test_a_node_without_embedmill_is_said(
+    make: Make, waiting: PlannedRun, cluster: RayCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "embedmill").mkdir()
+    (tmp_path / "embedmill" / "__init__.py").touch()
+    other = NodeSetup(labels={"pool": "bare"}, environment={"PYTHONPATH": str(tmp_path)})
+    node = cluster.join(other)
+    try:
+        engine = make(Family("cpu", memory_mib=512, labels={"pool": "bare"}))
+        engine.start(waiting.url, [place("one")])
+        state = ended(engine, "one")
+        assert state.exit_code == 126
+        assert "No module named 'embedmill.engines'" in state.said
+    finally:
+        cluster.remove(node)
+
+
+def test_a_program_that_is_not_on_the_node_is_said(make: Make, waiting: PlannedRun) -> None:
+    engine = make()
+    engine.start(waiting.url, [place("one", command=("/nowhere/embedmill",))])
+    state = ended(engine, "one")
+    assert (state.exit_code, state.said.split(": ", 1)[1]) == (
+        126,
+        "/nowhere/embedmill: No such file or directory",
+    )
+
+
+# Nodes come and go
+
+
+def test_a_loop_waits_for_a_node_and_begins_when_one_joins(
+    make: Make, planned: PlannedRun, cluster: RayCluster
+) -> None:
+    engine = make(Family("cpu", memory_mib=512, labels={"pool": "late"}))
+    engine.start(planned.url, [place("one")])
+    time.sleep(2.0)
+    assert engine.states() == [WorkerState("one", None, waits=True)]
+    node = cluster.join(NodeSetup(labels={"pool": "late"}))
+    try:
+        assert ended(engine, "one").exit_code == 0
+        assert work_state(planned.home, planned.plan).complete
+    finally:
+        engine.stop()
+        cluster.remove(node)
+
+
+def test_a_killed_actor_is_started_again_and_its_loop_was_lost(make: Make, waiting: PlannedRun) -> None:
+    engine = make()
+    engine.start(waiting.url, [place("one")])
+    (loop,) = wait_for_loops(waiting, 1)
+    actor = loop.parent()
+    assert actor is not None
+    actor.kill()
+    loop.wait(30)
+    state = ended(engine, "one")
+    assert (state.exit_code, state.said) == (255, "its node was lost: Ray has started its actor again")
+    engine.start(waiting.url, [place("one")])
+    assert wait_for_loops(waiting, 1) != [loop]
+    until(engine, "one", lambda state: state == WorkerState("one", None), "at work")
+
+
+def test_the_processes_of_a_node_may_all_die(make: Make, waiting: PlannedRun, joined: RayNode) -> None:
+    engine = make(SMALL, JOINED, silent_s=20.0)
+    engine.start(waiting.url, [place("one"), place("two", image="joined")])
+    wait_for_loops(waiting, 2)
+    joined.kill()
+    assert ended(engine, "two").exit_code == 255
+    assert {state.worker: state.exit_code for state in engine.states()}["one"] is None
+
+
+# The cluster and who asks it
+
+
+def test_the_cluster_is_reached_from_a_machine_that_is_no_node(
+    make: Make, planned: PlannedRun, cluster: RayCluster, connection: Connection
+) -> None:
+    with cluster.outside():
+        engine = make(connection=replace(connection, address=cluster.client_address))
+        assert {node.address for node in engine.nodes() if node.alive} >= {
+            node.address for node in cluster.nodes
+        }
+        engine.start(planned.url, [place("one")])
+        assert ended(engine, "one").exit_code == 0
+        engine.stop()
+
+
+def test_a_process_that_speaks_to_ray_may_be_killed_at_any_time(make: Make, waiting: PlannedRun) -> None:
+    engine = make()
+    engine.start(waiting.url, [place("one")])
+    (loop,) = wait_for_loops(waiting, 1)
+    until(engine, "one", lambda state: not state.waits, "at work")
+    speaker = engine._bridge._process
+    assert speaker is not None
+    speaker.kill()
+    time.sleep(1.0)
+    loop.kill()
+    assert ended(engine, "one").exit_code == -signal.SIGKILL
+    assert engine._bridge._process is not speaker
+
+
+@pytest.mark.parametrize("how", ["wrong token", "no token"])
+def test_a_wrong_token_is_refused_with_words(
+    make: Make, connection: Connection, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "token").write_text("f" * 64)
+    wrong = replace(connection, token_file=str(tmp_path / "token") if how == "wrong token" else None)
+    with pytest.raises(EngineRefused, match=rf"^Ray at {re.escape(connection.address)}: ") as said:
+        make(connection=wrong).nodes()
+    assert "ray.token_file" in said.value.hint
+
+
+def test_a_cluster_that_is_not_there_is_said_in_time(make: Make, connection: Connection) -> None:
+    begun_s = time.monotonic()
+    with pytest.raises(EngineUnavailable, match=r"^Ray at 10\.79\.\d+\.\d+:9: ") as said:
+        make(connection=replace(connection, address=connection.address.replace(":6379", ":9"))).nodes()
+    assert time.monotonic() - begun_s < 60
+    assert said.value.exit_code == 75
+
+
+def test_another_version_of_ray_is_refused_with_both(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node whose Ray says that it is another one: what it is called is all that is compared."""
+    (tmp_path / "sitecustomize.py").write_text("import ray\nray.__version__ = '2.99.0'\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(EngineRefused, match=r"2\.99\.0") as said:
+        make().nodes()
+    assert "the same Ray and the same Python" in said.value.hint
+
+
+def test_metrics_tell_how_far_each_worker_is(make: Make, planned: PlannedRun, cluster: RayCluster) -> None:
+    engine = make()
+    engine.start(planned.url, [place("measured")])
+    ended(engine, "measured")
+    deadline_s = time.monotonic() + PATIENCE_S
+    while "ray_embedmill_rows{" not in (told := cluster.metrics()):
+        assert time.monotonic() < deadline_s, "no metrics"
+        time.sleep(0.5)
+    (line,) = [
+        each for each in told.splitlines() if each.startswith("ray_embedmill_rows{") and "measured" in each
+    ]
+    assert f'run="{planned.plan.run}"' in line
+    assert float(line.rpartition(" ")[2]) == 12
