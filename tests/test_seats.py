@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.support.mill import Mill, items
 
-from embedmill.driving import LocalPlaces, drive
-from embedmill.engines import LocalEngine
+from embedmill.driving import drive
+from embedmill.engines import LocalEngine, LocalPlaces
 from embedmill.platform.together import devices_of
 from embedmill.release.runs import commit_records
 from embedmill.seats import SeatFolder, SharedPlaces, Standing

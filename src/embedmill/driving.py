@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from embedmill.engines import LocalPlaces
 from embedmill.errors import WorkerFailed, Yielded
 from embedmill.release.draining import DRAINED, call_back, is_drained, send_away, undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
@@ -17,7 +17,7 @@ from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
 from embedmill.types import Look, Placement, Progress, WorkerState
 
 if TYPE_CHECKING:
-    from embedmill.engines import Engine
+    from embedmill.engines import Engine, Places
     from embedmill.release.layout import Home
     from embedmill.spec import WorkSpec
     from embedmill.spec.documents import Plan
@@ -34,38 +34,6 @@ LOST = 255
 """Its host gives no answer: whether another try helps is found out by looking for places again."""
 AWAY = frozenset({YIELDED, LOST})
 """How loops end whose places have to be found idle anew."""
-
-
-class Places(Protocol):
-    """Where loops may run. Asked before the first start, and again while work is left."""
-
-    @property
-    def again_s(self) -> float | None:
-        """How often it is asked; None: once."""
-        ...
-
-    @property
-    def waits(self) -> bool:
-        """Whether a run waits where there is no place at all."""
-        ...
-
-    def look(self, most: int, held: Collection[str]) -> Look:
-        """Places that are free, at most so many; loops of these names run already, beside them."""
-        ...
-
-
-@dataclass(frozen=True)
-class LocalPlaces:
-    """Cores of this machine: a loop each, one thread each, unless `workers` says how many."""
-
-    workers: int | None
-    again_s: float | None = None
-    waits: bool = False
-
-    def look(self, most: int, held: Collection[str]) -> Look:  # noqa: ARG002 - nobody takes cores away
-        """All of them, and no more loops than shards."""
-        count = min(self.workers or len(os.sched_getaffinity(0)), most)
-        return Look(tuple(Placement(f"local-{number}") for number in range(count)))
 
 
 def drive(

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from embedmill.driving import LocalPlaces, Places, drive
-from embedmill.engines import Engine
+from embedmill.driving import drive
+from embedmill.engines import Engine, Places
 from embedmill.errors import (
     AccountingError,
     GateFailed,
@@ -27,7 +27,7 @@ from embedmill.errors import (
     RunMissing,
     SpecError,
 )
-from embedmill.fleet.engines import check_places, engine_of, places_elsewhere
+from embedmill.fleet.engines import check_places, engine_of, places_of
 from embedmill.gates import (
     GATES,
     OF_PRODUCTION,
@@ -104,15 +104,13 @@ class Pipeline:
         return ModelPackage.open(self.root / self.spec.model)
 
     def engine(self) -> Engine:
-        """A new one of the kind that the spec names."""
+        """A new one of the kind that the spec names, or of several kinds."""
         return engine_of(self.spec, self.home, self.root)
 
     def places(self, plan: Plan, engine: Engine | None = None) -> Places:
-        """Where an engine of that kind may run loops: this one, or a new one."""
-        spec = self.spec
-        if spec.engine == "local":
-            return LocalPlaces(spec.work.workers)
-        return places_elsewhere(self.home, plan, spec, self.root, self.package, engine, waits=self.waits)
+        """Where engines of these kinds may run loops: this one, or a new one."""
+        engine = engine or self.engine()
+        return places_of(self.home, plan, self.spec, self.root, self.package, engine, waits=self.waits)
 
     def live(self) -> Release | None:
         """The live release, or None before the first."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from embedmill.types import Look
 
 if TYPE_CHECKING:
+    from embedmill.engines import Places
     from embedmill.types import Placement
     from embedmill.world import World
 
@@ -80,15 +81,6 @@ class SeatFolder:
         return values
 
 
-class _Inner(Protocol):
-    """Places, as a driver knows them."""
-
-    @property
-    def again_s(self) -> float | None: ...
-
-    def look(self, most: int, held: Collection[str]) -> Look: ...
-
-
 @runtime_checkable
 class Shared(Protocol):
     """Places that others may want: a driver tells how it stands, and hears which loops have to go."""
@@ -102,7 +94,7 @@ class Shared(Protocol):
 class SharedPlaces:
     """Places of another kind, no more of them than there are seats. Waits while there are none."""
 
-    inner: _Inner
+    inner: Places
     folder: SeatFolder
     world: World
     again_s: float | None = LOOK_AGAIN_S

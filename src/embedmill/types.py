@@ -139,7 +139,8 @@ class Placement:
     On another host: `gpus` are the UUIDs that it must hold the locks of, `command` the argument vector that
     `worker …` is appended to (such as `podman run … IMAGE embedmill`), `yields` says when the GPUs are given
     back (None: not before the work is done), `image` and `type` are for reports. `gpu_memory_mib` is the most
-    of each GPU's memory that it may take; None: as much as the model does.
+    of each GPU's memory that it may take; None: as much as the model does. `engine`: whose place it is, where
+    several engines work on one run.
     """
 
     worker: str
@@ -154,6 +155,7 @@ class Placement:
     image: str = ""
     type: str = ""
     gpu_memory_mib: int | None = None
+    engine: str = ""
 
 
 @dataclass(frozen=True)

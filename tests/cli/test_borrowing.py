@@ -51,6 +51,6 @@ def test_an_engine_that_there_is_not_is_refused_with_those_that_there_are(
     mill: Mill, embedmill: Terminal, tmp_path: Path
 ) -> None:
     mill.open()
-    done = embedmill("run", mill.root / "pipeline.yaml", "--engine", "ray")
+    done = embedmill("run", mill.root / "pipeline.yaml", "--engine", "warp")
     assert done.code == 2
-    assert "--engine ray: there is none of that name (allowed: local, ssh, kubernetes)" in done.err
+    assert "--engine warp: there is none of that name (allowed: local, ssh, kubernetes, ray, jen" in done.err

@@ -16,6 +16,7 @@ from tests.support.mill import Mill, items
 
 from embedmill.cli.schemas import Kind, schema_bytes
 from embedmill.spec import load_pipeline_spec
+from embedmill.spec.jenkins_workers import JenkinsWorkersSpec
 from embedmill.spec.kubernetes import KubernetesSpec
 from embedmill.spec.ray import RaySpec
 
@@ -44,6 +45,7 @@ EXAMPLES = {
     "production",
     "kubernetes",
     "ray",
+    "jenkins",
 }
 """Keys that the file shows with a value that is not the default: those without a default worth showing."""
 
@@ -69,6 +71,9 @@ def test_init_explains_a_cluster_with_its_defaults(tmp_path: Path, embedmill: Te
     ray = load_pipeline_spec(file, {}).ray
     assert ray is not None
     assert ray == RaySpec(address=ray.address, families=ray.families)
+    jenkins = load_pipeline_spec(file, {}).jenkins
+    assert jenkins is not None
+    assert jenkins == JenkinsWorkersSpec(url=jenkins.url, job=jenkins.job, families=jenkins.families)
 
 
 def keys_of(values: dict[str, Any]) -> dict[str, set[str]]:

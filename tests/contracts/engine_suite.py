@@ -52,7 +52,7 @@ class EngineSuite:
         (state,) = wait_for_the_end(engine)
         assert state.exit_code == -signal.SIGKILL
         engine.start(waiting.url, [place("one")])
-        assert engine.states() == [WorkerState("one", None)]
+        assert [(state.worker, state.exit_code) for state in engine.states()] == [("one", None)]
         assert wait_for_loops(waiting, 1) != [first]
 
     def test_a_loop_that_cannot_work_says_why_with_its_exit_code(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.contracts.controller_suite import ControllerSuite
 from tests.contracts.engine_suite import EngineSuite, planned, waiting
+from tests.support.dying import STAGES
 
-from embedmill.engines import Engine, LocalEngine, SshEngine
+from embedmill.engines import Engine, LocalEngine, MixedEngine, SshEngine
 from embedmill.types import Host, Placement
 
 __all__ = ["planned", "waiting"]
@@ -41,3 +44,32 @@ class TestSshEngine(EngineSuite):
     def place(self, tmp_path: Path) -> Callable[[str], Placement]:
         host = Host("here", (), str(tmp_path / "holders"))
         return lambda worker: Placement(worker, host=host, command=EMBEDMILL)
+
+
+class TestMixedEngine(EngineSuite):
+    """Loops in turn on this machine and under holders."""
+
+    @pytest.fixture
+    def engine(self) -> Iterator[Engine]:
+        engine = MixedEngine({"local": LocalEngine(), "ssh": SshEngine(every_s=0.2, grace_s=5.0)})
+        yield engine
+        engine.stop()
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Callable[[str], Placement]:
+        host, turns = Host("here", (), str(tmp_path / "holders")), itertools.cycle(("ssh", "local"))
+        names: dict[str, str] = {}
+
+        def place(worker: str) -> Placement:
+            engine = names.setdefault(worker, next(turns))
+            return Placement(worker, host=host, command=EMBEDMILL, engine=engine)
+
+        return place
+
+
+class TestControllerOfLocalLoops(ControllerSuite):
+    stages = STAGES
+
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"engine": "local"}

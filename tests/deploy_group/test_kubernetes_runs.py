@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.contracts.controller_suite import ControllerSuite
 from tests.support.kubernetes_api import NAMESPACE, ApiServer
 from tests.support.kubernetes_cluster import Cluster, Pod, until
 from tests.support.mill import Mill, items
@@ -165,26 +166,11 @@ def test_a_worker_that_can_never_work_is_said_and_the_run_ends_if_none_can(
     assert cluster.jobs == {}
 
 
-def test_a_run_that_was_killed_is_resumed_with_the_pods_that_go_on(
-    cluster: Cluster, mill: Mill, tmp_path: Path
-) -> None:
-    mill.write(ROWS)
-    mill.open()
-    command = [sys.executable, "-m", "embedmill", "run", str(mill.root / "pipeline.yaml"), "--quiet"]
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: bool(cluster.jobs), "Jobs")
-    driver.kill()
-    driver.wait()
-    (name,) = cluster.jobs
-    done = subprocess.run(
-        [*command[:3], "resume", *command[4:], "--json"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["resumed"] is True
-    assert {job for job, _ in cluster.indexes} == {name}, "no second Job was made"
-    left = [job["status"]["conditions"][-1]["type"] for job in cluster.jobs.values()]
-    assert left in ([], ["Complete"]), "what ended before anybody came is left to `keep_s`"
-    assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
+class TestControllerOfPods(ControllerSuite):
+    @pytest.fixture
+    def settings(self, cluster: Cluster, mill: Mill) -> Iterator[dict[str, Any]]:
+        yield mill.settings
+        assert len({job for job, _ in cluster.indexes}) == 1, "pods that went on were found: no second Job"
 
 
 def test_a_drained_run_ends_and_leaves_no_pods(cluster: Cluster, mill: Mill) -> None:

@@ -48,7 +48,7 @@ def keys(written: dict[str, Any], prefix: str = "") -> set[str]:
 
 NOTHING = (
     "nothing changed, or only comments, `gates`, `serving`, `engine`, `fleet`, `kubernetes`, `ray`, "
-    "`priority`, `deadline`, or what `work` has beside sizes of shards and batches"
+    "`jenkins`, `priority`, `deadline`, or what `work` has beside sizes of shards and batches"
 )
 
 
@@ -59,6 +59,7 @@ def nothing(mill: Mill) -> None:
         "work": {"workers": 1, "attempts": 7, "look_again_s": 9, "role": "arn:aws:iam::1:role/w"},
         "fleet": "fleet.yaml",
         "kubernetes": {"families": {"cpu": {}}},
+        "jenkins": {"url": "https://ci.example.org", "job": "worker", "families": {"cpu": {}}},
         "ray": {"address": "127.0.0.1:6379", "families": {"cpu": {}}},
         "priority": 20,
         "deadline": "06:00",

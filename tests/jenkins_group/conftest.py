@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 OPENED = ("java.lang", "java.util", "java.io", "java.nio.file", "sun.nio.fs", "java.util.concurrent")
+QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto"
+"""For programs that live for seconds."""
 
 
 @pytest.fixture(scope="session")
@@ -19,4 +21,4 @@ def groovy() -> dict[str, str]:
         pytest.skip("groovy or java is not installed")
     opened = " ".join(f"--add-opens=java.base/{each}=ALL-UNNAMED" for each in OPENED)
     home = str(Path(java).resolve().parents[1])
-    return {**os.environ, "JAVA_HOME": home, "JAVA_OPTS": f"{opened} -Dfile.encoding=UTF-8"}
+    return {**os.environ, "JAVA_HOME": home, "JAVA_OPTS": f"{opened} {QUICK} -Dfile.encoding=UTF-8"}

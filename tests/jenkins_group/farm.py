@@ -33,6 +33,30 @@ SECRET = "s3cr3t-of-the-store"  # noqa: S105 - the tests' own
 PLAIN = JenkinsSettings(GIT, answer_minutes=10, silent_minutes=20)
 
 
+def pipeline_command(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """What runs a Jenkinsfile as a build with this folder, which gets `result.json`."""
+    (folder / "build.json").write_text(json.dumps(config))
+    return ["groovy", "-cp", str(HARNESS), str(HARNESS / "RunPipeline.groovy"), str(folder / "build.json")]
+
+
+def agent(
+    name: str, labels: list[str], root: Path, environment: Mapping[str, str], **more: Any
+) -> dict[str, Any]:
+    """An agent as the harness knows it, with a folder of its own."""
+    root.mkdir(parents=True)
+    known = {"PATH": f"{Path(sys.executable).parent}:{PATH}", "HOME": str(root), "LANG": "C.UTF-8"}
+    known |= {each: os.environ[each] for each in ("EMBEDMILL_CACHE",) if each in os.environ}
+    return {
+        "name": name,
+        "labels": labels,
+        "root": str(root),
+        "environment": {**known, **environment},
+        "executors": 3,
+        "answers": True,
+        **more,
+    }
+
+
 @dataclass(frozen=True)
 class Build:
     """What became of a build."""
@@ -118,18 +142,10 @@ class Farm:
             "agents": self.agents,
             "minute_ms": self.minute_ms,
         }
-        (folder / "build.json").write_text(json.dumps(config))
         if meanwhile is not None:
             threading.Thread(target=meanwhile, args=(folder,), daemon=True).start()
-        command = [
-            "groovy",
-            "-cp",
-            str(HARNESS),
-            str(HARNESS / "RunPipeline.groovy"),
-            str(folder / "build.json"),
-        ]
         done = subprocess.run(
-            [*command, str(folder / "build.json")],
+            pipeline_command(folder, config),
             env=self.groovy,
             capture_output=True,
             text=True,
@@ -149,18 +165,6 @@ class Farm:
         return {home.read(CommitRecord, key).worker for key in keys}
 
     def _add(self, name: str, labels: list[str], more: Mapping[str, str], *, answers: bool = True) -> None:
-        root = self.root / "agents" / name
-        root.mkdir(parents=True)
         path = f"{self._podman}:{Path(sys.executable).parent}:{PATH}"
-        environment = {"PATH": path, "HOME": str(root), "LANG": "C.UTF-8", **more}
-        environment |= {each: os.environ[each] for each in ("EMBEDMILL_CACHE",) if each in os.environ}
-        self.agents.append(
-            {
-                "name": name,
-                "labels": labels,
-                "root": str(root),
-                "environment": environment,
-                "executors": 3,
-                "answers": answers,
-            }
-        )
+        root = self.root / "agents" / name
+        self.agents.append(agent(name, labels, root, {"PATH": path, **more}, answers=answers))

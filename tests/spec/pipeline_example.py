@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from embedmill.spec.kubernetes import FamilySpec, KubernetesSpec, NightlySpec, TpuSpec
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
+from embedmill.spec.jenkins_workers import AgentFamilySpec, JenkinsWorkersSpec
 from embedmill.spec.ray import RayFamilySpec, RaySpec
 
 
@@ -36,6 +37,7 @@ def pipeline() -> PipelineSpec:
         engine="local",
         kubernetes=cluster(),
         ray=ray_cluster(),
+        jenkins=jenkins_agents(),
         priority=20,
         deadline="06:00",
         index=IndexSpec(kind="hnsw", exact_below=1000, links=16, build_effort=64, search_effort=32),
@@ -53,6 +55,17 @@ def pipeline() -> PipelineSpec:
         ),
         compact_above=0.5,
         goldens=32,
+    )
+
+
+def jenkins_agents() -> JenkinsWorkersSpec:
+    return JenkinsWorkersSpec(
+        url="https://ci.example.org",
+        job="team/embedmill-worker",
+        user="mill",
+        token_file="jenkins.token",  # noqa: S106 - its name
+        families={"gpu-07": AgentFamilySpec(label="gpu", workers=2, device="cuda", threads=4)},
+        mounts=("/mnt/mill",),
     )
 
 

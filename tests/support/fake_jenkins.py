@@ -15,13 +15,19 @@ import secrets
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
+
+Answer: TypeAlias = tuple[int, dict[str, str], dict[str, Any] | None]
+"""A status, headers and a document."""
 
 
 @dataclass
 class FakeJenkins:
-    """`looks`: how often a build is looked at in the queue, and then while it runs, until it goes on."""
+    """`looks`: how often a build is looked at in the queue, and then while it runs, until it goes on.
+
+    `status`: what everything is answered with; `lost_answers`: so many requests are done, and not answered.
+    """
 
     job: str = "nightly"
     user: str = ""
@@ -32,6 +38,7 @@ class FakeJenkins:
     result: str = "SUCCESS"
     cancelled: bool = False
     status: int = 0
+    lost_answers: int = 0
     asked: list[tuple[str, str]] = field(default_factory=list)
     given: list[dict[str, str]] = field(default_factory=list)
 
@@ -52,9 +59,7 @@ class FakeJenkins:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/ci"
 
-    def answer(
-        self, method: str, path: str, headers: Any, body: str
-    ) -> tuple[int, dict[str, str], dict[str, Any] | None]:
+    def answer(self, method: str, path: str, headers: Any, body: str) -> Answer:
         self.asked.append((method, path))
         if self.status:
             return self.status, {}, None
@@ -67,18 +72,22 @@ class FakeJenkins:
             return self._post(where, job, headers, body)
         if where == "/ci/crumbIssuer/api/json":
             return self._crumb()
+        return self._tell(where, job)
+
+    def _tell(self, where: str, job: str) -> Answer:
         if where == "/ci/queue/item/7/api/json":
             return 200, {}, self._queued()
         if where in {f"{job}/41/api/json", f"{job}/lastBuild/api/json"}:
             return 200, {}, self._build()
         return 404, {}, None
 
-    def _post(
-        self, where: str, job: str, headers: Any, body: str
-    ) -> tuple[int, dict[str, str], dict[str, Any] | None]:
+    def _post(self, where: str, job: str, headers: Any, body: str) -> Answer:
         session = (headers.get("Cookie") or "").partition("=")[2]
         if self.crumbs and headers.get("Jenkins-Crumb") != self._sessions.get(session, "none"):
             return 403, {}, None
+        return self._act(where, job, body)
+
+    def _act(self, where: str, job: str, body: str) -> Answer:
         if where not in {f"{job}/build", f"{job}/buildWithParameters"}:
             return 404, {}, None
         if where.endswith("WithParameters") != self.parameters:
@@ -86,7 +95,7 @@ class FakeJenkins:
         self.given.append({name: values[0] for name, values in parse_qs(body).items()})
         return 201, {"Location": f"{self.url}/queue/item/7/"}, None
 
-    def _crumb(self) -> tuple[int, dict[str, str], dict[str, Any] | None]:
+    def _crumb(self) -> Answer:
         if not self.crumbs:
             return 404, {}, None
         session, crumb = secrets.token_hex(8), secrets.token_hex(16)
@@ -123,6 +132,10 @@ def _handler(jenkins: FakeJenkins) -> type[BaseHTTPRequestHandler]:
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
             status, headers, document = jenkins.answer(self.command, self.path, self.headers, body)
+            if self.command == "POST" and jenkins.lost_answers:
+                jenkins.lost_answers -= 1
+                self.close_connection = True
+                return
             data = b"<html>no JSON</html>" if document is None else json.dumps(document).encode()
             self.send_response(status)
             for name, value in headers.items():

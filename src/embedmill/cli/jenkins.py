@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -13,12 +16,11 @@ from embedmill.cli.output import data, emit, facts, table, talk
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from embedmill.deploy.jenkins.rest import Jenkins
     from embedmill.spec.jenkins import JenkinsBuild, JenkinsPlan
 
 app = typer.Typer(help="Stages of a Jenkins pipeline, and its builds.", no_args_is_help=True)
 
-SHARDS_MISSING = 75
+SHARDS_MISSING, STOPPED = 75, 143
 To: TypeAlias = Annotated[
     Path, typer.Option("--to", metavar="FOLDER", help="Where files go; made if absent.")
 ]
@@ -111,6 +113,40 @@ def report(pipeline: PipelineFile, to: To, run: RunName = None, as_json: AsJson 
 
 
 @app.command()
+def work(
+    run: Annotated[str, typer.Option(metavar="URL", help="The run.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Of the loop.")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FILE", help="Says at the end how the loop ended, in one line.")
+    ],
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Threads a batch.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Run one worker loop of a run that is driven from elsewhere, as a build of the worker job does."""
+    from embedmill.engines.jenkins.attending import attend
+    from embedmill.engines.jenkins.observed import ending
+    from embedmill.spec.jenkins import JenkinsLoop
+    from embedmill.types import Host, Placement
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    to.unlink(missing_ok=True)
+    here = Host(os.environ.get("NODE_NAME") or socket.gethostname(), (), "")  # Jenkins sets it in builds
+    state = attend(run, Placement(name, device=device, threads=threads, host=here), say)
+    if state is not None:
+        line = ending(state.exit_code or 0, state.said)
+        to.write_text(f"{line}\n", "utf-8")
+        say(f"{name} {line}")
+    if as_json:
+        code, said = (None, "") if state is None else (state.exit_code, state.said)
+        emit(JenkinsLoop(worker=name, exit_code=code, said=said))
+    if state is None:
+        raise typer.Exit(STOPPED)
+
+
+@app.command()
 def status(
     job: Job,
     url: Url,
@@ -120,7 +156,9 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say what became of a build."""
-    _say(_jenkins(url, job, user, token_file).build(number), as_json)
+    from embedmill.engines.jenkins.api import open_jenkins
+
+    _say(open_jenkins(url, job, user, token_file).build(number), as_json)
 
 
 @app.command()
@@ -139,31 +177,17 @@ def trigger(
     as_json: AsJson = False,
 ) -> None:
     """Start a build, and wait until it has a number."""
+    from embedmill.engines.jenkins.api import open_jenkins
     from embedmill.errors import SpecError
 
     pairs = dict(each.partition("=")[::2] for each in parameter or ())
     if not all("=" in each for each in parameter or ()):
         raise SpecError("--parameter: expected NAME=TEXT")
-    jenkins = _jenkins(url, job, user, token_file)
+    jenkins = open_jenkins(url, job, user, token_file)
     found = jenkins.wait(jenkins.trigger(pairs), ended=wait, timeout_s=timeout)
     _say(found, as_json)
     if wait and found.state != "success":
         raise typer.Exit(1)
-
-
-def _jenkins(url: str, job: str, user: str, token_file: Path | None) -> Jenkins:
-    from embedmill.deploy.jenkins.rest import Jenkins
-    from embedmill.errors import SpecError
-
-    if token_file is None:
-        return Jenkins(url, job, user)
-    try:
-        token = token_file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"--token-file {token_file}: cannot be read: {error}") from None
-    if not token or not user:
-        raise SpecError("a token needs --user, and --token-file a token")
-    return Jenkins(url, job, user, token)
 
 
 def _say(found: JenkinsBuild, as_json: bool) -> None:

@@ -92,7 +92,11 @@ def take_environment() -> None:
 
 EngineName: TypeAlias = Annotated[
     str | None,
-    typer.Option("--engine", metavar="NAME", help="local, ssh, kubernetes or ray, instead of the spec's."),
+    typer.Option(
+        "--engine",
+        metavar="NAMES",
+        help="local, ssh, kubernetes, ray or jenkins, instead of the spec's; several with commas between.",
+    ),
 ]
 FleetOfRun: TypeAlias = Annotated[
     Path | None,
@@ -116,15 +120,13 @@ def open_pipeline(
     Raises:
         SpecError: The spec is wrong, or there is no such engine.
     """
-    from embedmill.errors import SpecError
     from embedmill.pipeline import Pipeline
 
     pipeline = Pipeline.from_file(file)
-    if engine not in {None, "local", "ssh", "kubernetes", "ray"}:
-        raise SpecError(
-            f"--engine {engine}: there is none of that name", hint="allowed: local, ssh, kubernetes, ray"
-        )
-    given = {"engine": engine, "fleet": None if fleet is None else str(fleet.absolute())}
+    given = {
+        "engine": None if engine is None else engines_named(engine),
+        "fleet": None if fleet is None else str(fleet.absolute()),
+    }
     changed = {name: value for name, value in given.items() if value is not None}
     folder = None
     if seats is not None:
@@ -132,6 +134,25 @@ def open_pipeline(
 
         folder = SeatFolder(seats)
     return replace(pipeline, spec=pipeline.spec.model_copy(update=changed), waits=wait, seats=folder)
+
+
+def engines_named(text: str) -> str | tuple[str, ...]:
+    """One engine, or several with commas between, as a spec has them.
+
+    Raises:
+        SpecError: There is none of a name, or one is named twice.
+    """
+    from embedmill.errors import SpecError
+    from embedmill.spec.pipeline import ENGINES
+
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in ENGINES:
+            hint = f"allowed: {', '.join(ENGINES)}"
+            raise SpecError(f"--engine {name}: there is none of that name", hint=hint)
+    if len(set(names)) < len(names):
+        raise SpecError(f"--engine {text}: names one twice")
+    return names if len(names) > 1 else names[0]
 
 
 def one_or_all(pipeline: Path | None, everything: list[Path] | None) -> Path | None:

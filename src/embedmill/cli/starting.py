@@ -60,7 +60,8 @@ store: ./mill                    # where runs and releases lie
 #   build_effort: 128            # HNSW: candidates while building
 #   search_effort: 128           # HNSW: candidates while searching
 
-# engine: local                  # where workers run; ssh: on idle GPUs; kubernetes: as Jobs; ray: as actors
+# engine: local                  # where workers run; ssh: on idle GPUs; kubernetes: as Jobs; ray: as actors;
+#                                # jenkins: as builds; or several, such as [local, ssh]
 # fleet: null                    # such as fleet.yaml: those servers
 # kubernetes:
 #   families: {{cu126: {{workers: 4}}}}   # images of images.yaml, and how many pods each has at most
@@ -85,6 +86,13 @@ store: ./mill                    # where runs and releases lie
 #   images: images.yaml          # for families with an image
 #   namespace: embedmill         # of the actors
 #   shared: []                   # such as [/mnt/mill]: folders that all nodes have
+# jenkins:
+#   url: https://ci.example.org  # the controller
+#   job: team/embedmill-worker   # of the worker/Jenkinsfile that `embedmill deploy jenkins` writes
+#   families: {{cpu: {{}}}}          # labels of agents, such as {{gpu-07: {{device: cuda, threads: 4}}}}
+#   user: ""                     # whose token it is
+#   token_file: null             # such as jenkins.token
+#   mounts: []                   # such as [/mnt/mill]: folders that its agents have
 # priority: 10                   # its share of the devices where run --all runs several pipelines
 # deadline: null                 # such as "06:00": when a release of the last 24 hours should be live
 # work:

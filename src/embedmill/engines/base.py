@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from embedmill.types import Placement, WorkerState
+    from embedmill.types import Look, Placement, WorkerState
 
 
 class Engine(Protocol):
@@ -23,4 +23,22 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """Ask all loops to stop after their batch, wait, then end those that linger."""
+        ...
+
+
+class Places(Protocol):
+    """Where an engine may run loops. Asked before the first start, and again while work is left."""
+
+    @property
+    def again_s(self) -> float | None:
+        """How often it is asked; None: once."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether a run waits where there is no place at all."""
+        ...
+
+    def look(self, most: int, held: Collection[str]) -> Look:
+        """Places that are free, at most so many; loops of these names run already, beside them."""
         ...

@@ -8,17 +8,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from embedmill.types import WorkerState
+from embedmill.types import Look, Placement, WorkerState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from embedmill.types import Placement
+    from collections.abc import Collection, Sequence
 
 GRACE_S = 10.0
 TAIL_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class LocalPlaces:
+    """Cores of this machine: a loop each, one thread each, unless `workers` says how many."""
+
+    workers: int | None
+    again_s: float | None = None
+    waits: bool = False
+
+    def look(self, most: int, held: Collection[str]) -> Look:  # noqa: ARG002 - nobody takes cores away
+        """All of them, and no more loops than shards."""
+        count = min(self.workers or len(os.sched_getaffinity(0)), most)
+        return Look(tuple(Placement(f"local-{number}") for number in range(count)))
 
 
 class LocalEngine:
@@ -59,6 +72,7 @@ class LocalEngine:
         words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         command = [sys.executable, "-m", "embedmill", "worker", "--run", run_url, "--name", place.worker]
         command += ["--device", place.device, "--threads", str(place.threads), "--parent", str(os.getpid())]
+        command += ["--where", f"host={place.host.name}"] if place.host else []
         environment = {**os.environ, "OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"}
         process = subprocess.Popen(
             command,

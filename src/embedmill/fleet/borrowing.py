@@ -105,15 +105,14 @@ def fleet_engine(spec: PipelineSpec, home: Home) -> SshEngine:
 
 
 def check_borrowing(spec: PipelineSpec, root: Path, home: Home) -> None:
-    """Say what would stop a run on a fleet now, and not after hours of planning; nothing for other engines.
+    """Say what would stop a run on a fleet now, and not after hours of planning.
 
     Raises:
         SpecError: As `places_on_fleet`, and `lent_environment`.
         StoreDenied, StoreUnavailable: The role for workers was not given.
     """
-    if spec.engine == "ssh":
-        _fleet_of(spec, root, home)
-        lent_environment(home.store.url, home.pipeline, lending_of(spec))
+    _fleet_of(spec, root, home)
+    lent_environment(home.store.url, home.pipeline, lending_of(spec))
 
 
 def places_on_fleet(

@@ -1,13 +1,16 @@
-"""The engine that a pipeline names, and where else than on this machine its loops may run."""
+"""The engines that a pipeline names, and where their loops may run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmill.engines import Engine, LocalEngine, RayEngine
-from embedmill.fleet.borrowing import FleetPlaces, check_borrowing, fleet_engine, places_on_fleet
-from embedmill.fleet.cluster import ClusterPlaces, cluster_engine, places_on_cluster
-from embedmill.fleet.ray_places import RayPlaces, check_cluster, places_on_ray, ray_engine
+from embedmill.engines import Engine, LocalEngine, LocalPlaces, MixedEngine, Places, RayEngine
+from embedmill.errors import EmbedmillError
+from embedmill.fleet.agents import agent_engine, places_on_agents
+from embedmill.fleet.borrowing import check_borrowing, fleet_engine, places_on_fleet
+from embedmill.fleet.cluster import cluster_engine, places_on_cluster
+from embedmill.fleet.mixing import MixedPlaces
+from embedmill.fleet.ray_places import check_cluster, places_on_ray, ray_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,37 +19,39 @@ if TYPE_CHECKING:
     from embedmill.release.layout import Home
     from embedmill.spec import PipelineSpec
     from embedmill.spec.documents import Plan
+    from embedmill.spec.pipeline import EngineName
+
+FOR_NOW = 75
+"""The exit code of what may be gone when it is tried again."""
 
 
 def engine_of(spec: PipelineSpec, home: Home, root: Path) -> Engine:
-    """A new one of the kind that the spec names; `root` is the folder that the spec's paths start from.
+    """A new one of the kind that the spec names, or of several; `root` is where the spec's paths start.
 
     Raises:
         SpecError: What it needs is not in the spec, or wrong.
     """
-    match spec.engine:
-        case "local":
-            return LocalEngine()
-        case "ssh":
-            return fleet_engine(spec, home)
-        case "kubernetes":
-            return cluster_engine(spec, root)
-        case "ray":
-            return ray_engine(spec, home, root)
+    if isinstance(spec.engine, str):
+        return _engine(spec.engine, spec, home, root)
+    return MixedEngine({name: _engine(name, spec, home, root) for name in spec.engine})
 
 
 def check_places(home: Home, spec: PipelineSpec, root: Path, package: ModelPackage) -> None:
     """Say what would stop the spec's engine now, and not after hours of planning; of this machine: nothing.
 
+    Of several engines, one that gives no answer now may give one later, if another is there.
+
     Raises:
-        EmbedmillError: As `engine_of` and `places_elsewhere`.
+        EmbedmillError: As `engine_of` and `places_of`.
     """
-    check_borrowing(spec, root, home)
-    if spec.engine == "kubernetes":
-        cluster_engine(spec, root)
-        places_on_cluster(spec, root, home.store.url, kinds_of(package))
-    if spec.engine == "ray":
-        check_cluster(spec, home, root, kinds_of(package))
+    failed = []
+    for name in spec.engines:
+        try:
+            _check(name, home, spec, root, package)
+        except EmbedmillError as error:
+            failed.append(error)
+            if error.exit_code != FOR_NOW or len(failed) == len(spec.engines):
+                raise
 
 
 def kinds_of(package: ModelPackage) -> tuple[str, ...]:
@@ -54,24 +59,67 @@ def kinds_of(package: ModelPackage) -> tuple[str, ...]:
     return package.spec.kinds_for("item")
 
 
-def places_elsewhere(
+def places_of(
     home: Home,
     plan: Plan,
     spec: PipelineSpec,
     root: Path,
     package: ModelPackage,
-    engine: Engine | None,
+    engine: Engine,
     *,
     waits: bool,
-) -> FleetPlaces | ClusterPlaces | RayPlaces:
-    """Places for a run's loops on servers or a cluster, as the spec's engine has them.
+) -> Places:
+    """Places for a run's loops, as the spec's engine has them, or all of its engines. `engine`: theirs.
 
     Raises:
         SpecError: What it needs is not in the spec, or wrong.
     """
-    if spec.engine == "kubernetes":
-        return places_on_cluster(spec, root, home.store.url, kinds_of(package))
-    if spec.engine == "ray":
-        asked = engine if isinstance(engine, RayEngine) else ray_engine(spec, home, root)
-        return places_on_ray(spec, root, home.store.url, kinds_of(package), asked)
-    return places_on_fleet(home, plan, spec, root, package, waits=waits)
+
+    def places(name: EngineName, engine: Engine) -> Places:
+        match name:
+            case "local":
+                return LocalPlaces(spec.work.workers)
+            case "ssh":
+                return places_on_fleet(home, plan, spec, root, package, waits=waits)
+            case "kubernetes":
+                return places_on_cluster(spec, root, home.store.url, kinds_of(package))
+            case "jenkins":
+                return places_on_agents(spec, home.url)
+            case "ray":
+                asked = engine if isinstance(engine, RayEngine) else ray_engine(spec, home, root)
+                return places_on_ray(spec, root, home.store.url, kinds_of(package), asked)
+
+    if isinstance(spec.engine, str):
+        return places(spec.engine, engine)
+    parts = engine.parts if isinstance(engine, MixedEngine) else {}
+    return MixedPlaces({name: places(name, parts.get(name, engine)) for name in spec.engine})
+
+
+def _engine(name: EngineName, spec: PipelineSpec, home: Home, root: Path) -> Engine:
+    match name:
+        case "local":
+            return LocalEngine()
+        case "ssh":
+            return fleet_engine(spec, home)
+        case "kubernetes":
+            return cluster_engine(spec, root)
+        case "jenkins":
+            return agent_engine(spec, root)
+        case "ray":
+            return ray_engine(spec, home, root)
+
+
+def _check(name: EngineName, home: Home, spec: PipelineSpec, root: Path, package: ModelPackage) -> None:
+    match name:
+        case "ssh":
+            check_borrowing(spec, root, home)
+        case "kubernetes":
+            cluster_engine(spec, root)
+            places_on_cluster(spec, root, home.store.url, kinds_of(package))
+        case "jenkins":
+            agent_engine(spec, root)
+            places_on_agents(spec, home.url)
+        case "ray":
+            check_cluster(spec, home, root, kinds_of(package))
+        case "local":
+            pass

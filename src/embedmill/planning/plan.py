@@ -332,6 +332,7 @@ def _shaping(spec: PipelineSpec) -> PipelineSpec:
             "engine": "local",
             "fleet": None,
             "kubernetes": None,
+            "jenkins": None,
             "ray": None,
             "priority": 10,
             "deadline": None,

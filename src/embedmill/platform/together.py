@@ -111,11 +111,11 @@ def _member(file: Path, how: Together) -> _Member:
         spec = load_pipeline_spec(file)
     except EmbedmillError as error:
         return _Member(file, None, "", f"{error}", error.exit_code)
-    engine = how.engine or spec.engine
-    if engine != "ssh":
-        return _Member(file, spec, engine)
+    engines = how.engine or ",".join(spec.engines)
+    if "ssh" not in engines.split(","):
+        return _Member(file, spec, engines)
     fleet = how.fleet or file.absolute().parent / (spec.fleet or "")
-    return _Member(file, spec, str(fleet.resolve()))
+    return _Member(file, spec, f"{engines} {fleet.resolve()}")
 
 
 def _account(member: _Member, began: datetime, began_s: float) -> Turn:

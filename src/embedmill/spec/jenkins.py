@@ -50,6 +50,16 @@ class JenkinsFiles(Document):
     files: tuple[str, ...]
 
 
+class JenkinsLoop(Document):
+    """`jenkins work`: how a worker loop ended; `exit_code` is None where somebody stopped it."""
+
+    SCHEMA: ClassVar[str] = "jenkins-loop/1"
+
+    worker: str
+    exit_code: int | None
+    said: str
+
+
 class JenkinsBuild(Document):
     """`jenkins status` and `jenkins trigger`: a build. `state`: queued, running, or how it ended.
 

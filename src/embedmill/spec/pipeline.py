@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from embedmill.spec.database import checked_database, database_scheme
 from embedmill.spec.fetch import FetchSpec
+from embedmill.spec.jenkins_workers import JenkinsWorkersSpec
 from embedmill.spec.kubernetes import KubernetesSpec
 from embedmill.spec.ray import RaySpec
 from embedmill.spec.section import Section
 from embedmill.spec.serving import ServingSpec
 
 __all__ = [
+    "ENGINES",
     "CatalogSpec",
+    "EngineName",
     "FetchSpec",
     "GateLimits",
     "IndexSpec",
@@ -29,6 +32,8 @@ __all__ = [
 ]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+EngineName = Literal["local", "ssh", "kubernetes", "ray", "jenkins"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
@@ -205,14 +210,17 @@ class PipelineSpec(Section):
     catalog: CatalogSpec
     model: str = Field(description="The folder of a model package.")
     store: str = Field(description="A folder, such as ./mill, or a URL.")
-    engine: Literal["local", "ssh", "kubernetes", "ray"] = Field(
-        default="local", description="Where worker loops run."
+    engine: EngineName | tuple[EngineName, ...] = Field(
+        default="local", description="Where worker loops run; a list of several: at all of these places."
     )
     fleet: str | None = Field(
         default=None, description="The fleet.yaml whose idle GPUs are borrowed; for `engine: ssh`."
     )
     kubernetes: KubernetesSpec | None = Field(
         default=None, description="Workers as Jobs of a cluster; for `engine: kubernetes`."
+    )
+    jenkins: JenkinsWorkersSpec | None = Field(
+        default=None, description="Workers as builds of a job; for `engine: jenkins`."
     )
     ray: RaySpec | None = Field(default=None, description="Workers as actors; for `engine: ray`.")
     priority: int = Field(
@@ -238,3 +246,15 @@ class PipelineSpec(Section):
     goldens: int = Field(default=256, ge=1, description="Items whose raw inputs and vectors a release keeps.")
 
     _whole_paths = field_validator("model", "store", "fleet")(whole_path)
+
+    @field_validator("engine")
+    @classmethod
+    def _each_engine_once(cls, engine: EngineName | tuple[EngineName, ...]) -> object:
+        if isinstance(engine, tuple) and (not engine or len(set(engine)) < len(engine)):
+            raise ValueError("a list of engines names at least one, and each once")
+        return engine
+
+    @property
+    def engines(self) -> tuple[EngineName, ...]:
+        """All of them, whether it is one or several."""
+        return (self.engine,) if isinstance(self.engine, str) else self.engine

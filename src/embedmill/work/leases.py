@@ -37,9 +37,12 @@ class Leases:
     _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
     _holders: dict[str, tuple[str, Lease | None]] = field(default_factory=dict)
 
-    def claim(self, shard: str) -> HeldLease | None:
-        """Take a shard's lease, or None while somebody else holds it."""
-        key = self.home.run_key(self.run, "leases", f"{shard}.json")
+    def claim(self, shard: str, *, again: bool = False) -> HeldLease | None:
+        """Take a shard's lease, or None while somebody else holds it.
+
+        `again`: the lease of its second attempt, beside the first, so that one worker at a time makes it.
+        """
+        key = self.home.run_key(self.run, "leases", f"{shard}{'.again' if again else ''}.json")
         mine = Lease(
             shard=shard,
             worker=self.worker,

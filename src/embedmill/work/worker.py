@@ -38,6 +38,7 @@ from embedmill.types import Encoded, Rejection
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease, Leases
 from embedmill.work.sharing import Sharing, content_prints
+from embedmill.work.stragglers import Patience
 from embedmill.work.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -189,9 +190,13 @@ class _Loop:
         return WorkDone(shards, vectors, rejected)
 
     def _claims(self) -> Iterator[tuple[ShardPlan, HeldLease]]:
-        """Shards to work on, until all are committed; waits while others hold the last ones."""
+        """Shards to work on, until all are committed.
+
+        Waits while others hold the last ones; for long, and it works on one of those, too.
+        """
         leases = Leases(self.home, self.plan.run, self.options.worker)
-        open_shards, pace = list(self.plan.shards), Pace(self.home.store)
+        open_shards, pace, patience = list(self.plan.shards), Pace(self.home.store), Patience(self.home.world)
+        again = False
         while open_shards:
             done = self._committed()
             open_shards = [shard for shard in open_shards if shard.name not in done]
@@ -201,13 +206,17 @@ class _Loop:
                 check_open(self.home, self.plan.run)
                 self._check_not_drained()
                 lease = leases.claim(shard.name)
+                if lease is None and again:
+                    lease = leases.claim(shard.name, again=True)
                 if lease is not None and not self._is_committed(shard):
-                    claimed = True
-                    yield shard, lease
+                    claimed, again = True, False
+                    with patience.working():
+                        yield shard, lease
                     self._check_not_sent_away()
             if claimed:
                 pace.restart()
             elif open_shards:
+                again = patience.is_over()
                 self.home.world.sleep(pace.wait_s())
 
     def _check_not_drained(self) -> None:

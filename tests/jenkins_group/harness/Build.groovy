@@ -77,6 +77,13 @@ class Build {
         events.add(event)
     }
 
+    synchronized void tell(String what, String words) {
+        record([(what): words])
+        File beside = new File(folder, what + '.new')
+        beside.setText(words, 'UTF-8')
+        beside.renameTo(new File(folder, what))
+    }
+
     void worsen(String to) {
         List order = ['SUCCESS', 'UNSTABLE', 'FAILURE', 'ABORTED']
         if (order.indexOf(to) > order.indexOf(result)) {
@@ -94,6 +101,25 @@ class Build {
             }
             Thread.sleep(20)
         }
+    }
+
+}
+
+/** The variable `currentBuild`: what a build tells of itself to whoever asks the controller; a file each. */
+class CurrentBuild {
+
+    private final Build build
+
+    CurrentBuild(Build build) {
+        this.build = build
+    }
+
+    void setDisplayName(String name) {
+        build.tell('displayName', name)
+    }
+
+    void setDescription(String words) {
+        build.tell('description', words)
     }
 
 }

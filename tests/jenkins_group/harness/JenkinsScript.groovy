@@ -20,7 +20,13 @@ abstract class JenkinsScript extends Script {
     }
 
     Object propertyMissing(String name) {
-        Map known = [params: steps.build.config.parameters, scm: 'scm']
+        Build build = steps.build
+        Map known = [
+            params: build.config.parameters,
+            scm: 'scm',
+            env: [NODE_NAME: build.place.agent?.name],
+            currentBuild: new CurrentBuild(build),
+        ]
         if (!known.containsKey(name)) {
             throw new MissingPropertyException(name, getClass())
         }

@@ -2,6 +2,7 @@
 
 library/      vars/ src/ resources/, as Jenkins' shared libraries are laid out; the root of a repository
 pipelines/    NAME/Jenkinsfile, which name a pipeline and nothing else
+worker/       the Jenkinsfile of the job whose builds are worker loops, for `engine: jenkins`
 controller/   embedmill.yaml for the plugin Configuration as Code
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedmill.deploy.jenkins.controller import controller
-from embedmill.deploy.jenkins.settings import agent_of, inside
+from embedmill.deploy.jenkins.settings import agent_of, inside, store_of
 from embedmill.deploy.yaml_files import write_folder, yaml_bytes
 from embedmill.errors import SpecError
 from embedmill.spec import load_fleet_spec, load_pipeline_spec
@@ -27,6 +28,11 @@ JENKINSFILE = """\
 @Library('embedmill') _
 
 embedmillPipeline('{name}')
+"""
+WORKER = """\
+@Library('embedmill') _
+
+embedmillWorker()
 """
 
 
@@ -59,9 +65,10 @@ def files(
     for name, server in spec.servers.items():
         agent_of(name, server)
     found = {path: LIBRARY.joinpath(path).read_bytes() for path in _library()}
-    made = {f"library/{path}": data for path, data in found.items()}
+    made, stores = {f"library/{path}": data for path, data in found.items()}, list[str]()
     for file in pipelines:
-        name = load_pipeline_spec(file).name
+        pipeline = load_pipeline_spec(file)
+        name = pipeline.name
         jenkinsfile = f"pipelines/{name}/Jenkinsfile"
         if jenkinsfile in made:
             raise SpecError(f"{file}: another pipeline has the name {name}, too")
@@ -69,6 +76,9 @@ def files(
         made[f"library/resources/embedmill/pipelines/{name}.txt"] = settings.lines(
             inside(root, file), inside(root, fleet)
         )
+        stores.append(store_of(pipeline, file))
+    made["worker/Jenkinsfile"] = WORKER.encode()
+    made["library/resources/embedmill/worker.txt"] = settings.worker_lines(list(filter(None, stores)))
     made["controller/embedmill.yaml"] = yaml_bytes(controller(settings, spec))
     return made
 

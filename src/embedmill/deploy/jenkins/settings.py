@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
+from embedmill.engines.jenkins.observed import URL
 from embedmill.errors import SpecError
 
 if TYPE_CHECKING:
+    from embedmill.spec import PipelineSpec
     from embedmill.spec.fleet import ServerSpec
 
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -85,8 +88,16 @@ class JenkinsSettings:
             "stageHours": self.stage_hours,
         }
         lines = [f"{key} {value}".rstrip() for key, value in values.items()]
-        lines += [f"secret {variable} {credential}" for variable, credential in self.secrets.items()]
-        return "\n".join([*lines, ""]).encode()
+        return "\n".join([*lines, *self._secret_lines(), ""]).encode()
+
+    def worker_lines(self, stores: Sequence[str]) -> bytes:
+        """The settings of the worker job. `stores`: the pipelines' folders, whose runs it may work on."""
+        lines = [f"embedHours {self.embed_hours}", f"silentMinutes {self.silent_minutes}"]
+        lines += [f"store {store}" for store in stores]
+        return "\n".join([*lines, *self._secret_lines(), ""]).encode()
+
+    def _secret_lines(self) -> list[str]:
+        return [f"secret {variable} {credential}" for variable, credential in self.secrets.items()]
 
 
 def checked(what: str, text: str, pattern: re.Pattern[str], expected: str) -> str:
@@ -112,6 +123,20 @@ def inside(root: Path, file: Path) -> str:
         hint = "--root names the repository that Jenkins checks out"
         raise SpecError(f"{file}: does not lie in {root}", hint=hint) from None
     return checked("path", path, PATH, "letters, digits and `._/-`")
+
+
+def store_of(pipeline: PipelineSpec, file: Path) -> str:
+    """The URL of a pipeline's folder in its store, which runs are named by; empty if it would need quotes.
+
+    `engine: jenkins` refuses a run of such a store, and says why.
+    """
+    parts = urlsplit(pipeline.store)
+    store = pipeline.store.rstrip("/")
+    if parts.scheme in {"", "file"}:
+        path = unquote(parts.path) if parts.scheme else store
+        store = str((file.parent / path).absolute())
+    found = f"{store}/{pipeline.name}"
+    return found if URL.fullmatch(found) else ""
 
 
 def agent_of(name: str, server: ServerSpec) -> str:

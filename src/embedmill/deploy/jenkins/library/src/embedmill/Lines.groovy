@@ -22,18 +22,22 @@ class Lines implements Serializable {
         silentMinutes: '[1-9][0-9]{0,3}',
         embedHours: '[1-9][0-9]{0,2}',
         stageHours: '[1-9][0-9]{0,2}',
+        store: '[A-Za-z0-9/][A-Za-z0-9._:/@%+=~-]{0,1023}',
     ]
+    private static final String ENDING = 'ended with exit code -?[0-9]{1,3}(: [A-Za-z0-9 .,:;/_()=+-]{0,400})?'
 
-    /** What a file of settings says: `key value` a line, and any number of `secret VARIABLE credential`. */
+    /** What a file of settings says: `key value` a line; any number of `secret VARIABLE credential` and `store URL`. */
     @NonCPS
     static Map<String, Object> settings(String text) {
-        Map<String, Object> found = [secrets: []]
+        Map<String, Object> found = [secrets: [], stores: []]
         for (String line : text.split('\n')) {
             String key = line.split(' ')[0]
             String value = line.substring(key.length()).trim()
             if (key == 'secret') {
                 String[] words = value.split(' ')
                 found.secrets.add([checked(words[0], '[A-Za-z_][A-Za-z0-9_]{0,127}'), checked(words[1], WORD)])
+            } else if (key == 'store') {
+                found.stores.add(checked(value, VALUES.store))
             } else {
                 found[key] = checked(value, VALUES[key])
             }
@@ -53,10 +57,41 @@ class Lines implements Serializable {
         return found
     }
 
+    /** The URL of a run, if it is one of a pipeline that this library was written for. */
+    @NonCPS
+    static String run(String url, List<String> stores) {
+        checked(url, VALUES.store)
+        for (String store : stores) {
+            if (url.startsWith(store + '/runs/') && !url.contains('/../')) {
+                return url
+            }
+        }
+        throw new IllegalArgumentException('a run of no pipeline that this library knows: ' + url)
+    }
+
+    /** A name, if it is one word. */
+    @NonCPS
+    static String word(String text) {
+        return checked(text, WORD)
+    }
+
+    /** How a loop ended, as `embedmill jenkins work` wrote it. */
+    @NonCPS
+    static String ending(String text) {
+        return checked(text.trim(), ENDING)
+    }
+
+    /** Whether it ended as it should: with its work done, or with its place given back. */
+    @NonCPS
+    static boolean isCalm(String ended) {
+        String[] words = ended.split(' ')
+        return words[4] == '0' || words[4] == '75' || words[4] == '0:' || words[4] == '75:'
+    }
+
     /** The text, if it matches all of a pattern. */
     @NonCPS
     static String checked(String text, String pattern) {
-        if (pattern == null || !text.matches(pattern)) {
+        if (pattern == null || text == null || !text.matches(pattern)) {
             throw new IllegalArgumentException('not allowed here: ' + text)
         }
         return text

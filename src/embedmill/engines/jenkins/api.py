@@ -1,6 +1,7 @@
-"""Asks a Jenkins over its REST API: starts builds, waits for them, says what became of them.
+"""Asks a Jenkins over its REST API: starts builds, waits for them, says what became of them, ends them.
 
     https://www.jenkins.io/doc/book/using/remote-access-api/
+    https://www.jenkins.io/doc/book/using/aborting-a-build/
 
 POST job/…/buildWithParameters ─▶ 201, Location: queue/item/N ─▶ executable.number ─▶ job/…/NUMBER/api/json
 
@@ -20,6 +21,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -30,6 +32,10 @@ ANSWER_BYTES = 1 << 22
 TIMEOUT_S = 30.0
 POLL_S = 1.0
 TREE = "number,url,building,result,duration"
+BUILDS = "number,queueId,building,result,description,actions[parameters[name,value]]"
+ITEMS = "items[id,why,task[url],actions[parameters[name,value]]]"
+DONE = frozenset({200, 201, 204, 302, 303, 404})
+"""Answers to a request to end something: done, or it is not there any more. Which it is, a look will tell."""
 ITEM = re.compile(r"/queue/item/(\d+)/?$")
 LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -46,7 +52,7 @@ class _Answer:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise JenkinsError(f"{what}: the answer is no JSON object", hint="is --url that of a Jenkins?")
+            raise JenkinsError(f"{what}: the answer is no JSON object", hint="is the url that of a Jenkins?")
         return found
 
 
@@ -74,10 +80,10 @@ class Jenkins:
         parts = urlsplit(self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
             raise SpecError(
-                f"--url {self.url!r}: is no URL of a Jenkins", hint="such as https://ci.example.org"
+                f"url {self.url!r}: is no URL of a Jenkins", hint="such as https://ci.example.org"
             )
         if self.token and parts.scheme == "http" and parts.hostname not in LOCAL:
-            raise SpecError(f"--url {self.url}: a token would be readable on its way", hint="use https")
+            raise SpecError(f"url {self.url}: a token would be readable on its way", hint="use https")
         self._base = self.url.rstrip("/")
         cookies = CookieJar(DefaultCookiePolicy(rfc2965=False))
         self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPCookieProcessor(cookies))
@@ -156,6 +162,52 @@ class Jenkins:
             found = self.queued(item) if found.number is None else self.build(found.number)
         return found
 
+    def builds(self, most: int) -> list[dict[str, Any]]:
+        """The newest builds of the job, the newest first, with their parameters: see BUILDS.
+
+        Raises:
+            JenkinsError: There is no such job.
+        """
+        tree = quote(f"allBuilds[{BUILDS}]{{0,{most}}}", safe=",")
+        answer = self._get(f"{self._path()}/api/json?tree={tree}")
+        if answer.status != http.client.OK:
+            raise self._refused("its builds", answer)
+        return _listed(answer.json("the job's builds").get("allBuilds"))
+
+    def items(self) -> list[dict[str, Any]]:
+        """What of the job waits in the queue, with its parameters: see ITEMS.
+
+        Raises:
+            JenkinsError: It may not be seen.
+        """
+        answer = self._get(f"queue/api/json?tree={quote(ITEMS, safe=',')}")
+        if answer.status != http.client.OK:
+            raise self._refused("the queue", answer)
+        found = _listed(answer.json("the queue").get("items"))
+        ours = f"/{self._path()}"
+        return [each for each in found if _task_path(each).endswith(ours)]
+
+    def stop(self, number: int, *, hard: bool = False) -> None:
+        """Ask a build to end, or end it without asking it.
+
+        Raises:
+            JenkinsError: It is refused.
+        """
+        self._end(f"{self._path()}/{number}/{'kill' if hard else 'stop'}", f"the end of build {number}")
+
+    def cancel(self, item: int) -> None:
+        """Take an item out of the queue.
+
+        Raises:
+            JenkinsError: It is refused.
+        """
+        self._end(f"queue/cancelItem?id={item}", f"the end of queue item {item}")
+
+    def _end(self, path: str, what: str) -> None:
+        answer = self._ask(path, data=b"", headers=self._crumb())
+        if answer.status not in DONE:
+            raise self._refused(what, answer)
+
     def _path(self) -> str:
         """`team/nightly` is a job in a folder."""
         return "/".join(f"job/{quote(part, safe='')}" for part in self.job.strip("/").split("/"))
@@ -194,7 +246,7 @@ class Jenkins:
 
     def _refused(self, what: str, answer: _Answer) -> JenkinsError:
         hints = {
-            401: "are --user and the token right?",
+            401: "are the user and the token right?",
             403: "may the user do this, and is the token of that user?",
             404: "is there such a job, and may the user see it?",
         }
@@ -203,6 +255,32 @@ class Jenkins:
         return JenkinsError(
             f"{self.job}: {what}: Jenkins answers {answer.status}", hint=hints.get(answer.status, "")
         )
+
+
+def open_jenkins(url: str, job: str, user: str, token_file: Path | None) -> Jenkins:
+    """A controller, with the user's API token out of a file where one is given.
+
+    Raises:
+        SpecError: The file cannot be read, or lacks a token; or see `Jenkins`.
+    """
+    if token_file is None:
+        return Jenkins(url, job, user)
+    try:
+        token = token_file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"token file {token_file}: cannot be read: {error}") from None
+    if not token or not user:
+        raise SpecError(f"token file {token_file}: a token needs a user, and the file a token")
+    return Jenkins(url, job, user, token)
+
+
+def _listed(found: Any) -> list[dict[str, Any]]:
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _task_path(item: Mapping[str, Any]) -> str:
+    """The path of the job that an item of the queue is of; a proxy may give it another root than ours."""
+    return urlsplit(str((item.get("task") or {}).get("url") or "")).path.rstrip("/")
 
 
 def _answer(answer: Any) -> _Answer:

@@ -10,8 +10,8 @@ import pytest
 from tests.support.fake_jenkins import FakeJenkins
 
 from embedmill.cli import main
-from embedmill.deploy.jenkins import rest
-from embedmill.deploy.jenkins.rest import Jenkins
+from embedmill.engines.jenkins import api
+from embedmill.engines.jenkins.api import Jenkins
 from embedmill.errors import JenkinsError, JenkinsUnavailable, SpecError
 
 TOKEN = "11aa22bb-token"  # noqa: S105 - of a fake
@@ -19,7 +19,7 @@ TOKEN = "11aa22bb-token"  # noqa: S105 - of a fake
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest, "POLL_S", 0.01)
+    monkeypatch.setattr(api, "POLL_S", 0.01)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_refusals_say_what_to_look_at_and_no_token(fake: FakeJenkins) -> None:
     wrong = Jenkins(fake.url, fake.job, fake.user, "another-token")
     with pytest.raises(JenkinsError, match="401") as refused:
         wrong.build()
-    assert "--user" in refused.value.hint
+    assert "the user and the token" in refused.value.hint
     assert "another-token" not in f"{refused.value}{wrong!r}"
     with pytest.raises(JenkinsError, match="404"):
         Jenkins(fake.url, "none", fake.user, fake.token).build()
