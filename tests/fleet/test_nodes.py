@@ -11,12 +11,11 @@ from tests.fleet.facts import gpu, host
 from tests.fleet.test_placing import ID, TOOL
 
 from embedmill.errors import SpecError
-from embedmill.fleet.container import Room
+from embedmill.fleet.container import Borrowed, Room
 from embedmill.fleet.nodes import RayCluster, in_node_container, node_order, with_ray
 from embedmill.fleet.placing import Spot, Start
 from embedmill.spec import ImagesSpec
-from embedmill.spec.fleet import ServerSpec
-from embedmill.spec.fleet_reports import GpuMatch, ImageVerdict
+from embedmill.spec.fleet import RoomSpec, ServerSpec
 from embedmill.types import Host, Placement, YieldRule
 
 CLUSTER = RayCluster("10.0.0.1:6379", "a-secret")
@@ -129,16 +128,6 @@ def test_where_no_image_can_join_nothing_is_looked_for() -> None:
 def started(*arguments: str) -> Start:
     image = IMAGES.images["new"]
     facts = host(gpu(), tools=(TOOL,))
-    match = GpuMatch(
-        server="gpu-01",
-        index=0,
-        uuid="GPU-1",
-        name="Tesla T4",
-        driver=facts.driver,
-        compute_capability=(7, 5),
-        chosen="new",
-        verdicts=(ImageVerdict(image="new", rule="cpu", reason="it computes on CPUs"),),
-    )
     server = ServerSpec(arguments=arguments)
-    spot = Spot("gpu-01-0", "gpu-01", server, facts, facts.gpus[0], None, match, image)
+    spot = Spot("gpu-01-0", server, RoomSpec(), facts, Borrowed(facts.gpus[0], rule="cpu"), image)
     return in_node_container(CLUSTER, Room())(spot)

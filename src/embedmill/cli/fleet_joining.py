@@ -78,14 +78,12 @@ def up(
     from embedmill.fleet.joining import Up
     from embedmill.fleet.nodes import node_places, with_ray
     from embedmill.fleet.reaching import host_of
-    from embedmill.spec.loading import load_images_spec
+    from embedmill.spec.loading import load_images_of
 
     wanted = _wanted(file, servers or (), fleet, address, token_file)
-    if wanted.fleet.images is None:
-        raise SpecError(f"{wanted.fleet_file}: names no images", hint="set `images: images.yaml`")
+    images = load_images_of(wanted.fleet, wanted.fleet_file)
     head = Head(wanted.cluster.address, wanted.token_file)
     version = head.version()
-    images = load_images_spec(wanted.fleet_file.parent / wanted.fleet.images)
     usable, refused = with_ray(images, version, wanted.images)
     places = node_places(
         wanted.cluster,

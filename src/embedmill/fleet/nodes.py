@@ -99,8 +99,9 @@ def in_node_container(cluster: RayCluster, room: Room) -> Starting:
     start = in_container(cluster.name, room)
 
     def start_node(spot: Spot) -> Start:
-        arguments = (*spot.spec.arguments, *_needed(spot.spec.arguments))
-        return start(dataclasses.replace(spot, spec=spot.spec.model_copy(update={"arguments": arguments})))
+        arguments = (*spot.server.arguments, *_needed(spot.server.arguments))
+        server = spot.server.model_copy(update={"arguments": arguments})
+        return start(dataclasses.replace(spot, server=server))
 
     return start_node
 
