@@ -205,7 +205,8 @@ class RayCluster:
         own = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
         path = f"{Path(sys.executable).parent}:{own.get('PATH', '')}:/usr/sbin:/sbin"
         auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
-        return {**own, **auth, **KEEPALIVES, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+        own |= {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+        return {**own, **auth, **KEEPALIVES}
 
     def _start(self, setup: NodeSetup, options: Sequence[str]) -> RayNode:
         place = next(self._places)
