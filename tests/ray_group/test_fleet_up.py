@@ -134,7 +134,7 @@ def show_a_run_with_a_yield(fleet: Fleet, cluster: FleetCluster, pipeline: Path)
 
     Returns after how many seconds nothing was left on the server that was wanted back.
     """
-    said = run_alone("fleet", "up", pipeline, "--json")
+    said = run_alone("fleet", "up", pipeline, "--patience", "100", "--json")
     assert said.code == 0, said.err
     assert {(node["server"], node["state"]) for node in said.json["nodes"]} == {
         ("gpu-01", "joined"),

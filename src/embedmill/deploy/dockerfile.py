@@ -18,6 +18,9 @@ BASE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}")
 VERSION = re.compile(r"[0-9][0-9A-Za-z.!+-]*")
 HOME = "/opt/embedmill"
 COMPILERS = "cc gcc g++ clang make"
+EPOCH = 315532800
+"""1980. Where it is set, Python tells stale bytecode by contents: copies between stages change times, and then
+every process would compile all that it imports."""
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 TEMPLATE = """\
@@ -29,7 +32,7 @@ COPY wheels /wheels
 COPY {files} /build/
 RUN python3 -m venv {home}{before}
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \\
-    {home}/bin/python -m pip install --no-cache-dir --only-binary=:all: {options}
+    SOURCE_DATE_EPOCH={epoch} {home}/bin/python -m pip install --no-cache-dir --only-binary=:all: {options}
 RUN {home}/bin/python -m pip uninstall --yes --quiet setuptools pip{after}
 
 FROM ${{BASE}}
@@ -75,6 +78,7 @@ def dockerfile(recipe: Recipe) -> bytes:
         base=checked_base(recipe.base),
         user=recipe.user,
         home=HOME,
+        epoch=EPOCH,
         compilers=COMPILERS,
         files=" ".join((*recipe.files, *(("ca.pem",) if recipe.authority else ()))),
         before=before,

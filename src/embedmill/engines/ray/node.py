@@ -38,6 +38,9 @@ DRAIN_S = 2
 """For worker loops to end after their batch. A holder that is in a hurry waits for 6 s in all."""
 LEAVE_S = 5.0
 POLL_S = 0.1
+TRIES = 3
+TOO_SLOW = "timed out during startup"
+"""Ray gives its own processes 30 s: an image on a cold disk may need them for its first start."""
 CONNECT_S = 10.0
 LAST_LINES = 30
 LONGEST_FOLDER = 40
@@ -64,27 +67,37 @@ def join(order: NodeOrder, token: str | None) -> NoReturn:
     """
     own_address = _address_towards(order.address)
     leaving = _Leaving()
-    with _private_folder() as folder:
-        environment = node_environment(folder, token)
-        command = start_command(order, own_address, folder)
-        # In this session: a holder ends whole groups of processes, and this is in one of its own.
-        with subprocess.Popen(
-            command,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as ray:
-            words = _Words(ray)
-            while ray.poll() is None and not leaving.asked:
-                words.read()
-                time.sleep(POLL_S)
-            if leaving.asked:
-                _leave(ray)
-                raise Yielded("the node was asked to leave the cluster")
-            raise EngineUnavailable(f"Ray ended with exit code {ray.returncode}: {words.last()}")
+    told = ""
+    for _ in range(TRIES):
+        with _private_folder() as folder:
+            told = _try(order, token, own_address, folder, leaving)
+        if TOO_SLOW not in told:
+            break
+    raise EngineUnavailable(told)
+
+
+def _try(order: NodeOrder, token: str | None, own_address: str, folder: Path, leaving: _Leaving) -> str:
+    """Be a node; returns how Ray ended."""
+    command = start_command(order, own_address, folder)
+    # In this session: a holder ends whole groups of processes, and this is in one of its own.
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **node_environment(folder, token)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as ray:
+        words = _Words(ray)
+        while ray.poll() is None and not leaving.asked:
+            words.read()
+            time.sleep(POLL_S)
+        if leaving.asked:
+            _leave(ray)
+            raise Yielded("the node was asked to leave the cluster")
+        told = "; ".join((words.last(), *_told_in(folder)))
+        return f"Ray ended with exit code {ray.returncode}: {told}"
 
 
 def start_command(order: NodeOrder, own_address: str, folder: Path) -> list[str]:
@@ -119,6 +132,14 @@ def node_environment(folder: Path, token: str | None) -> dict[str, str]:
         path.write_text(token)
         made["RAY_AUTH_TOKEN_PATH"] = str(path)
     return made
+
+
+def _told_in(folder: Path) -> Iterator[str]:
+    """The last line of what each of Ray's processes wrote to stderr: who fails takes the others with it."""
+    for log in sorted(folder.glob("session_2*/logs/*.err")):
+        lines = log.read_text("utf-8", errors="replace").strip().splitlines()
+        if lines:
+            yield f"{log.stem}: {lines[-1].strip()}"
 
 
 class _Leaving:
