@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from embedmill.spec.jenkins_workers import AgentFamilySpec, JenkinsWorkersSpec
 from embedmill.spec.kubernetes import FamilySpec, KubernetesSpec, NightlySpec, TpuSpec
 from embedmill.spec.pipeline import CatalogSpec, FetchSpec, GateLimits, IndexSpec, PipelineSpec, WorkSpec
-from embedmill.spec.jenkins_workers import AgentFamilySpec, JenkinsWorkersSpec
 from embedmill.spec.ray import RayFamilySpec, RaySpec
 
 
