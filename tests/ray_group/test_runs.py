@@ -226,7 +226,13 @@ def relay(cluster: RayCluster, seaweed: S3, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.timeout(600)
 def test_a_link_that_is_cut_silently_takes_its_store_along_and_is_survived(
-    relay: Relay, seaweed: S3, mill: Mill, run: Callable[..., Run], joined: RayNode, tmp_path: Path
+    relay: Relay,
+    seaweed: S3,
+    mill: Mill,
+    run: Callable[..., Run],
+    joined: RayNode,
+    cluster: RayCluster,
+    tmp_path: Path,
 ) -> None:
     mill.settings |= {"store": seaweed.new_url(), "work": {**WORK, "lend_keys": True}}
     families = mill.settings["ray"]["families"]
@@ -235,7 +241,7 @@ def test_a_link_that_is_cut_silently_takes_its_store_along_and_is_survived(
     driver = run()
     until(lambda: joined_works(mill), "joined-0 works")
     begun_s = time.monotonic()
-    joined.cut()
+    cluster.cut(joined)
     report = driver.report()
     print(f"finished {time.monotonic() - begun_s:.0f} s after the cut: {driver.log.read_text()}")  # noqa: T201
     assert {share["worker"] for share in report["shares"]} == {"joined-0", "small-0"}

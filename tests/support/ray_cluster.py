@@ -84,14 +84,6 @@ class RayNode:
                     os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
-    def cut(self) -> None:
-        """Silently: packets go nowhere, and nobody is told."""
-        _ip("link", "set", self.link, "nomaster")
-
-    def mend(self, bridge: str) -> None:
-        """The link carries again."""
-        _ip("link", "set", self.link, "master", bridge)
-
 
 class RayCluster:
     """A head and nodes; leaving the context ends them by their pids."""
@@ -146,14 +138,21 @@ class RayCluster:
 
     def join(self, setup: NodeSetup) -> RayNode:
         """A node more."""
-        return self._start(setup, [f"--address={self.address}"])
+        with self.outside():
+            return self._start(setup, [f"--address={self.address}"])
 
     def remove(self, node: RayNode) -> None:
         """Kill it. The link goes before its namespace, which would else keep the link's name for a while."""
         node.kill()
-        _ip("link", "del", node.link)
-        _ip("netns", "del", node.namespace)
+        with self.outside():
+            _ip("link", "del", node.link)
+            _ip("netns", "del", node.namespace)
         self.nodes.remove(node)
+
+    def cut(self, node: RayNode) -> None:
+        """Silently: packets go nowhere, and nobody is told."""
+        with self.outside():
+            _ip("link", "set", node.link, "nomaster")
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
@@ -168,7 +167,10 @@ class RayCluster:
 
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
-        """Within `inside`: on a machine that reaches the head, and is no node."""
+        """On a machine that reaches the head, and is no node; also within `inside`."""
+        if self._outside < 0:
+            yield
+            return
         _enter(self._outside)
         try:
             yield
@@ -203,7 +205,8 @@ class RayCluster:
         own = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
         path = f"{Path(sys.executable).parent}:{own.get('PATH', '')}:/usr/sbin:/sbin"
         auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
-        return {**own, **auth, **KEEPALIVES, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+        own |= {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+        return {**own, **auth, **KEEPALIVES}
 
     def _start(self, setup: NodeSetup, options: Sequence[str]) -> RayNode:
         place = next(self._places)

@@ -9,6 +9,8 @@ from typing import Any
 from embedmill.engines.ray.actor import WorkerActor
 
 PAUSE_S = 0.1
+NEVER_MADE = ("creation task", "failed to be imported")
+"""What Ray says of actors whose class cannot be loaded or made on their node: trying again is in vain."""
 Answer = dict[str, Any]
 
 
@@ -47,15 +49,19 @@ class Actors:
         return {}
 
     def states(self, names: Sequence[str], wait_s: float) -> dict[str, Answer]:
-        """What each says within `wait_s`: its state, `silent`, or `gone` with the last words about it."""
+        """What each says within `wait_s`: its state, `silent`, or `gone` with the last words about it.
+
+        `starts_again`: it is silent since Ray has to start it, here or elsewhere.
+        """
+        gone: dict[str, Answer] = {}
         for name in names:
             if name not in self._asked:
                 handle = self._handle(name)
-                if handle is not None:
+                if handle is None:
+                    gone[name] = {"gone": self._words.pop(name, "")}
+                else:
                     self._asked[name] = handle.state.remote()
-        found = self._collect([name for name in names if name in self._asked], wait_s)
-        gone = {name: {"gone": self._words.pop(name, "")} for name in names if name not in self._handles}
-        return found | gone
+        return gone | self._collect([name for name in names if name in self._asked], wait_s)
 
     def begin(self, loops: Sequence[Mapping[str, Any]], wait_s: float) -> dict[str, Answer]:
         """Order loops to start: `name`, `order`, `secrets`; where there is no answer, states will tell."""
@@ -113,9 +119,17 @@ class Actors:
         try:
             said: Answer = ray.get(reference)
         except ray.exceptions.RayActorError as error:
-            self._words[name] = str(error)
+            if any(sign in str(error) for sign in NEVER_MADE):
+                return {"broken": _last_line(error)}
+            self._words[name] = _last_line(error)
             self._handles.pop(name, None)
-            return {"silent": True}
+            return {"silent": True, "starts_again": True}
         except ray.exceptions.RayError as error:
-            return {"broken": str(error)}
+            return {"broken": _last_line(error)}
         return said
+
+
+def _last_line(error: Exception) -> str:
+    """Of a trace: what was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

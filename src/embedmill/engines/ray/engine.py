@@ -50,12 +50,16 @@ def no_secrets() -> Mapping[str, str]:
 
 @dataclass
 class _Loop:
-    """A loop; `start` names its newest start. `begun`: its actor has the order of that start."""
+    """A loop; `start` names its newest start. `begun`: its actor has the order of that start.
+
+    `answered`: its actor was made, and said so. `waits`: it has no node as far as anybody knows.
+    """
 
     place: Placement
     start: str
     begun: bool = False
     answered: bool = False
+    waits: bool = True
     heard_s: float = 0.0
     exit_code: int | None = None
     said: str = ""
@@ -124,7 +128,9 @@ class RayEngine:
             for place in wanted:
                 before = self._loops.get(place.worker)
                 answered = before is not None and before.answered and before.exit_code != LOST
-                self._loops[place.worker] = _Loop(place, uuid4().hex, answered=answered, heard_s=now_s)
+                self._loops[place.worker] = _Loop(
+                    place, uuid4().hex, answered=answered, waits=not answered, heard_s=now_s
+                )
             self._ask_on()
 
     def states(self) -> list[WorkerState]:
@@ -195,9 +201,10 @@ class RayEngine:
         if "broken" in said:
             loop.end(CANNOT_START, said["broken"])
             return False
+        loop.waits = loop.waits or "starts_again" in said
         if "start" not in said:
             return False
-        loop.answered, loop.heard_s = True, time.monotonic()
+        loop.answered, loop.waits, loop.heard_s = True, False, time.monotonic()
         ours = said["start"] == loop.start
         if loop.begun and not ours:
             loop.end(LOST, "its node was lost: Ray has started its actor again")
@@ -239,8 +246,7 @@ class RayEngine:
                 loop.end(LOST, self._trouble or f"its node gave no answer for {self._silent_s:.0f} s")
 
     def _state(self, worker: str, loop: _Loop) -> WorkerState:
-        waits = loop.exit_code is None and not loop.answered
-        return WorkerState(worker, loop.exit_code, loop.said, waits)
+        return WorkerState(worker, loop.exit_code, loop.said, loop.exit_code is None and loop.waits)
 
     # What is asked for
 

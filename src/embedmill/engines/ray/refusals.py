@@ -48,25 +48,34 @@ def refusal(error: Exception) -> Refusal:
     """What an exception of Ray's means for whoever waits."""
     if isinstance(error, Refused):
         return error.refusal
-    words = _first_words(str(error)) or type(error).__name__
-    for sign, kind, hint in SIGNS:
-        if sign in str(error) or sign == type(error).__name__:
-            return Refusal(kind, words, hint)
-    return Refusal("unavailable", words, NOT_A_NODE)
+    words = ": ".join(_words(error))
+    for sign, hint in REFUSALS:
+        if sign in words:
+            return Refusal("refused", words[:LONGEST], hint)
+    return Refusal("unavailable", words[:LONGEST], NOT_A_NODE)
 
 
-SIGNS = (
-    (
-        "AuthenticationError",
-        "refused",
-        "`ray.token_file` must have the token that the cluster was started with",
-    ),
-    ("Version mismatch", "refused", "this machine and the nodes need the same Ray and the same Python"),
+WRONG_TOKEN = "`ray.token_file` must have the token that the cluster was started with"  # noqa: S105 - words
+OTHER_VERSION = "this machine and the nodes need the same Ray and the same Python"
+REFUSALS = (
+    ("InvalidAuthToken", WRONG_TOKEN),
+    ("AuthenticationError", WRONG_TOKEN),
+    ("uthentication token", WRONG_TOKEN),
+    ("nauthenticated", WRONG_TOKEN),
+    ("Version mismatch", OTHER_VERSION),
 )
-"""A part of what Ray says, or the name of what it raises → what it means, and what helps."""
+"""A part of what Ray says → what helps."""
+LONGEST = 500
 
 
-def _first_words(text: str) -> str:
-    """The message without a trace: one line."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return " ".join(lines)[:400]
+def _words(error: BaseException | None) -> list[str]:
+    """Of an error and what it came from, a line each."""
+    found: list[str] = []
+    while error is not None:
+        text = " ".join(str(error).split())
+        found.append(text if type(error).__name__ in BUILT_IN else f"{type(error).__name__}: {text}")
+        error = error.__cause__
+    return found
+
+
+BUILT_IN = frozenset({"ConnectionError", "RuntimeError", "ValueError", "Exception"})
