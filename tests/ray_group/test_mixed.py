@@ -1,4 +1,4 @@
-"""Three engines at once on one run: this machine, a Ray cluster, agents of a Jenkins; and a driver killed."""
+"""Three engines at once: this machine, a Ray cluster, a Jenkins' agents; and a driver that is killed."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ void call() {
         return
     }
     String run = Lines.run(params.RUN, settings.stores)
-    String worker = Lines.word(params.WORKER)
-    String label = Lines.word(params.LABEL)
+    String worker = Lines.oneWord(params.WORKER)
+    String label = Lines.oneWord(params.LABEL)
     String device = Lines.checked(params.DEVICE, '[A-Za-z0-9][A-Za-z0-9._:-]{0,63}')
     String threads = Lines.checked(params.THREADS, '[1-9][0-9]{0,2}')
     List asked = ['MILL_RUN=' + run, 'MILL_WORKER=' + worker, 'MILL_DEVICE=' + device, 'MILL_THREADS=' + threads]
@@ -52,7 +52,7 @@ void work(Map settings, List asked) {
                 '--threads "$MILL_THREADS" --to ended.txt'
         }
     }
-    String ended = Lines.ending(readFile(file: 'ended.txt', encoding: 'UTF-8'))
+    String ended = Lines.howItEnded(readFile(file: 'ended.txt', encoding: 'UTF-8'))
     currentBuild.description = ended
     if (!Lines.isCalm(ended)) {
         error(ended)

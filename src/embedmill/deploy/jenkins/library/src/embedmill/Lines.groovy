@@ -71,13 +71,13 @@ class Lines implements Serializable {
 
     /** A name, if it is one word. */
     @NonCPS
-    static String word(String text) {
+    static String oneWord(String text) {
         return checked(text, WORD)
     }
 
     /** How a loop ended, as `embedmill jenkins work` wrote it. */
     @NonCPS
-    static String ending(String text) {
+    static String howItEnded(String text) {
         return checked(text.trim(), ENDING)
     }
 
