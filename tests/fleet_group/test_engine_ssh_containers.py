@@ -24,7 +24,7 @@ from tests.support.sts import ROLE
 
 __all__ = ["containers", "fleet", "image"]
 pytestmark = pytest.mark.timeout(900)
-"""The image is built first, where no other module has built it."""
+"""The image is built first, unless another module has built it."""
 SIZES = (400, 20_000)
 
 
