@@ -27,6 +27,8 @@ from embedmill.fleet.container import Room, container_name, removal_command
 from embedmill.spec.host import ContainerTool
 from embedmill.spec.worker_images import ImageReport
 
+pytestmark = pytest.mark.timeout(900)
+"""The image is built first."""
 SEEN = """
 import ctypes
 nvml = ctypes.CDLL("libnvidia-ml.so.1")

@@ -23,6 +23,8 @@ from tests.support.relay import Relay
 from tests.support.sts import ROLE
 
 __all__ = ["containers", "fleet", "image"]
+pytestmark = pytest.mark.timeout(900)
+"""The image is built first, unless another module has built it."""
 SIZES = (400, 20_000)
 
 
@@ -44,7 +46,6 @@ def test_containers_on_two_servers_make_what_a_local_run_makes(
     assert not left_containers(fleet)
 
 
-@pytest.mark.timeout(400)
 def test_a_server_proves_itself_in_its_container(
     fleet: Fleet, store_with_roles: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
