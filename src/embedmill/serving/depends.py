@@ -46,15 +46,20 @@ class Server:
             return "" if self.watchdog is None else self.watchdog.complaint(served, HOPELESS)
 
 
-def the_server(request: Request) -> Server:
+def server_of(request: Request) -> Server:
     """The server that got the request."""
     found: Server = request.app.state.server
     return found
 
 
+async def the_server(request: Request) -> Server:
+    """As `server_of`; what is not async would be called in another thread, which costs more than it does."""
+    return server_of(request)
+
+
 async def held(request: Request) -> AsyncIterator[Served]:
     """The release that answers: held until the answer is made, and named in its headers."""
-    with the_server(request).live.hold() as served:
+    with server_of(request).live.hold() as served:
         request.state.served = served
         yield served
 

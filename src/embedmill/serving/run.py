@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -35,6 +36,8 @@ log = logging.getLogger("embedmill.serving")
 
 KEEP_ALIVE_S = 75
 """Longer than load balancers and clients keep idle connections: who hangs up first must not be the server."""
+SWITCH_S = 0.0005
+"""How long a thread keeps Python to itself. By default 5 ms: models would wait while answers are written."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def _answer(
 
     with _refusing(options):
         listener.listen(config.backlog)  # whoever hears the address may ask at once
+    sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()  # what was loaded stays: to look through it again and again would stop all answers for 0.1 s
     helpers = [each for each in (server.watchdog, follower) if each is not None]

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from embedmill.types import Vectors
 
 TOO_MANY, SERVER_ERROR = 429, 500
+SHORT = 2000
+"""Characters whose tokens are counted sooner than another thread would begin to."""
 
 Input = Annotated[
     Any,
@@ -115,9 +117,9 @@ async def embeddings(query: EmbeddingsRequest, served: Answering, server: TheSer
     _check_dimensions(query.dimensions, served)
     chosen = served.lane(encoder).encoder
     rows = text_rows(chosen, texts)
-    tokens, vectors_ND = await asyncio.gather(
-        asyncio.to_thread(tokens_of, chosen, rows), embed_rows(served, server.limits, encoder, rows)
-    )
+    vectors_ND = await embed_rows(served, server.limits, encoder, rows)
+    short = sum(map(len, texts)) <= SHORT
+    tokens = tokens_of(chosen, rows) if short else await asyncio.to_thread(tokens_of, chosen, rows)
     answer = {
         "object": "list",
         "data": [
