@@ -3,12 +3,14 @@
 PYTHON ?= python3
 CORE := .venv/core/bin
 TEST_GROUPS := $(subst _,-,$(patsubst tests/%_group,%,$(wildcard tests/*_group)))
+ALONE := serving  # asks a server for ten times too much, and looks how long its answers take
 SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
 # A test that calls make is no part of this one; and whatever a test starts would compile all that it imports.
 unexport MAKEFLAGS PYTHONDONTWRITEBYTECODE
-.PHONY: help demo demo-s3 two-tower serve-demo matrix test test-all soak bench bench-peers bench-ray check clean
+.PHONY: help demo demo-s3 two-tower serve-demo matrix test test-all test-beside-others test-alone soak \
+	bench bench-peers bench-ray check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9<>-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +40,9 @@ test-%: environment-%
 	@.venv/$*/bin/python -m pytest tests/$(subst -,_,$*)_group --junitxml=build/reports/$*.xml
 
 test-all: test $(TEST_GROUPS:%=test-%)  ## the tests of every group
+
+test-beside-others: test $(patsubst %,test-%,$(filter-out $(ALONE),$(TEST_GROUPS)))
+test-alone: $(ALONE:%=test-%)
 
 soak: environment-core  ## the large counts, part after part; a rerun goes on where the last one ended
 	@more=75; while [ $$more -eq 75 ]; do \
