@@ -97,7 +97,8 @@ class Words:
     def vectors(self, tokens_NT: Numbers) -> Vectors:
         """What the model makes of tokens: float32[N, D], of unit length."""
         sums = self.table[tokens_NT].sum(axis=1, dtype=np.float64)
-        return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+        made: Vectors = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+        return made
 
     def blocks(self, items: int, *, day: int = 0) -> Iterator[pa.Table]:
         """The catalog of so many items on a day, in tables of up to BLOCK rows."""
@@ -130,7 +131,8 @@ class Words:
     def _maybe_changed(self, block: int, items: int, day: int) -> list[list[int]]:
         tokens = self.tokens(block, min(BLOCK, items - block * BLOCK), day=day)
         numbers = np.arange(len(tokens)) % CHANGED_EVERY
-        return tokens[(numbers == COPIES_EVERY - 1) | (numbers == COPIES_EVERY)].tolist()
+        changed: list[list[int]] = tokens[(numbers == COPIES_EVERY - 1) | (numbers == COPIES_EVERY)].tolist()
+        return changed
 
     def write_catalog(self, file: Path, items: int, *, day: int = 0) -> None:
         """One Parquet file; what is there already is kept."""
@@ -164,7 +166,7 @@ class Words:
         (folder / "model.yaml").write_text(yaml.safe_dump(declared, sort_keys=False))
 
     def _write_graph(self, file: Path) -> None:
-        """Sums of words' vectors: padding's is zero, so that no mask is needed; the length is made 1 later."""
+        """Sums of words' vectors: padding's is zero, so that no mask is needed; lengths are made 1 later."""
         nodes = [
             helper.make_node("Gather", ["table", "input_ids"], ["of_tokens"]),
             helper.make_node("ReduceSum", ["of_tokens", "axis"], ["vectors"], keepdims=0),

@@ -24,7 +24,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 class Peer(ABC):
-    """Gets a folder (`minilm`, `package`), a Parquet file (`id`, `text`), its settings, and where vectors go."""
+    """Gets a folder (`minilm`, `package`), a Parquet file (`id`, `text`), settings, and where vectors go."""
 
     def __init__(self, folder: Path, source: Path, settings: Settings, out: Path) -> None:
         self.folder, self.source, self.settings, self.out = folder, source, settings, out
@@ -106,7 +106,7 @@ class SentenceTransformers(Peer):
 
 
 class FastEmbed(Peer):
-    """The same ONNX file as a custom model, in batches of its own making; in processes where that is faster."""
+    """The same ONNX file as a custom model, in batches of its own; in processes where that is faster."""
 
     def ready(self) -> None:
         from fastembed import TextEmbedding

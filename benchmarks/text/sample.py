@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FIELDS = ("Description", "Section", "Tag")
+FIELDS = ("Package", "Description", "Section", "Tag")
 
 
 class TextsMissing(Exception):
@@ -39,22 +39,23 @@ def dumped() -> str:
 def described(dump: str) -> Iterator[str]:
     """A text of each package: name, first line of its description, section and tags."""
     for stanza in dump.split("\n\n"):
-        fields = dict(_fields(stanza))
-        name = fields.get("Package")
-        if name and fields.get("Description"):
-            yield ". ".join([name, *(fields[field] for field in FIELDS if fields.get(field))])
+        fields = _fields(stanza)
+        if fields.get("Package") and fields.get("Description"):
+            yield ". ".join(fields[name] for name in FIELDS if fields.get(name))
 
 
-def _fields(stanza: str) -> Iterator[tuple[str, str]]:
-    """First lines of the fields; tags go on over several."""
+def _fields(stanza: str) -> dict[str, str]:
+    """The first line of each field; of tags all lines."""
+    found: dict[str, str] = {}
     name = ""
     for line in stanza.splitlines():
-        if line.startswith(" "):
-            if name == "Tag":
-                yield "Tag", line.strip()
-            continue
-        name, _, value = line.partition(":")
-        yield ("Description" if name == "Description-en" else name), value.strip()
+        if not line.startswith(" "):
+            name, _, value = line.partition(":")
+            name = name.removesuffix("-en")
+            found[name] = value.strip()
+        elif name == "Tag":
+            found[name] += f" {line.strip()}"
+    return found
 
 
 def sampled(texts: Iterator[str], count: int) -> list[str]:
