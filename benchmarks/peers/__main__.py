@@ -1,6 +1,6 @@
 """How fast is `embedmill serve`? Beside infinity on the same weights, its bare encoder, and bare FAISS.
 
-    make bench-peers          python -m benchmarks.peers [--seconds 8] [--vectors 1000000] [--json]
+    make bench-peers          python -m benchmarks.peers [--seconds 15] [--vectors 1000000] [--json]
 
 Servers are asked in turns, so that a busy machine slows all of them. What counts are the ratios.
 """
@@ -25,7 +25,7 @@ from embedmill import Pipeline
 from embedmill.release.reader import Release
 
 CALLERS = (1, 8, 64)
-TURNS = 3
+TURNS = 5
 THREADS = 1
 DIMENSION = 384
 WORDS = [
@@ -46,7 +46,7 @@ WORDS = [
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=8.0, help="a server and number of callers, in all")
+    parser.add_argument("--seconds", type=float, default=15.0, help="a server and number of callers, in all")
     parser.add_argument("--vectors", type=int, default=1_000_000, help="of the release that is searched")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
