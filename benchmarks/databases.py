@@ -16,7 +16,8 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.memory import FLAT, machine, peak, write_catalog
+from benchmarks.memory import FLAT, peak, write_catalog
+from benchmarks.support.measuring import machine
 from tests.models import tiny_text_package
 
 NEEDED = ("adbc_driver_postgresql", "adbc_driver_sqlite", "sqlalchemy", "psycopg")

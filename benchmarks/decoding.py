@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from benchmarks.memory import machine
+from benchmarks.support.measuring import machine
 from PIL import Image
 
 from embedmill.decoding.images import decoded

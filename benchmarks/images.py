@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.memory import machine
+from benchmarks.support.measuring import machine
 from tests.deploy_group.containers import NEEDED, Containers
 from tests.fleet_group.worker_image import build_worker_image
 

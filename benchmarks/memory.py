@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from benchmarks.support.measuring import machine
+from benchmarks.support.memory import ran
 from tests.models import tiny_text_package
 
-SAMPLE_S = 0.02
 FLAT = 1.15
 ROW_GROUP = 20_000
 PIPELINE = """
@@ -48,12 +45,6 @@ def main() -> int:
     else:
         show(rows, ratios)
     return 0 if max(ratios.values()) <= FLAT else 1
-
-
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{name or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def show(rows: list[dict], ratios: dict[str, float]) -> None:
@@ -101,26 +92,13 @@ def catalog_schema() -> pa.Schema:
 
 
 def peak(arguments: list[str]) -> dict:
-    """Run a command; its peak anonymous RSS in MiB, seconds and stdout."""
-    started, highest = time.monotonic(), 0
-    with tempfile.TemporaryFile("w+") as out:
-        process = subprocess.Popen([sys.executable, "-m", "embedmill", *arguments], stdout=out)
-        while process.poll() is None:
-            highest = max(highest, anonymous_kib(process.pid))
-            time.sleep(SAMPLE_S)
-        if process.returncode:
-            raise SystemExit(f"embedmill {' '.join(arguments)} ended with {process.returncode}")
-        out.seek(0)
-        seconds = round(time.monotonic() - started, 2)
-        return {"peak_mib": round(highest / 1024, 1), "seconds": seconds, "stdout": out.read()}
-
-
-def anonymous_kib(pid: int) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0)
+    """Run a command; its peak anonymous RSS in MiB (of its largest process), seconds and stdout."""
+    found = ran([sys.executable, "-m", "embedmill", *arguments])
+    return {
+        "peak_mib": round(found.largest_mib, 1),
+        "seconds": round(found.seconds, 2),
+        "stdout": found.stdout,
+    }
 
 
 if __name__ == "__main__":

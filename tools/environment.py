@@ -27,6 +27,7 @@ WITHOUT_DEPENDENCIES = {
     "demo": ["models"],
     "demo-s3": ["models"],
     "peers-infinity": ["models"],
+    "peers-text": ["models"],
     "tensorflow": ["models"],
     "torch": ["models", "efficientnet-lite0"],
     "triton": ["models"],

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from benchmarks.memory import machine
+from benchmarks.support.measuring import machine
 from rich.console import Console
 from rich.table import Table
 

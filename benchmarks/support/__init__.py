@@ -1,0 +1,1 @@
+"""What benchmarks share: the machine, turns and medians, verdicts, memory, generated catalogs."""

@@ -1,0 +1,53 @@
+"""A run, stage by stage, in a process of its own: prints the seconds of each as JSON.
+
+python -m benchmarks.support.staged PIPELINE.YAML
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from embedmill import Pipeline
+
+
+class Clock:
+    """Seconds of the stages that followed each other."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+        self._stage, self._since = "", time.perf_counter()
+
+    def stage(self, name: str) -> None:
+        """The one before has ended, and this one begins; the empty name ends the last."""
+        now = time.perf_counter()
+        if self._stage:
+            self.stages[self._stage] = self.stages.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = name, now
+
+
+def main() -> None:
+    clock, began = Clock(), time.perf_counter()
+    clock.stage("plan")
+    planned = Pipeline.from_file(sys.argv[1]).plan()
+    clock.stage("work")
+    planned.work()
+    clock.stage("index: begin")
+    content = planned.index(lambda progress: clock.stage(progress.stage))
+    clock.stage("check")
+    gates = planned.check()
+    clock.stage("publish")
+    planned.publish(gates)
+    clock.stage("")
+    found = {
+        "stages": clock.stages,
+        "whole": time.perf_counter() - began,
+        "computed": content.computed,
+        "shards": len(planned.plan.shards),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
