@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from benchmarks import peak
 from benchmarks.support.measuring import Findings, Spread, Verdict, cores, in_turns, warned
 from benchmarks.support.minilm import sentence_folder
 from benchmarks.support.stores import BUILT, ROOT, write_pipeline
 from benchmarks.text.flops import MINILM
 from benchmarks.text.sample import TextsMissing, write_sample
 
+from benchmarks import peak
 from embedmill.model.sentence_transformers import import_sentence_transformers
 
 OF_PEAK, OF_BARE, COSINE = 0.75, 0.95, 0.9999
