@@ -1,4 +1,7 @@
-"""This machine, a server under a holder and a Jenkins' agents on one run."""
+"""This machine, a server under a holder and a Jenkins' agents on one run.
+
+With Ray instead of the holder it is in tests/ray_group/test_mixed.py, every time.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from tests.support import server_here
 from tests.support.mill import Mill
 
 
+@pytest.mark.soak
 class TestLocalSshAndJenkins(MixedRunSuite):
     @pytest.fixture
     def settings(
