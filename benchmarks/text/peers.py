@@ -148,10 +148,12 @@ class RayData(Peer):
 
         self.written = self.out.with_suffix(".parts")
         shutil.rmtree(self.written, ignore_errors=True)
-        ray.data.read_parquet(str(self.source), override_num_blocks=4 * cores()).map_batches(
+        rows, read = self.settings["batch"], ray.data.read_parquet(str(self.source))
+        blocks = read.repartition(target_num_rows_per_block=rows)  # or one row group would be one actor's
+        blocks.map_batches(
             RayActor,
             fn_constructor_args=(str(self.folder / "minilm"),),
-            batch_size=self.settings["batch"],
+            batch_size=rows,
             compute=ray.data.ActorPoolStrategy(size=cores()),
             num_cpus=1,
         ).write_parquet(str(self.written))
