@@ -15,7 +15,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -239,7 +239,7 @@ class RayEngine:
         for name, loop in loops.items():
             self._take(loop, said.get(name, {}))
 
-    def _count_silent(self, loops: Sequence[_Loop] | Any) -> None:
+    def _count_silent(self, loops: Iterable[_Loop]) -> None:
         now_s = time.monotonic()
         for loop in loops:
             if loop.exit_code is None and loop.begun and now_s - loop.heard_s > self._silent_s:
