@@ -202,7 +202,7 @@ def test_a_node_without_embedmill_is_said(
         engine.start(waiting.url, [place("one")])
         state = ended(engine, "one")
         assert state.exit_code == 126
-        assert "No module named 'embedmill.engines'" in state.said
+        assert "is embedmill installed there?" in state.said
     finally:
         cluster.remove(node)
 
@@ -301,11 +301,12 @@ def test_a_wrong_token_is_refused_with_words(
     assert "ray.token_file" in said.value.hint
 
 
-def test_a_cluster_that_is_not_there_is_said_in_time(make: Make, connection: Connection) -> None:
+def test_a_cluster_that_is_not_there_is_said_in_time(connection: Connection) -> None:
     begun_s = time.monotonic()
+    nobody = replace(connection, address=connection.address.replace(":6379", ":9"))
     with pytest.raises(EngineUnavailable, match=r"^Ray at 10\.79\.\d+\.\d+:9: ") as said:
-        make(connection=replace(connection, address=connection.address.replace(":6379", ":9"))).nodes()
-    assert time.monotonic() - begun_s < 60
+        Bridge(nobody, connect_s=5.0).ask(5.0, "nodes")
+    assert time.monotonic() - begun_s < 20
     assert said.value.exit_code == 75
 
 

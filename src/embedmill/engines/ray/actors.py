@@ -51,7 +51,7 @@ class Actors:
     def states(self, names: Sequence[str], wait_s: float) -> dict[str, Answer]:
         """What each says within `wait_s`: its state, `silent`, or `gone` with the last words about it.
 
-        `starts_again`: it is silent since Ray has to start it, here or elsewhere.
+        `starts_again`: it is silent since Ray has to start it, here or elsewhere; with Ray's words.
         """
         gone: dict[str, Answer] = {}
         for name in names:
@@ -123,7 +123,7 @@ class Actors:
                 return {"broken": _last_line(error)}
             self._words[name] = _last_line(error)
             self._handles.pop(name, None)
-            return {"silent": True, "starts_again": True}
+            return {"silent": True, "starts_again": self._words[name]}
         except ray.exceptions.RayError as error:
             return {"broken": _last_line(error)}
         return said
@@ -132,4 +132,5 @@ class Actors:
 def _last_line(error: Exception) -> str:
     """Of a trace: what was raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    raised = [line for line in lines if "Error: " in line]
+    return (raised or lines or [type(error).__name__])[-1]

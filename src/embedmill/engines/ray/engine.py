@@ -40,6 +40,9 @@ GRACE_S = 10.0
 KEEP_S = 600.0
 """An actor without a loop ends itself when nobody has asked for so long."""
 CANNOT_START, LOST = 126, 255
+TRIES = 5
+"""How often an actor may fail before it has ever answered; Ray tries again and again."""
+NEVER_STARTS = "cannot start on its node (is embedmill installed there?)"
 Secrets = Callable[[], Mapping[str, str]]
 
 
@@ -60,6 +63,7 @@ class _Loop:
     begun: bool = False
     answered: bool = False
     waits: bool = True
+    failures: int = 0
     heard_s: float = 0.0
     exit_code: int | None = None
     said: str = ""
@@ -201,7 +205,10 @@ class RayEngine:
         if "broken" in said:
             loop.end(CANNOT_START, said["broken"])
             return False
-        loop.waits = loop.waits or "starts_again" in said
+        if "starts_again" in said:
+            loop.waits, loop.failures = True, loop.failures + 1
+            if not loop.answered and loop.failures >= TRIES:
+                loop.end(CANNOT_START, f"its actor {NEVER_STARTS}: {said['starts_again']}")
         if "start" not in said:
             return False
         loop.answered, loop.waits, loop.heard_s = True, False, time.monotonic()
