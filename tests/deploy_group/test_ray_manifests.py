@@ -12,6 +12,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from tests.cli.terminal import run_alone
 from tests.deploy_group.test_manifests import VERSIONS, built, whole_resources
 from tests.support import ray_manifests
 
@@ -179,6 +180,21 @@ def test_only_the_cluster_and_who_drives_runs_come_in(rendered: Path, cluster: d
     assert labels["app.kubernetes.io/component"] == "controller"
     assert {port["port"] for port in driver["ports"]} == {8265, 10001}
     assert all(rule.get("ports") or rule["to"] == [own] for rule in everybody["egress"])
+
+
+def test_the_command_writes_them_and_says_what_they_need(tmp_path: Path) -> None:
+    root = ray_manifests.write_images(tmp_path / "pipeline")
+    spec = ray_manifests.spec().model_dump(mode="json", exclude_defaults=True)
+    (root / "pipeline.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    given = ("deploy", "ray", root / "pipeline.yaml", "--token-secret", "mill-ray", "--head-image", "cpu")
+    said = run_alone(*given, "--to", tmp_path / "m")
+    assert said.code == 0, said.err
+    assert "cu126 (at most 4), cpu (at most 1)" in said.out
+    assert "KubeRay 1.5 or later, and the secret: mill-ray" in said.err
+    report = run_alone(*given, "--to", tmp_path / "n", "--json").json
+    assert (report["schema"], report["ray"]) == ("deploy-ray/1", "2.60.0")
+    written = (tmp_path / "n" / "ray" / "ray-cluster.yaml").read_text()
+    assert written == (ray_manifests.GOLDEN / "ray" / "ray-cluster.yaml").read_text()
 
 
 def test_images_without_ray_or_with_two_versions_are_refused(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ VERSION = re.compile(r"[0-9][0-9A-Za-z.!+-]*")
 HOME = "/opt/embedmill"
 COMPILERS = "cc gcc g++ clang make"
 EPOCH = 315532800
-"""1980. Where it is set, Python tells stale bytecode by contents: copies between stages change times, and
-then every process would compile all that it imports."""
+"""1980. Where it is set, Python tells stale bytecode by contents: copies between stages change times, and all
+processes would then compile what they import."""
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 TEMPLATE = """\
