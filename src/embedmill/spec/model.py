@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, model_validator
@@ -20,7 +21,7 @@ class EncoderInputs(RootModel[dict[str, InputSpec]]):
             raise ValueError("an encoder needs at least one input")
         return self
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """Columns that the encoder reads, in order of first use."""
         return tuple(dict.fromkeys(field for spec in self.root.values() for field in spec.kind.fields))
@@ -32,7 +33,7 @@ class EncoderInputs(RootModel[dict[str, InputSpec]]):
         files = [kind for kind in kinds if isinstance(kind, ImageInput | BytesInput)]
         return tuple(dict.fromkeys(field for kind in files for field in kind.fields))
 
-    @property
+    @cached_property
     def text_field(self) -> str | None:
         """The only column, where the encoder reads one and makes nothing but texts of it."""
         texts = all(isinstance(spec.kind, TextInput | StringInput) for spec in self.root.values())
