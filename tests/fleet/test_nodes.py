@@ -63,6 +63,11 @@ def test_a_node_tells_the_cluster_where_it_is_and_in_which_image() -> None:
     assert words[words.index("--gpus") + 1] == "1"
 
 
+def test_a_node_tells_actors_how_much_of_its_gpus_memory_they_may_take() -> None:
+    limited = dataclasses.replace(PLACE, gpu_memory_mib=8000)
+    assert "embedmill.io/gpu-memory-mib=8000" in node_order(limited, CLUSTER)["command"]
+
+
 def test_a_node_on_a_cpu_image_offers_no_gpu() -> None:
     words = node_order(dataclasses.replace(PLACE, device="cpu"), CLUSTER)["command"]
     assert words[words.index("--gpus") + 1] == "0"

@@ -29,6 +29,7 @@ from embedmill.engines.ray.bridge import Bridge
 from embedmill.errors import EngineRefused, EngineUnavailable
 from embedmill.pipeline import PlannedRun
 from embedmill.release.runs import work_state
+from embedmill.spec.ray import GPU_MEMORY_LABEL
 from embedmill.types import Placement, WorkerState
 
 __all__ = ["planned", "waiting"]
@@ -233,6 +234,20 @@ def test_a_loop_waits_for_a_node_and_begins_when_one_joins(
         assert work_state(planned.home, planned.plan).complete
     finally:
         engine.stop()
+        cluster.remove(node)
+
+
+def test_a_loop_takes_no_more_of_a_gpu_than_its_node_says(
+    make: Make, waiting: PlannedRun, cluster: RayCluster
+) -> None:
+    node = cluster.join(NodeSetup(labels={"pool": "lent", GPU_MEMORY_LABEL: "8000"}))
+    try:
+        make(Family("cpu", memory_mib=512, labels={"pool": "lent"})).start(waiting.url, [place("one")])
+        (loop,) = wait_for_loops(waiting, 1)
+        words = loop.cmdline()
+        assert words[words.index("--gpu-memory") + 1] == "8000"
+        loop.kill()
+    finally:
         cluster.remove(node)
 
 

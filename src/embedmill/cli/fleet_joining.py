@@ -219,7 +219,7 @@ def _of_pipeline(
     if pipeline.spec.fleet is None:
         raise SpecError(f"{file}: no servers are named", hint="set `fleet: fleet.yaml`, or give --fleet")
     if token_file is None and section.token_file is not None:
-        token_file = root / section.token_file
+        token_file = root / Path(section.token_file).expanduser()
     cluster = _cluster(address or section.address, token_file)
     fleet_file = root / pipeline.spec.fleet
     spec = load_fleet_spec(fleet_file)

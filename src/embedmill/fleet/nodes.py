@@ -12,7 +12,7 @@ from embedmill.errors import SpecError
 from embedmill.fleet.borrowing import Asking, FleetPlaces
 from embedmill.fleet.container import NETWORKS, Room
 from embedmill.fleet.placing import Placing, in_container
-from embedmill.spec.ray import IMAGE_LABEL, SERVER_LABEL
+from embedmill.spec.ray import GPU_MEMORY_LABEL, IMAGE_LABEL, SERVER_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -112,6 +112,8 @@ def node_order(place: Placement, cluster: RayCluster) -> dict[str, Any]:
     if host is None:
         raise SpecError(f"{place.worker}: is on no server")
     labels = {SERVER_LABEL: host.name, GPU_LABEL: place.gpus[0], IMAGE_LABEL: place.image}
+    if place.gpu_memory_mib is not None:
+        labels[GPU_MEMORY_LABEL] = str(place.gpu_memory_mib)
     command = [*place.command, "ray-node", "--address", cluster.address]
     command += ["--cpus", str(place.threads), "--gpus", str(int(place.device == "cuda"))]
     command += ["--store-mib", str(STORE_MIB)]

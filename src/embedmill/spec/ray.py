@@ -12,6 +12,8 @@ from embedmill.spec.section import Section
 
 IMAGE_LABEL, SERVER_LABEL = "embedmill.io/image", "embedmill.io/server"
 """Labels of nodes: the image that they run in, by its name in images.yaml; the server that they are on."""
+GPU_MEMORY_LABEL = "embedmill.io/gpu-memory-mib"
+"""Of a node whose server's owner says how much of its GPU's memory may be taken."""
 CLIENT = "ray://"
 ADDRESS = r"^(ray://)?([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$"
 

@@ -55,8 +55,8 @@ OWN_COMMAND = {"ray.io/overwrite-container-cmd": "true"}
 """KubeRay's own command begins with a login shell in some versions, which forgets the image's PATH."""
 START = "exec $KUBERAY_GEN_RAY_START_CMD"
 IDLE_S = 300
-RAY_MIB = 1024
-"""What Ray itself takes of a pod's memory, at most."""
+OWN_MIB = 1024 + STORE_MIB
+"""What Ray itself may take of a pod's memory, beside what a family's workers may."""
 HEAD_CPUS, HEAD_MEMORY_MIB, HEAD_DISK_MIB = 2, 4096, 8192
 
 
@@ -149,7 +149,7 @@ def _cluster(
                 "rayStartParams": {
                     "num-cpus": "0",
                     "dashboard-host": "0.0.0.0",  # noqa: S104 - its pod's; who may ask is below
-                    **_start(HEAD_MEMORY_MIB),
+                    **_start(HEAD_MEMORY_MIB - OWN_MIB),
                 },
                 "template": _head_template(chosen, section, head),
             },
@@ -177,11 +177,11 @@ def _group(chosen: RaySettings, section: KubernetesSpec, family: Family, image: 
     }
 
 
-def _start(memory_mib: int) -> dict[str, str]:
-    """What every node has in common, with room for Ray itself."""
+def _start(actors_mib: int) -> dict[str, str]:
+    """What every node has in common. `actors_mib`: memory for actors, beside Ray's own."""
     return {
         "node-manager-port": str(NODE_PORT),
-        "memory": str(max(256, memory_mib - STORE_MIB - RAY_MIB) * MIB),
+        "memory": str(actors_mib * MIB),
         "object-store-memory": str(STORE_MIB * MIB),
     }
 
@@ -201,7 +201,8 @@ def _head_template(chosen: RaySettings, section: KubernetesSpec, image: str) -> 
 
 def _worker_template(chosen: RaySettings, section: KubernetesSpec, family: Family) -> Resource:
     container = _container(chosen, section, "ray-worker", family.image, NODE_PORT, drain_s=section.grace_s)
-    container["resources"] = _resources(family.cpus, family.memory_mib, family.disk_mib, family.accelerators)
+    memory_mib = family.memory_mib + OWN_MIB
+    container["resources"] = _resources(family.cpus, memory_mib, family.disk_mib, family.accelerators)
     pod = {
         **_pod(section, family.disk_mib),
         "serviceAccountName": section.service_account,

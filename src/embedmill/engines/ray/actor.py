@@ -19,6 +19,7 @@ from importlib.metadata import version
 from typing import Any
 
 from embedmill.engines.ray.loop import Loop
+from embedmill.spec.ray import GPU_MEMORY_LABEL, SERVER_LABEL
 
 CANNOT_START = 126
 LOOK_S = 1.0
@@ -75,6 +76,8 @@ class WorkerActor:
             return self.state()
         command = [*(order["command"] or (sys.executable, "-m", "embedmill")), *order["arguments"]]
         command += ["--parent", str(os.getpid())]
+        if self._place["gpu_memory_mib"]:
+            command += ["--gpu-memory", self._place["gpu_memory_mib"]]
         command += [word for key, text in self._reported(order) for word in ("--where", f"{key}={text}")]
         environment = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
         try:
@@ -119,9 +122,10 @@ def _place() -> dict[str, str]:
     context = ray.get_runtime_context()
     node = context.get_node_id()
     labels = context.get_node_labels()
-    server = labels.get("embedmill.io/server") or ray.util.get_node_ip_address()
+    server = labels.get(SERVER_LABEL) or ray.util.get_node_ip_address()
     gpu = labels.get("ray.io/accelerator-type", "") if context.get_accelerator_ids().get("GPU") else ""
-    return {"node": node, "server": server, "gpu": gpu}
+    limit = labels.get(GPU_MEMORY_LABEL, "")
+    return {"node": node, "server": server, "gpu": gpu, "gpu_memory_mib": limit}
 
 
 def _end_this_actor() -> None:
