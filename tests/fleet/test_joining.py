@@ -12,6 +12,7 @@ from tests.support.holding import Server, server_in, wait_until
 
 from embedmill.devices.locks import holder_of
 from embedmill.engines.ray.head import RayNode
+from embedmill.errors import EngineUnavailable
 from embedmill.fleet.joining import Up, take_down
 from embedmill.fleet.nodes import GPU_LABEL, RayCluster
 from embedmill.types import Host, Look, Placement
@@ -19,20 +20,25 @@ from embedmill.types import Host, Look, Placement
 CLUSTER = RayCluster("10.0.0.1:6379", "a-secret")
 OTHER = RayCluster("10.0.0.2:6379", "a-secret")
 STAYS = ("sh", "-c", "exec sleep 60")
+HEARS_NOTHING_ONCE = 'sh -c "$0"; code=$?; mkdir {} 2>/dev/null && exit 255; exit $code'
+"""Does what it is told, as ssh does; the first time the connection breaks before the answer."""
 SPEAKS_AND_ENDS = ("sh", "-c", "echo gpu-01 cannot reach 10.0.0.1:6379 >&2; exit 75")
 
 
 @dataclass
 class Head:
-    """A head that knows the nodes of these GPUs."""
+    """A head that knows the nodes of these GPUs. `away`: so many questions after the first have no answer."""
 
     gpus: dict[str, str] = field(default_factory=dict)
     late: dict[str, str] = field(default_factory=dict)
     asked: int = 0
+    away: int = 0
 
     def nodes(self) -> list[RayNode]:
         """`late` ones from the second question on."""
         self.asked += 1
+        if 1 < self.asked <= 1 + self.away:
+            raise EngineUnavailable("the head is away")
         known = {**self.gpus, **(self.late if self.asked > 1 else {})}
         return [RayNode(name, "10.0.0.9", 6380, True, {GPU_LABEL: gpu}) for name, gpu in known.items()]
 
@@ -43,8 +49,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield found
 
 
-def place(server: Server, number: int = 0, command: tuple[str, ...] = STAYS) -> Placement:
-    here = Host("gpu-01", (), str(server.folder))
+def place(
+    server: Server, number: int = 0, command: tuple[str, ...] = STAYS, reach: tuple[str, ...] = ()
+) -> Placement:
+    here = Host("gpu-01", reach, str(server.folder))
     return Placement(f"gpu-01-{number}", host=here, gpus=(f"GPU-{number}",), command=command, image="cpu")
 
 
@@ -82,6 +90,48 @@ def test_a_node_that_ends_is_told_by_its_last_words_before_patience_ends(server:
     (node,) = up(Head(), patience_s=60).run(lambda: look, {}).nodes
     assert (node.state, node.said) == ("failed", "gpu-01 cannot reach 10.0.0.1:6379")
     assert time.monotonic() - began < 30
+
+
+def test_a_start_whose_answer_is_lost_is_waited_for(server: Server, tmp_path: Path) -> None:
+    reach = ("sh", "-c", HEARS_NOTHING_ONCE.format(tmp_path / "lost"))
+    head = Head(late={"n1": "GPU-0"})
+    (node,) = up(head).run(lambda: Look((place(server, reach=reach),)), {}).nodes
+    assert (node.state, node.said) == ("joined", "")
+    assert holder_of(str(server.folder), "GPU-0") is not None
+
+
+def test_a_node_that_is_there_stays_where_the_answer_is_lost(server: Server, tmp_path: Path) -> None:
+    up(Head(late={"n1": "GPU-0"})).run(lambda: Look((place(server),)), {})
+    reach = ("sh", "-c", HEARS_NOTHING_ONCE.format(tmp_path / "lost"))
+    up(Head({"n1": "GPU-0"}), patience_s=1).run(lambda: Look((place(server, reach=reach),)), {})
+    assert holder_of(str(server.folder), "GPU-0") is not None
+
+
+def test_a_start_whose_answer_is_lost_is_ended_where_it_does_not_join(server: Server, tmp_path: Path) -> None:
+    reach = ("sh", "-c", HEARS_NOTHING_ONCE.format(tmp_path / "lost"))
+    (node,) = up(Head(), patience_s=1).run(lambda: Look((place(server, reach=reach),)), {}).nodes
+    assert (node.state, "did not join" in node.said) == ("failed", True)
+    assert holder_of(str(server.folder), "GPU-0") is None
+
+
+def test_a_server_that_is_never_heard_is_told_with_what_may_go_on_there(server: Server) -> None:
+    reach = ("sh", "-c", "echo no route to host >&2; exit 255")
+    (node,) = up(Head(), patience_s=1).run(lambda: Look((place(server, reach=reach),)), {}).nodes
+    assert node.state == "failed"
+    assert node.said.startswith("no route to host")
+    assert "it may run" in node.said
+
+
+def test_a_head_that_is_away_for_a_moment_is_asked_again(server: Server) -> None:
+    head = Head(late={"n1": "GPU-0"}, away=1)
+    (node,) = up(head).run(lambda: Look((place(server),)), {}).nodes
+    assert node.state == "joined"
+
+
+def test_a_head_that_stays_away_leaves_no_gpu_held(server: Server) -> None:
+    (node,) = up(Head(away=99), patience_s=1).run(lambda: Look((place(server),)), {}).nodes
+    assert (node.state, node.said) == ("failed", "the head is away")
+    assert holder_of(str(server.folder), "GPU-0") is None
 
 
 def test_a_gpu_that_somebody_took_meanwhile_is_passed_over(server: Server) -> None:

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from embedmill.devices.reach import run_there
+from embedmill.devices.reach import SSH_FAILED, run_there
 from embedmill.engines.ssh import GRACE_S, holder_name
+from embedmill.errors import EngineRefused, EngineUnavailable
 from embedmill.fleet.asking import answered
 from embedmill.fleet.nodes import GPU_LABEL, RayCluster, node_order
 from embedmill.fleet.reaching import silence_of_ssh
@@ -31,7 +32,6 @@ PATIENCE_S = 90.0
 EVERY_S = 1.0
 ANSWER_S = 30.0
 PARALLEL = 32
-SSH_FAILED = 255
 Tell = Callable[[str], None]
 
 
@@ -45,7 +45,7 @@ class KnowsNodes(Protocol):
 
 @dataclass
 class _Joining:
-    """One node on its way: what is known of it by now."""
+    """One node on its way. While it waits, `said` is why nobody knows whether it was started, if so."""
 
     place: Placement
     name: str
@@ -54,6 +54,14 @@ class _Joining:
 
     def fail(self, said: str) -> None:
         self.state, self.said = "failed", said
+
+
+@dataclass(frozen=True)
+class _NoAnswer:
+    """Why a holder has said nothing. `unknown`: it may have done all the same what it was asked."""
+
+    why: str
+    unknown: bool = False
 
 
 @dataclass
@@ -65,6 +73,8 @@ class Up:
     version: str
     patience_s: float = PATIENCE_S
     tell: Tell = field(default=lambda _: None)
+    _trouble: str = field(default="", init=False)
+    """Why the head does not say which nodes it has; empty where it does."""
 
     def run(self, look: Callable[[], Look], refused: Mapping[str, str]) -> FleetUp:
         """Look for idle GPUs, start nodes there, wait until they have joined; asked again, add to them."""
@@ -88,15 +98,20 @@ class Up:
         )
 
     def _start(self, one: _Joining, before: Mapping[str, RayNode]) -> None:
-        """Start it; a holder that has it already says so, and keeps it."""
+        """Start it; a holder that has it already says so, and keeps it.
+
+        Where there was no answer it may have started: it is waited for, and ended with what does not join.
+        """
         host = _host(one.place)
+        known = any(node.labels.get(GPU_LABEL) == one.place.gpus[0] for node in before.values())
         answer = _ask(host, "start", node_order(one.place, self.cluster))
-        if isinstance(answer, str):
-            one.fail(answer)
+        if isinstance(answer, _NoAnswer) and answer.unknown:
+            one.state, one.said = "runs" if known else "waits", answer.why
+        elif isinstance(answer, _NoAnswer):
+            one.fail(answer.why)
         elif answer["state"] == "started":
             self.tell(f"{one.place.worker}: starts on {host.name} in image {one.place.image}")
         elif answer["state"] == "running":
-            known = any(node.labels.get(GPU_LABEL) == one.place.gpus[0] for node in before.values())
             one.state = "there" if known else "runs"
         elif answer["state"] == "failed":
             one.fail(answer["reason"])
@@ -106,42 +121,63 @@ class Up:
     def _wait(self, pool: ThreadPoolExecutor, joining: Sequence[_Joining], before: set[str]) -> None:
         deadline_s = time.monotonic() + self.patience_s
         while waiting := [each for each in joining if each.state in {"waits", "runs"}]:
-            alive = [node for node in self.head.nodes() if node.alive]
+            alive = self._alive()
             for each in waiting:
                 of_gpu = [node for node in alive if node.labels.get(GPU_LABEL) == each.place.gpus[0]]
                 if any(node.id not in before or each.state == "runs" for node in of_gpu):
-                    each.state = "joined"
+                    each.state, each.said = "joined", ""
                     self.tell(f"{each.place.worker}: has joined")
             list(pool.map(self._look_after, [each for each in waiting if each.state != "joined"]))
             if time.monotonic() > deadline_s:
                 return
             time.sleep(EVERY_S)
 
+    def _alive(self) -> list[RayNode]:
+        """Nodes that the head has; none while it gives no answer, which it may give a moment later."""
+        try:
+            alive = [node for node in self.head.nodes() if node.alive]
+        except (EngineUnavailable, EngineRefused) as error:
+            self._trouble = error.message
+            return []
+        self._trouble = ""
+        return alive
+
     def _look_after(self, one: _Joining) -> None:
-        """Whether its holder still has it; no answer is no end."""
+        """Whether its holder still has it; no answer is no end.
+
+        Nor is a start without an answer that is not seen yet: a slow server may carry it out later.
+        """
         host = _host(one.place)
         answer = _ask(host, "states", {"folder": host.folder, "workers": [one.name]})
-        if not isinstance(answer, str) and not answer["workers"][0]["running"]:
-            state = answer["workers"][0]
+        if isinstance(answer, _NoAnswer):
+            return
+        (state,) = answer["workers"]
+        if state["running"]:
+            one.said = ""
+        elif not one.said:
             one.fail(state["said"] or f"ended with exit code {state['exit_code']}")
 
     def _give_up(self, one: _Joining) -> None:
         """What has not joined by now holds its GPU no longer."""
         host = _host(one.place)
-        _ask(host, "stop", {"folder": host.folder, "workers": [one.name], "grace_s": GRACE_S})
-        one.fail(
+        answer = _ask(host, "stop", {"folder": host.folder, "workers": [one.name], "grace_s": GRACE_S})
+        alone = (
             f"runs, and did not join {self.cluster.address} within {self.patience_s:.0f} s: server and head "
             "must reach each other on all ports, not by ssh alone"
         )
+        said = one.said or self._trouble or alone
+        if isinstance(answer, _NoAnswer):
+            said += f"; it may run: asked to stop, {host.name} says: {answer.why}; `fleet down` ends it"
+        one.fail(said)
 
 
 def take_down(cluster: RayCluster, hosts: Sequence[Host], tell: Tell = lambda _: None) -> FleetDown:
     """End all nodes of a cluster that this user has on these servers, whichever process asked for them."""
     began_s = time.monotonic()
 
-    def stop(host: Host) -> dict[str, Any] | str:
+    def stop(host: Host) -> dict[str, Any] | _NoAnswer:
         known = _ask(host, "states", {"folder": host.folder, "ending": cluster.ending})
-        if isinstance(known, str):
+        if isinstance(known, _NoAnswer):
             return known
         names = [state["worker"] for state in known["workers"] if state["running"]]
         for name in names:
@@ -153,8 +189,8 @@ def take_down(cluster: RayCluster, hosts: Sequence[Host], tell: Tell = lambda _:
         answers = list(pool.map(stop, hosts))
     nodes, silent = [], {}
     for host, answer in zip(hosts, answers, strict=True):
-        if isinstance(answer, str):
-            silent[host.name] = answer
+        if isinstance(answer, _NoAnswer):
+            silent[host.name] = answer.why
             continue
         for state in answer["workers"]:
             if state["running"]:
@@ -196,18 +232,18 @@ def _host(place: Placement) -> Host:
 
 def _ask(
     host: Host, action: str, order: Mapping[str, Any], timeout_s: float = ANSWER_S
-) -> dict[str, Any] | str:
+) -> dict[str, Any] | _NoAnswer:
     """A holder's answer, or why there is none."""
     try:
         answer = run_there(host.reach, "holder", action, data=json.dumps(order).encode(), timeout_s=timeout_s)
     except OSError as error:
-        return f"{error.filename or 'ssh'}: {(error.strerror or str(error)).lower()}"
+        return _NoAnswer(f"{error.filename or 'ssh'}: {(error.strerror or str(error)).lower()}")
     if answer.code is None:
-        return f"no answer in {timeout_s:.0f} s"
+        return _NoAnswer(f"no answer in {timeout_s:.0f} s", unknown=True)
     if answer.code == SSH_FAILED and host.reach:
-        return silence_of_ssh(answer).reason
+        return _NoAnswer(silence_of_ssh(answer).reason, unknown=True)
     line = answered(answer)
     if line is None:
-        return f"the holder failed: {answer.last_line or f'exit code {answer.code}'}"
+        return _NoAnswer(f"the holder failed: {answer.last_line or f'exit code {answer.code}'}")
     found: dict[str, Any] = json.loads(line)
     return found
