@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -160,6 +161,24 @@ def test_down_names_a_server_that_gives_no_answer(server: Server) -> None:
     found = take_down(CLUSTER, [silent])
     assert found.nodes == ()
     assert "no route to host" in found.silent["gpu-09"]
+
+
+def test_down_takes_notes_that_cannot_be_read_for_silence(server: Server) -> None:
+    server.start(f"gpu-01-0{CLUSTER.ending}", ["GPU-0"])
+    notes = server.folder / "workers" / str(os.getuid())
+    notes.chmod(0o777)
+    found = take_down(CLUSTER, [Host("gpu-01", (), str(server.folder))])
+    notes.chmod(0o700)
+    assert (found.nodes, list(found.silent)) == ((), ["gpu-01"])
+    assert "is not this user's alone" in found.silent["gpu-01"]
+
+
+def test_down_says_where_nothing_of_the_cluster_is(server: Server) -> None:
+    up(Head(late={"n1": "GPU-0"})).run(lambda: Look((place(server),)), {})
+    said: list[str] = []
+    take_down(RayCluster("head:6379"), [Host("gpu-01", (), str(server.folder))], said.append)
+    (line,) = said
+    assert line.startswith("no node of head:6379 was found: another spelling")
 
 
 def test_a_node_whose_asker_is_gone_is_found_by_its_name(server: Server) -> None:

@@ -11,7 +11,8 @@ start   {worker, folder, gpus, command, input, environment, watch, grace_s, cidf
 states  {folder, workers}            {"workers": [{worker, running, exit_code, said, output}]}
 stop    {folder, workers, grace_s}   the same, after they have ended
 
-Instead of `workers`, `ending` names all whose names end so and whose notes lie here, whoever knows of them.
+Where notes cannot be read, states and stop also answer `problem`: nobody knows what runs. Instead of
+`workers`, `ending` names all whose names end so and whose notes lie here, whoever knows of them.
 
 `input` becomes the worker's stdin; its stdout is kept, and told after its end, if `output` is true. `watch`
 is null, or {every_s, memory_mib, baseline_mib, exempt, utilisation}. `cidfile`, if any, is where `podman run
@@ -71,7 +72,8 @@ def states(request: dict[str, Any]) -> dict[str, Any]:
         notes = Notes(request["folder"])
         return {"workers": [notes.state(worker) for worker in _named(request, notes)]}
     except LocksUnusable as error:
-        return {"workers": [_unknown(worker, str(error)) for worker in request.get("workers", ())]}
+        unknown = [_unknown(worker, str(error)) for worker in request.get("workers", ())]
+        return {"problem": str(error), "workers": unknown}
 
 
 def stop(request: dict[str, Any]) -> dict[str, Any]:

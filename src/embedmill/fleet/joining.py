@@ -197,6 +197,11 @@ def take_down(cluster: RayCluster, hosts: Sequence[Host], tell: Tell = lambda _:
                 silent[host.name] = f"{state['worker']} does not end"
             else:
                 nodes.append(_ended(host, state, cluster))
+    if not nodes:
+        tell(
+            f"no node of {cluster.address} was found: another spelling of the address is another cluster, "
+            "and another user's nodes are not yours"
+        )
     return FleetDown(
         cluster=cluster.address,
         seconds=round(time.monotonic() - began_s, 3),
@@ -246,4 +251,4 @@ def _ask(
     if line is None:
         return _NoAnswer(f"the holder failed: {answer.last_line or f'exit code {answer.code}'}")
     found: dict[str, Any] = json.loads(line)
-    return found
+    return _NoAnswer(found["problem"], unknown=True) if "problem" in found else found
