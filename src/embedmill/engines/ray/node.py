@@ -4,7 +4,7 @@ SIGTERM ─▶ worker loops here: SIGTERM, they end after their batch
         └▶ `ray start --block`: tells the cluster that the node goes, ends the raylet ─▶ exit 75
 
 Runs in the container of a GPU server. The token comes through stdin and lies in memory alone: in a file of
-the container's own temporary folder, which Ray's processes read.
+`/dev/shm`, which Ray's processes read. The container's temporary folder may be a disk of the server.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ TOO_SLOW = "timed out during startup"
 """Ray gives its own processes 30 s: an image on a cold disk may need them for its first start."""
 CONNECT_S = 10.0
 LAST_LINES = 30
+MEMORY = Path("/dev/shm")  # noqa: S108 - files in it are made by mkstemp
+IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 LONGEST_FOLDER = 40
 """Characters: Ray puts sockets 60 more below it, and a socket's path has 107 at most."""
 
@@ -62,27 +64,29 @@ def join(order: NodeOrder, token: str | None) -> NoReturn:
     """Be a node until SIGTERM, or until Ray ends.
 
     Raises:
-        EngineUnavailable: The head cannot be reached, or Ray ended; its last words are told.
+        EngineUnavailable: The head cannot be reached, or there is no memory for the token; or Ray ended, and
+            its last words are told.
         Yielded: Somebody sent SIGTERM.
     """
     own_address = _address_towards(order.address)
     leaving = _Leaving()
     told = ""
-    for _ in range(TRIES):
-        with _private_folder() as folder:
-            told = _try(order, token, own_address, folder, leaving)
-        if TOO_SLOW not in told:
-            break
+    with token_file(token) as secret:
+        for _ in range(TRIES):
+            with _private_folder() as folder:
+                told = _try(order, secret, own_address, folder, leaving)
+            if TOO_SLOW not in told:
+                break
     raise EngineUnavailable(told)
 
 
-def _try(order: NodeOrder, token: str | None, own_address: str, folder: Path, leaving: _Leaving) -> str:
+def _try(order: NodeOrder, secret: Path | None, own_address: str, folder: Path, leaving: _Leaving) -> str:
     """Be a node; returns how Ray ended."""
     command = start_command(order, own_address, folder)
     # In this session: a holder ends whole groups of processes, and this is in one of its own.
     with subprocess.Popen(
         command,
-        env={**os.environ, **node_environment(folder, token)},
+        env={**os.environ, **node_environment(secret)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -115,23 +119,46 @@ def start_command(order: NodeOrder, own_address: str, folder: Path) -> list[str]
     ]
 
 
-def node_environment(folder: Path, token: str | None) -> dict[str, str]:
-    """Variables of Ray's processes; the token is in a file of the folder, whose path alone they have."""
+def node_environment(secret: Path | None) -> dict[str, str]:
+    """Variables of Ray's processes; the token is in the file `secret`, whose path alone they have."""
     made = {
         **SETTINGS,
-        "RAY_AUTH_MODE": "disabled" if token is None else "token",
+        "RAY_AUTH_MODE": "disabled" if secret is None else "token",
         "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S),
         "RAY_enable_worker_prestart": "0",
         "RAY_COLOR_MODE": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    if token is not None:
-        path = folder / "token"
-        path.touch(0o600)
-        path.write_text(token)
-        made["RAY_AUTH_TOKEN_PATH"] = str(path)
+    if secret is not None:
+        made["RAY_AUTH_TOKEN_PATH"] = str(secret)
     return made
+
+
+@contextlib.contextmanager
+def token_file(token: str | None, folder: Path = MEMORY) -> Iterator[Path | None]:
+    """The token in a file of this user alone, which is on no disk, whoever is killed.
+
+    Raises:
+        EngineUnavailable: The folder is not in memory.
+    """
+    if token is None:
+        yield None
+        return
+    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text("utf-8").splitlines()]
+    kinds = [kind for where, kind in mounts if where == str(folder)]
+    if not kinds or kinds[-1] not in IN_MEMORY:
+        raise EngineUnavailable(
+            f"{socket.gethostname()}: {folder} is not in memory, and the token must be on no disk",
+            hint="the container needs --shm-size, or --ipc other than none, in fleet.yaml's `arguments`",
+        )
+    descriptor, name = tempfile.mkstemp(prefix="embedmill-", dir=folder)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(token)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _told_in(folder: Path) -> Iterator[str]:
