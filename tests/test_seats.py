@@ -73,6 +73,22 @@ def test_idle_gpus_beyond_the_seats_are_told_of_and_taken_later_without_another_
     assert servers.looks == 1
 
 
+def test_idle_gpus_of_an_engine_that_was_not_asked_anew_are_kept(seats: SeatFolder) -> None:
+    looks = [
+        Look((Placement("gpu-01-0", engine="ssh"), Placement("cpu-0", engine="ray"))),
+        Look((Placement("cpu-1", engine="ray"),), answered=frozenset({"ray"})),
+    ]
+
+    class Mixed(Servers):
+        def look(self, most: int, held: Collection[str]) -> Look:
+            return looks.pop(0)
+
+    places = SharedPlaces(Mixed(again_s=0.0), seats, WORLD)
+    places.look(9, ())
+    seats.grant(9)
+    assert [place.worker for place in places.look(9, ()).free] == ["cpu-1", "gpu-01-0"]
+
+
 def test_a_fleet_has_as_many_devices_as_runs_have_and_found_idle() -> None:
     standings = [Standing(9, 2, 3, 1), Standing(9, 1, 2, 1)]
     assert devices_of("/etc/fleet.yaml", standings) == 4

@@ -107,7 +107,7 @@ class SharedPlaces:
     def look(self, most: int, held: Collection[str]) -> Look:
         """Free places within the seats: those that the last look of the inner kind found, or a new one."""
         if self._is_due():
-            self._found = self.inner.look(most, held)
+            self._found = self._with_kept(self.inner.look(most, held))
             self._looked_s = self.world.monotonic()
         idle = [place for place in self._found.free if place.worker not in held]
         taken = idle[: max(0, self.folder.granted() - len(held))]
@@ -125,6 +125,15 @@ class SharedPlaces:
         if self._looked_s is None or every_s is None:
             return True
         return self.world.monotonic() - self._looked_s >= every_s
+
+    def _with_kept(self, found: Look) -> Look:
+        """Also what is kept of engines that were not asked anew."""
+        if found.answered is None:
+            return found
+        names = {place.worker for place in found.free}
+        kept = (place for place in self._found.free if place.worker not in names)
+        kept = (place for place in kept if place.engine not in found.answered)
+        return Look((*found.free, *kept), found.passed_over)
 
     def _keep(self, idle: Sequence[Placement], *, most: int) -> None:
         self._found, self._most = Look(tuple(idle), self._found.passed_over), most

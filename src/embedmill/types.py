@@ -162,11 +162,13 @@ class Placement:
 class Look:
     """What a search for places found: where loops may be started now, and what was passed over.
 
-    `passed_over` has words by place, such as `gpu-07 #1` → `busy: 38092 MiB are in use`.
+    `passed_over` has words by place, such as `gpu-07 #1` → `busy: 38092 MiB are in use`. `answered`: of
+    several engines, those that were asked anew; None: all that there are.
     """
 
     free: tuple[Placement, ...]
     passed_over: Mapping[str, str] = field(default_factory=dict)
+    answered: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,8 @@ def places_of(
     if isinstance(spec.engine, str):
         return places(spec.engine, engine)
     parts = engine.parts if isinstance(engine, MixedEngine) else {}
-    return MixedPlaces({name: places(name, parts.get(name, engine)) for name in spec.engine})
+    mixed: dict[str, Places] = {name: places(name, parts.get(name, engine)) for name in spec.engine}
+    return MixedPlaces(mixed, clock=home.world.monotonic)
 
 
 def _engine(name: EngineName, spec: PipelineSpec, home: Home, root: Path) -> Engine:
