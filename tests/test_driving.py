@@ -67,6 +67,7 @@ class Fleet:
 def test_when_all_yielded_and_others_are_idle_they_take_over(planned: PlannedRun) -> None:
     engine = Scripted(planned, {"gpu-01-0": [AWAY], "gpu-02-0": ["works"]})
     notes = driven(planned, engine, Fleet([free("gpu-01-0"), free("gpu-02-0")]))
+    assert notes[0] == "looking for places"
     assert engine.started == ["gpu-01-0", "gpu-02-0"]
     assert "gpu-01-0 ended with exit code 75: said 75" in notes
 
@@ -74,7 +75,7 @@ def test_when_all_yielded_and_others_are_idle_they_take_over(planned: PlannedRun
 def test_when_all_yielded_and_none_is_idle_the_run_ends_and_says_who_is_busy(planned: PlannedRun) -> None:
     engine = Scripted(planned, {"gpu-01-0": [AWAY]})
     busy = Look((), {"gpu-01 #0 (Tesla T4)": "busy: python of ada"})
-    with pytest.raises(Yielded, match=r"no GPU is idle: gpu-01 #0 \(Tesla T4\): busy: python of ada"):
+    with pytest.raises(Yielded, match=r"no place is free: gpu-01 #0 \(Tesla T4\): busy: python of ada"):
         driven(planned, engine, Fleet([free("gpu-01-0"), busy]))
     assert engine.stopped
 

@@ -93,7 +93,7 @@ class _Driving:
     def go(self) -> None:
         search = _Search(self.places, len(self.plan.shards), self.home.world.monotonic)
         if self.places.again_s is not None:
-            self._say("looking for idle GPUs")
+            self._say("looking for places")
         self._take(first := self.places.look(len(self.plan.shards), ()))
         if self.places.again_s is not None and not (first.free or self.places.waits):
             raise self._given_back(())
@@ -222,7 +222,7 @@ class _Driving:
             return Yielded(f"run {self.plan.run}: all workers stopped; {_ending(states[-1])}", hint=GOES_ON)
         busy = "; ".join(f"{place}: {why}" for place, why in self.passed_over.items())
         return Yielded(
-            f"run {self.plan.run}: no GPU is idle: {busy}", hint=f"{GOES_ON}; with --wait it waits"
+            f"run {self.plan.run}: no place is free: {busy}", hint=f"{GOES_ON}; with --wait it waits"
         )
 
 
