@@ -7,7 +7,7 @@ from tests.fleet.facts import GIB, fleet, gpu, host, process
 from embedmill.fleet.commands import commands_of
 from embedmill.spec import ImagesSpec
 from embedmill.spec.fleet_reports import FleetProbe, GpuCommand, ServerProbe
-from embedmill.spec.host import ContainerTool, HostFacts, MigDevice
+from embedmill.spec.host import ContainerTool, DriverFiles, DriverLibrary, HostFacts, MigDevice
 
 ID = "sha256:" + "ab" * 32
 ONNX = {"image": ID, "runtimes": {"onnx": "1"}, "cuda": "12.2", "sass": ["7.5", "8.0"]}
@@ -56,6 +56,22 @@ def test_the_image_is_the_one_that_a_run_would_take() -> None:
     (found,) = commands(host(gpu(), tools=(TOOL,)), new=newer, old=ONNX)
     assert ID in found.command
     assert "not new: it is not proven" in found.reason
+
+
+def test_it_has_the_threads_of_a_loop_there() -> None:
+    (found,) = commands(host(gpu(), tools=(TOOL,), cores=64))
+    assert "--env=OMP_NUM_THREADS=4" in found.command
+
+
+def test_a_gpu_whose_container_cannot_be_said_hides_no_other() -> None:
+    files = DriverFiles(
+        nodes=("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0"),
+        libraries=(DriverLibrary(path="/opt/old,driver/libcuda.so", soname="libcuda.so.1"),),
+    )
+    tool = TOOL.model_copy(update={"nvidia": False})
+    first, second = commands(host(gpu(), gpu(index=1, uuid="GPU-2"), tools=(tool,), driver_files=files))
+    for found in (first, second):
+        assert (found.command, "a path with a comma cannot be mounted" in found.reason) == ((), True)
 
 
 def test_what_lacks_on_the_server_is_told() -> None:

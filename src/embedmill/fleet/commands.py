@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmill.errors import DeviceUnavailable
+from embedmill.errors import DeviceUnavailable, SpecError
 from embedmill.fleet.container import Room, borrowed_of, container_command
 from embedmill.fleet.matching import match_fleet
-from embedmill.fleet.placing import worker_name
+from embedmill.fleet.placing import Spot, worker_name
 from embedmill.spec.fleet_reports import GpuCommand
 
 if TYPE_CHECKING:
@@ -36,18 +36,15 @@ def commands_of(spec: FleetSpec, images: ImagesSpec, probe: FleetProbe) -> Itera
             reason = f"{gpu.chosen}: {reason}"
             try:
                 command = _command(spec, images, facts[gpu.server], gpu)
-            except DeviceUnavailable as error:
+            except (DeviceUnavailable, SpecError) as error:
                 reason = f"{reason}; {error}"
         yield GpuCommand(index=gpu.index, uuid=gpu.uuid, name=gpu.name, command=command, reason=reason)
 
 
 def _command(spec: FleetSpec, images: ImagesSpec, facts: HostFacts, gpu: GpuMatch) -> tuple[str, ...]:
+    image, server, room = images.images[gpu.chosen or ""], spec.servers[gpu.server], spec.room_of(gpu.server)
+    borrowed = borrowed_of(facts, gpu.uuid, gpu.rule)
+    spot = Spot(worker_name(gpu), server, room, facts, borrowed, image)
     return container_command(
-        facts,
-        borrowed_of(facts, gpu.uuid, gpu.rule),
-        images.images[gpu.chosen or ""],
-        spec.servers[gpu.server],
-        worker=worker_name(gpu),
-        run=RUN,
-        room=Room().within(spec.room_of(gpu.server)),
+        facts, borrowed, image, server, worker=spot.worker, run=RUN, room=spot.given(Room())
     )

@@ -60,6 +60,10 @@ class Spot:
         cores, gpus = self.facts.cores or 1, max(1, len(self.facts.gpus))
         return max(1, min(MOST_THREADS, cores // 2 // gpus))
 
+    def given(self, room: Room) -> Room:
+        """What the loop may use there, of what is given where fleet.yaml says nothing else."""
+        return replace(room.within(self.room), threads=self.threads)
+
 
 Starting: TypeAlias = "Callable[[Spot], Start]"
 
@@ -68,9 +72,14 @@ def in_container(run: str, room: Room) -> Starting:
     """Starts loops of a run in containers."""
 
     def start(spot: Spot) -> Start:
-        given = replace(room.within(spot.room), threads=spot.threads)
         return start_of(
-            spot.facts, spot.borrowed, spot.image, spot.server, worker=spot.worker, run=run, room=given
+            spot.facts,
+            spot.borrowed,
+            spot.image,
+            spot.server,
+            worker=spot.worker,
+            run=run,
+            room=spot.given(room),
         )
 
     return start
