@@ -41,6 +41,7 @@
     │   ├── RequestRefused                 a request cannot be answered as it is
     │   └── Overloaded                 75  too much is asked for now; ask again
     ├── JenkinsError                   1   Jenkins refuses, or says what cannot be understood
+    │   ├── JenkinsGone                    what was asked about was cancelled, or is not there
     │   └── JenkinsUnavailable         75  Jenkins gives no answer, or not in time
     ├── GateFailed                     3   a gate stopped the candidate; the live release is untouched
     ├── Held                           3   a rollback set a hold; `release unhold` lifts it
@@ -306,6 +307,10 @@ class Overloaded(ServingError):
 
 class JenkinsError(EmbedmillError):
     """Jenkins refuses what was asked, or says what cannot be understood; the message has its status."""
+
+
+class JenkinsGone(JenkinsError):
+    """Jenkins says that what was asked about was cancelled, or is not there."""
 
 
 class JenkinsUnavailable(JenkinsError):

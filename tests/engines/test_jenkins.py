@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.support.fake_jenkins import Answer
 from tests.support.jenkins_job import JenkinsJob, parameters_of
 
 from embedmill.engines.jenkins import Jenkins, JenkinsEngine
@@ -195,6 +196,48 @@ def test_what_somebody_takes_out_of_the_queue_was_given_back(job: JenkinsJob, en
         job.cancelled_items.add(item)
         job.queue.clear()
     assert until(engine, "one", ended) == WorkerState("one", 75, f"queue item {item} was cancelled")
+
+
+@pytest.mark.parametrize("status", [403, 200], ids=["refused", "a page of a proxy"])
+def test_a_build_that_may_not_be_seen_for_a_while_is_not_started_anew(
+    job: JenkinsJob, engine: JenkinsEngine, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    engine.start(RUN, [place("one")])
+    hide(job, monkeypatch, status)
+    asked = len(job.asked)
+    while len(job.asked) < asked + 8:
+        assert [state.exit_code for state in engine.states()] == [None]
+        time.sleep(0.01)
+    monkeypatch.undo()
+    job.build_of("one").update(description="ended with exit code 0", building=False, result="SUCCESS")
+    assert until(engine, "one", ended).exit_code == 0
+    assert len(job.all_builds) == 1
+
+
+def test_a_build_that_is_not_there_any_more_was_deleted(
+    job: JenkinsJob, engine: JenkinsEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.start(RUN, [place("one")])
+    until(engine, "one", lambda state: not state.waits or "agent" in state.said)
+    hide(job, monkeypatch, 404)
+    assert until(engine, "one", ended) == WorkerState("one", 70, "build 1 was deleted")
+    monkeypatch.undo()
+
+
+def hide(job: JenkinsJob, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """No list has the builds, and who asks for one gets this answer."""
+    tell = job._tell
+
+    def hidden(where: str, path: str) -> Answer:
+        if where == f"{path}/api/json":
+            return 200, {}, {"allBuilds": []}
+        return (
+            (status, {}, None)
+            if where.startswith(f"{path}/") or "/queue/item/" in where
+            else tell(where, path)
+        )
+
+    monkeypatch.setattr(job, "_tell", hidden)
 
 
 def test_stop_empties_the_queue_and_ends_builds(job: JenkinsJob, engine: JenkinsEngine) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from embedmill.errors import JenkinsError, JenkinsUnavailable, SpecError
+from embedmill.errors import JenkinsError, JenkinsGone, JenkinsUnavailable, SpecError
 from embedmill.spec.jenkins import JenkinsBuild
 
 ANSWER_BYTES = 1 << 22
@@ -107,14 +107,15 @@ class Jenkins:
         """What became of an item of the queue: a build with a number, or still none.
 
         Raises:
-            JenkinsError: It was cancelled, or is not known any more.
+            JenkinsGone: It was cancelled, or is not known any more.
+            JenkinsError: It may not be seen.
         """
         answer = self._get(f"queue/item/{item}/api/json")
         if answer.status != http.client.OK:
             raise self._refused(f"queue item {item}", answer)
         found = answer.json(f"queue item {item}")
         if found.get("cancelled"):
-            raise JenkinsError(f"{self.job}: the build was cancelled while it was queued")
+            raise JenkinsGone(f"{self.job}: the build was cancelled while it was queued")
         number = (found.get("executable") or {}).get("number")
         if number is None:
             return JenkinsBuild(
@@ -130,7 +131,8 @@ class Jenkins:
         """A build by its number, or the last one.
 
         Raises:
-            JenkinsError: There is none.
+            JenkinsGone: There is none.
+            JenkinsError: It may not be seen.
         """
         which = "lastBuild" if number is None else str(number)
         answer = self._get(f"{self._path()}/{which}/api/json?tree={TREE}")
@@ -252,9 +254,8 @@ class Jenkins:
         }
         if answer.status >= http.client.INTERNAL_SERVER_ERROR:
             return JenkinsUnavailable(f"{self.job}: {what}: Jenkins answers {answer.status}")
-        return JenkinsError(
-            f"{self.job}: {what}: Jenkins answers {answer.status}", hint=hints.get(answer.status, "")
-        )
+        kind = JenkinsGone if answer.status == http.client.NOT_FOUND else JenkinsError
+        return kind(f"{self.job}: {what}: Jenkins answers {answer.status}", hint=hints.get(answer.status, ""))
 
 
 def open_jenkins(url: str, job: str, user: str, token_file: Path | None) -> Jenkins:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.engines.jenkins.observed import GIVEN_BACK, NO_WORD, Seen, observed, parameters_of
-from embedmill.errors import EmbedmillError, JenkinsError, JenkinsUnavailable
+from embedmill.errors import EmbedmillError, JenkinsError, JenkinsGone, JenkinsUnavailable
 from embedmill.types import WorkerState
 
 if TYPE_CHECKING:
@@ -127,7 +127,11 @@ class JenkinsEngine:
         self._silent_since_s = None
 
     def _asked(self, before: Seen) -> Seen:
-        """What became of a build that is in no list: it is just leaving the queue, or is old, or gone."""
+        """What became of a build that is in no list: it is just leaving the queue, or is old, or gone.
+
+        Raises:
+            JenkinsUnavailable: That cannot be known; a refusal is not an end either.
+        """
         if before.number is not None:
             return self._ended(before, lambda: self._jenkins.build(before.number), NO_WORD, "was deleted")
         return self._ended(before, lambda: self._jenkins.queued(before.item), GIVEN_BACK, "was cancelled")
@@ -135,11 +139,13 @@ class JenkinsEngine:
     def _ended(self, before: Seen, ask: Callable[[], object], exit_code: int, how: str) -> Seen:
         try:
             ask()
-        except JenkinsUnavailable:
-            raise
-        except JenkinsError:
+        except JenkinsGone:
             what = f"build {before.number}" if before.number is not None else f"queue item {before.item}"
             return replace(before, exit_code=exit_code, said=f"{what} {how}", waits=False)
+        except JenkinsUnavailable:
+            raise
+        except JenkinsError as error:
+            raise JenkinsUnavailable(error.message, hint=error.hint) from error
         return before
 
     def _ask_again(self, now_s: float) -> None:
