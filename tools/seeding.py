@@ -17,11 +17,13 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
+INSTALLERS = frozenset({"pip", "setuptools"})
+"""A new environment has its own, which are not to be mixed with others."""
 
 
 def seed(folder: Path, requirements: Iterable[Path], stamp: str) -> None:
     """Give it the pinned packages that environments with that stamp have, if their Python is the same."""
-    wanted = set(pins(requirements))
+    wanted = {(name, version) for name, version in pins(requirements) if name not in INSTALLERS}
     for other in sorted(folder.parent.glob(f"*/{stamp}")):
         with held(other.parent) as free:
             if free and other.parent != folder and python(other.parent) == python(folder):
@@ -74,9 +76,11 @@ def shared(other: Path, folder: Path, wanted: set[tuple[str, str]]) -> Iterator[
 
 
 def link(found: Distribution, other: Path, folder: Path) -> bool:
-    """Link a package's files; one that has any outside of its environment is left to pip."""
+    """Link a package's files; one that has any outside of its environment, or lacks any, is left to pip."""
     files = [Path(os.path.normpath(str(file.locate()))) for file in found.files or ()]
     if not files or not all(file.is_relative_to(other) for file in files):
+        return False
+    if not all(file.exists() or file.suffix == ".pyc" for file in files):  # compiled files come and go
         return False
     for file in files:
         if file.is_file():

@@ -20,11 +20,11 @@ def environment(folder: Path, config: str = CONFIG) -> Path:
     return folder
 
 
-def add_greeter(folder: Path, *more: str) -> None:
+def add_greeter(folder: Path, *more: str, name: str = "Greeter_App") -> None:
     """A package as pip installs it, with a script."""
-    about = folder / SITE / "Greeter_App-1.0.dist-info"
+    about = folder / SITE / f"{name}-1.0.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: Greeter_App\nVersion: 1.0\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     (folder / SITE / "greeter.py").write_text("def main(): ...\n")
     script = folder / "bin" / "greet"
     script.write_text(f"#!{folder}/bin/python\nimport greeter\n")
@@ -106,3 +106,23 @@ def test_a_package_with_files_elsewhere_is_left_to_pip(tmp_path: Path, new: Path
     add_greeter(made, "../../../../elsewhere")
     (made / STAMP).write_text("finished")
     assert seeded(new, *WANTED) == set()
+
+
+def test_a_package_that_lacks_a_file_is_left_to_pip(made: Path, new: Path) -> None:
+    (made / SITE / "greeter.py").unlink()
+    assert seeded(new, *WANTED) == set()
+
+
+def test_compiled_files_may_lack(tmp_path: Path, new: Path) -> None:
+    made = environment(tmp_path / "made")
+    add_greeter(made, "__pycache__/greeter.cpython-311.pyc")
+    (made / STAMP).write_text("finished")
+    assert f"{SITE}/greeter.py" in seeded(new, *WANTED)
+
+
+@pytest.mark.parametrize("name", ["pip", "setuptools"])
+def test_what_installs_packages_is_each_environments_own(tmp_path: Path, new: Path, name: str) -> None:
+    made = environment(tmp_path / "made")
+    add_greeter(made, name=name)
+    (made / STAMP).write_text("finished")
+    assert seeded(new, f"{name}==1.0") == set()
