@@ -36,7 +36,7 @@ def test_how_long_others_are_waited_for() -> None:
     rows = dict(table(PAGE, "Late, early, slow"))
     slow = next(words for case, words in rows.items() if "slow" in case)
     assert (WAIT_S, WAIT_SHARDS) == (60.0, 3.0)
-    assert "after a minute, and the time of three shards" in slow
+    assert "after a minute, or the time of three shards of its own if that is longer" in slow
     assert f"{EXPIRY_S:.0f} s after its last beat" in rows["dies"]
 
 
