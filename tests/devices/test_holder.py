@@ -85,7 +85,8 @@ def test_a_worker_gets_its_input_and_its_environment_and_its_end_is_noted(
 
 def test_a_worker_does_not_inherit_the_locks(server: Server) -> None:
     """A grandchild that outlives everything must not keep a GPU."""
-    server.start("w1", ["GPU-1"], ["sh", "-c", "setsid sleep 60 & echo $! >&2"])
+    until_detached = 'while [ "$(cut -d " " -f 6 /proc/$!/stat)" != $! ]; do :; done'
+    server.start("w1", ["GPU-1"], ["sh", "-c", f"setsid sleep 60 & {until_detached}; echo $! >&2"])
     stray = child_of(server, "w1")
     wait_until(lambda: not server.runs("w1"), 15, "its end")
     assert not is_gone(stray)
