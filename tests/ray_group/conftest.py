@@ -9,11 +9,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from tests.ray_group.loops import SMALL, Make
 from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
 
-from embedmill.engines.ray import Connection
+from embedmill.engines import RayEngine
+from embedmill.engines.ray import Connection, Family
 
 NEEDED = ("ip", "unshare", "taskset")
 POOL = "pool"
@@ -58,3 +61,18 @@ def joined(cluster: RayCluster) -> Iterator[RayNode]:
     node = cluster.join(NodeSetup(cpus=1, labels={POOL: "joined"}))
     yield node
     cluster.remove(node)
+
+
+@pytest.fixture
+def make(connection: Connection) -> Iterator[Make]:
+    """Engines that are stopped in the end."""
+    engines: list[RayEngine] = []
+
+    def made(*families: Family, connection: Connection = connection, **settings: Any) -> RayEngine:
+        found = {family.name: family for family in families or (SMALL,)}
+        engines.append(RayEngine(connection, found, **{"every_s": 0.2, "grace_s": 5.0, **settings}))
+        return engines[-1]
+
+    yield made
+    for engine in engines:
+        engine.stop()

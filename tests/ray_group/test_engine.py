@@ -7,10 +7,9 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.contracts.engine_suite import (
@@ -21,9 +20,10 @@ from tests.contracts.engine_suite import (
     wait_until_it_works,
     waiting,
 )
+from tests.ray_group.loops import PATIENCE_S, SMALL, Make, ended, is_gone, place, until
 from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
 
-from embedmill.engines import Engine, RayEngine
+from embedmill.engines import Engine
 from embedmill.engines.ray import Connection, Family
 from embedmill.engines.ray.bridge import Bridge
 from embedmill.errors import EngineRefused, EngineUnavailable
@@ -33,29 +33,7 @@ from embedmill.spec.ray import GPU_MEMORY_LABEL
 from embedmill.types import Placement, WorkerState
 
 __all__ = ["planned", "waiting"]
-SMALL = Family("cpu", memory_mib=512)
 JOINED = Family("joined", memory_mib=512, labels={"pool": "joined"})
-PATIENCE_S = 60.0
-Make = Callable[..., RayEngine]
-
-
-@pytest.fixture
-def make(connection: Connection) -> Iterator[Make]:
-    """Engines that are stopped in the end."""
-    engines: list[RayEngine] = []
-
-    def made(*families: Family, connection: Connection = connection, **settings: Any) -> RayEngine:
-        found = {family.name: family for family in families or (SMALL,)}
-        engines.append(RayEngine(connection, found, **{"every_s": 0.2, "grace_s": 5.0, **settings}))
-        return engines[-1]
-
-    yield made
-    for engine in engines:
-        engine.stop()
-
-
-def place(worker: str, **changed: Any) -> Placement:
-    return Placement(worker, **{"image": "cpu", **changed})
 
 
 class TestRayEngine(EngineSuite):
@@ -66,20 +44,6 @@ class TestRayEngine(EngineSuite):
     @pytest.fixture
     def place(self) -> Callable[[str], Placement]:
         return place
-
-
-def until(engine: Engine, worker: str, holds: Callable[[WorkerState], bool], what: str) -> WorkerState:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while True:
-        found = {state.worker: state for state in engine.states()}
-        if worker in found and holds(found[worker]):
-            return found[worker]
-        assert time.monotonic() < deadline_s, f"{worker} is not {what}: {found.get(worker)}"
-        time.sleep(0.05)
-
-
-def ended(engine: Engine, worker: str) -> WorkerState:
-    return until(engine, worker, lambda state: state.exit_code is not None, "ended")
 
 
 # Who starts loops, and who finds them
@@ -115,13 +79,8 @@ def test_an_actor_that_nobody_asks_for_any_more_ends_itself(
     engine = make(keep_s=1.0)
     engine.start(planned.url, [place("one")])
     assert ended(engine, "one").exit_code == 0
-    name = engine._name("one")
     time.sleep(4.0)
-    bridge = Bridge(connection)
-    try:
-        assert bridge.ask(20, "states", names=[name], wait_s=2.0)["states"][name].keys() == {"gone"}
-    finally:
-        bridge.close()
+    assert is_gone(connection, engine._name("one"))
 
 
 # What a loop gets, and what it may take

@@ -10,6 +10,7 @@ and begins anew. Its constructor's arguments lie in the cluster's control store:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -103,12 +104,15 @@ class WorkerActor:
         """What Ray's dashboard shows of the loop; and the end of an actor that nobody asks for any more."""
         from embedmill.engines.ray.metrics import Metrics
 
-        metrics = Metrics(self._worker, self._run)
+        metrics: Metrics | None = None
         while True:
             loop = self._loop
-            metrics.tell(loop.progress if loop is not None else {}, runs=self._runs())
+            with contextlib.suppress(Exception):  # what is shown must not keep an actor from its end
+                metrics = metrics or Metrics(self._worker, self._run)
+                metrics.tell(loop.progress if loop is not None else {}, runs=self._runs())
             if not self._runs() and time.monotonic() - self._asked_s > self._keep_s:
-                _end_this_actor()
+                with contextlib.suppress(Exception):  # the control store is away: it is tried again
+                    _end_this_actor()
             time.sleep(LOOK_S)
 
     def _runs(self) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 from embedmill.engines.ray.actor import WorkerActor
 
 PAUSE_S = 0.1
+FREE_S = 5.0
+"""How long names of actors that were ended may stay taken."""
 NEVER_MADE = ("creation task", "failed to be imported")
 """What Ray says of actors whose class cannot be loaded or made on their node: trying again is in vain."""
 Answer = dict[str, Any]
@@ -47,6 +49,19 @@ class Actors:
                 **loop["options"],
             ).remote(loop["worker"], loop["run"], loop["keep_s"])
         return {}
+
+    def make_anew(self, loops: Sequence[Mapping[str, Any]]) -> Answer:
+        """As `make`, in place of actors that are there."""
+        import ray
+
+        names = {loop["name"] for loop in loops}
+        for name in names:
+            if (handle := self._handle(name)) is not None:
+                ray.kill(handle, no_restart=True)
+            self._asked.pop(name, None)
+            self._words.pop(name, None)
+        self._await_end(names)
+        return self.make(loops)
 
     def states(self, names: Sequence[str], wait_s: float) -> dict[str, Answer]:
         """What each says within `wait_s`: its state, `silent`, or `gone` with the last words about it.
@@ -88,6 +103,14 @@ class Actors:
             ray.kill(handle, no_restart=True)
         self._handles, self._asked = {}, {}
         return {}
+
+    def _await_end(self, names: set[str]) -> None:
+        deadline_s = time.monotonic() + FREE_S
+        while names and time.monotonic() < deadline_s:
+            time.sleep(PAUSE_S)
+            for name in names:
+                self._handles.pop(name, None)
+            names = {name for name in names if self._handle(name) is not None}
 
     def _handle(self, name: str) -> Any | None:
         """None where there is no such actor any more."""

@@ -85,6 +85,21 @@ class Bridge:
 
     def _open(self) -> None:
         self._end()
+        try:
+            self._start()
+        except OSError as error:
+            self._end()
+            raise EngineUnavailable(
+                f"Ray at {self._connection.address}: what speaks to it cannot be started here: {error}"
+            ) from error
+        connect = {"address": self._connection.address, "namespace": self._connection.namespace}
+        try:
+            self._exchange(self._connect_s, {"do": "connect", **connect})
+        except EmbedmillError:
+            self._end()
+            raise
+
+    def _start(self) -> None:
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
         self._process = subprocess.Popen(
             [sys.executable, "-m", "embedmill.engines.ray.connecting"],
@@ -94,16 +109,14 @@ class Bridge:
             env=self._connection.environment(),
             start_new_session=True,  # Ctrl-C is for this process, which then stops loops in order
         )
-        connect = {"address": self._connection.address, "namespace": self._connection.namespace}
-        try:
-            self._exchange(self._connect_s, {"do": "connect", **connect})
-        except EmbedmillError:
-            self._end()
-            raise
 
     def _exchange(self, timeout_s: float, order: Mapping[str, Any]) -> dict[str, Any]:
         address = self._connection.address
-        line = self._line(order, timeout_s)
+        try:
+            line = self._line(order, timeout_s)
+        except BaseException:  # Ctrl-C: the next question must not be given the answer to this one
+            self._end()
+            raise
         if line is None:
             said = self._last_words()
             self._end()
@@ -147,8 +160,9 @@ class Bridge:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout, self._words):
-                if stream is not None:
-                    with contextlib.suppress(OSError):
-                        stream.close()
+        pipes = [] if self._process is None else [self._process.stdin, self._process.stdout]
+        for stream in [*pipes, self._words]:
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
         self._process, self._words, self._unread = None, None, b""

@@ -6,6 +6,10 @@ states: what was last heard; actors are asked in the background, every 2 s. One 
 stop ─▶ loops finish their batch, actors are ended for good
 
 No answer is not an end. An actor that had an order and has none was started again by Ray: its loop is lost.
+
+Ray fails every question to an actor that it has to start again, whether there is no node for it or its node
+cannot make it; questions to a new one wait for a node. So one that has only ever failed is made anew, and
+what fails as a new one, too, cannot be made.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ KEEP_S = 600.0
 """An actor without a loop ends itself when nobody has asked for so long."""
 CANNOT_START, LOST = 126, 255
 TRIES = 5
-"""How often an actor may fail before it has ever answered; Ray tries again and again."""
+"""How often an actor without an order may fail: after that it is made anew, and then it cannot be made."""
 NEVER_STARTS = "cannot start on its node (is embedmill installed there?)"
 Secrets = Callable[[], Mapping[str, str]]
 
@@ -56,6 +60,7 @@ class _Loop:
     """A loop; `start` names its newest start. `begun`: its actor has the order of that start.
 
     `answered`: its actor was made, and said so. `waits`: it has no node as far as anybody knows.
+    `failures`: since it answered or was made. `anew`: its actor was made once more, and has not answered yet.
     """
 
     place: Placement
@@ -64,6 +69,7 @@ class _Loop:
     answered: bool = False
     waits: bool = True
     failures: int = 0
+    anew: bool = False
     heard_s: float = 0.0
     exit_code: int | None = None
     said: str = ""
@@ -104,6 +110,8 @@ class RayEngine:
         self._grace_s, self._keep_s = grace_s, keep_s
         self._run_url = ""
         self._loops: dict[str, _Loop] = {}
+        self._made: set[str] = set()
+        """Names of all actors that were asked for: some may be there although a start failed."""
         self._lock = threading.Lock()
         """Held while loops are looked at and changed: an answer is of before a start or of after it."""
         self._asking: threading.Thread | None = None
@@ -127,13 +135,15 @@ class RayEngine:
                 return
             self._secrets()  # whoever waits for a start hears what is wrong
             orders = [self._actor(place) for place in wanted]
+            self._made |= {order["name"] for order in orders}
             self._patiently(lambda: self._bridge.ask(ANSWER_S, "make", loops=orders))
             now_s = time.monotonic()
             for place in wanted:
                 before = self._loops.get(place.worker)
-                answered = before is not None and before.answered and before.exit_code != LOST
+                answered = before is not None and before.answered
+                waits = not answered or (before is not None and before.exit_code == LOST)
                 self._loops[place.worker] = _Loop(
-                    place, uuid4().hex, answered=answered, waits=not answered, heard_s=now_s
+                    place, uuid4().hex, answered=answered, waits=waits, heard_s=now_s
                 )
             self._ask_on()
 
@@ -147,8 +157,8 @@ class RayEngine:
         Where the cluster gives no answer, actors are left to `keep_s`.
         """
         with self._lock:
-            names = [self._name(worker) for worker in self._loops]
-            self._loops, self._stopped = {}, True
+            names = sorted(self._made)
+            self._loops, self._made, self._stopped = {}, set(), True
             if names:
                 with contextlib.suppress(EmbedmillError):  # whoever drives the run has its outcome to tell
                     waited_s = {"grace_s": self._grace_s, "wait_s": WAIT_S}
@@ -193,9 +203,10 @@ class RayEngine:
                 idle = [name for name, loop in live.items() if self._take(loop, said.get(name, {}))]
                 if idle:
                     self._begin({name: live[name] for name in idle})
+                self._make_anew([loop for loop in live.values() if loop.failures >= TRIES])
             self._trouble = ""
-        except EmbedmillError as error:
-            self._trouble = error.message
+        except Exception as error:  # noqa: BLE001 - a thread that ended would leave all states as they are
+            self._trouble = _words(error)
         self._count_silent(live.values())
 
     def _take(self, loop: _Loop, said: Mapping[str, Any]) -> bool:
@@ -206,12 +217,14 @@ class RayEngine:
             loop.end(CANNOT_START, said["broken"])
             return False
         if "starts_again" in said:
-            loop.waits, loop.failures = True, loop.failures + 1
-            if not loop.answered and loop.failures >= TRIES:
+            loop.waits = True
+            loop.failures += not loop.begun  # one with an order has `silent_s`
+            if loop.anew and loop.failures >= TRIES:
                 loop.end(CANNOT_START, f"its actor {NEVER_STARTS}: {said['starts_again']}")
         if "start" not in said:
             return False
         loop.answered, loop.waits, loop.heard_s = True, False, time.monotonic()
+        loop.failures, loop.anew = 0, False
         ours = said["start"] == loop.start
         if loop.begun and not ours:
             loop.end(LOST, "its node was lost: Ray has started its actor again")
@@ -232,8 +245,22 @@ class RayEngine:
             loop.end(CANNOT_START, f"its actor was not made: {words}" if words else "its actor is gone")
         return False
 
+    def _make_anew(self, loops: Iterable[_Loop]) -> None:
+        failing = [loop for loop in loops if loop.exit_code is None]
+        if failing:
+            orders = [self._actor(loop.place) for loop in failing]
+            self._bridge.ask(ANSWER_S, "make anew", loops=orders)
+            for loop in failing:
+                loop.failures, loop.anew = 0, True
+
     def _begin(self, loops: Mapping[str, _Loop]) -> None:
-        secrets = dict(self._secrets())
+        """Give orders. Where nothing opens the store, loops are lost: who starts them again hears why."""
+        try:
+            secrets = dict(self._secrets())
+        except Exception as error:  # noqa: BLE001 - it is raised where the driver is, by the next start
+            for loop in loops.values():
+                loop.end(LOST, _words(error))
+            return
         orders = [
             {
                 "name": name,
@@ -249,7 +276,8 @@ class RayEngine:
     def _count_silent(self, loops: Iterable[_Loop]) -> None:
         now_s = time.monotonic()
         for loop in loops:
-            if loop.exit_code is None and loop.begun and now_s - loop.heard_s > self._silent_s:
+            told_to_run = loop.begun or not loop.waits
+            if loop.exit_code is None and told_to_run and now_s - loop.heard_s > self._silent_s:
                 loop.end(LOST, self._trouble or f"its node gave no answer for {self._silent_s:.0f} s")
 
     def _state(self, worker: str, loop: _Loop) -> WorkerState:
@@ -303,6 +331,10 @@ class RayEngine:
         if name not in self._families:
             raise SpecError(f"engine ray: no family {name!r}", hint="name it in `ray.families`")
         return self._families[name]
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, EmbedmillError) else f"{type(error).__name__}: {error}"
 
 
 def actor_name(run_url: str, worker: str) -> str:

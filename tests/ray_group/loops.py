@@ -1,0 +1,44 @@
+"""What tests of the engine for Ray ask of its loops and actors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from embedmill.engines import Engine, RayEngine
+from embedmill.engines.ray import Connection, Family
+from embedmill.engines.ray.bridge import Bridge
+from embedmill.types import Placement, WorkerState
+
+SMALL = Family("cpu", memory_mib=512)
+PATIENCE_S = 60.0
+Make = Callable[..., RayEngine]
+
+
+def place(worker: str, **changed: Any) -> Placement:
+    return Placement(worker, **{"image": "cpu", **changed})
+
+
+def until(engine: Engine, worker: str, holds: Callable[[WorkerState], bool], what: str) -> WorkerState:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        found = {state.worker: state for state in engine.states()}
+        if worker in found and holds(found[worker]):
+            return found[worker]
+        assert time.monotonic() < deadline_s, f"{worker} is not {what}: {found.get(worker)}"
+        time.sleep(0.05)
+
+
+def ended(engine: Engine, worker: str) -> WorkerState:
+    return until(engine, worker, lambda state: state.exit_code is not None, "ended")
+
+
+def is_gone(connection: Connection, name: str) -> bool:
+    """Whether there is no such actor, nor is one to be started."""
+    bridge = Bridge(connection)
+    try:
+        said = bridge.ask(20, "states", names=[name], wait_s=2.0)["states"]
+        return set(said[name]) == {"gone"}
+    finally:
+        bridge.close()
