@@ -1,6 +1,6 @@
 """This machine, a server under a holder and a Jenkins' agents on one run.
 
-With Ray instead of the holder it is in tests/ray_group/test_mixed.py, every time.
+With Ray instead of the holder it is in tests/ray_group/test_several_engines.py, every time.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ def test_a_killed_actor_is_started_again_and_its_loop_was_lost(make: Make, waiti
     until(engine, "one", lambda state: state == WorkerState("one", None), "at work")
 
 
-def test_the_processes_of_a_node_may_all_die(make: Make, waiting: PlannedRun, joined: RayNode) -> None:
+def test_the_processes_of_a_node_may_all_die(joined: RayNode, make: Make, waiting: PlannedRun) -> None:
     engine = make(SMALL, JOINED, silent_s=20.0)
     engine.start(waiting.url, [place("one"), place("two", image="joined")])
     wait_for_loops(waiting, 2)

@@ -41,7 +41,7 @@ SILENT_S = 60.0
 START_S = 60.0
 """How long a start asks again where the cluster gives no answer."""
 GRACE_S = 10.0
-KEEP_S = 600.0
+KEEP_S = 60.0
 """An actor without a loop ends itself when nobody has asked for so long."""
 CANNOT_START, LOST = 126, 255
 TRIES = 5
