@@ -3,7 +3,8 @@
 PYTHON ?= python3
 CORE := .venv/core/bin
 TEST_GROUPS := $(subst _,-,$(patsubst tests/%_group,%,$(wildcard tests/*_group)))
-ALONE := serving  # asks a server for ten times too much, and looks how long its answers take
+# Alone: servers are asked for ten times too much, and how long they take is looked at; nodes of Ray are lost by silence.
+ALONE := serving ray
 SOAK_MINUTES ?= 15
 
 .DEFAULT_GOAL := help
