@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.contracts.engine_suite import loops_on
-from tests.support.mill import Mill, items
+from tests.support.mill import Mill, Row, items
 from tests.support.ray_cluster import RayCluster, RayNode
 from tests.support.relay import Relay
 from tests.support.s3 import S3, as_identity
@@ -48,10 +48,10 @@ def mill(tmp_path: Path, tiny_model: Path, head: RayCluster) -> Mill:
     return Mill(root, tiny_model, settings=settings)
 
 
-def digest_of_the_local_engine(mill: Mill, folder: Path) -> str:
+def digest_of_the_local_engine(mill: Mill, folder: Path, rows: Sequence[Row] = ROWS) -> str:
     folder.mkdir()
     other = Mill(folder, mill.model, settings={"work": WORK})
-    other.run(ROWS)
+    other.run(rows)
     return other.live().content.content_digest
 
 
@@ -237,7 +237,8 @@ def test_a_link_that_is_cut_silently_takes_its_store_along_and_is_survived(
     mill.settings |= {"store": seaweed.new_url(), "work": {**WORK, "lend_keys": True}}
     families = mill.settings["ray"]["families"]
     mill.settings["ray"]["families"] = {name: families[name] for name in ("joined", "small")}
-    mill.write(ROWS)
+    rows = items(4800)  # so many that one node is not done before the other begins
+    mill.write(rows)
     driver = run()
     until(lambda: joined_works(mill), "joined-0 works")
     begun_s = time.monotonic()
@@ -245,8 +246,8 @@ def test_a_link_that_is_cut_silently_takes_its_store_along_and_is_survived(
     report = driver.report()
     print(f"finished {time.monotonic() - begun_s:.0f} s after the cut: {driver.log.read_text()}")  # noqa: T201
     assert {share["worker"] for share in report["shares"]} == {"joined-0", "small-0"}
-    assert report["embedded"] == report["total"] == len(ROWS)
-    assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
+    assert report["embedded"] == report["total"] == len(rows)
+    assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local", rows)
 
 
 def joined_works(mill: Mill) -> bool:
