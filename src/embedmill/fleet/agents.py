@@ -6,12 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from embedmill.engines import JenkinsEngine
 from embedmill.engines.jenkins import check_words, open_jenkins
 from embedmill.errors import SpecError
-from embedmill.store.opening import CLOUD_SCHEMES
+from embedmill.store.opening import is_shared
 from embedmill.types import Host, Look, Placement
 
 if TYPE_CHECKING:
@@ -56,10 +55,7 @@ def places_on_agents(spec: PipelineSpec, home_url: str) -> AgentPlaces:
     """
     section = _settings(spec)
     check_words(home_url, ())
-    parts = urlsplit(home_url)
-    folder = Path(unquote(parts.path) if parts.scheme else home_url)
-    here = parts.scheme in {"", "file"} and any(folder.is_relative_to(each) for each in section.mounts)
-    if parts.scheme not in CLOUD_SCHEMES and not here:
+    if not is_shared(home_url, section.mounts):
         raise SpecError(
             f"store {home_url}: agents of Jenkins cannot open it",
             hint="use a bucket such as s3://…; or name the network disk that it is on in `jenkins.mounts`",

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
-from urllib.parse import unquote, urlsplit
 
 from embedmill.catalog.files import IN_STORE
 from embedmill.engines import SshEngine
@@ -25,6 +24,7 @@ from embedmill.fleet.proofs import Proofs
 from embedmill.fleet.reaching import host_of
 from embedmill.spec import load_fleet_spec, load_images_of
 from embedmill.store.credentials import Lending, lent_environment
+from embedmill.store.opening import is_shared
 from embedmill.types import Look
 
 if TYPE_CHECKING:
@@ -180,21 +180,17 @@ def reachable_from(
     Raises:
         SpecError: None of them can.
     """
-    parts = urlsplit(store)
-    if parts.scheme == "memory":
+    if store.startswith("memory:"):
         raise SpecError(
             f"store {store}: no other process can open it", hint="use a bucket, or a shared folder"
         )
-    if parts.scheme not in LOCAL_SCHEMES:
-        return tuple(names), {}
-    folder = Path(unquote(parts.path) if parts.scheme else store)
-    mounted = {name: any(folder.is_relative_to(each) for each in spec.servers[name].mounts) for name in names}
-    if not any(mounted.values()):
+    mounted = {name: is_shared(store, spec.servers[name].mounts) for name in names}
+    if names and not any(mounted.values()):
         raise SpecError(
-            f"store {folder}: is a folder of this machine, which workers on {', '.join(names)} cannot open",
+            f"store {store}: is a folder of this machine, which workers on {', '.join(names)} cannot open",
             hint="use a bucket such as s3://…; or, if it is a network disk, name it in the servers' `mounts`",
         )
-    refused = {name: f"not asked: {folder} is not in its `mounts`" for name in names if not mounted[name]}
+    refused = {name: f"not asked: {store} is not in its `mounts`" for name in names if not mounted[name]}
     return tuple(name for name in names if mounted[name]), refused
 
 

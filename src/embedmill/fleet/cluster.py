@@ -9,14 +9,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from embedmill.engines.kubernetes import Cluster, Family, KubernetesEngine, check_client
 from embedmill.errors import SpecError
 from embedmill.fleet.matching.frameworks import has_runtime
 from embedmill.fleet.matching.labels import node_terms
 from embedmill.spec import load_images_spec
-from embedmill.store.opening import CLOUD_SCHEMES
+from embedmill.store.opening import is_shared
 from embedmill.types import Host, Look, Placement
 
 if TYPE_CHECKING:
@@ -167,11 +166,7 @@ def check_store(section: KubernetesSpec, store_url: str) -> None:
     Raises:
         SpecError: They cannot.
     """
-    parts = urlsplit(store_url)
-    if parts.scheme in CLOUD_SCHEMES:
-        return
-    folder = Path(unquote(parts.path) if parts.scheme else store_url)
-    if parts.scheme not in {"", "file"} or not any(folder.is_relative_to(each) for each in section.mounts):
+    if not is_shared(store_url, section.mounts):
         raise SpecError(
             f"store {store_url}: pods cannot open it",
             hint="use a bucket such as s3://…; or name the claim that has it in `kubernetes.mounts`",

@@ -19,7 +19,7 @@ from embedmill.devices.reach import SSH_FAILED, run_there
 from embedmill.engines.ssh import GRACE_S, holder_name
 from embedmill.errors import EngineRefused, EngineUnavailable
 from embedmill.fleet.asking import answered
-from embedmill.fleet.nodes import GPU_LABEL, RayCluster, node_order
+from embedmill.fleet.nodes import GPU_LABEL, RayCluster, host_of, node_order
 from embedmill.fleet.reaching import silence_of_ssh
 from embedmill.spec.ray_fleet import FleetDown, FleetUp, NodeDown, NodeUp
 
@@ -102,7 +102,7 @@ class Up:
 
         Where there was no answer it may have started: it is waited for, and ended with what does not join.
         """
-        host = _host(one.place)
+        host = host_of(one.place)
         known = any(node.labels.get(GPU_LABEL) == one.place.gpus[0] for node in before.values())
         answer = _ask(host, "start", node_order(one.place, self.cluster))
         if isinstance(answer, _NoAnswer) and answer.unknown:
@@ -147,7 +147,7 @@ class Up:
 
         Nor is a start without an answer that is not seen yet: a slow server may carry it out later.
         """
-        host = _host(one.place)
+        host = host_of(one.place)
         answer = _ask(host, "states", {"folder": host.folder, "workers": [one.name]})
         if isinstance(answer, _NoAnswer):
             return
@@ -159,7 +159,7 @@ class Up:
 
     def _give_up(self, one: _Joining) -> None:
         """What has not joined by now holds its GPU no longer."""
-        host = _host(one.place)
+        host = host_of(one.place)
         answer = _ask(host, "stop", {"folder": host.folder, "workers": [one.name], "grace_s": GRACE_S})
         alone = (
             f"runs, and did not join {self.cluster.address} within {self.patience_s:.0f} s: server and head "
@@ -220,7 +220,7 @@ def _told(one: _Joining) -> NodeUp:
     return NodeUp.model_validate(
         {
             "node": place.worker,
-            "server": _host(place).name,
+            "server": host_of(place).name,
             "gpu": place.gpus[0],
             "type": place.type,
             "image": place.image,
@@ -228,11 +228,6 @@ def _told(one: _Joining) -> NodeUp:
             "said": one.said,
         }
     )
-
-
-def _host(place: Placement) -> Host:
-    assert place.host is not None  # noqa: S101 - places on a fleet have one
-    return place.host
 
 
 def _ask(

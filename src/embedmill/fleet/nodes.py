@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from embedmill.fleet.proofs import Proofs
     from embedmill.spec.fleet import FleetSpec
     from embedmill.spec.images import ImagesSpec
-    from embedmill.types import Placement
+    from embedmill.types import Host, Placement
 
 GPU_LABEL = "embedmill.io/gpu"
 STORE_MIB = 128
@@ -106,11 +106,20 @@ def in_node_container(cluster: RayCluster, room: Room) -> Starting:
     return start_node
 
 
+def host_of(place: Placement) -> Host:
+    """The server of a place on a fleet.
+
+    Raises:
+        SpecError: It is a place of this machine.
+    """
+    if place.host is None:
+        raise SpecError(f"{place.worker}: is on no server")
+    return place.host
+
+
 def node_order(place: Placement, cluster: RayCluster) -> dict[str, Any]:
     """What a holder is told, to start a node; see `devices/holder.py`. The token is in its input alone."""
-    host = place.host
-    if host is None:
-        raise SpecError(f"{place.worker}: is on no server")
+    host = host_of(place)
     labels = {SERVER_LABEL: host.name, GPU_LABEL: place.gpus[0], IMAGE_LABEL: place.image}
     if place.gpu_memory_mib is not None:
         labels[GPU_MEMORY_LABEL] = str(place.gpu_memory_mib)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from embedmill.engines.ray import Connection, Family, Node, RayEngine, capacity, lacking
 from embedmill.errors import EngineUnavailable, SpecError
@@ -18,7 +17,7 @@ from embedmill.fleet.matching.frameworks import has_runtime
 from embedmill.spec import load_images_spec
 from embedmill.spec.ray import IMAGE_LABEL
 from embedmill.store.credentials import lent_environment
-from embedmill.store.opening import CLOUD_SCHEMES
+from embedmill.store.opening import is_shared
 from embedmill.types import Host, Look, Placement
 
 if TYPE_CHECKING:
@@ -213,11 +212,7 @@ def check_shared(section: RaySpec, store_url: str) -> None:
     Raises:
         SpecError: They cannot.
     """
-    parts = urlsplit(store_url)
-    if parts.scheme in CLOUD_SCHEMES:
-        return
-    folder = Path(unquote(parts.path) if parts.scheme else store_url)
-    if parts.scheme not in {"", "file"} or not any(folder.is_relative_to(each) for each in section.shared):
+    if not is_shared(store_url, section.shared):
         raise SpecError(
             f"store {store_url}: is a folder of this machine, which other nodes cannot open",
             hint="use a bucket such as s3://…; or, if all nodes have that folder, name it in `ray.shared`",

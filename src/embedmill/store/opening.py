@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from embedmill.errors import SpecError
 from embedmill.store.base import Store
 from embedmill.store.local import LocalStore
 from embedmill.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MEMORY: dict[str, MemoryStore] = {}
 CLOUD_SCHEMES = frozenset({"s3", "gs", "az"})
@@ -40,6 +44,15 @@ def open_store(url: str, *, relative_to: Path | None = None) -> Store:
         f"store {shown!r}: the scheme {parts.scheme!r} is not known",
         hint="allowed: a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix",
     )
+
+
+def is_shared(url: str, folders: Iterable[str]) -> bool:
+    """Whether other machines can open a store: a bucket, or a folder in one of these, which they have."""
+    parts = urlsplit(url)
+    if parts.scheme in {"", "file"}:
+        folder = Path(unquote(parts.path) if parts.scheme else url)
+        return any(folder.is_relative_to(each) for each in folders)
+    return parts.scheme in CLOUD_SCHEMES
 
 
 def _open_cloud(url: str) -> Store:

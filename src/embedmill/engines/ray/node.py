@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from embedmill.devices.processes import ours
 from embedmill.devices.procfs import is_worker
@@ -90,10 +90,8 @@ def _try(order: NodeOrder, secret: Path | None, own_address: str, folder: Path, 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
     ) as ray:
-        words = _Words(ray)
+        words = _Words(ray.stdout)
         while ray.poll() is None and not leaving.asked:
             words.read()
             time.sleep(POLL_S)
@@ -181,19 +179,20 @@ class _Leaving:
 
 
 class _Words:
-    """The last lines that a process wrote, read without waiting."""
+    """The last lines that were written into a pipe, read without waiting."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None  # noqa: S101 - it was asked for
-        self._out = process.stdout
-        os.set_blocking(self._out.fileno(), False)
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        if pipe is None:
+            raise EngineUnavailable("what Ray says cannot be read: there is no pipe")
+        self._descriptor = pipe.fileno()
+        os.set_blocking(self._descriptor, False)
         self._rest = ""
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def read(self) -> None:
         """Keep what there is."""
         with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self._out.fileno(), 1 << 16):
+            while chunk := os.read(self._descriptor, 1 << 16):
                 *whole, self._rest = (self._rest + chunk.decode(errors="replace")).split("\n")
                 self._lines.extend(line.strip() for line in whole if line.strip())
 
@@ -204,7 +203,7 @@ class _Words:
         return lines[-1] if lines else "without a word"
 
 
-def _leave(ray: subprocess.Popen[str]) -> None:
+def _leave(ray: subprocess.Popen[bytes]) -> None:
     """Worker loops end after their batch; Ray tells the cluster meanwhile, then ends what is left."""
     for pid in _loops():
         with contextlib.suppress(ProcessLookupError):
