@@ -158,9 +158,11 @@ def test_down_ends_the_nodes_of_this_cluster_and_no_others(server: Server) -> No
 
 def test_down_names_a_server_that_gives_no_answer(server: Server) -> None:
     silent = Host("gpu-09", ("sh", "-c", "echo no route to host >&2; exit 255"), str(server.folder))
-    found = take_down(CLUSTER, [silent])
+    lines: list[str] = []
+    found = take_down(CLUSTER, [silent], lines.append)
     assert found.nodes == ()
     assert "no route to host" in found.silent["gpu-09"]
+    assert lines == [], "whether there is a node nobody knows"
 
 
 def test_down_takes_notes_that_cannot_be_read_for_silence(server: Server) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ import pytest
 import yaml
 
 from embedmill.errors import SpecError
-from embedmill.spec import ModelSpec, PipelineSpec, load_model_spec, load_pipeline_spec
+from embedmill.spec import (
+    ModelSpec,
+    PipelineSpec,
+    load_fleet_spec,
+    load_images_spec,
+    load_model_spec,
+    load_pipeline_spec,
+)
 
 PIPELINE = """\
 # A comment
@@ -310,3 +317,19 @@ def test_a_tilde_is_the_readers_home(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HOME", "/home/ada")
     spec = pipeline(tmp_path, PIPELINE.replace("./mill", "~/mill"))
     assert spec.store == "/home/ada/mill"
+
+
+@pytest.mark.parametrize(
+    ("load", "helps"),
+    [
+        (load_pipeline_spec, "embedmill init"),
+        (load_fleet_spec, "servers: {gpu-01: {}}"),
+        (load_images_spec, "embedmill images build"),
+    ],
+)
+def test_what_helps_where_there_is_no_file_is_of_its_kind(
+    load: Callable[[Path], object], helps: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SpecError, match="no such file") as refused:
+        load(tmp_path / "nope.yaml")
+    assert helps in refused.value.hint

@@ -129,7 +129,8 @@ def down(
         emit(found)
     else:
         rows = [(each.node, each.server, each.exit_code, one_line(each.said)) for each in found.nodes]
-        data().print(table("node", "server", "exit code", "last words", rows=rows, numbers=[2]))
+        if rows:
+            data().print(table("node", "server", "exit code", "last words", rows=rows, numbers=[2]))
         for server, why in found.silent.items():
             talk().print(f"{server}: {why}", style="yellow", soft_wrap=True)
     if found.silent:

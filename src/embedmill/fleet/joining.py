@@ -197,7 +197,7 @@ def take_down(cluster: RayCluster, hosts: Sequence[Host], tell: Tell = lambda _:
                 silent[host.name] = f"{state['worker']} does not end"
             else:
                 nodes.append(_ended(host, state, cluster))
-    if not nodes:
+    if not (nodes or silent):
         tell(
             f"no node of {cluster.address} was found: another spelling of the address is another cluster, "
             "and another user's nodes are not yours"

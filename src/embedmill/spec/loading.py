@@ -29,6 +29,8 @@ OTHER_SETTINGS = frozenset(
     | {kind.VARIABLE for kind in RUNTIMES if issubclass(kind, RemoteRuntime)}
 )
 """Environment variables with our prefix that are no part of a spec."""
+INIT = "`embedmill init` writes one to start from"
+FLEET = "`servers: {gpu-01: {}}` is one, where `ssh gpu-01` reaches a server"
 
 
 def load_pipeline_spec(path: Path, environment: Mapping[str, str] | None = None) -> PipelineSpec:
@@ -37,7 +39,7 @@ def load_pipeline_spec(path: Path, environment: Mapping[str, str] | None = None)
     Raises:
         SpecError: With file, line and field, what was found and what is allowed.
     """
-    document, node = _read(path)
+    document, node = _read(path, INIT)
     variables: dict[tuple[str, ...], str] = {}
     for name, value in sorted((os.environ if environment is None else environment).items()):
         if name.startswith(ENV_PREFIX) and name not in OTHER_SETTINGS:
@@ -51,7 +53,7 @@ def load_model_spec(path: Path) -> ModelSpec:
     Raises:
         SpecError: With file, line and field, what was found and what is allowed.
     """
-    document, node = _read(path)
+    document, node = _read(path, "`embedmill model import` writes one")
     return _validate(ModelSpec, document, node, path, {})
 
 
@@ -61,7 +63,7 @@ def load_fleet_spec(path: Path) -> FleetSpec:
     Raises:
         SpecError: With file, line and field, what was found and what is allowed.
     """
-    document, node = _read(path)
+    document, node = _read(path, FLEET)
     return _validate(FleetSpec, document, node, path, {})
 
 
@@ -71,7 +73,7 @@ def names_servers(path: Path) -> bool:
     Raises:
         SpecError: It cannot be read.
     """
-    document, _ = _read(path)
+    document, _ = _read(path, "name a pipeline.yaml or a fleet.yaml")
     return "servers" in document
 
 
@@ -81,7 +83,7 @@ def load_images_spec(path: Path) -> ImagesSpec:
     Raises:
         SpecError: With file, line and field, what was found and what is allowed.
     """
-    document, node = _read(path)
+    document, node = _read(path, "`embedmill images build` prints what it is to say")
     return _validate(ImagesSpec, document, node, path, {})
 
 
@@ -96,11 +98,12 @@ def load_images_of(fleet: FleetSpec, path: Path) -> ImagesSpec:
     return load_images_spec(path.parent / fleet.images)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], yaml.Node]:
+def _read(path: Path, absent: str) -> tuple[dict[str, Any], yaml.Node]:
+    """What a file says, and the nodes that know its lines. `absent`: what helps where there is no file."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SpecError(f"{path}: no such file", hint="`embedmill init` writes one to start from") from None
+        raise SpecError(f"{path}: no such file", hint=absent) from None
     except (OSError, UnicodeDecodeError) as error:
         said = str(getattr(error, "strerror", None) or error).lower()
         raise SpecError(f"{path}: cannot be read: {said}") from error
