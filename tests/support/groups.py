@@ -23,6 +23,8 @@ TAKEN: dict[str, tuple[str, ...]] = {
         "gates/test_graph.py",
         "gates/test_parity.py",
         "gates/test_production.py",
+        "runtimes/test_hostile_servers.py",
+        "runtimes/test_tf_serving.py",
     ),
     "images": (
         "decoding",
@@ -44,6 +46,7 @@ TAKEN: dict[str, tuple[str, ...]] = {
         "cli/test_borrowing.py",
         "cli/test_several.py",
         "cli/test_yielding.py",
+        "contracts/test_engine.py",
         "e2e/test_several_pipelines.py",
         "test_seats.py",
     ),
