@@ -39,9 +39,10 @@ while wins < 25:
 """
 
 LOOK = """
-import sys, time
+import select, sys
 from embedmill.devices.locks import holder_of
-for _ in range(2000):
+print("looking", flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]:
     holder_of(sys.argv[1], "GPU-1")
 """
 
@@ -87,15 +88,18 @@ def test_processes_that_hammer_a_lock_never_hold_it_together(tmp_path: Path, see
 def test_who_only_looks_is_in_nobodys_way(tmp_path: Path) -> None:
     """A look holds a shared lock for a moment; whoever takes the lock tries again."""
     folder = str(tmp_path / "fleet")
-    looking = subprocess.Popen([sys.executable, "-c", LOOK, folder])
-    takes = 0
-    while looking.poll() is None:
-        taken = try_lock(folder, "GPU-1", "we")
-        assert taken is not None
-        taken.release()
-        takes += 1
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOK, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as looking:
+        assert looking.stdout is not None
+        assert looking.stdout.readline() == b"looking\n"
+        for _ in range(500):
+            taken = try_lock(folder, "GPU-1", "we")
+            assert taken is not None
+            taken.release()
+        assert looking.poll() is None
+        looking.communicate()
     assert looking.returncode == 0
-    assert takes > 100
 
 
 def test_what_is_written_in_the_file_of_a_lock_decides_nothing(tmp_path: Path) -> None:

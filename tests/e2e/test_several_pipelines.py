@@ -45,7 +45,7 @@ def test_shares_follow_priorities_and_failing_pipelines_leave_the_others_untouch
     pipeline(root, mill, "broken", 20, model="nowhere", priority=100)
     wrong = pipeline(root, mill, "wrong", 20)
     wrong.write_text("nme: wrong\n")
-    said = run_alone("run", "--all", root, "--devices", "2", "--turn", "4", "--json", "--quiet")
+    said = run_alone("run", "--all", root, "--devices", "2", "--turn", "1", "--json", "--quiet")
     report = json.loads(said.out)
     outcomes = {each["pipeline"]: (each["outcome"], each["exit_code"]) for each in report["pipelines"]}
     assert said.code == report["exit_code"] == 1
@@ -57,7 +57,7 @@ def test_shares_follow_priorities_and_failing_pipelines_leave_the_others_untouch
     shares = {name: shares_of(report)[name] for name in ROWS}
     print({name: f"{share:.2f} of the devices, due {due:.2f}" for name, (share, due) in shares.items()})  # noqa: T201
     assert all(abs(share - due) < 0.2 for share, due in shares.values())  # they end in the middle of a turn
-    assert shares["eager"][0] > 0.4
+    assert shares["eager"][1] > max(shares["calm"][1], shares["quiet"][1])
 
 
 @pytest.mark.parametrize("name", ["eager"])

@@ -21,6 +21,8 @@ from embedmill.engines.ray.actors import Actors
 from embedmill.engines.ray.refusals import Refused, refusal
 
 SHUTDOWN_S = 5.0
+TRIES = 3
+"""How often to ask for a session: at ray:// one needs a new process of the head's, which may not come up."""
 Order = Mapping[str, Any]
 
 
@@ -60,12 +62,18 @@ def _connect(order: Order) -> Actors:
         import ray
     except ImportError as error:
         raise Refused("extra", "Ray") from error
-    ray.init(
-        address=order["address"],
-        namespace=order["namespace"],
-        log_to_driver=False,
-        configure_logging=False,
-    )
+    for left in reversed(range(TRIES)):
+        try:
+            ray.init(
+                address=order["address"],
+                namespace=order["namespace"],
+                log_to_driver=False,
+                configure_logging=False,
+            )
+            break
+        except ConnectionAbortedError:
+            if not left:
+                raise
     return Actors(order["namespace"])
 
 
