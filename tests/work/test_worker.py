@@ -248,9 +248,9 @@ def test_a_loop_tells_how_far_it_is_and_keeps_its_lease_alive(mill: Mill) -> Non
     lease = Leases(run.home, run.plan.run, "w").claim("00000")
     assert lease is not None
     key = run.home.run_key(run.plan.run, "events", "w.json")
-    beating = Heartbeat(run.home, run.plan.run, "w", parent=None, beat_s=0.1)
-    with beating as heart, heart.beating(lease):
-        heart.start(5)
+    with Heartbeat(run.home, run.plan.run, "w", parent=None, beat_s=0.1) as heart:
+        heart.hold(lease)
+        heart.take(lease, 5)
         heart.advance(3)
         wait_until(lambda: run.home.exists(key) and run.home.read(Lease, lease.key).beat > 0)
         event = json.loads(run.home.store.get(key))
@@ -263,12 +263,10 @@ def test_a_shard_whose_attempt_fails_is_free_at_once(mill: Mill) -> None:
     run = planned(mill, 5, shard_rows=5)
     lease = Leases(run.home, run.plan.run, "w").claim("00000")
     assert lease is not None
-    with (
-        pytest.raises(ValueError, match="broken"),
-        Heartbeat(run.home, run.plan.run, "w", parent=None) as heart,
-        heart.beating(lease),
-    ):
-        raise ValueError("broken")
+    with Heartbeat(run.home, run.plan.run, "w", parent=None) as heart:
+        heart.hold(lease)
+        with pytest.raises(ValueError, match="broken"), heart.giving_up():
+            raise ValueError("broken")
     assert Leases(run.home, run.plan.run, "other").claim("00000") is not None
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from embedmill.cli.progress import Reporter
     from embedmill.pipeline import Pipeline, PlannedRun
     from embedmill.spec.documents import Estimate, Plan
-    from embedmill.spec.reports import RunReport, RunState, StatusReport, WorkerShare
+    from embedmill.spec.reports import LoopState, RunReport, RunState, StatusReport, WorkerShare
 
     OnPlanned = Callable[[PlannedRun], None]
 
@@ -281,6 +281,20 @@ def shares_table(shares: Sequence[WorkerShare]) -> Table:
     return table(*names, rows=rows, numbers=[3, 4, 5])
 
 
+def loops_table(loops: Sequence[LoopState]) -> Table:
+    """How many seconds the stages of each loop were busy, and which of them the others wait for."""
+    stages = list(loops[0].stages)
+    rows = [
+        (
+            *(loop.worker, loop.shard or "-", loop.bottleneck or "-"),
+            *(f"{loop.stages.get(stage, 0.0):,.1f}" for stage in stages),
+        )
+        for loop in loops
+    ]
+    names = ("worker", "shard", "busiest", *(f"{stage} s" for stage in stages))
+    return table(*names, rows=rows, numbers=range(3, len(names)))
+
+
 def status(pipeline: OnePipeline = None, everything: Everything = None, as_json: AsJson = False) -> None:
     """Show what is live, what is open, and what to do next; or how fresh each of several pipelines is."""
     file = one_or_all(pipeline, everything)
@@ -311,6 +325,9 @@ def status(pipeline: OnePipeline = None, everything: Everything = None, as_json:
         for state in report.open_runs:
             if state.shares:
                 out.print(shares_table(state.shares))
+                out.print()
+            if state.loops:
+                out.print(loops_table(state.loops))
                 out.print()
         for state in report.open_runs:
             out.print(_going_on(state), soft_wrap=True)

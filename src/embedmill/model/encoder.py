@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,7 @@ from embedmill.model.apart import Run, run_apart
 from embedmill.model.batches import pack
 from embedmill.model.choosing import choose_runtime
 from embedmill.model.feeding import Feeds
-from embedmill.model.feeds import Binding, Prepared, bind
+from embedmill.model.feeds import Binding, Fed, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder
 from embedmill.model.inputs import check_columns
@@ -23,6 +25,18 @@ from embedmill.runtimes import Runtime, Waiting
 from embedmill.spec import RuntimeSpec
 from embedmill.spec.documents import Profile
 from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
+
+Feeding: TypeAlias = Callable[[Iterator[Fed]], AbstractContextManager[Iterator[Fed]]]
+"""Hands on what feeds batches, in order; inside its `with` block."""
+
+
+@dataclass(frozen=True)
+class ReadyRows:
+    """`count` rows, prepared, and the batches that they are cut into."""
+
+    count: int
+    prepared: Prepared
+    batches: Sequence[Rows]
 
 
 @dataclass(frozen=True)
@@ -123,23 +137,43 @@ class Encoder:
             ModelError: The model failed, or made vectors of another dimension than declared.
             DecodersFailed: No process that decodes images can be started.
         """
-        check_columns(self.package.inputs(self.name), rows.schema.names)
-        vectors_ND: Vectors = np.zeros((rows.num_rows, self.dimension), np.float32)
-        rejected: dict[int, Rejection] = {}
-        thumbnails: dict[int, bytes] = {}
-        prepared = self.binding.prepare(rows)
+        ready = self.prepare(rows)
         if on_prepared is not None:
             on_prepared()
-        for batch in self._batches(prepared, rows.num_rows):
-            feeds, kept, unusable, small = self.binding.feed(prepared, batch)
-            rejected |= unusable
-            thumbnails |= small
-            if len(kept):
-                computed, refused = self._computed(feeds, len(kept), on_batch)
-                rejected |= {int(kept[at]): why for at, why in refused.items()} | _not_finite(computed, kept)
-                vectors_ND[kept] = _l2(computed) if self.package.spec.normalize == "l2" else computed
-            if on_batch is not None:
-                on_batch(len(batch))
+        return self.compute(ready, on_batch=on_batch)
+
+    def prepare(self, rows: pa.RecordBatch) -> ReadyRows:
+        """Tokenize texts, read values and cut batches of N rows: what any thread can do before `compute`.
+
+        Raises:
+            CatalogError: A column is absent or of a wrong type.
+        """
+        check_columns(self.package.inputs(self.name), rows.schema.names)
+        prepared = self.binding.prepare(rows)
+        return ReadyRows(rows.num_rows, prepared, self._batches(prepared, rows.num_rows))
+
+    def compute(
+        self,
+        ready: ReadyRows,
+        *,
+        on_batch: Callable[[int], None] | None = None,
+        feeding: Feeding = nullcontext,
+    ) -> Encoded:
+        """Embed N rows that are prepared; see `encode`. `feeding` may make arrays ahead of their turn."""
+        vectors_ND: Vectors = np.zeros((ready.count, self.dimension), np.float32)
+        rejected: dict[int, Rejection] = {}
+        thumbnails: dict[int, bytes] = {}
+        with feeding(self.binding.feed(ready.prepared, batch) for batch in ready.batches) as fed:
+            for batch, (feeds, kept, unusable, small) in zip(ready.batches, fed, strict=True):
+                rejected |= unusable
+                thumbnails |= small
+                if len(kept):
+                    computed, refused = self._computed(feeds, len(kept), on_batch)
+                    rejected |= {int(kept[at]): why for at, why in refused.items()}
+                    rejected |= _not_finite(computed, kept)
+                    vectors_ND[kept] = _l2(computed) if self.package.spec.normalize == "l2" else computed
+                if on_batch is not None:
+                    on_batch(len(batch))
         vectors_ND[list(rejected)] = 0.0
         return Encoded(vectors_ND, rejected, thumbnails)
 

@@ -11,7 +11,7 @@ from embedmill.errors import EmbedmillError, ObjectMissing, ReleaseMissing
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, Home
 from embedmill.release.log import live_release, read_history
 from embedmill.release.runs import open_plans, work_state
-from embedmill.release.shares import worker_shares
+from embedmill.release.shares import loop_states, worker_shares
 from embedmill.spec.documents import Content, Gates, Manifest
 from embedmill.spec.reports import ListedRelease, QuarantinedItem, ReleaseReport, RunState, SegmentReport
 
@@ -153,6 +153,7 @@ def run_states(home: Home, outdated: Callable[[Plan], str]) -> Iterator[RunState
             goes_on=goes_on,
             why=why,
             shares=worker_shares(home, plan),
+            loops=loop_states(home, plan),
         )
 
 

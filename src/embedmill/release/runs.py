@@ -138,7 +138,7 @@ class Watch:
     def __init__(self, home: Home, plan: Plan) -> None:
         """Read nothing yet."""
         self._home, self._plan = home, plan
-        self._events: dict[str, tuple[str, str, int]] = {}
+        self._events: dict[str, tuple[str, dict[str, int]]] = {}
 
     def look(self) -> WorkState:
         """How far the run is now; two lists, and the events that are new."""
@@ -159,19 +159,20 @@ class Watch:
         """Rows that workers report of shards that are not committed."""
         rows = 0
         for info in self._home.store.list(self._home.run_key(self._plan.run, "events")):
-            with suppress(ObjectMissing, ValueError, KeyError, TypeError):
-                shard, done = self._event(info)
-                rows += done if shard not in committed else 0
+            with suppress(ObjectMissing, ValueError, KeyError, TypeError, AttributeError):
+                rows += sum(done for shard, done in self._event(info).items() if shard not in committed)
         return rows
 
-    def _event(self, info: ObjectInfo) -> tuple[str, int]:
-        """What a worker tells: its shard, "" for none, and how many of the shard's rows are done."""
-        etag, shard, done = self._events.get(info.key, ("", "", 0))
+    def _event(self, info: ObjectInfo) -> dict[str, int]:
+        """What a worker tells: how many rows are done of its shard, and of those that wait to be written."""
+        etag, rows = self._events.get(info.key, ("", {}))
         if etag != info.etag:
             event = json.loads(self._home.store.get(info.key))
-            shard, done = event["shard"] or "", int(event["shard_done"]) if event["shard"] else 0
-            self._events[info.key] = (info.etag, shard, done)
-        return shard, done
+            rows = {shard: int(done) for shard, done in event.get("unwritten", {}).items()}
+            if event["shard"]:
+                rows[event["shard"]] = int(event["shard_done"])
+            self._events[info.key] = (info.etag, rows)
+        return rows
 
 
 class Rejections:

@@ -13,7 +13,7 @@ from embedmill.errors import ObjectMissing
 from embedmill.spec.document import written
 from embedmill.spec.documents import CommitRecord, Plan
 from embedmill.spec.platform import RunWorkReport, ShardTime
-from embedmill.spec.reports import WorkerShare
+from embedmill.spec.reports import LoopState, WorkerShare
 from embedmill.store.cache import in_parallel
 
 if TYPE_CHECKING:
@@ -28,6 +28,16 @@ def worker_shares(home: Home, plan: Plan) -> tuple[WorkerShare, ...]:
     if not any("host" in event for event in told.values()):
         return ()
     return _shares(_records(home, plan), told)
+
+
+def loop_states(home: Home, plan: Plan) -> tuple[LoopState, ...]:
+    """How busy the stages of each loop were, by name; loops that are older than stages are left out."""
+    told = _told(home, plan)
+    return tuple(
+        LoopState(**{field: told[worker][field] for field in LoopState.model_fields})
+        for worker in sorted(told)
+        if told[worker].keys() >= LoopState.model_fields.keys()
+    )
 
 
 def run_work(home: Home, plan: Plan) -> RunWorkReport:

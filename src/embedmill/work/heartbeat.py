@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedmill.errors import ObjectMissing, StoreError, Yielded
 from embedmill.store.pace import POLITE_LOOK_S
@@ -28,7 +28,7 @@ RELEASE_S = 0.5
 
 
 class Heartbeat:
-    """A thread that beats the held lease and writes `events/<worker>.json`: how far the loop is, and counts.
+    """A thread that beats all held leases and writes `events/<worker>.json`: how far the loop is, and counts.
 
     SIGTERM, the parent's end, and what `reasons` say set a flag that stops work between two batches. Without
     a thread of its own it beats between two batches only: a simulation has one thread at a time.
@@ -47,14 +47,16 @@ class Heartbeat:
         urgent: bool = False,
         where: Mapping[str, str] | None = None,
         listener: Callable[[bytes], None] | None = None,
+        stages: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """Prepare; entering starts the thread and takes SIGTERM.
 
         `reasons` are asked every half second, and say why to stop, or nothing. `urgent`: the process is ended
         if work does not stop in HANG_S. `where` the worker is, for people, is told with the rest. `listener`
-        gets what is told, as one line, and more often than a remote store does.
+        gets what is told, as one line, and more often than a remote store does. `stages` says how busy they
+        are, and is told with the rest.
         """
-        self._listener, self._heard = listener, b""
+        self._listener, self._heard, self._stages = listener, b"", stages
         self._reasons, self._urgent, self._where = reasons, urgent, dict(where or {})
         self._reason, self._asked_s = "", 0.0
         self._threaded = threaded
@@ -62,6 +64,10 @@ class Heartbeat:
         self._home, self._worker, self._parent, self._beat_s = home, worker, parent, beat_s
         self._key = home.run_key(run, "events", f"{worker}.json")
         self._lease: HeldLease | None = None
+        self._held: tuple[HeldLease, ...] = ()
+        self._unwritten: dict[str, int] = {}
+        self._gives_up = False
+        self._changes = threading.RLock()
         self._stop = threading.Event()
         self._wanted_back = threading.Event()
         self._counts: dict[str, int] | None = None
@@ -92,22 +98,17 @@ class Heartbeat:
             signal.signal(signal.SIGTERM, self._previous)
 
     def check(self) -> None:
-        """Stop here if somebody wants the device back.
+        """Stop here if somebody wants the device back, or the leases were given up.
 
         Raises:
-            Yielded: They do.
+            Yielded: They do, or were.
         """
-        if self._wanted_back.is_set():
+        if self._wanted_back.is_set() or self._gives_up:
             raise Yielded(self._words, hint="`embedmill resume` goes on")
 
     @property
     def _words(self) -> str:
         return f"worker {self._worker} was asked to stop{f': {self._reason}' if self._reason else ''}"
-
-    def start(self, rows: int) -> None:
-        """A shard of this many rows begins."""
-        self._shard_done, self._shard_rows = 0, rows
-        self._attempts += 1
 
     def advance(self, rows: int) -> None:
         """Rows were embedded; the place where work can stop between two batches."""
@@ -117,18 +118,55 @@ class Heartbeat:
             self._pulse()
         self.check()
 
-    @contextlib.contextmanager
-    def beating(self, lease: HeldLease) -> Iterator[None]:
-        """Keep this lease alive inside the block; give it up if the block fails."""
+    def hold(self, lease: HeldLease) -> None:
+        """Keep this lease alive, among others, until it is dropped or given up.
+
+        Raises:
+            Yielded: The leases were given up meanwhile; so is this one.
+        """
+        with self._changes:
+            self._held = (*self._held, lease)
+        if self._gives_up:
+            self.drop(lease)
+            lease.release()
+            raise Yielded(self._words)
+
+    def take(self, lease: HeldLease, rows: int) -> None:
+        """The shard of this lease, of so many rows, is the one in hand from now on."""
+        self._shard_done, self._shard_rows = 0, rows
+        self._attempts += 1
         self._lease = lease
+
+    def leave(self, lease: HeldLease) -> None:
+        """The shard in hand is computed, and waits to be written."""
+        self._unwritten = {**self._unwritten, lease.lease.shard: self._shard_done}
+        self._lease = None
+
+    def drop(self, lease: HeldLease) -> None:
+        """Keep it alive no longer: its shard is committed."""
+        with self._changes:
+            self._held = tuple(held for held in self._held if held is not lease)
+        shard = lease.lease.shard
+        self._unwritten = {name: rows for name, rows in self._unwritten.items() if name != shard}
+
+    def give_up(self, *, all_of_them: bool = False) -> None:
+        """Leave shards to others at once, except those that only have to be written, unless all are meant."""
+        self._gives_up = True
+        for lease in self._held:
+            if all_of_them or lease.lease.shard not in self._unwritten:
+                self.drop(lease)
+                with contextlib.suppress(StoreError):
+                    lease.release()
+        self._lease = None
+
+    @contextlib.contextmanager
+    def giving_up(self) -> Iterator[None]:
+        """If the block fails, leave to others what is not computed yet, before anything is waited for."""
         try:
             yield
         except BaseException:
-            with contextlib.suppress(StoreError):
-                lease.release()
+            self.give_up()
             raise
-        finally:
-            self._lease = None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal API
         self._ask_to_stop("")
@@ -150,19 +188,20 @@ class Heartbeat:
             self._pulse()
 
     def _end(self) -> None:
-        """The loop hangs, and somebody waits: leave the shard to others, and the device to them."""
-        if self._lease is not None:
-            threading.Thread(target=self._lease.release, daemon=True).start()
+        """The loop hangs, and somebody waits: leave the shards to others, and the device to them."""
+        if self._held:
+            threading.Thread(target=self.give_up, kwargs={"all_of_them": True}, daemon=True).start()
             time.sleep(RELEASE_S)
         end_now(self._words)
 
     def _pulse(self, *, last: bool = False) -> None:
-        """Tell how far the work is; keep the lease alive where it is time."""
-        lease, monotonic = self._lease, self._home.world.monotonic
+        """Tell how far the work is; keep the leases alive where it is time."""
+        held, monotonic = self._held, self._home.world.monotonic
         with contextlib.suppress(StoreError):  # telling is not worth failing for; work itself will see
-            self._tell(lease, last=last)
-            if lease is not None and monotonic() - self._last_beat >= self._beat_s:
-                lease.beat()
+            self._tell(self._lease, last=last)
+            if held and monotonic() - self._last_beat >= self._beat_s:
+                for lease in held:
+                    lease.beat()
                 self._last_beat = monotonic()
 
     def _tell(self, lease: HeldLease | None, *, last: bool) -> None:
@@ -173,6 +212,8 @@ class Heartbeat:
             "shard_done": self._shard_done,
             "shard_rows": self._shard_rows,
             "rows_done": self._rows_done,
+            "unwritten": self._unwritten,
+            **self._stages(),
             **self._counted(),
             **self._where,
         }
