@@ -30,6 +30,9 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 
 DIGEST_BYTES = 16
 
+STAGES = ("read", "fetch", "prepare", "batch", "runtime", "write")
+"""Of a worker, in the order in which rows pass them."""
+
 
 class ItemState(StrEnum):
     """What an item of a release is: it has a vector, or its input was empty."""

@@ -15,6 +15,7 @@ from embedmill.spec.documents import CommitRecord, Plan
 from embedmill.spec.platform import RunWorkReport, ShardTime
 from embedmill.spec.reports import LoopState, WorkerShare
 from embedmill.store.cache import in_parallel
+from embedmill.types import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,9 +35,15 @@ def loop_states(home: Home, plan: Plan) -> tuple[LoopState, ...]:
     """How busy the stages of each loop were, by name; loops that are older than stages are left out."""
     told = _told(home, plan)
     return tuple(
-        LoopState(**{field: told[worker][field] for field in LoopState.model_fields})
-        for worker in sorted(told)
-        if told[worker].keys() >= LoopState.model_fields.keys()
+        LoopState(
+            worker=worker,
+            shard=event["shard"],
+            bottleneck=event["bottleneck"],
+            stages={stage: event["stages"].get(stage, 0.0) for stage in STAGES},
+            queued=event["queued"],
+        )
+        for worker, event in sorted(told.items())
+        if "stages" in event
     )
 
 

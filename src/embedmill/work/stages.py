@@ -14,12 +14,12 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from embedmill.types import STAGES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
-STAGES = ("read", "fetch", "prepare", "batch", "runtime", "write")
-"""In the order in which rows pass them."""
 ItemT = TypeVar("ItemT")
 ROOM, ROOM_S = 1.5, 0.5
 """The next shard is claimed so many times earlier than making one ready takes, and so many seconds."""

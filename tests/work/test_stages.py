@@ -1,0 +1,234 @@
+"""Stages overlap: nothing is lost, nothing is claimed twice, and it is said which one the others wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from tests.models import tiny_image_package
+from tests.support.mill import Mill, items
+from tests.support.shop import fetching, png, rows, serve
+from tests.support.web import Request, WebServer, picture, web_server
+
+from embedmill.errors import Yielded
+from embedmill.pipeline import PlannedRun
+from embedmill.release.describe import run_states
+from embedmill.release.layout import Home
+from embedmill.store.base import Body
+from embedmill.store.local import LocalStore
+from embedmill.types import STAGES
+from embedmill.work import WorkerOptions, work
+from embedmill.work.stages import Ahead, Behind, NextShard, StageTimes
+
+
+def told(run: PlannedRun, worker: str = "w") -> dict[str, Any]:
+    event: dict[str, Any] = json.loads(
+        run.home.store.get(run.home.run_key(run.plan.run, "events", f"{worker}.json"))
+    )
+    return event
+
+
+def leases(run: PlannedRun) -> set[str]:
+    return {Path(info.key).stem for info in run.home.store.list(run.home.run_key(run.plan.run, "leases"))}
+
+
+def committed(run: PlannedRun) -> set[str]:
+    return {Path(info.key).stem for info in run.home.store.list(run.home.run_key(run.plan.run, "commits"))}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_run_whose_stages_overlap_has_the_content_of_one_without_threads(
+    mill: Mill, tmp_path: Path, tiny_model: Path
+) -> None:
+    mill.settings = {"work": {"shard_rows": 7}}
+    digests = []
+    for name, threads in (("overlapping", True), ("one-by-one", False)):
+        (tmp_path / name).mkdir()
+        here = Mill(tmp_path / name, tiny_model, settings=mill.settings)
+        run = here.planned(items(100))
+        work(run.home, run.plan.run, WorkerOptions("w", heartbeat_thread=threads))
+        run.run()
+        digests.append(here.live().content.content_digest)
+    assert digests[0] == digests[1]
+
+
+class SlowToWrite(LocalStore):
+    """A store in which vectors arrive only when `go` is set."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.go = threading.Event()
+
+    def put_if_absent(self, key: str, body: Body) -> str:
+        if "/vectors/" in key:
+            self.go.wait(20)
+        return super().put_if_absent(key, body)
+
+
+def test_shards_that_wait_to_be_written_are_committed_when_a_loop_is_asked_to_stop(mill: Mill) -> None:
+    """And those that are not computed yet are free at once, while the writing goes on."""
+    mill.settings = {"work": {"shard_rows": 5}}
+    run = mill.planned(items(100))
+    store = SlowToWrite(run.home.store.url)
+    home = Home(store, run.home.pipeline)
+
+    def stop_while_it_writes() -> set[str]:
+        wait_until(lambda: len(leases(run)) >= 3)  # one is written, one waits, one is in hand or made ready
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+        before = leases(run)
+        store.go.set()
+        return before
+
+    with ThreadPoolExecutor(1) as pool:
+        still_held = pool.submit(stop_while_it_writes)
+        with pytest.raises(Yielded):
+            work(home, run.plan.run, WorkerOptions("w"))
+    assert committed(run), "what was computed is written"
+    assert committed(run) == leases(run), "a lease is left only where there is a commit record"
+    assert committed(run) <= still_held.result()
+    work(run.home, run.plan.run, WorkerOptions("other"))
+    assert run.run().embedded == 100
+
+
+def test_a_slow_store_is_said_to_be_the_bottleneck(mill: Mill) -> None:
+    mill.settings = {"work": {"shard_rows": 20}}
+    run = mill.planned(items(40))
+    store = SlowToWrite(run.home.store.url)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work, Home(store, run.home.pipeline), run.plan.run, WorkerOptions("w"))
+        wait_until(lambda: bool(leases(run)) and "w.json" in str(list(events(run))))
+        wait_until(lambda: told(run)["bottleneck"] == "write")
+        (state,) = run_states(run.home, lambda _: "")
+        (loop,) = state.loops
+        assert (loop.worker, loop.bottleneck, list(loop.stages)) == ("w", "write", list(STAGES))
+        store.go.set()
+        done.result(timeout=20)
+
+
+def events(run: PlannedRun) -> Iterator[str]:
+    return (info.key for info in run.home.store.list(run.home.run_key(run.plan.run, "events")))
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    with web_server() as server:
+        yield server
+
+
+def test_a_slow_image_server_is_said_to_be_the_bottleneck(mill: Mill, tmp_path: Path, web: WebServer) -> None:
+    mill.model = tiny_image_package(tmp_path / "images-model")
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.string()), ("version", pa.int64())])
+    fetching(mill, web, timeout_s=10.0)
+    serve(web, 12)
+    run = mill.planned(rows(web, 12))
+
+    def slowly(number: int) -> Any:
+        async def behave(writer: asyncio.StreamWriter, request: Request) -> None:
+            await asyncio.sleep(3.0)
+            await picture(png(number))(writer, request)
+
+        return behave
+
+    web.paths |= {f"/{number}": slowly(number) for number in range(12)}
+    work(run.home, run.plan.run, WorkerOptions("w"))
+    assert told(run)["bottleneck"] == "fetch"
+    assert told(run)["stages"]["fetch"] >= 3.0
+
+
+def test_items_are_made_ahead_and_no_more_of_them_than_wanted() -> None:
+    made: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(10):
+            made.append(number)
+            yield number
+
+    with Ahead(numbers(), depth=1, name="test") as ahead:
+        wait_until(lambda: len(made) == 2)
+        assert next(ahead) == 0
+        wait_until(lambda: len(made) == 3)
+        time.sleep(0.05)
+        assert made == [0, 1, 2], "one waits, and one waits for room"
+    assert "test" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_error_in_making_items_is_raised_after_those_that_were_made() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    with Ahead(numbers(), depth=1, name="test") as ahead:
+        assert next(ahead) == 1
+        with pytest.raises(ValueError, match="broken"):
+            next(ahead)
+
+
+def test_an_error_behind_ends_the_block_and_nothing_is_done_after_it() -> None:
+    done: list[int] = []
+
+    def work_on(number: int) -> None:
+        if number == 1:
+            raise ValueError("broken")
+        done.append(number)
+
+    def put_all() -> None:
+        with Behind(work_on, name="test") as put:
+            for number in range(4):
+                put(number)
+
+    with pytest.raises(ValueError, match="broken"):
+        put_all()
+    assert done == [0]
+
+
+def test_the_next_shard_is_wanted_when_the_one_in_hand_is_about_to_be_done() -> None:
+    now_s = [0.0]
+    shards = NextShard(lambda: now_s[0])
+    wanted = threading.Event()
+
+    def waits() -> None:
+        shards.wait()
+        wanted.set()
+
+    waiting = threading.Thread(target=waits)
+    waiting.start()
+    shards.takes(2.0)
+    with shards.while_at_work(100) as tell:
+        now_s[0] = 50.0
+        tell(50)
+        assert not wanted.wait(0.05), "50 s are left, and making one ready takes 2"
+        now_s[0] = 97.0
+        tell(47)
+        assert wanted.wait(5), "3 s are left"
+    waiting.join()
+
+
+def test_the_busiest_stage_is_the_bottleneck_also_while_it_hangs() -> None:
+    now_s = [0.0]
+    times = StageTimes(lambda: now_s[0])
+    assert times.told()["bottleneck"] == ""
+    with times.during("runtime"):
+        now_s[0] += 2.0
+        assert list(times.waiting("runtime", [1])) == [1]
+    with times.during("fetch"):
+        now_s[0] += 3.0
+        assert times.told()["bottleneck"] == "fetch"
+    assert times.told()["stages"]["fetch"] == 3.0
