@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +68,23 @@ def test_a_run_whose_stages_overlap_has_the_content_of_one_without_threads(
         run.run()
         digests.append(here.live().content.content_digest)
     assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("folder", ["leases", "vectors", "commits"])
+def test_a_loop_that_is_killed_while_its_stages_overlap_loses_what_is_not_committed_and_nothing_else(
+    mill: Mill, folder: str
+) -> None:
+    mill.settings = {"work": {"shard_rows": 5}}
+    run = mill.planned(items(60))
+    words = [sys.executable, "-m", "tests.support.dying_worker", str(mill.root / "pipeline.yaml")]
+    died = subprocess.run([*words, run.plan.run, folder], capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    before = committed(run)
+    assert before <= leases(run)
+    assert len(before) <= 2
+    done = work(run.home, run.plan.run, WorkerOptions("other"))
+    assert done.shards == len(run.plan.shards) - len(before)
+    assert run.run().embedded == 60
 
 
 class SlowToWrite(LocalStore):
