@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from embedmill.cli.progress import Reporter
     from embedmill.pipeline import Pipeline, PlannedRun
     from embedmill.spec.documents import Estimate, Plan
-    from embedmill.spec.reports import LoopState, RunReport, RunState, StatusReport, WorkerShare
+    from embedmill.spec.loops import LoopState
+    from embedmill.spec.reports import RunReport, RunState, StatusReport, WorkerShare
 
     OnPlanned = Callable[[PlannedRun], None]
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from embedmill.errors import ObjectMissing
 from embedmill.spec.document import written
 from embedmill.spec.documents import CommitRecord, Plan
+from embedmill.spec.loops import LoopState
 from embedmill.spec.platform import RunWorkReport, ShardTime
-from embedmill.spec.reports import LoopState, WorkerShare
+from embedmill.spec.reports import WorkerShare
 from embedmill.store.cache import in_parallel
 from embedmill.types import STAGES
 

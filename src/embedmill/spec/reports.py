@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
-
 from embedmill.spec.document import Document, Part
 from embedmill.spec.documents import Counts, Estimate, Gates, ReleaseName
+from embedmill.spec.loops import LoopState
 from embedmill.spec.pipeline import PipelineSpec
 
 
@@ -143,21 +142,6 @@ class WorkReport(Document):
     shards: int
     vectors: int
     rejected: int
-
-
-class LoopState(Part):
-    """What a loop of an open run told last: its shard in hand, if it has one, and how busy its stages were.
-
-    `stages` has the seconds of each, in the order of `read`, `fetch`, `prepare`, `batch`, `runtime`, `write`;
-    `queued` says how many shards wait for the runtime and to be written; `bottleneck` is the busiest stage,
-    empty before the first shard.
-    """
-
-    worker: str
-    shard: str | None
-    bottleneck: str = ""
-    stages: dict[str, float] = Field(default_factory=dict)
-    queued: dict[str, int] = Field(default_factory=dict)
 
 
 class RunState(Part):
