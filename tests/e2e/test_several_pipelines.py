@@ -14,7 +14,7 @@ from tests.support.mill import Mill, items
 
 from embedmill.pipeline import Pipeline
 
-ROWS = {"eager": 9000, "calm": 3000, "quiet": 3000}
+ROWS = {"eager": 18000, "calm": 3000, "quiet": 3000}
 """The eager one has so much to do that it wants devices for as long as the others."""
 PRIORITIES = {"eager": 20, "calm": 10, "quiet": 10}
 
