@@ -7,6 +7,8 @@ order to be computed in.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,3 +62,20 @@ def read_items(files: Iterable[Path], columns: Sequence[str] | None = None) -> I
                 )
         except (pa.ArrowException, OSError) as error:
             raise ReleaseCorrupt(f"{file}: not an item file: {error}") from error
+
+
+def read_all_items(files: Sequence[Path]) -> pa.Table:
+    """All rows of item files as one table, files beside each other.
+
+    Raises:
+        ReleaseCorrupt: A file is no item file.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return pa.concat_tables(threads.map(_read_whole, files))
+
+
+def _read_whole(file: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(file, memory_map=True, pre_buffer=False).read(use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise ReleaseCorrupt(f"{file}: not an item file: {error}") from error

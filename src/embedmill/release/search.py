@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +12,13 @@ import pyarrow.compute as pc
 
 from embedmill.catalog.where import compile_where
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
-from embedmill.index import FlatIndex, HnswIndex, Index, Nearest, best_of
+from embedmill.index import FlatIndex, HnswIndex, Index, Nearest, Selection, best_of
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
 from embedmill.release.values import python_value
 from embedmill.types import Hit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from embedmill.release.reader import Release
     from embedmill.spec.documents import Segment
@@ -37,12 +39,23 @@ class Searcher:
         self._sorted_rows: Rows = rows[self._items]
         self._live: Mask = np.zeros(len(table), dtype=np.bool_)
         self._live[rows[rows >= 0]] = True
-        self._shown = pa.Table.from_batches(release.items(), schema=release.item_schema)
         self._segments: list[tuple[int, int, Index]] = []
         start = 0
         for segment in release.content.segments:
             self._segments.append((start, segment.rows, self._load(segment)))
             start += segment.rows
+        self._selected = self._selections(self._live)
+
+    @cached_property
+    def _shown(self) -> pa.Table:
+        """All item rows, in memory: a search shows some of them, wherever they lie."""
+        return self._release.items_table()
+
+    @cached_property
+    def _fields(self) -> dict[str, pa.ChunkedArray]:
+        """The display columns."""
+        names = [name for name in self._shown.schema.names if name not in OWN_COLUMNS]
+        return {name: self._shown.column(name) for name in names}
 
     def search(self, text: str | None, *, vector: Vectors | None, item: Any, k: int) -> list[Hit]:
         """See `Release.search`."""
@@ -78,16 +91,15 @@ class Searcher:
             )
         query_1D = np.asarray(vector, dtype=np.float32)[None, :]
         nearest = self.nearest(query_1D, k) if among is None else self._nearest_among(query_1D, k, among)
-        found: list[Hit] = []
-        for row, score in zip(nearest.rows_QK[0], nearest.scores_QK[0], strict=True):
-            if row < 0 or len(found) >= k or (lowest is not None and score < lowest):
-                break
-            found += [self._hit(item, float(score)) for item in self._items_at(int(row), k, among)]
-        return found[:k]
+        rows, scores = nearest.rows_QK[0], nearest.scores_QK[0]
+        counts = rows >= 0 if lowest is None else (rows >= 0) & (scores >= lowest)
+        rows, scores = rows[counts], scores[counts].tolist()
+        places = self._places(rows, k, among)
+        return [self._hit(place, scores[at]) for at, place in itertools.islice(places, k)]
 
     def nearest(self, queries_QD: Vectors, k: int) -> Nearest:
         """The `k` nearest live vectors of each query; rows are those of `Release.table`."""
-        return self._nearest(queries_QD, k, self._live)
+        return self._nearest(queries_QD, k, self._selected)
 
     def where(self, text: str) -> Mask:
         """bool[all items]: those for which a filter in SQL's WHERE syntax over display columns is true.
@@ -106,8 +118,8 @@ class Searcher:
         Raises:
             ReleaseMissing: No item has that id.
         """
-        values = self._values(self._place(item))
-        return {name: value for name, value in values.items() if name not in OWN_COLUMNS[1:]}
+        hit = self._hit(self._place(item), 0.0)
+        return {ID: hit.id, **hit.fields}
 
     def vector_of(self, item: Any) -> Vectors:
         """float32[D] of an item.
@@ -130,15 +142,19 @@ class Searcher:
         found: bytes = self._shown.column(FINGERPRINT)[self._place(item)].as_py()
         return found
 
-    def _nearest(self, queries_QD: Vectors, k: int, live: Mask) -> Nearest:
-        found = []
-        for start, rows, index in self._segments:
-            nearest = index.search(queries_QD, k, live[start : start + rows])
-            found.append((np.where(nearest.rows_QK < 0, -1, nearest.rows_QK + start), nearest.scores_QK))
-        if not found:
-            return FlatIndex([]).search(queries_QD, k, live)
-        rows_QK, scores_QK = (np.concatenate(column, axis=1) for column in zip(*found, strict=True))
-        return best_of(rows_QK, scores_QK, k)
+    def _selections(self, live: Mask) -> list[Selection]:
+        """The live rows of each segment."""
+        return [Selection(live[start : start + rows]) for start, rows, _ in self._segments]
+
+    def _nearest(self, queries_QD: Vectors, k: int, selected: Sequence[Selection]) -> Nearest:
+        rows_QK, scores_QK = [], []
+        for (start, _, index), selection in zip(self._segments, selected, strict=True):
+            rows, scores = index.search(queries_QD, k, selection)
+            rows_QK.append(np.where(rows < 0, -1, rows + start) if start else rows)
+            scores_QK.append(scores)
+        if not rows_QK:
+            return FlatIndex([]).search(queries_QD, k, Selection(self._live))
+        return best_of(np.concatenate(rows_QK, axis=1), np.concatenate(scores_QK, axis=1), k)
 
     def _nearest_among(self, queries_QD: Vectors, k: int, among: Mask) -> Nearest:
         wanted = self._release.item_rows[among]
@@ -146,24 +162,24 @@ class Searcher:
         live[wanted[wanted >= 0]] = True
         rows: Rows = np.flatnonzero(live)
         if len(rows) > FEW:
-            return self._nearest(queries_QD, k, live)
-        everything: Mask = np.ones(len(rows), dtype=np.bool_)
+            return self._nearest(queries_QD, k, self._selections(live))
+        everything = Selection(np.ones(len(rows), dtype=np.bool_))
         few = FlatIndex([self._release.table.vectors(rows)]).search(queries_QD, k, everything)
         return Nearest(np.where(few.rows_QK < 0, -1, rows[few.rows_QK]), few.scores_QK)
 
-    def _items_at(self, row: int, k: int, among: Mask | None) -> Iterator[int]:
-        """Items that have this vector, `k` at most."""
-        first, last = np.searchsorted(self._sorted_rows, [row, row + 1])
-        places = self._items[first:last]
-        chosen = places if among is None else places[among[places]]
-        return map(int, chosen[:k])
+    def _places(self, rows: Rows, k: int, among: Mask | None) -> Iterator[tuple[int, int]]:
+        """Of each row, by its number in `rows`: the items that have this vector, `k` at most."""
+        first = np.searchsorted(self._sorted_rows, rows, "left").tolist()
+        last = np.searchsorted(self._sorted_rows, rows, "right").tolist()
+        for at, (begin, end) in enumerate(zip(first, last, strict=True)):
+            places = self._items[begin:end]
+            chosen = places if among is None else places[among[places]]
+            for place in chosen[:k].tolist():
+                yield at, place
 
     def _hit(self, place: int, score: float) -> Hit:
-        values = self._values(place)
-        return Hit(values[ID], score, {name: v for name, v in values.items() if name not in OWN_COLUMNS})
-
-    def _values(self, place: int) -> dict[str, Any]:
-        return {name: python_value(self._shown.column(name)[place]) for name in self._shown.schema.names}
+        fields = {name: python_value(column[place]) for name, column in self._fields.items()}
+        return Hit(python_value(self._shown.column(ID)[place]), score, fields)
 
     def _place(self, item: Any) -> int:
         ids = self._shown.column(ID)
