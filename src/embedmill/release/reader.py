@@ -16,9 +16,9 @@ from embedmill.release.integrity import check_named, read_content, read_fetched,
 from embedmill.release.items import (
     ID,
     OWN_COLUMNS,
+    ItemTable,
     is_embedded,
     item_fingerprints,
-    read_all_items,
     read_items,
 )
 from embedmill.release.layout import MANIFEST, Home, split_url
@@ -112,13 +112,14 @@ class Release:
         """Item rows (`id`, `_fingerprint`, `_state`, display columns) in batches, in a fixed order."""
         return read_items([self.folder / entry.path for entry in self.content.items], columns)
 
-    def items_table(self) -> pa.Table:
-        """All item rows in memory, in the order of `items`."""
-        return read_all_items([self.folder / entry.path for entry in self.content.items])
+    def item_table(self) -> ItemTable:
+        """All item rows, read where they are wanted; in the order of `items`."""
+        entries = self.content.items
+        return ItemTable([self.folder / each.path for each in entries], [each.rows or 0 for each in entries])
 
     def to_arrow(self) -> pa.Table:
         """All items with a vector: `id`, display columns, and `vector` FixedSizeList<float32>[D]."""
-        items = self.items_table()
+        items = self.item_table().whole()
         chosen = np.flatnonzero(self.item_rows >= 0)
         vectors = self.table.vectors(self.item_rows[chosen]).reshape(-1)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors), self.content.dimension)

@@ -35,6 +35,8 @@ class Searcher:
         """Load the indexes; vectors that no item refers to are masked."""
         self._release = release
         table, rows = release.table, release.item_rows
+        self._rows = release.item_table()
+        self._names = [ID, *(name for name in release.item_schema.names if name not in OWN_COLUMNS)]
         self._items = np.argsort(rows, kind="stable")
         self._sorted_rows: Rows = rows[self._items]
         self._live: Mask = np.zeros(len(table), dtype=np.bool_)
@@ -46,16 +48,14 @@ class Searcher:
             start += segment.rows
         self._selected = self._selections(self._live)
 
-    @cached_property
-    def _shown(self) -> pa.Table:
-        """All item rows, in memory: a search shows some of them, wherever they lie."""
-        return self._release.items_table()
+    def read_items(self) -> None:
+        """Read now what is shown of items. Else searches do that, each for the files that its hits are in."""
+        self._shown  # noqa: B018 - reads them
 
     @cached_property
-    def _fields(self) -> dict[str, pa.ChunkedArray]:
-        """The display columns."""
-        names = [name for name in self._shown.schema.names if name not in OWN_COLUMNS]
-        return {name: self._shown.column(name) for name in names}
+    def _shown(self) -> pa.Table:
+        """All item rows."""
+        return self._rows.whole()
 
     def search(self, text: str | None, *, vector: Vectors | None, item: Any, k: int) -> list[Hit]:
         """See `Release.search`."""
@@ -178,8 +178,8 @@ class Searcher:
                 yield at, place
 
     def _hit(self, place: int, score: float) -> Hit:
-        fields = {name: python_value(column[place]) for name, column in self._fields.items()}
-        return Hit(python_value(self._shown.column(ID)[place]), score, fields)
+        identifier, *shown = map(python_value, self._rows.row(place, self._names))
+        return Hit(identifier, score, dict(zip(self._names[1:], shown, strict=True)))
 
     def _place(self, item: Any) -> int:
         ids = self._shown.column(ID)
