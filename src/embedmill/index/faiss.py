@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from embedmill.types import Vectors
 
 
+UNMEASURED = 128
+"""The effort of graphs whose effort nobody has stated or measured."""
+
+
 class HnswIndex:
     """A graph over one segment's vectors, in the order of its rows."""
 
@@ -37,9 +41,18 @@ class HnswIndex:
         faiss = _faiss()
         index = faiss.IndexHNSWFlat(dimension, spec.links, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = spec.build_effort
+        built = cls(index, spec.search_effort or UNMEASURED)
         for part in parts:
-            index.add(np.ascontiguousarray(part))
-        return cls(index, spec.search_effort)
+            built.add(part)
+        return built
+
+    def add(self, vectors_ND: Vectors) -> None:
+        """Append rows."""
+        self._index.add(np.ascontiguousarray(vectors_ND))
+
+    def with_effort(self, search_effort: int) -> HnswIndex:
+        """The same graph, searched with this efSearch."""
+        return HnswIndex(self._index, search_effort)
 
     @classmethod
     def load(cls, file: Path, search_effort: int) -> HnswIndex:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from embedmill.catalog.where import compile_where
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
-from embedmill.index import FlatIndex, HnswIndex, Index, Nearest, Selection, best_of
+from embedmill.index import UNMEASURED, FlatIndex, HnswIndex, Index, Nearest, Selection, best_of
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
 from embedmill.release.values import python_value
 from embedmill.types import Hit
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from embedmill.release.reader import Release
-    from embedmill.spec.documents import Segment
+    from embedmill.spec.documents import Content, Segment
     from embedmill.types import Mask, Rows, Vectors
 
 FEW = 20_000
@@ -192,10 +192,15 @@ class Searcher:
         return at
 
     def _load(self, segment: Segment) -> Index:
-        spec = self._release.content.pipeline.index
         if segment.index is not None:
-            return HnswIndex.load(self._release.folder / segment.index.path, spec.search_effort)
+            effort = search_effort(self._release.content, segment)
+            return HnswIndex.load(self._release.folder / segment.index.path, effort)
         return FlatIndex([part.vectors_ND for part in self._release.segment_parts(segment)])
+
+
+def search_effort(content: Content, segment: Segment) -> int:
+    """With which effort the index of a segment is searched: as stated, or as measured when it was built."""
+    return content.pipeline.index.search_effort or segment.search_effort or UNMEASURED
 
 
 def _id_scalar(item: Any, kind: pa.DataType) -> pa.Scalar:
