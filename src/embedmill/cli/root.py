@@ -27,6 +27,11 @@ class Root(TyperGroup):
         except BrokenPipeError:
             raise ReaderGone from None
 
+    def get_help(self, ctx: Any) -> str:
+        """Print it, and hand back none, as typer's other groups do: where a command is missing, too."""
+        print(super().get_help(ctx))
+        return ""
+
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: D102 - typer's signature
         self.format_usage(ctx, formatter)
         self.format_help_text(ctx, formatter)
