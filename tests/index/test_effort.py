@@ -33,7 +33,7 @@ def test_the_effort_reaches_the_recall_for_queries_that_are_not_in_the_graph(wan
     built = build_graph([vectors], DIMENSION, IndexSpec(links=8, build_effort=32, recall=wanted))
     assert built.recall is not None
     assert built.recall >= wanted
-    assert recall(built.index.with_effort(built.search_effort), vectors) >= wanted - 0.01
+    assert recall(built.graph.with_effort(built.search_effort), vectors) >= wanted - 0.01
 
 
 def test_the_effort_is_no_greater_than_the_recall_needs() -> None:
@@ -50,7 +50,7 @@ def test_rows_that_were_held_out_are_in_the_graph_in_their_order(cuts: list[int]
     vectors = unit_vectors(2400)
     built = build_graph(np.split(vectors, cuts), DIMENSION, IndexSpec())
     all_rows = Selection(np.ones(2400, dtype=np.bool_))
-    found = built.index.with_effort(256).search(vectors[2200:], 1, all_rows)
+    found = built.graph.with_effort(256).search(vectors[2200:], 1, all_rows)
     assert found.rows_QK[:, 0].tolist() == list(range(2200, 2400))
 
 

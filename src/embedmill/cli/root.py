@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from typer.core import TyperGroup
 
 from embedmill.cli.failures import Interrupted, ReaderGone
@@ -37,7 +36,7 @@ class Root(TyperGroup):
         self.format_help_text(ctx, formatter)
         self.format_options(ctx, formatter)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
         """A section for each panel, with its commands below each other."""
         shown = [(name, each) for name, each in self.commands.items() if not each.hidden]
         width = max((len(name) for name, _ in shown), default=0)

@@ -36,7 +36,7 @@ SURE = 2.0
 class Built(NamedTuple):
     """A graph, the effort to search it with, and the recall@10 that the sample had; None if not measured."""
 
-    index: HnswIndex
+    graph: HnswIndex
     search_effort: int
     recall: float | None
 
@@ -101,4 +101,5 @@ def _efforts(highest: int) -> Iterator[int]:
 
 def _recalls(found_QK: Rows, nearest_QK: Rows) -> npt.NDArray[np.float64]:
     """Of each query, the share of the nearest rows that was found."""
-    return (nearest_QK[:, :, None] == found_QK[:, None, :]).any(axis=2).mean(axis=1)
+    found: npt.NDArray[np.bool_] = (nearest_QK[:, :, None] == found_QK[:, None, :]).any(axis=2)
+    return np.asarray(found.mean(axis=1), dtype=np.float64)

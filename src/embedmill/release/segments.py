@@ -220,7 +220,7 @@ def _indexed(
     file = scratch / "index.faiss"
     parts = [part.vectors_ND for part in candidate.parts(segment)]
     built = build_graph(parts, dimension, spec.index)
-    built.index.save(file)
+    built.graph.save(file)
     key = join_key(candidate.prefix, "index", f"{segment.name}.{candidate.home.new_attempt()}.faiss")
     entry: FileEntry = candidate.home.keep(key, file, relative_to=candidate.prefix)
     file.unlink()
