@@ -38,9 +38,9 @@ class Searcher:
         self._rows = release.item_table()
         self._names = [ID, *(name for name in release.item_schema.names if name not in OWN_COLUMNS)]
         self._items = np.argsort(rows, kind="stable")
-        self._sorted_rows: Rows = rows[self._items]
-        self._live: Mask = np.zeros(len(table), dtype=np.bool_)
-        self._live[rows[rows >= 0]] = True
+        items_each = np.bincount(rows + 1, minlength=len(table) + 1)  # the first: items without a vector
+        self._ends: Rows = np.cumsum(items_each)
+        self._live: Mask = items_each[1:] > 0
         self._segments: list[tuple[int, int, Index]] = []
         start = 0
         for segment in release.content.segments:
@@ -169,9 +169,8 @@ class Searcher:
 
     def _places(self, rows: Rows, k: int, among: Mask | None) -> Iterator[tuple[int, int]]:
         """Of each row, by its number in `rows`: the items that have this vector, `k` at most."""
-        first = np.searchsorted(self._sorted_rows, rows, "left").tolist()
-        last = np.searchsorted(self._sorted_rows, rows, "right").tolist()
-        for at, (begin, end) in enumerate(zip(first, last, strict=True)):
+        spans = zip(self._ends[rows].tolist(), self._ends[rows + 1].tolist(), strict=True)
+        for at, (begin, end) in enumerate(spans):
             places = self._items[begin:end]
             chosen = places if among is None else places[among[places]]
             for place in chosen[:k].tolist():
