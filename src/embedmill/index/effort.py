@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from embedmill.types import Rows, Vectors
 
 K = 10
-HELD_OUT, FEWEST = 500, 2_000
+HELD_OUT, FEWEST = 1_000, 2_000
 """Rows that are searched for, at most a twentieth; of a segment with fewer than `FEWEST` none is."""
 AT_ONCE = 100
 LOWEST, HIGHEST = 16, 4096

@@ -25,7 +25,7 @@ def now() -> str:
 class Part(BaseModel):
     """A piece of a document; frozen, unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Document(Part):
