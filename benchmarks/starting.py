@@ -4,8 +4,8 @@
 
 The catalog has so many items and one release, of which each `plan` finds everything unchanged. With
 `--pipeline` it is that one, which must be published and up to date; each `plan` leaves it an open run, as
-`embedmill plan` does. The package's bytecode is made before, as installing makes it: compiling takes longer than
-a command. CPU seconds of a command and its children are shown, too: on a machine that is not idle they say more.
+`embedmill plan` does. The package's bytecode is made before, as installing makes it: compiling takes longer
+than a command. CPU seconds of a command are shown, too: on a machine that is not idle they say more.
 """
 
 from __future__ import annotations
