@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from embedmill.types import Digests, Rows, Vectors
 
 
@@ -83,18 +85,22 @@ class VectorTable:
         return int(self.starts[-1])
 
     @cached_property
-    def _bounds(self) -> list[tuple[np.bytes_, np.bytes_]]:
-        return [(part.fingerprints[0], part.fingerprints[-1]) for part in self.parts]
+    def _bounds(self) -> list[tuple[np.uint64, np.uint64]]:
+        return [tuple(_prefixes(part.fingerprints[[0, -1]])) for part in self.parts]
 
     def locate(self, fingerprints: Digests) -> Rows:
         """int64[N]: row of each fingerprint, -1 where there is none."""
-        order = np.argsort(fingerprints, kind="stable")
-        wanted = fingerprints[order]
+        prefixes = _prefixes(fingerprints)
+        order = np.argsort(
+            prefixes
+        )  # numbers sort faster than bytes; rows with one prefix stay beside each other
+        wanted, prefixes = fingerprints[order], prefixes[order]
         found = np.full(len(wanted), -1, dtype=np.int64)
         for start, part, (low, high) in zip(self.starts, self.parts, self._bounds, strict=False):
-            a, b = np.searchsorted(wanted, low, "left"), np.searchsorted(wanted, high, "right")
+            a, b = np.searchsorted(prefixes, low, "left"), np.searchsorted(prefixes, high, "right")
             if a < b:
                 at = np.searchsorted(part.fingerprints, wanted[a:b])
+                at = np.minimum(at, len(part.fingerprints) - 1)
                 hit = part.fingerprints[at] == wanted[a:b]
                 found[a:b][hit] = start + at[hit]
         rows = np.empty_like(found)
@@ -131,3 +137,8 @@ class VectorTable:
             chosen = np.flatnonzero((owner == number) & (rows >= 0))
             result.append((chosen, self.parts[number], rows[chosen] - self.starts[number]))
         return result
+
+
+def _prefixes(digests: Digests) -> npt.NDArray[np.uint64]:
+    """uint64[N]: the first half of each digest, in the order that digests have."""
+    return np.ascontiguousarray(digests).view(">u8")[::2].astype(np.uint64)
