@@ -107,7 +107,7 @@ def test_nothing_to_compute_makes_no_shard(tmp_path: Path) -> None:
     assert frozen(tmp_path / "other", [(b"a" * 16, 1, "a")], shard_rows=10, dropped=[0]) == []
 
 
-@pytest.mark.parametrize("shard_rows", [1, 7, 100, 333])
+@pytest.mark.parametrize("shard_rows", [1, 7, 100, 1000])
 def test_shards_have_about_equal_cost_and_on_average_the_rows_that_were_asked_for(
     tmp_path: Path, shard_rows: int
 ) -> None:
@@ -118,13 +118,6 @@ def test_shards_have_about_equal_cost_and_on_average_the_rows_that_were_asked_fo
     assert all(abs(shard.cost - target) <= 100 for shard in shards)
     if shard_rows > 1:
         assert len(shards) == round(1000 / shard_rows)
-
-
-@pytest.mark.parametrize(("count", "shards"), [(255, 1), (511, 1), (512, 2), (1024, 4), (3000, 4)])
-def test_few_rows_are_several_shards_so_that_several_loops_have_work(
-    tmp_path: Path, count: int, shards: int
-) -> None:
-    assert len(frozen(tmp_path, random_rows(count, seed=3), shard_rows=5000)) == shards
 
 
 def test_a_row_that_costs_more_than_a_shard_is_one_of_its_own(tmp_path: Path) -> None:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 128 << 20
 """Shards are cut here too, so that a worker can hold one whole."""
-FEW_SHARDS, FEW_ROWS = 4, 256
-"""So many shards at least, where each gets so many rows: among fewer, too few are of one length."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,7 @@ def freeze(
 ) -> list[FrozenShard]:
     """Write the rows to compute into shards of about equal cost, `shard_rows` rows each on average.
 
-    Few rows are cut into smaller shards, so that several loops have work. The rows, their order and the cuts
-    depend on the catalog's contents, the base and `shard_rows` alone.
+    The rows, their order and the cuts depend on the catalog's contents, the base and `shard_rows` alone.
     """
     folder.mkdir()
     rows = cost = 0
@@ -52,7 +49,7 @@ def freeze(
         rows, cost = rows + len(costs), cost + int(costs.sum())
     if not rows:
         return []
-    target = cost / max(1, round(rows / shard_rows), min(FEW_SHARDS, rows // FEW_ROWS))
+    target = cost / max(1, round(rows / shard_rows))
     cutter = _Cutter(folder, target, shard_bytes)
     for bucket in spill.filled():
         chosen = _distinct(spill.read(bucket), dropped)

@@ -188,11 +188,7 @@ class GateLimits(Section):
 class WorkSpec(Section):
     """How the work is cut and placed."""
 
-    shard_rows: int = Field(
-        default=2048,
-        ge=1,
-        description="Rows in a shard of average cost; fewer where that makes under four shards.",
-    )
+    shard_rows: int = Field(default=2048, ge=1, description="Rows in a shard of average cost.")
     workers: int | None = Field(
         default=None, ge=1, description="Worker processes of the local engine; a core each where absent."
     )
