@@ -169,7 +169,8 @@ class ImageInput(Input):
 
     KIND = "image"
     BESIDE = "mask"
-    ADDED = frozenset({"mask", "missing"})
+    ADDED = frozenset({"mask", "missing", "reduced"})
+    HINTS = frozenset({"reduced_cosine"})
 
     field: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="The column with the image (bytes, a path, an object key, a URL), or a list of columns."
@@ -189,6 +190,16 @@ class ImageInput(Input):
     missing: Literal["zeros", "reject"] = Field(
         default="zeros", description="What an absent image is, where the row has anything else to see."
     )
+    reduced: Annotated[float, Field(ge=1)] | None = Field(
+        default=None,
+        description="JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where each side keeps at least so many "
+        "times the pixels that `resize` makes of it.",
+    )
+    reduced_cosine: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="The lowest cosine that `reduced` may bring between vectors of JPEGs decoded so and whole; "
+        "import and check measure it.",
+    )
     mask: str | None = Field(
         default=None, description="The model's input that gets 1 for an image and 0 for none: [N] or [N, K]."
     )
@@ -201,6 +212,8 @@ class ImageInput(Input):
             raise ValueError("image: `std` may not be zero")
         if len(set(self.fields)) < len(self.fields):
             raise ValueError("image: `field` names a column twice")
+        if (self.reduced is None) != (self.reduced_cosine is None):
+            raise ValueError("image: `reduced` and `reduced_cosine`, its tolerance, are given together")
         return self
 
     @property
