@@ -71,7 +71,7 @@ def decoded(data: bytes | memoryview, recipe: Recipe) -> bytes | str:
     """
     try:
         with _opened(data, recipe.max_pixels) as image:
-            frame = None if recipe.reduced is None else reduce(image, recipe, _orientation(image))
+            frame = _reduced(image, recipe)
             image.load()
             whole = rgb(_upright(image), recipe.background)
             fitted = _fitted(whole, recipe, frame or Frame.of(whole)).tobytes()
@@ -97,6 +97,13 @@ def _opened(data: bytes | memoryview, max_pixels: int) -> Image.Image:
     if image.format == "TIFF" and image.info.get("compression") not in TIFF_COMPRESSIONS:
         raise Unusable(f"a TIFF with compression {image.info.get('compression')}")
     return image
+
+
+def _reduced(image: Image.Image, recipe: Recipe) -> Frame | None:
+    """Reading a PNG's EXIF would read its pixels, and what is wrong with them would be told here alone."""
+    if recipe.reduced is None or not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return None
+    return reduce(image, recipe, recipe.reduced, _orientation(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:

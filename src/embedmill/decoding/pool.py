@@ -89,7 +89,11 @@ class _Round(Generic[MadeT]):
     """One call of `decode`."""
 
     def __init__(
-        self, pool: DecoderPool, images: Sequence[bytes], recipe: Recipe, finish: Callable[[int, Decoded], MadeT]
+        self,
+        pool: DecoderPool,
+        images: Sequence[bytes],
+        recipe: Recipe,
+        finish: Callable[[int, Decoded], MadeT],
     ) -> None:
         self._pool, self._images, self._recipe, self._finish = pool, images, recipe, finish
         self._waiting = deque(range(len(images)))

@@ -53,7 +53,7 @@ ALWAYS = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
-"""glibc would give an image's memory back to the kernel and take it again for the next: a third of all time."""
+"""glibc would give memory back to the kernel and take it again for the next image: a third of the time."""
 
 
 @dataclass(frozen=True)

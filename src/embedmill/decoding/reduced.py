@@ -1,7 +1,7 @@
 """JPEGs decoded at 1/2, 1/4 or 1/8 of their size, where a recipe allows it and needs no more pixels.
 
-libjpeg then computes a smaller block of each 8 x 8 coefficients, and no larger picture exists at any time. Where
-a side is no multiple of the scale, the picture ends within its last pixels: `Frame` says where.
+libjpeg then makes a smaller block of each 8 x 8 coefficients, and no larger picture exists at any time. Where a
+side is no multiple of the scale, the picture ends within its last pixels: `Frame` says where.
 """
 
 from __future__ import annotations
@@ -44,32 +44,29 @@ class Frame:
         return cls(image.size, 0, 0, image.width, image.height)
 
 
-def reduce(image: Image.Image, recipe: Recipe, orientation: int) -> Frame | None:
-    """Let a JPEG of which the header alone was read be decoded as small as the recipe allows.
+def reduce(
+    image: JpegImagePlugin.JpegImageFile, recipe: Recipe, times: float, orientation: int
+) -> Frame | None:
+    """Let a JPEG of which the header alone was read be decoded as small as is allowed; None: it stays whole.
 
-    Each side keeps at least `recipe.reduced` times the pixels that the resize makes of it. None: it stays as
-    it is, as do all other images.
+    Each side keeps at least `times` the pixels that the resize makes of it.
     """
-    stored, scale = image.size, _scale(image, recipe, orientation)
+    stored = image.size
+    size = _upright(stored, orientation)
+    wanted = [math.ceil(times * side) for side in recipe.resized(size)]
+    fitting = (s for s in SCALES if all(a >= s * b for a, b in zip(size, wanted, strict=True)))
+    scale = next(fitting, 1)
     if scale == 1 or image.draft(None, (stored[0] // scale, stored[1] // scale)) is None:
         return None
     across, down = _upright(image.size, orientation)
     width, height = _upright((stored[0] / scale, stored[1] / scale), orientation)
     return Frame(
-        _upright(stored, orientation),
+        size,
         across - width if orientation in LEFT_WAS_AN_END else 0,
         down - height if orientation in TOP_WAS_AN_END else 0,
         width,
         height,
     )
-
-
-def _scale(image: Image.Image, recipe: Recipe, orientation: int) -> int:
-    if recipe.reduced is None or not isinstance(image, JpegImagePlugin.JpegImageFile):
-        return 1
-    size = _upright(image.size, orientation)
-    wanted = [math.ceil(recipe.reduced * side) for side in recipe.resized(size)]
-    return next((scale for scale in SCALES if all(a >= scale * b for a, b in zip(size, wanted, strict=True))), 1)
 
 
 def _upright(size: tuple[SideT, SideT], orientation: int) -> tuple[SideT, SideT]:

@@ -190,16 +190,10 @@ class ImageInput(Input):
     missing: Literal["zeros", "reject"] = Field(
         default="zeros", description="What an absent image is, where the row has anything else to see."
     )
-    reduced: Annotated[float, Field(ge=1)] | None = Field(
-        default=None,
-        description="JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where each side keeps at least so many "
-        "times the pixels that `resize` makes of it.",
+    reduced: float | None = Field(
+        default=None, ge=1, allow_inf_nan=False, description="JPEGs are decoded smaller, to `resize` x this."
     )
-    reduced_cosine: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None,
-        description="The lowest cosine that `reduced` may bring between vectors of JPEGs decoded so and whole; "
-        "import and check measure it.",
-    )
+    reduced_cosine: float | None = Field(default=None, gt=0, le=1, description="The tolerance of `reduced`.")
     mask: str | None = Field(
         default=None, description="The model's input that gets 1 for an image and 0 for none: [N] or [N, K]."
     )
