@@ -1,4 +1,4 @@
-"""Decoding alone, or the model alone, on one thread: prints images a second, and seconds of processor time of one.
+"""Decoding alone, or the model alone, on one thread: prints images a second, and CPU seconds an image.
 
 python -m benchmarks.support.bare_images decode|model PACKAGE PARQUET SECONDS
 """

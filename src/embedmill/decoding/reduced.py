@@ -1,7 +1,7 @@
 """JPEGs decoded at 1/2, 1/4 or 1/8 of their size, where a recipe allows it and needs no more pixels.
 
-libjpeg then makes a smaller block of each 8 x 8 coefficients, and no larger picture exists at any time. Where a
-side is no multiple of the scale, the picture ends within its last pixels: `Frame` says where.
+libjpeg then makes a smaller block of each 8 x 8 coefficients, and no larger picture exists at any time. Where
+a side is no multiple of the scale, the picture ends within its last pixels: `Frame` says where.
 """
 
 from __future__ import annotations

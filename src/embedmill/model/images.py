@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -41,6 +42,9 @@ REVISION = "2"
 
 LONGEST_DETAIL = 200
 
+MOST_BESIDE = 8
+"""Processes that decode for one accelerator: each takes a core, and memory."""
+
 LIBRARIES = ("libjpeg_turbo", "webp", "avif", "libtiff", "littlecms2")
 """Of Pillow, those that decide what becomes of an image."""
 
@@ -66,8 +70,8 @@ class ImageDecoder:
         Args:
             images: Files.
             spec: What the model declares.
-            into: For each image where its pixels are to be written, of `pixel_shape`: places in the array that
-                the model gets. New arrays where absent.
+            into: For each image where its pixels are to be written, of `pixel_shape`: places in the array
+                that the model gets. New arrays where absent.
 
         Raises:
             DecodersFailed: No process that decodes can be started.
@@ -85,6 +89,17 @@ class ImageDecoder:
     def close(self) -> None:
         """End the processes; the next image would start new ones."""
         self._pool.close()
+
+
+def decoders_beside(device: str, threads: int) -> int:
+    """How many images are decoded at once beside a runtime; what comes out is the same for any number.
+
+    On a CPU decoding takes the runtime's own cores: as many as it has threads. An accelerator leaves them to
+    decoding, which is then the bottleneck: all cores that this process may use, up to `MOST_BESIDE`.
+    """
+    if device == "cpu":
+        return threads
+    return max(threads, min(MOST_BESIDE, len(os.sched_getaffinity(0))))
 
 
 def recipe_of(spec: ImageInput) -> Recipe:

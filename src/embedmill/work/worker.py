@@ -21,7 +21,7 @@ from embedmill.decoding.process import DecodingLimits
 from embedmill.digest import digests_from_arrow
 from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunClosed, RunMissing, Yielded
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.images import ImageDecoder
+from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.release.contents import BY_CONTENT, write_contents
 from embedmill.release.draining import DRAINED, SENT_AWAY, DrainWatch, is_drained, is_sent_away
 from embedmill.release.layout import Home
@@ -144,7 +144,7 @@ def _load_encoder(
         batch_images=settings.batch_images,
         gpu_memory_mib=options.gpu_memory_mib,
         decoder=ImageDecoder(
-            children=options.threads,
+            children=decoders_beside(options.device, options.threads),
             limits=options.decoding,
             thumbnails=plan.pipeline.catalog.thumbnails,
         ),
