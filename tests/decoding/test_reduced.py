@@ -97,7 +97,7 @@ def test_what_is_no_jpeg_or_not_large_enough_is_decoded_whole(view: Viewer, name
 def test_turned_photos_of_odd_sides_lie_where_they_lie_whole(
     view: Viewer, orientation: int, size: tuple[int, int]
 ) -> None:
-    """1/8 leaves part of a pixel beyond the picture, on the side that EXIF says; on the other it is 24 and more."""
+    """1/8 leaves part of a pixel beyond the picture, where EXIF says; on the other side it is 24 and more."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     photo = encoded(noise(*size), "JPEG", quality=100, subsampling=0, exif=exif)

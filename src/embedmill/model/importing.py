@@ -107,8 +107,8 @@ def make_goldens(package: ModelPackage) -> None:
     are left out; where it refuses all, such as files of a kind that nobody can guess, it has no goldens.
 
     Raises:
-        ModelError: The model does not fit the declaration, or makes vectors that are not finite; or JPEGs at a
-            reduced scale move vectors by more than is declared.
+        ModelError: The model does not fit the declaration, or makes vectors that are not finite; or JPEGs at
+            a reduced scale move vectors by more than is declared.
     """
     for name in package.spec.encoders:
         rows = sample_rows(package, name)

@@ -1,4 +1,4 @@
-"""What decoding JPEGs at a reduced scale does to vectors, measured on drawn ones: the tolerance of a package."""
+"""What decoding JPEGs at a reduced scale does to vectors, measured on drawn ones: a package's tolerance."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_reduced(encoder: Encoder, found: float | None) -> ModelError | None:
     if found is None or found >= wanted:
         return None
     return ModelError(
-        f"{encoder.package.root}: encoder {encoder.name!r}: JPEGs decoded at a reduced scale get vectors with a "
+        f"{encoder.package.root}: encoder {encoder.name!r}: JPEGs at a reduced scale get vectors with a "
         f"cosine of {found:.6f} to those of whole ones, below reduced_cosine: {wanted:g}",
         hint="raise `reduced`, so that more pixels are kept; or lower reduced_cosine, or leave both out",
     )
@@ -64,7 +64,7 @@ def _whole(encoder: Encoder) -> Encoder:
 def _rows(encoder: Encoder) -> pa.RecordBatch:
     """Rows of a declaration whose images are JPEGs that are large enough to be reduced."""
     rows = sample_rows(encoder.package, encoder.name)
-    for name, spec in encoder.package.inputs(encoder.name).root.items():
+    for spec in encoder.package.inputs(encoder.name).root.values():
         if isinstance(spec.kind, ImageInput):
             files = list(jpegs(recipe_of(spec.kind)))
             for number, field in enumerate(spec.kind.fields):
