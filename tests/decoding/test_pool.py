@@ -157,6 +157,8 @@ def test_a_process_has_no_secrets(pool: DecoderPool, monkeypatch: pytest.MonkeyP
     assert set(names.split()) <= {
         "LC_CTYPE",
         "LD_LIBRARY_PATH",
+        "MALLOC_MMAP_THRESHOLD_",
+        "MALLOC_TRIM_THRESHOLD_",
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "PYTHONDONTWRITEBYTECODE",
