@@ -26,6 +26,7 @@ def write_pipeline(
     model: str = "model",
     columns: Sequence[str] = ("sku", "title", "category", "price"),
     index: Mapping[str, Any] | None = None,
+    work: Mapping[str, Any] | None = None,
 ) -> Path:
     """`day-N.yaml`, over `day-N.parquet`; the first of the columns is the id, the others are shown."""
     spec = {
@@ -34,6 +35,7 @@ def write_pipeline(
         "model": model,
         "store": store,
         "index": dict(index or {}),
+        "work": dict(work or {}),
         "gates": GATES,
     }
     file = folder / f"day-{day}.yaml"

@@ -65,7 +65,7 @@ def expected() -> list[bytes]:
         pool.close()
 
 
-def as_is(decoded: Decoded) -> Bitmap:
+def as_is(_: int, decoded: Decoded) -> Bitmap:
     return decoded.pixels
 
 
@@ -119,7 +119,7 @@ def test_a_thumbnail_is_as_large_as_it_says_and_no_larger_than_wanted(pool: Deco
     good, bad, none = pool.decode(
         [faulty("a-good-thumbnail"), faulty(f"a-{which}-thumbnail"), faulty("no-thumbnail")],
         wants,
-        lambda decoded: decoded.thumbnail,
+        lambda _, decoded: decoded.thumbnail,
     )
     assert isinstance(good, np.ndarray)
     assert good.shape == (2, 3, 3)
@@ -157,6 +157,8 @@ def test_a_process_has_no_secrets(pool: DecoderPool, monkeypatch: pytest.MonkeyP
     assert set(names.split()) <= {
         "LC_CTYPE",
         "LD_LIBRARY_PATH",
+        "MALLOC_MMAP_THRESHOLD_",
+        "MALLOC_TRIM_THRESHOLD_",
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "PYTHONDONTWRITEBYTECODE",

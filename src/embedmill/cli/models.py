@@ -192,7 +192,8 @@ def _declared(spec: InputSpec) -> str:
             return f"string '{kind.template}'"
         case ImageInput():
             side = kind.crop or kind.resize
-            return f"{name}, {side.height} x {side.width}, {kind.layout}"
+            reduced = f", JPEGs reduced to {kind.reduced:g} x" if kind.reduced else ""
+            return f"{name}, {side.height} x {side.width}, {kind.layout}{reduced}"
         case CategoryInput() | CategoriesInput():
             missing = f"unknown: {kind.unknown}, missing: {kind.missing}"
             return f"{name}, {kind.vocabulary}, {missing}"
@@ -239,7 +240,7 @@ def _encoder_check(found: EncoderReport) -> EncoderCheck:
 def _runtime_check(found: RuntimeReport) -> RuntimeCheck:
     from embedmill.spec.model_reports import RuntimeCheck
 
-    copied = ("state", "version", "lowest_cosine", "rows_per_second")
+    copied = ("state", "version", "lowest_cosine", "rows_per_second", "reduced_cosine")
     return RuntimeCheck(
         **{name: getattr(found, name) for name in copied},
         kind=found.spec.kind,
@@ -262,6 +263,8 @@ def _print_check(report: ModelCheckReport) -> None:
         ]
         for runtime in encoder.runtimes:
             rows += [(f"  {runtime.kind}", f"{runtime.model}: {_computed(runtime)}")]
+            if runtime.reduced_cosine is not None:
+                rows += [("    JPEGs reduced", f"lowest cosine {runtime.reduced_cosine:.6f} to whole ones")]
             rows += [("    input", tensor) for tensor in runtime.inputs]
             rows += [("    output", tensor) for tensor in runtime.outputs]
         out.print()

@@ -25,6 +25,7 @@ from PIL import (
 from embedmill.decoding.colours import Unusable, rgb
 from embedmill.decoding.frames import SIDES
 from embedmill.decoding.recipe import Recipe
+from embedmill.decoding.reduced import Frame, reduce
 
 PLUGINS = (
     JpegImagePlugin,
@@ -70,9 +71,10 @@ def decoded(data: bytes | memoryview, recipe: Recipe) -> bytes | str:
     """
     try:
         with _opened(data, recipe.max_pixels) as image:
+            frame = _reduced(image, recipe)
             image.load()
             whole = rgb(_upright(image), recipe.background)
-            fitted = _fitted(whole, recipe).tobytes()
+            fitted = _fitted(whole, recipe, frame or Frame.of(whole)).tobytes()
             return fitted if recipe.thumbnail is None else fitted + _thumbnail(whole, recipe.thumbnail)
     except Unusable as error:
         return str(error)
@@ -97,31 +99,44 @@ def _opened(data: bytes | memoryview, max_pixels: int) -> Image.Image:
     return image
 
 
+def _reduced(image: Image.Image, recipe: Recipe) -> Frame | None:
+    """Reading a PNG's EXIF would read its pixels, and what is wrong with them would be told here alone."""
+    if recipe.reduced is None or not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return None
+    return reduce(image, recipe, recipe.reduced, _orientation(image))
+
+
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turn = UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - a damaged EXIF block leaves a good image as it is
-        return image
+    turn = UPRIGHT.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
-def _fitted(image: Image.Image, recipe: Recipe) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
+    """As EXIF has it; a damaged EXIF block leaves a good image as it is."""
+    try:
+        found = image.getexif().get(ORIENTATION_TAG, 1)
+        return found if found in UPRIGHT else 1
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - on hostile bytes, readers of EXIF raise anything
+        return 1
+
+
+def _fitted(image: Image.Image, recipe: Recipe, frame: Frame) -> Image.Image:
     """Resize and crop in one step: only what the crop keeps is computed.
 
     A 1 x 50,000,000 image whose shorter side should be 256 would otherwise be a bomb.
     """
-    width, height = _resized(image, recipe)
+    width, height = recipe.resized(frame.size)
     crop_height, crop_width = recipe.size
     left, top = round((width - crop_width) / 2), round((height - crop_height) / 2)
     kept = max(left, 0), max(top, 0), min(left + crop_width, width), min(top + crop_height, height)
-    across, down = image.width / width, image.height / height
+    across, down = frame.width / width, frame.height / height
     box = (
-        kept[0] * across,
-        kept[1] * down,
-        min(kept[2] * across, image.width),
-        min(kept[3] * down, image.height),
+        frame.left + kept[0] * across,
+        frame.top + kept[1] * down,
+        min(frame.left + kept[2] * across, image.width),
+        min(frame.top + kept[3] * down, image.height),
     )
     part = image.resize((kept[2] - kept[0], kept[3] - kept[1]), FILTERS[recipe.filter], box=box)
     if part.size == (crop_width, crop_height):
@@ -141,14 +156,3 @@ def _thumbnail(image: Image.Image, side: int) -> bytes:
     else:
         small = image.resize((width, height), Image.Resampling.BICUBIC)
     return SIDES.pack(height, width) + small.tobytes()
-
-
-def _resized(image: Image.Image, recipe: Recipe) -> tuple[int, int]:
-    """Width and height that the whole image would have after the resize."""
-    if not isinstance(recipe.resize, int):
-        height, width = recipe.resize
-        return width, height
-    shorter, (width, height) = recipe.resize, image.size
-    if width <= height:
-        return shorter, max(1, int(shorter * height / width))
-    return max(1, int(shorter * width / height)), shorter

@@ -40,9 +40,9 @@ class DecoderPool:
         weakref.finalize(self, _end, self._idle, self._pid)
 
     def decode(
-        self, images: Sequence[bytes], recipe: Recipe, finish: Callable[[Decoded], MadeT]
+        self, images: Sequence[bytes], recipe: Recipe, finish: Callable[[int, Decoded], MadeT]
     ) -> list[MadeT | str]:
-        """What `finish` makes of what came of each image, or why nothing did; in order.
+        """What `finish` makes of each image's number and what came of it, or why nothing did; in order.
 
         What a decoder says of an image it would say again; `Fatal` may depend on the machine.
 
@@ -89,7 +89,11 @@ class _Round(Generic[MadeT]):
     """One call of `decode`."""
 
     def __init__(
-        self, pool: DecoderPool, images: Sequence[bytes], recipe: Recipe, finish: Callable[[Decoded], MadeT]
+        self,
+        pool: DecoderPool,
+        images: Sequence[bytes],
+        recipe: Recipe,
+        finish: Callable[[int, Decoded], MadeT],
     ) -> None:
         self._pool, self._images, self._recipe, self._finish = pool, images, recipe, finish
         self._waiting = deque(range(len(images)))
@@ -135,7 +139,7 @@ class _Round(Generic[MadeT]):
 
     def _finish_all(self) -> None:
         for number, decoded in self._unfinished:
-            self._made[number] = self._finish(decoded)
+            self._made[number] = self._finish(number, decoded)
         self._unfinished.clear()
 
     def _lost(self, child: Child, why: ChildLost) -> None:

@@ -15,6 +15,7 @@ class Recipe:
     """Resize to (height, width), or the shorter side to a length; then crop to (height, width).
 
     `thumbnail`: pixels of the longer side of a small copy of the whole image, which comes out beside it.
+    `reduced`: a JPEG may be decoded smaller, where so many times the resize's pixels are left of each side.
     """
 
     resize: tuple[int, int] | int
@@ -23,6 +24,7 @@ class Recipe:
     background: tuple[int, int, int]
     max_pixels: int
     thumbnail: int | None = None
+    reduced: float | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -30,6 +32,16 @@ class Recipe:
         if self.crop is not None:
             return self.crop
         return (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height that a whole image of this width and height has after the resize."""
+        if not isinstance(self.resize, int):
+            height, width = self.resize
+            return width, height
+        shorter, (width, height) = self.resize, size
+        if width <= height:
+            return shorter, max(1, int(shorter * height / width))
+        return max(1, int(shorter * width / height)), shorter
 
     @property
     def memory_bytes(self) -> int:

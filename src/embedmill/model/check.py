@@ -15,6 +15,7 @@ from embedmill.model.choosing import none_computes
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import compare_goldens, goldens_file, read_goldens
 from embedmill.model.package import ModelPackage
+from embedmill.model.reduced import check_reduced, reduced_cosine
 from embedmill.runtimes import TensorSpec
 from embedmill.spec import RuntimeSpec
 
@@ -27,7 +28,8 @@ class RuntimeReport:
     """What `check_package` found of one runtime of an encoder.
 
     `unavailable` is one that computes nothing here, `failed` one that is damaged, does not fit, or moved
-    goldens: `error` says why. `lowest_cosine` and `rows_per_second` need goldens.
+    goldens: `error` says why. `lowest_cosine` and `rows_per_second` need goldens. `reduced_cosine` is there
+    where JPEGs may be decoded at a reduced scale: the lowest to vectors of whole ones.
     """
 
     spec: RuntimeSpec
@@ -38,6 +40,7 @@ class RuntimeReport:
     outputs: tuple[TensorSpec, ...] = ()
     lowest_cosine: float | None = None
     rows_per_second: float | None = None
+    reduced_cosine: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ def _measured(encoder: Encoder, spec: RuntimeSpec, file: Path, rows: pa.RecordBa
         started = time.perf_counter()
         encoder.encode(rows)
         speed = rows.num_rows / (time.perf_counter() - started)
+    reduced = reduced_cosine(encoder)
+    error = error or check_reduced(encoder, reduced)
     return RuntimeReport(
         spec,
         "ok" if error is None else "failed",
@@ -131,6 +136,7 @@ def _measured(encoder: Encoder, spec: RuntimeSpec, file: Path, rows: pa.RecordBa
         outputs=tuple(encoder.runtime.outputs.values()),
         lowest_cosine=lowest,
         rows_per_second=speed,
+        reduced_cosine=reduced,
     )
 
 

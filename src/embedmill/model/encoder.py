@@ -18,7 +18,7 @@ from embedmill.model.choosing import choose_runtime
 from embedmill.model.feeding import Feeds
 from embedmill.model.feeds import Binding, Fed, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
-from embedmill.model.images import ImageDecoder
+from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.model.inputs import check_columns
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Runtime, Waiting
@@ -82,7 +82,7 @@ class Encoder:
             batch_tokens: Rows x longest row of a batch with text; rows, where no length is known.
             batch_images: Rows of a batch with images.
             gpu_memory_mib: Most memory of a GPU, where the model's own limit is not lower.
-            decoder: What decodes images; by default one of its own, which decodes `threads` at once.
+            decoder: What decodes images; by default one of its own, with `decoders_beside` processes.
 
         Raises:
             ModelError: No such encoder, a damaged file, inputs or outputs that do not fit model.yaml, or a
@@ -95,7 +95,9 @@ class Encoder:
         spec, runtime = choose_runtime(
             package, name, among=among, device=device, threads=threads, gpu_memory_mib=gpu_memory_mib
         )
-        binding = bind(package, name, runtime, decoder or ImageDecoder(children=threads))
+        binding = bind(
+            package, name, runtime, decoder or ImageDecoder(children=decoders_beside(device, threads))
+        )
         _check_output(package, runtime)
         profile = Profile(
             runtime=runtime.name,

@@ -140,20 +140,22 @@ class ImageFeed:
     def feed(self, images: pa.RecordBatch, decoder: ImageDecoder) -> FedImages:
         """The arrays of the images of a batch, and the rows of it that have none that can be used."""
         columns: Columns = [column.to_pylist() for column in images.columns]
-        there = np.array([[bool(image) for image in column] for column in columns]).T
+        files = {
+            (row, place): image
+            for place, column in enumerate(columns)
+            for row, image in enumerate(column)
+            if image
+        }
+        there: Mask = np.array([[bool(image) for image in column] for column in columns]).T
         rejected = self._without(there)
-        decoded = iter(decoder.decode([image for column in columns for image in column if image], self.spec))
         pixels = np.zeros((*there.shape, *pixel_shape(self.spec)), np.float32)
+        found = decoder.decode(list(files.values()), self.spec, [pixels[at] for at in files])
         thumbnails: dict[int, bytes] = {}
-        for place, column in enumerate(columns):
-            for row, image in enumerate(column):
-                made = next(decoded) if image else None
-                if isinstance(made, Rejection):
-                    rejected.setdefault(row, self._said(made, place))
-                elif made is not None:
-                    pixels[row, place] = made.pixels
-                    if made.thumbnail is not None:
-                        thumbnails.setdefault(row, made.thumbnail)
+        for (row, place), made in zip(files, found, strict=True):
+            if isinstance(made, Rejection):
+                rejected.setdefault(row, self._said(made, place))
+            elif made.thumbnail is not None:
+                thumbnails.setdefault(row, made.thumbnail)
         return FedImages(self._arrays(pixels, there), rejected, thumbnails)
 
     def _without(self, there: Mask) -> dict[int, Rejection]:
@@ -254,6 +256,8 @@ class Binding:
                 batch.rejected.setdefault(int(rows[at]), why)
             for at, thumbnail in made.thumbnails.items():
                 batch.thumbnails.setdefault(int(rows[at]), thumbnail)
+        if not batch.rejected:
+            return batch
         kept = _without(rows, batch.rejected)
         at_kept = np.flatnonzero(np.isin(rows, kept))
         return batch._replace(feeds={name: array[at_kept] for name, array in batch.feeds.items()}, rows=kept)

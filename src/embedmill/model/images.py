@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -41,6 +42,9 @@ REVISION = "2"
 
 LONGEST_DETAIL = 200
 
+MOST_BESIDE = 8
+"""Processes that decode for one accelerator: each takes a core, and memory."""
+
 LIBRARIES = ("libjpeg_turbo", "webp", "avif", "libtiff", "littlecms2")
 """Of Pillow, those that decide what becomes of an image."""
 
@@ -58,17 +62,26 @@ class ImageDecoder:
         self._pool = DecoderPool(children=children, limits=limits)
         self._thumbnails = thumbnails
 
-    def decode(self, images: Sequence[bytes], spec: ImageInput) -> list[Picture | Rejection]:
+    def decode(
+        self, images: Sequence[bytes], spec: ImageInput, into: Sequence[Pixels] | None = None
+    ) -> list[Picture | Rejection]:
         """What the model sees of each image, in order; bytes that are no acceptable image make a Rejection.
+
+        Args:
+            images: Files.
+            spec: What the model declares.
+            into: For each image where its pixels are to be written, of `pixel_shape`: places in the array
+                that the model gets. New arrays where absent.
 
         Raises:
             DecodersFailed: No process that decodes can be started.
         """
         recipe = replace(recipe_of(spec), thumbnail=self._thumbnails)
+        places = [np.empty(pixel_shape(spec), np.float32) for _ in images] if into is None else into
 
-        def finish(decoded: Decoded) -> Picture:
+        def finish(number: int, decoded: Decoded) -> Picture:
             small = None if decoded.thumbnail is None else jpeg(decoded.thumbnail)
-            return Picture(normalized(decoded.pixels, spec), small)
+            return Picture(normalized(decoded.pixels, spec, into=places[number]), small)
 
         found = self._pool.decode(images, recipe, finish)
         return [_refused(made) if isinstance(made, str) else made for made in found]
@@ -76,6 +89,17 @@ class ImageDecoder:
     def close(self) -> None:
         """End the processes; the next image would start new ones."""
         self._pool.close()
+
+
+def decoders_beside(device: str, threads: int) -> int:
+    """How many images are decoded at once beside a runtime; what comes out is the same for any number.
+
+    On a CPU decoding takes the runtime's own cores: as many as it has threads. An accelerator leaves them to
+    decoding, which is then the bottleneck: all cores that this process may use, up to `MOST_BESIDE`.
+    """
+    if device == "cpu":
+        return threads
+    return max(threads, min(MOST_BESIDE, len(os.sched_getaffinity(0))))
 
 
 def recipe_of(spec: ImageInput) -> Recipe:
@@ -87,6 +111,7 @@ def recipe_of(spec: ImageInput) -> Recipe:
         filter=resize.filter,
         background=spec.background,
         max_pixels=spec.max_pixels,
+        reduced=spec.reduced,
     )
 
 
@@ -123,9 +148,15 @@ def jpeg(bitmap: Bitmap) -> bytes:
     return stream.getvalue()
 
 
-def normalized(decoded: Bitmap, spec: ImageInput) -> Pixels:
-    """uint8[H, W, 3] scaled, normalised, in the declared layout."""
-    mean: Pixels = np.array(spec.mean, np.float32)
-    std: Pixels = np.array(spec.std, np.float32)
-    values: Pixels = (decoded.astype(np.float32) * np.float32(spec.scale) - mean) / std
-    return np.ascontiguousarray(values.transpose(2, 0, 1)) if spec.layout == "nchw" else values
+def normalized(decoded: Bitmap, spec: ImageInput, *, into: Pixels | None = None) -> Pixels:
+    """uint8[H, W, 3] scaled, normalised, in the declared layout; written there if a place is given.
+
+    A channel at a time: its values are then read once, and stay in the cache until they are done.
+    """
+    made: Pixels = np.empty(pixel_shape(spec), np.float32) if into is None else into
+    for channel in range(3):
+        plane = made[channel] if spec.layout == "nchw" else made[:, :, channel]
+        np.multiply(decoded[:, :, channel], np.float32(spec.scale), out=plane)
+        plane -= np.float32(spec.mean[channel])
+        plane /= np.float32(spec.std[channel])
+    return made

@@ -18,6 +18,7 @@ from embedmill.model.goldens import goldens_file, write_goldens
 from embedmill.model.keras_export import export_keras
 from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.model.raw_feeds import BytesFeed
+from embedmill.model.reduced import check_reduced, reduced_cosine
 from embedmill.model.samples import sample_rows
 from embedmill.runtimes.contents import files_at
 from embedmill.runtimes.formats import confined, inside, refuse_pickle
@@ -106,12 +107,16 @@ def make_goldens(package: ModelPackage) -> None:
     are left out; where it refuses all, such as files of a kind that nobody can guess, it has no goldens.
 
     Raises:
-        ModelError: The model does not fit the declaration, or makes vectors that are not finite.
+        ModelError: The model does not fit the declaration, or makes vectors that are not finite; or JPEGs at
+            a reduced scale move vectors by more than is declared.
     """
     for name in package.spec.encoders:
         rows = sample_rows(package, name)
         with Encoder.load(package, name, using=package.spec.runtimes_for(name)[0]) as encoder:
             encoded = _tried(encoder, rows)
+            out_of_tolerance = check_reduced(encoder, reduced_cosine(encoder))
+        if out_of_tolerance is not None:
+            raise out_of_tolerance
         for row, why in encoded.rejected.items():
             if why.reason == Reason.NOT_FINITE:
                 shown = str(rows.slice(row, 1).to_pylist()[0])[:LONGEST_ROW]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from embedmill.errors import EmbedmillError, RequestRefused
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.images import ImageDecoder
+from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.serving.lanes.cache import VectorCache
 from embedmill.serving.lanes.lane import Lane, LaneObserver
 from embedmill.serving.proof import Proof, goldens_of, prove
@@ -70,7 +70,7 @@ class Served:
             ModelError: The model cannot be loaded.
         """
         package = ModelPackage.open(release.model_folder)
-        decoder = ImageDecoder(children=machine.threads)
+        decoder = ImageDecoder(children=decoders_beside(machine.device, machine.threads))
         try:
             encoders = {
                 name: Encoder.load(

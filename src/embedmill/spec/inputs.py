@@ -169,7 +169,8 @@ class ImageInput(Input):
 
     KIND = "image"
     BESIDE = "mask"
-    ADDED = frozenset({"mask", "missing"})
+    ADDED = frozenset({"mask", "missing", "reduced"})
+    HINTS = frozenset({"reduced_cosine"})
 
     field: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="The column with the image (bytes, a path, an object key, a URL), or a list of columns."
@@ -189,6 +190,10 @@ class ImageInput(Input):
     missing: Literal["zeros", "reject"] = Field(
         default="zeros", description="What an absent image is, where the row has anything else to see."
     )
+    reduced: float | None = Field(
+        default=None, ge=1, allow_inf_nan=False, description="JPEGs are decoded smaller, to `resize` x this."
+    )
+    reduced_cosine: float | None = Field(default=None, gt=0, le=1, description="The tolerance of `reduced`.")
     mask: str | None = Field(
         default=None, description="The model's input that gets 1 for an image and 0 for none: [N] or [N, K]."
     )
@@ -201,6 +206,8 @@ class ImageInput(Input):
             raise ValueError("image: `std` may not be zero")
         if len(set(self.fields)) < len(self.fields):
             raise ValueError("image: `field` names a column twice")
+        if (self.reduced is None) != (self.reduced_cosine is None):
+            raise ValueError("image: `reduced` and `reduced_cosine`, its tolerance, are given together")
         return self
 
     @property

@@ -44,7 +44,8 @@ class RuntimeCheck(Part):
     """What one runtime of an encoder did with its goldens; cosine and speed are null where it has none.
 
     `model` is as in `RuntimeEntry`. `unavailable`: it computes nothing here; `failed`: it moved goldens, is
-    damaged or does not fit; `why` says why, and is empty where it is `ok`.
+    damaged or does not fit; `why` says why, and is empty where it is `ok`. `reduced_cosine`: the lowest
+    between vectors of JPEGs decoded at a reduced scale and whole; null where no input declares `reduced`.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class RuntimeCheck(Part):
     outputs: tuple[str, ...]
     lowest_cosine: float | None
     rows_per_second: float | None
+    reduced_cosine: float | None = None
 
 
 class EncoderCheck(Part):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from embedmill.decoding.process import DecodingLimits
 from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunMissing
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.images import ImageDecoder
+from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.release.draining import DrainWatch
 from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
@@ -139,7 +139,7 @@ def _load_encoder(
         batch_images=settings.batch_images,
         gpu_memory_mib=options.gpu_memory_mib,
         decoder=ImageDecoder(
-            children=options.threads,
+            children=decoders_beside(options.device, options.threads),
             limits=options.decoding,
             thumbnails=plan.pipeline.catalog.thumbnails,
         ),
