@@ -14,6 +14,7 @@ import numpy as np
 
 from embedmill.catalog import CatalogReader, ImageSource
 from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecError
+from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
 from embedmill.planning.estimate import estimate_work
@@ -86,9 +87,11 @@ class Planner:
         images = ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
         with scratch_folder() as scratch:
             file = scratch / "quarantine.parquet"
-            with QuarantineWriter(file) as quarantine:
+            with QuarantineWriter(file) as quarantine, Hasher() as hasher:
                 refusals = self._refusals(alike)
-                scan = self._scanner(reader, images, quarantine, salvage, refusals).run(scratch, on_rows)
+                scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher)
+                scan = scanner.run(scratch, on_rows)
+                hasher.close()
                 self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
                 base = spill_base(scratch / "base", base_items)
@@ -158,6 +161,7 @@ class Planner:
         quarantine: QuarantineWriter,
         salvage: Salvage,
         refusals: Refusals,
+        hasher: Hasher,
     ) -> Scanner:
         return Scanner(
             reader=reader,
@@ -169,6 +173,7 @@ class Planner:
             exists=lambda prints: self._exists(prints, salvage),
             refusals=refusals,
             quarantine=quarantine,
+            hasher=hasher,
         )
 
     @cached_property
