@@ -24,6 +24,12 @@ HELD_BYTES = 16 << 20
 Buckets = npt.NDArray[np.uint8]
 
 
+def buckets_of(keys: Digests) -> Buckets:
+    """uint8[N]: the bucket of each digest."""
+    first: Buckets = np.ascontiguousarray(keys).view(np.uint8)[:: keys.dtype.itemsize] >> 2
+    return first
+
+
 class Spill:
     """Writes record batches by bucket, then reads whole buckets, in the order in which rows came.
 
@@ -47,7 +53,7 @@ class Spill:
         """Append rows; `keys` S16[N] choose each row's bucket."""
         if self._held_bytes + batch.nbytes > self._most_held_bytes:
             self._write_held()
-        buckets = np.ascontiguousarray(keys).view(np.uint8)[:: keys.dtype.itemsize] >> 2
+        buckets = buckets_of(keys)
         for bucket, count in enumerate(np.bincount(buckets, minlength=BUCKETS).tolist()):
             self.rows[bucket] += count
         self._held.append((batch, buckets))

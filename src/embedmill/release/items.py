@@ -7,7 +7,10 @@ order to be computed in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +47,39 @@ def is_embedded(rows: pa.RecordBatch | pa.Table) -> Mask:
 def item_fingerprints(rows: pa.RecordBatch) -> Digests:
     """S16[N]: the fingerprints of item rows."""
     return digests_from_arrow(rows.column(FINGERPRINT))
+
+
+def write_items(file: Path, rows: pa.Table) -> None:
+    """Write one item file, without dictionaries of ids and fingerprints: these hardly repeat."""
+    repeating = [name for name in rows.schema.names if name not in {ID, FINGERPRINT}]
+    pq.write_table(rows, file, compression="zstd", use_dictionary=repeating, row_group_size=BATCH_ROWS)
+
+
+class ItemFiles:
+    """Writes item files in threads; the end of its `with` block waits for them.
+
+    As many as there are cores are written at once, and `add` waits while more would be held in memory.
+    """
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._most = len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(self._most, "item-files")
+        self._begun: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, raised: object, *more: object) -> None:
+        self._threads.shutdown(cancel_futures=raised is not None)
+        while self._begun and raised is None:
+            self._begun.popleft().result()
+
+    def add(self, file: Path, rows: pa.Table) -> None:
+        """Begin to write a file; errors of earlier ones are raised here or at the end."""
+        while len(self._begun) >= self._most:
+            self._begun.popleft().result()
+        self._begun.append(self._threads.submit(write_items, file, rows))
 
 
 def read_items(files: Iterable[Path], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:

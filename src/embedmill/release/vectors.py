@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from embedmill.digest import digests_from_arrow, digests_from_bytes, digests_to_arrow
+from embedmill.digest import ascending, digests_from_arrow, digests_from_bytes, digests_to_arrow
 from embedmill.errors import ReleaseCorrupt
 
 if TYPE_CHECKING:
@@ -83,20 +83,28 @@ class VectorTable:
         return int(self.starts[-1])
 
     @cached_property
-    def _bounds(self) -> list[tuple[np.bytes_, np.bytes_]]:
-        return [(part.fingerprints[0], part.fingerprints[-1]) for part in self.parts]
+    def _bounds(self) -> tuple[Digests, Digests]:
+        """The first and the last fingerprint of each part."""
+        first = [part.fingerprints[:1] for part in self.parts]
+        last = [part.fingerprints[-1:] for part in self.parts]
+        none = np.zeros(0, dtype="S16")
+        return np.concatenate([none, *first]), np.concatenate([none, *last])
 
     def locate(self, fingerprints: Digests) -> Rows:
-        """int64[N]: row of each fingerprint, -1 where there is none."""
-        order = np.argsort(fingerprints, kind="stable")
+        """int64[N]: row of each fingerprint, -1 where there is none.
+
+        Every part that may have one is looked into: ask for many at once.
+        """
+        order = ascending(fingerprints)
         wanted = fingerprints[order]
         found = np.full(len(wanted), -1, dtype=np.int64)
-        for start, part, (low, high) in zip(self.starts, self.parts, self._bounds, strict=False):
-            a, b = np.searchsorted(wanted, low, "left"), np.searchsorted(wanted, high, "right")
-            if a < b:
-                at = np.searchsorted(part.fingerprints, wanted[a:b])
-                hit = part.fingerprints[at] == wanted[a:b]
-                found[a:b][hit] = start + at[hit]
+        low, high = self._bounds
+        starts, ends = np.searchsorted(wanted, low, "left"), np.searchsorted(wanted, high, "right")
+        for number in np.flatnonzero(starts < ends).tolist():
+            a, b, prints = starts[number], ends[number], self.parts[number].fingerprints
+            at = np.searchsorted(prints, wanted[a:b])
+            hit = prints[at] == wanted[a:b]
+            found[a:b][hit] = self.starts[number] + at[hit]
         rows = np.empty_like(found)
         rows[order] = found
         return rows
