@@ -72,7 +72,7 @@ def id_digests(ids: pa.Array) -> Digests:
 
 
 def id_messages(ids: pa.Array) -> pa.LargeBinaryArray:
-    """The canonical bytes of each id, whose digests name it. Ids of equal value and type family have equal bytes.
+    """The canonical bytes of each id, whose digests name it: ids of equal value and family have equal ones.
 
     A family is one of: integers of any width, floats, decimals, strings, binaries, booleans, dates, times,
     timestamps with a zone, timestamps without.
@@ -160,7 +160,9 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(plain or pt.is_fixed_size_binary(kind))
 
 
-_FAMILIES: tuple[tuple[Callable[[pa.DataType], bool], bytes, Callable[[pa.Array], pa.LargeBinaryArray]], ...] = (
+_FAMILIES: tuple[
+    tuple[Callable[[pa.DataType], bool], bytes, Callable[[pa.Array], pa.LargeBinaryArray]], ...
+] = (
     (_is_string, b"s", _raw),
     (pt.is_integer, b"i", _text),
     (_is_binary, b"y", _raw),

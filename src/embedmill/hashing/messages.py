@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def digests_of(messages: pa.LargeBinaryArray) -> Digests:
     """S16[N]: the BLAKE2b-128 of each message; there are no nulls."""
     offsets, joined = split(messages)
-    return digests_from_bytes(joined_digests(memoryview(offsets), joined))
+    return digests_from_bytes(joined_digests(offsets.data, joined))
 
 
 def split(messages: pa.LargeBinaryArray) -> tuple[Rows, memoryview]:

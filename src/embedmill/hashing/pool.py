@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self
@@ -80,7 +81,7 @@ class Hasher:
             return lambda: found
         parts = max(1, min(len(self._children), len(messages) // FEWEST_ROWS))
         edges = np.linspace(0, len(messages), parts + 1).astype(int).tolist()
-        slices = [messages.slice(start, end - start) for start, end in zip(edges, edges[1:], strict=False)]
+        slices = [messages.slice(start, end - start) for start, end in pairwise(edges)]
         return _joined([self._threads.submit(self._ask, each) for each in slices])
 
     def close(self) -> None:

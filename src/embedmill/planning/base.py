@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from embedmill.catalog import id_digests, id_messages
 from embedmill.digest import digests_from_arrow, digests_to_arrow
-from embedmill.planning.spill import BUCKETS, buckets_of
+from embedmill.planning.spill import buckets_of
 from embedmill.release.items import FINGERPRINT, ID, is_embedded, item_fingerprints
 
 if TYPE_CHECKING:

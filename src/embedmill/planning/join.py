@@ -48,7 +48,13 @@ class Join:
 
 
 def join_ids(
-    folder: Path, rows: int, by_id: Spill, base: BaseItems, quarantine: QuarantineWriter, *, keeps: bool = False
+    folder: Path,
+    rows: int,
+    by_id: Spill,
+    base: BaseItems,
+    quarantine: QuarantineWriter,
+    *,
+    keeps: bool = False,
 ) -> Join:
     """Compare the catalog's rows with the base's, a group of buckets at a time, and write the item parts.
 

@@ -32,7 +32,7 @@ from embedmill.release.refusals import Refusals
 from embedmill.spec import GateLimits, ServingSpec
 from embedmill.spec.document import canonical_json, sha256
 from embedmill.spec.documents import Counts, FileEntry, Numerics, Plan, ReleaseName, ShardPlan
-from embedmill.store.cache import copy_all
+from embedmill.store.cache import copy_all, in_parallel
 from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ FROZEN = frozenset({FINGERPRINT, "_row", "_cost", "_vector"})
 class Planner:
     """Plans runs of one pipeline. `root` is the folder that the spec's paths are relative to.
 
+    `hasher` makes what digests the catalog; the plan is the same whatever it is.
+
     Its `with` block lets go of the model that it loaded, so that it is not there beside the workers'.
     """
 
@@ -60,6 +62,7 @@ class Planner:
     root: Path
     package: ModelPackage
     base: Release | None
+    hasher: Callable[[], Hasher] = Hasher
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +91,7 @@ class Planner:
         images = ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
         with scratch_folder() as scratch:
             file = scratch / "quarantine.parquet"
-            with QuarantineWriter(file) as quarantine, Hasher() as hasher:
+            with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)
                 scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher)
                 scan = scanner.run(scratch, on_rows)
@@ -237,6 +240,10 @@ class Planner:
     ) -> Plan:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
+
+        def keep_part(part: tuple[Path, int]) -> FileEntry:
+            return self._keep(run, "items", *part)
+
         counts = Counts(
             total=scan.total,
             new=join.new,
@@ -267,8 +274,8 @@ class Planner:
             reused_vectors=distinct - compute,
             salvaged=salvage.used,
             why=self._why(compute, salvage),
-            shards=tuple(self._keep_shard(run, shard) for shard in shards),
-            item_parts=tuple(self._keep(run, "items", file, rows) for file, rows in join.parts),
+            shards=tuple(in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards)),
+            item_parts=tuple(in_parallel(self.home.store, keep_part, join.parts)),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
             estimate=estimate_work(
                 shards, self.package, self.base, images, self.spec.work, self._here.encoder

@@ -55,7 +55,7 @@ class _Seen:
     rows: pa.RecordBatch
     numbers: Rows
     identities: dict[str, pa.Array]
-    rejected: Mapping[int, Rejection]
+    rejected: dict[int, Rejection]
     costs: Rows
     empty: Mask
 
@@ -171,9 +171,7 @@ class Scanner:
             details=[row.detail for row in batch.unreadable],
         )
 
-    def _reject_null_ids(
-        self, rows: pa.RecordBatch, numbers: Rows
-    ) -> tuple[pa.RecordBatch, Rows]:
+    def _reject_null_ids(self, rows: pa.RecordBatch, numbers: Rows) -> tuple[pa.RecordBatch, Rows]:
         null = pc.is_null(rows.column(self.id_column), nan_is_null=True)
         mask = null.to_numpy(zero_copy_only=False)
         lost = numbers[mask].tolist()

@@ -26,8 +26,8 @@ Buckets = npt.NDArray[np.uint8]
 
 def buckets_of(keys: Digests) -> Buckets:
     """uint8[N]: the bucket of each digest."""
-    first: Buckets = np.ascontiguousarray(keys).view(np.uint8)[:: keys.dtype.itemsize] >> 2
-    return first
+    first: Buckets = np.ascontiguousarray(keys).view(np.uint8)[:: keys.dtype.itemsize]
+    return first // (256 // BUCKETS)
 
 
 class Spill:

@@ -133,9 +133,10 @@ class VectorTable:
 
     def _by_part(self, rows: Rows) -> list[tuple[Rows, VectorPart, Rows]]:
         """Positions in `rows`, their part, and their rows in it."""
-        owner = np.searchsorted(self.starts, rows, "right") - 1
+        order: Rows = np.argsort(rows, kind="stable")
+        edges = np.searchsorted(rows[order], self.starts)
         result = []
-        for number in np.unique(owner[rows >= 0]):
-            chosen = np.flatnonzero((owner == number) & (rows >= 0))
+        for number in np.flatnonzero(edges[:-1] < edges[1:]).tolist():
+            chosen = order[edges[number] : edges[number + 1]]
             result.append((chosen, self.parts[number], rows[chosen] - self.starts[number]))
         return result
