@@ -21,6 +21,7 @@ from embedmill.planning.base import BaseItems
 from embedmill.planning.estimate import estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
+from embedmill.planning.known import KnownPrints
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import Scan, Scanner
@@ -93,7 +94,8 @@ class Planner:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)
-                scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher)
+                known = self._known(scratch / "known")
+                scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher, known)
                 scan = scanner.run(scratch, on_rows)
                 hasher.close()
                 self._check_not_empty(scan)
@@ -166,6 +168,7 @@ class Planner:
         salvage: Salvage,
         refusals: Refusals,
         hasher: Hasher,
+        known: KnownPrints | None,
     ) -> Scanner:
         return Scanner(
             reader=reader,
@@ -174,7 +177,7 @@ class Planner:
             id_column=self.spec.catalog.id,
             display=tuple(dict.fromkeys(self.spec.catalog.display)),
             version_column=self.spec.catalog.image_version,
-            exists=lambda prints: self._exists(prints, salvage),
+            exists=lambda prints: _exists(prints, known, salvage),
             refusals=refusals,
             quarantine=quarantine,
             hasher=hasher,
@@ -197,12 +200,9 @@ class Planner:
     def _reuses(self) -> bool:
         return self.base is not None and self.base.content.encoder_digest == self.encoder_digest
 
-    def _exists(self, prints: Digests, salvage: Salvage) -> Mask:
-        """bool[N]: fingerprints whose vectors are there, made by this very encoder."""
-        live: Mask = np.zeros(len(prints), dtype=np.bool_)
-        if self.base is not None and self._reuses():
-            live = self.base.table.locate(prints) >= 0
-        return live | salvage.have(prints, ~live)
+    def _known(self, file: Path) -> KnownPrints | None:
+        """Vectors of the live release that were made by this very encoder."""
+        return KnownPrints(self.base.table, file) if self.base is not None and self._reuses() else None
 
     def _check_names(self) -> None:
         """Columns of ours are put beside those of the catalog."""
@@ -334,6 +334,12 @@ class Planner:
             )
             for name in self.package.files()
         )
+
+
+def _exists(prints: Digests, known: KnownPrints | None, salvage: Salvage) -> Mask:
+    """bool[N]: fingerprints whose vectors are there."""
+    live: Mask = np.zeros(len(prints), dtype=np.bool_) if known is None else known.has(prints)
+    return live | salvage.have(prints, ~live)
 
 
 def _shaping(spec: PipelineSpec) -> PipelineSpec:
