@@ -3,7 +3,7 @@
     parent → child   u64 messages, u64 bytes, then i64 offsets (one more than messages), then the bytes
     child → parent   16 bytes a message
 
-The end of standard input is its end. It is run by its path, so that it starts in some 20 ms.
+The end of standard input is its end. It is run by its path, so that it starts soon.
 """
 
 from __future__ import annotations
