@@ -10,7 +10,7 @@ SOAK_MINUTES ?= 15
 .DEFAULT_GOAL := help
 # A test that calls make is no part of this one; and whatever a test starts would compile all that it imports.
 unexport MAKEFLAGS PYTHONDONTWRITEBYTECODE
-.PHONY: help demo demo-s3 two-tower serve-demo matrix test test-all test-beside-others test-alone soak \
+.PHONY: help FORCE bench-limits demo demo-s3 two-tower serve-demo matrix test test-all test-beside-others test-alone soak \
 	bench bench-text bench-pictures bench-peers bench-ray check clean
 
 help:  ## show this list
@@ -59,6 +59,18 @@ bench: environment-core  ## every benchmark that needs no other libraries, at sm
 		echo "== $$file"; $(CORE)/python -m benchmarks.$$(basename $$file .py) || missed="$$missed $$file"; \
 	done; \
 	[ -z "$$missed" ] || { echo "missed a bound, or failed:$$missed"; exit 1; }
+
+LIMITS := peak text pictures refresh planning searching starting
+bench-limits: environment-core environment-peers-text environment-torch  ## docs/limits.md: all that has a bound, at full size; an hour or more, on an idle machine
+	@mkdir -p build/bench/findings
+	@for name in $(LIMITS); do $(MAKE) --no-print-directory build/bench/findings/$$name.json; done
+	@$(CORE)/python -m benchmarks.page $(LIMITS:%=build/bench/findings/%.json) > docs/limits.md
+
+build/bench/findings/text.json: FORCE
+	-@.venv/peers-text/bin/python -m benchmarks.text --json > $@
+build/bench/findings/%.json: FORCE
+	-@$(CORE)/python -m benchmarks.$* $(if $(filter refresh planning searching,$*),--full) --json > $@
+FORCE:
 
 matrix: environment-core environment-torch environment-convert environment-tensorflow environment-triton  ## real models on every runtime: are the vectors equal, what does each cost?
 	@$(CORE)/python -m benchmarks.matrix

@@ -6,9 +6,11 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,13 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     return f"{name or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def command() -> str:
+    """What was typed to measure, from this folder on; how it was to be told is left out."""
+    spec = sys.modules["__main__"].__spec__
+    name = "" if spec is None else spec.name.removesuffix(".__main__")
+    return " ".join(["python -m", name, *(word for word in sys.argv[1:] if word != "--json")])
 
 
 def cores() -> int:
@@ -110,8 +119,15 @@ class Findings:
     def document(self) -> dict[str, Any]:
         """One JSON document."""
         verdicts = [asdict(verdict) | {"held": verdict.held} for verdict in self.verdicts]
-        head = {"schema": self.schema, "machine": machine(), "load": os.getloadavg()[2]}
-        return head | dict(self.figures) | {"verdicts": verdicts}
+        head = {
+            "schema": self.schema,
+            "asks": (sys.modules["__main__"].__doc__ or "").splitlines()[0],
+            "command": command(),
+            "machine": machine(),
+            "measured": datetime.now(UTC).date().isoformat(),
+            "load": os.getloadavg()[2],
+        }
+        return head | dict(self.figures) | {"lines": list(self.lines), "verdicts": verdicts}
 
     def page(self) -> list[str]:
         """Lines for the terminal."""

@@ -107,7 +107,7 @@ def test_a_store_must_be_a_bucket_or_a_mounted_folder(
 
 def test_an_engine_without_a_section_says_what_is_missing(root: Path) -> None:
     bare = PipelineSpec.model_validate({**spec().model_dump(), "kubernetes": None})
-    with pytest.raises(SpecError, match="nothing is said of the cluster"):
+    with pytest.raises(SpecError, match="says nothing of the cluster"):
         cluster_engine(bare, root)
 
 

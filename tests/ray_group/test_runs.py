@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.contracts.engine_suite import loops_on
 from tests.support.mill import Mill, Row, items
-from tests.support.ray_cluster import RayCluster, RayNode
+from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
 from tests.support.relay import Relay
 from tests.support.s3 import S3, as_identity
 
@@ -231,23 +231,44 @@ def test_a_link_that_is_cut_silently_takes_its_store_along_and_is_survived(
     mill: Mill,
     run: Callable[..., Run],
     joined: RayNode,
+    late: Callable[[], RayNode],
     cluster: RayCluster,
     tmp_path: Path,
 ) -> None:
+    """The other node joins after the cut, so that none can be done before the link is cut."""
     mill.settings |= {"store": seaweed.new_url(), "work": {**WORK, "lend_keys": True}}
     families = mill.settings["ray"]["families"]
-    mill.settings["ray"]["families"] = {name: families[name] for name in ("joined", "small")}
-    rows = items(4800)  # so many that one node is not done before the other begins
+    mill.settings["ray"]["families"] = {
+        "joined": families["joined"],
+        "late": families["small"] | {"labels": {"pool": "late"}},
+    }
+    rows = items(2400)
     mill.write(rows)
     driver = run()
-    until(lambda: joined_works(mill), "joined-0 works")
+    until(lambda: joined_works(mill) or driver.process.poll() is not None, "joined-0 works")
+    assert driver.process.poll() is None, driver.log.read_text()
     begun_s = time.monotonic()
     cluster.cut(joined)
+    late()
     report = driver.report()
     print(f"finished {time.monotonic() - begun_s:.0f} s after the cut: {driver.log.read_text()}")  # noqa: T201
-    assert {share["worker"] for share in report["shares"]} == {"joined-0", "small-0"}
+    assert {share["worker"] for share in report["shares"]} == {"joined-0", "late-0"}
     assert report["embedded"] == report["total"] == len(rows)
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local", rows)
+
+
+@pytest.fixture
+def late(cluster: RayCluster) -> Iterator[Callable[[], RayNode]]:
+    """Lets a node join, `pool=late`, whenever the test says so."""
+    nodes: list[RayNode] = []
+
+    def join() -> RayNode:
+        nodes.append(cluster.join(NodeSetup(cpus=1, labels={"pool": "late"})))
+        return nodes[-1]
+
+    yield join
+    for node in nodes:
+        cluster.remove(node)
 
 
 def joined_works(mill: Mill) -> bool:

@@ -108,7 +108,7 @@ def settings(spec: PipelineSpec) -> KubernetesSpec:
         SpecError: There is none.
     """
     if spec.kubernetes is None:
-        raise SpecError("engine kubernetes: nothing is said of the cluster", hint="write `kubernetes: …`")
+        raise SpecError("pipeline.yaml says nothing of the cluster", hint="write `kubernetes: …`")
     return spec.kubernetes
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from embedmill.engines.ray.refusals import NOT_A_NODE, Refusal
+from embedmill.engines.ray.refusals import Refusal, unavailable
 from embedmill.errors import EmbedmillError, EngineUnavailable
 
 CONNECT_S = 45.0
@@ -120,9 +120,7 @@ class Bridge:
         if line is None:
             said = self._last_words()
             self._end()
-            raise EngineUnavailable(
-                f"Ray at {address}: {said or f'no answer within {timeout_s:.0f} s'}", hint=NOT_A_NODE
-            )
+            raise unavailable(address, said or f"no answer within {timeout_s:.0f} s")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise Refusal.parse(answer["error"]).error(address)

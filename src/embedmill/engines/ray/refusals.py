@@ -40,8 +40,15 @@ class Refusal:
         """To be raised."""
         if self.kind == "extra":
             return MissingExtra("Ray", extra="ray")
-        raised = EngineRefused if self.kind == "refused" else EngineUnavailable
-        return raised(f"Ray at {address}: {self.words}", hint=self.hint)
+        if self.kind == "refused":
+            return EngineRefused(f"Ray at {address}: {self.words}", hint=self.hint)
+        return unavailable(address, self.words)
+
+
+def unavailable(address: str, words: str) -> EngineUnavailable:
+    """The cluster cannot be reached now; who asks it as a node is told of the other way."""
+    hint = "" if address.startswith("ray://") else NOT_A_NODE
+    return EngineUnavailable(f"Ray at {address}: {words}", hint=hint)
 
 
 def refusal(error: Exception) -> Refusal:
@@ -52,7 +59,7 @@ def refusal(error: Exception) -> Refusal:
     for sign, hint in REFUSALS:
         if sign in words:
             return Refusal("refused", words[:LONGEST], hint)
-    return Refusal("unavailable", words[:LONGEST], NOT_A_NODE)
+    return Refusal("unavailable", words[:LONGEST])
 
 
 WRONG_TOKEN = "`ray.token_file` must have the token that the cluster was started with"  # noqa: S105 - words

@@ -1,0 +1,58 @@
+"""The page of what benchmarks found, from the documents that they printed.
+
+    python -m benchmarks.planning --full --json > build/bench/planning.json
+    python -m benchmarks.page build/bench/*.json > docs/limits.md
+
+In the order of the files. `make bench-limits` measures all of it at full size and writes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HEAD = """# Near the limits of the hardware
+
+What each benchmark printed, beside what bounds it in the same run: medians, with the lowest and highest in
+brackets. `make bench-limits` writes this page; [profile.md](profile.md) says where the time goes.
+
+Not measured: GPUs, TPUs and machines with more than the cores named below; no figure of a GPU exists.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("documents", nargs="+", type=Path)
+    print(page([json.loads(file.read_text()) for file in parser.parse_args().documents]), end="")
+    return 0
+
+
+def page(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: the head, then a section a document."""
+    return "\n".join([HEAD, *map(section, documents)])
+
+
+def section(document: Mapping[str, Any]) -> str:
+    """What was asked, how, on which machine, what it printed, and the bounds."""
+    title = document["schema"].split("/")[0].removeprefix("bench-").capitalize()
+    when = f"`{document['command']}`, {document['machine']}, {document['measured']}."
+    lines = [f"## {title}", "", f"{document['asks']} {when}", "", "```text", *document["lines"], "```", ""]
+    if document["verdicts"]:
+        lines += ["| bound | measured | wanted | |", "|---|---|---|---|"]
+        lines += [row(verdict) for verdict in document["verdicts"]] + [""]
+    return "\n".join(lines)
+
+
+def row(verdict: Mapping[str, Any]) -> str:
+    """Of the table of bounds."""
+    sign = "≥" if verdict["at_least"] else "≤"
+    held = "holds" if verdict["held"] else "**missed**"
+    return f"| {verdict['what']} | {verdict['value']:.4g} | {sign} {verdict['wanted']:g} | {held} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
