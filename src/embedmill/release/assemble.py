@@ -27,7 +27,7 @@ from embedmill.release.items import (
     OWN_COLUMNS,
     is_embedded,
     item_fingerprints,
-    read_items,
+    read_part,
     write_items,
 )
 from embedmill.release.layout import CONTENT, Home
@@ -167,8 +167,7 @@ class _Items:
             begun: deque[tuple[int, Path, pa.RecordBatch, Pending]] = deque()
             for number, entry in enumerate(self.plan.item_parts):
                 planned = self.home.verified(self.home.key(entry.path), entry)
-                rows = pa.Table.from_batches(read_items([planned], OWN_COLUMNS)).combine_chunks()
-                part = rows.to_batches()[0] if len(rows) else pa.RecordBatch.from_pylist([], rows.schema)
+                part = read_part(planned, OWN_COLUMNS)
                 begun.append((number, planned, part, hasher.submit(id_messages(part.column(ID)))))
                 while len(begun) > hasher.ahead:
                     self._write_part(*begun.popleft(), quarantine)
@@ -188,7 +187,7 @@ class _Items:
             self.entries.append(entry.model_copy(update={"path": key.removeprefix(self.prefix + "/")}))
             return
         file = self.scratch / "items.parquet"
-        rows = pa.Table.from_batches(read_items([planned]))
+        rows = pa.Table.from_batches([read_part(planned)])
         at = rows.schema.get_field_index(FINGERPRINT)
         rows = rows.set_column(at, rows.field(at), digests_to_arrow(prints)).filter(pa.array(kept))
         write_items(file, rows)

@@ -7,6 +7,7 @@ order to be computed in.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -89,10 +90,27 @@ def read_items(files: Iterable[Path], columns: Sequence[str] | None = None) -> I
         ReleaseCorrupt: A file is no item file.
     """
     for file in files:
-        try:
-            with pq.ParquetFile(file, memory_map=True, pre_buffer=False) as parquet:
-                yield from parquet.iter_batches(
-                    BATCH_ROWS, columns=list(columns) if columns is not None else None
-                )
-        except (pa.ArrowException, OSError) as error:
-            raise ReleaseCorrupt(f"{file}: not an item file: {error}") from error
+        with _opened(file) as parquet:
+            yield from parquet.iter_batches(
+                BATCH_ROWS, columns=list(columns) if columns is not None else None
+            )
+
+
+def read_part(file: Path, columns: Sequence[str] | None = None) -> pa.RecordBatch:
+    """All rows of one item file; `columns` None reads all.
+
+    Raises:
+        ReleaseCorrupt: The file is no item file.
+    """
+    with _opened(file) as parquet:
+        rows = parquet.read(columns=list(columns) if columns is not None else None).combine_chunks()
+        return rows.to_batches()[0] if len(rows) else pa.RecordBatch.from_pylist([], rows.schema)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(file, memory_map=True, pre_buffer=False) as parquet:
+            yield parquet
+    except (pa.ArrowException, OSError) as error:
+        raise ReleaseCorrupt(f"{file}: not an item file: {error}") from error
