@@ -10,6 +10,9 @@ many threads; it neither masks dead rows nor says which items were found. Querie
 has, one at a time; each way gets the same ones, in turns. An answer after a stamped open is that of a new
 process, from the start of opening on; that from the start of Python is shown as well. The hashing open is
 one without a stamp: its files are in the page cache.
+
+The release and its refresh are kept in build/bench and found again; the graph of 10^6 takes 10 to 20 minutes
+on two cores, once. Delete the folder to build it anew, such as after a change of how graphs are built.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from benchmarks.support.measuring import Findings, Spread, Verdict, in_turns, wa
 from benchmarks.support.words import Words
 
 from embedmill.release.reader import Release
+from embedmill.release.search import search_effort
 
 RECALL, OF_FAISS, ANSWER_S = 0.98, 1.2, 2.0
 FAR_BLOCK, K = 10**6, 10
@@ -59,6 +63,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     lines = warned()
+    if options.full:
+        print("10^6 items: building their graph takes 10 to 20 minutes, unless it is kept", file=sys.stderr)
     folder = prepared(10**6, None) if options.full else prepared(options.items, SMALL_EXACT_BELOW)
     refreshed(folder)
     release = live_release(folder)
@@ -84,7 +90,13 @@ def searched(release: Release, queries_QD: np.ndarray[Any, Any], rounds: int) ->
     return {
         "items": release.content.counts.total,
         "segments": [
-            [segment.rows, segment.live, segment.index is not None] for segment in release.content.segments
+            [
+                segment.rows,
+                segment.live,
+                search_effort(release.content, segment) if segment.index else None,
+                segment.recall,
+            ]
+            for segment in release.content.segments
         ],
         "ms": found,
         "recall": recall(rows, exact_rows(release, queries_QD, K)),
@@ -108,18 +120,16 @@ def bare(release: Release) -> Callable[[np.ndarray[Any, Any]], object]:
     indexes = []
     for segment in release.content.segments:
         if segment.index is not None:
-            indexes.append(faiss.read_index(str(release.folder / segment.index.path)))
+            effort = faiss.SearchParametersHNSW(efSearch=search_effort(release.content, segment))
+            indexes.append((faiss.read_index(str(release.folder / segment.index.path)), effort))
             continue
-        indexes.append(faiss.IndexFlatIP(release.content.dimension))
+        flat = faiss.IndexFlatIP(release.content.dimension)
         for part in release.segment_parts(segment):
-            indexes[-1].add(np.ascontiguousarray(part.vectors_ND))
-    effort = faiss.SearchParametersHNSW(efSearch=release.content.pipeline.index.search_effort)
+            flat.add(np.ascontiguousarray(part.vectors_ND))
+        indexes.append((flat, None))
 
     def search(query: np.ndarray[Any, Any]) -> object:
-        found = [
-            index.search(query[None], K, params=effort if isinstance(index, faiss.IndexHNSW) else None)
-            for index in indexes
-        ]
+        found = [index.search(query[None], K, params=effort) for index, effort in indexes]
         scores = np.concatenate([scores for scores, _ in found], axis=1)[0]
         return np.argsort(-scores)[:K]
 
@@ -152,8 +162,9 @@ def answered(release: Release, queries_QD: np.ndarray[Any, Any], rounds: int) ->
 def shown(figures: dict[str, Any]) -> list[str]:
     """Lines for people."""
     segments = "; ".join(
-        f"{rows:,} rows, {live:,} of them live, {'HNSW' if indexed else 'exact'}"
-        for rows, live, indexed in figures["segments"]
+        f"{rows:,} rows, {live:,} of them live, "
+        + (f"HNSW with efSearch {effort} (measured recall {recall})" if effort else "exact")
+        for rows, live, effort, recall in figures["segments"]
     )
     lines = [f"{figures['items']:,} items in segments of: {segments}", ""]
     lines += [f"  {name:<34}{spread!s:>28} ms" for name, spread in figures["ms"].items()]

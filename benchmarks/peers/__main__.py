@@ -23,6 +23,7 @@ from tests.models import tiny_text_package
 
 from embedmill import Pipeline
 from embedmill.release.reader import Release
+from embedmill.release.search import search_effort
 
 CALLERS = (1, 8, 64)
 TURNS = 5
@@ -161,7 +162,7 @@ def _searched(release: Release, queries: np.ndarray) -> Way:
 
     files = [release.folder / segment.index.path for segment in release.content.segments if segment.index]
     indexes = [faiss.read_index(str(file)) for file in files]
-    effort = release.content.pipeline.index.search_effort
+    effort = max(search_effort(release.content, each) for each in release.content.segments if each.index)
     parameters = faiss.SearchParametersHNSW(efSearch=effort)
     faiss.omp_set_num_threads(1)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedmill.index.flat import FlatIndex
+from embedmill.index import FlatIndex, Selection
 
 if TYPE_CHECKING:
     from embedmill.release.reader import Release
@@ -20,9 +20,10 @@ def exact_rows(release: Release, queries_QD: Vectors, k: int) -> Rows:
     """int64[Q, k]: rows of the nearest vectors that items refer to, by comparing them all."""
     live: Mask = np.zeros(len(release.table), dtype=np.bool_)
     live[release.item_rows[release.item_rows >= 0]] = True
+    selection = Selection(live)
     index = FlatIndex([part.vectors_ND for part in release.table.parts])
     found = [
-        index.search(queries_QD[start : start + AT_ONCE], k, live).rows_QK
+        index.search(queries_QD[start : start + AT_ONCE], k, selection).rows_QK
         for start in range(0, len(queries_QD), AT_ONCE)
     ]
     return np.concatenate(found)

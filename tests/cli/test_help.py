@@ -160,4 +160,4 @@ def test_help_loads_no_library_that_computes() -> None:
     code = "import sys; from embedmill.cli import main; main(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert loaded & {"typer", "numpy", "pyarrow", "pydantic", "yaml", "PIL"} == {"typer"}
+    assert loaded & {"typer", "numpy", "pyarrow", "pydantic", "yaml", "PIL", "rich"} == {"typer"}

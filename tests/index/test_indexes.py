@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.errors import ReleaseCorrupt
-from embedmill.index import FlatIndex, HnswIndex, Nearest, best_of
+from embedmill.index import FlatIndex, HnswIndex, Nearest, Selection, best_of
 from embedmill.spec import IndexSpec
 from embedmill.types import Mask, Vectors
 
@@ -52,7 +52,7 @@ def mask(rows: int, dead: float, seed: int = 0) -> Mask:
 def test_the_flat_index_is_exact_over_all_parts(cuts: list[int], dead: float) -> None:
     vectors, live = unit_vectors(ROWS), mask(ROWS, dead)
     index = FlatIndex(np.split(vectors, cuts))
-    found = index.search(unit_vectors(10, seed=1), 20, live)
+    found = index.search(unit_vectors(10, seed=1), 20, Selection(live))
     assert rows_of(found) == brute_force(unit_vectors(10, seed=1), vectors, live, 20)
     assert found.scores_QK.dtype == np.float32
     assert found.rows_QK.dtype == np.int64
@@ -68,14 +68,14 @@ def test_ties_go_to_the_smaller_row(grid: list[list[int]], cut: int, k: int, dea
     vectors = np.array(grid, dtype=np.float32)
     live = np.array([row not in dead for row in range(len(grid))])
     queries = np.array([[1, 0], [1, 1], [0, 0]], dtype=np.float32)
-    found = FlatIndex(np.split(vectors, [min(cut, len(grid))])).search(queries, k, live)
+    found = FlatIndex(np.split(vectors, [min(cut, len(grid))])).search(queries, k, Selection(live))
     assert rows_of(found) == brute_force(queries, vectors, live, k)
 
 
 def test_scores_are_inner_products_in_falling_order_and_missing_rows_are_told() -> None:
     vectors = np.array([[1, 0], [0, 2], [-1, 0]], dtype=np.float32)
     found = FlatIndex([vectors]).search(
-        np.array([[1, 1]], dtype=np.float32), 5, np.array([True, True, False])
+        np.array([[1, 1]], dtype=np.float32), 5, Selection(np.array([True, True, False]))
     )
     assert found.rows_QK[0].tolist()[:2] == [1, 0]
     assert found.scores_QK[0].tolist()[:2] == [2.0, 1.0]
@@ -83,7 +83,7 @@ def test_scores_are_inner_products_in_falling_order_and_missing_rows_are_told() 
 
 
 def test_an_index_without_vectors_finds_nothing() -> None:
-    found = FlatIndex([]).search(unit_vectors(2), 3, np.zeros(0, dtype=np.bool_))
+    found = FlatIndex([]).search(unit_vectors(2), 3, Selection(np.zeros(0, dtype=np.bool_)))
     assert found.rows_QK.shape == (2, 0)
 
 
@@ -102,7 +102,7 @@ def hnsw() -> HnswIndex:
 @pytest.mark.parametrize("dead", [0.0, 0.2, 0.5, 0.9, 0.99])
 def test_the_graph_finds_nearly_what_is_there_and_nothing_dead(hnsw: HnswIndex, dead: float) -> None:
     live, queries = mask(ROWS, dead), unit_vectors(QUERIES, seed=1)
-    found = hnsw.search(queries, 10, live)
+    found = hnsw.search(queries, 10, Selection(live))
     assert all(live[row] for rows in rows_of(found) for row in rows)
     assert recall(rows_of(found), brute_force(queries, unit_vectors(ROWS), live, 10)) >= 0.95
 
@@ -110,25 +110,25 @@ def test_the_graph_finds_nearly_what_is_there_and_nothing_dead(hnsw: HnswIndex, 
 def test_the_graph_returns_all_live_rows_where_they_are_few(hnsw: HnswIndex) -> None:
     live = np.zeros(ROWS, dtype=np.bool_)
     live[[5, 1234, 2999]] = True
-    for rows in rows_of(hnsw.search(unit_vectors(QUERIES, seed=1), 10, live)):
+    for rows in rows_of(hnsw.search(unit_vectors(QUERIES, seed=1), 10, Selection(live))):
         assert sorted(rows) == [5, 1234, 2999]
 
 
 def test_a_graph_whose_rows_are_all_dead_finds_nothing(hnsw: HnswIndex) -> None:
-    found = hnsw.search(unit_vectors(3, seed=1), 10, np.zeros(ROWS, dtype=np.bool_))
+    found = hnsw.search(unit_vectors(3, seed=1), 10, Selection(np.zeros(ROWS, dtype=np.bool_)))
     assert rows_of(found) == [[], [], []]
 
 
 def test_more_results_than_vectors_are_not_made_up() -> None:
     index = HnswIndex.build([unit_vectors(3)], DIMENSION, IndexSpec())
-    found = index.search(unit_vectors(2, seed=1), 10, np.ones(3, dtype=np.bool_))
+    found = index.search(unit_vectors(2, seed=1), 10, Selection(np.ones(3, dtype=np.bool_)))
     assert [sorted(rows) for rows in rows_of(found)] == [[0, 1, 2], [0, 1, 2]]
 
 
 def test_scores_of_the_graph_are_those_of_the_flat_index(hnsw: HnswIndex) -> None:
     live, queries = np.ones(ROWS, dtype=np.bool_), unit_vectors(5, seed=1)
-    exact = FlatIndex([unit_vectors(ROWS)]).search(queries, 1, live)
-    assert np.allclose(hnsw.search(queries, 1, live).scores_QK, exact.scores_QK, atol=1e-6)
+    exact = FlatIndex([unit_vectors(ROWS)]).search(queries, 1, Selection(live))
+    assert np.allclose(hnsw.search(queries, 1, Selection(live)).scores_QK, exact.scores_QK, atol=1e-6)
 
 
 def test_a_saved_graph_answers_as_before(hnsw: HnswIndex, tmp_path: Path) -> None:
@@ -136,7 +136,8 @@ def test_a_saved_graph_answers_as_before(hnsw: HnswIndex, tmp_path: Path) -> Non
     loaded = HnswIndex.load(tmp_path / "index.faiss", search_effort=64)
     queries, live = unit_vectors(20, seed=1), mask(ROWS, 0.2)
     assert (
-        loaded.search(queries, 10, live).rows_QK.tolist() == hnsw.search(queries, 10, live).rows_QK.tolist()
+        loaded.search(queries, 10, Selection(live)).rows_QK.tolist()
+        == hnsw.search(queries, 10, Selection(live)).rows_QK.tolist()
     )
 
 

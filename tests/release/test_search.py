@@ -13,6 +13,7 @@ from tests.support.mill import Mill, items
 
 from embedmill import Release, embed
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
+from embedmill.release.search import search_effort
 
 
 def row(sku: str, title: str | None, category: str | None = "all") -> dict[str, Any]:
@@ -40,6 +41,24 @@ def test_results_are_those_of_brute_force_over_all_segments(mill: Mill, exact_be
         hits = release.search(vector=query, k=10)
         assert [hit.id for hit in hits] == exact(release, query, 10)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_a_graph_is_searched_with_the_effort_that_was_measured_until_another_is_stated(mill: Mill) -> None:
+    mill.settings = {"index": {"exact_below": 10}, "compact_above": 1.0}
+    mill.run(items(2100))
+    (first,) = mill.live().content.segments
+    assert first.recall is not None
+    assert first.recall >= 0.98
+    mill.run(items(2101))
+    carried, _ = mill.live().content.segments
+    assert (carried.search_effort, carried.recall) == (first.search_effort, first.recall)
+    assert search_effort(mill.live().content, carried) == first.search_effort
+    mill.settings = {**mill.settings, "index": {"exact_below": 10, "search_effort": 300}}
+    mill.run(items(2102))
+    release = mill.live()
+    assert search_effort(release.content, release.content.segments[0]) == 300
+    query = np.random.default_rng(0).normal(size=16).astype(np.float32)
+    assert [hit.id for hit in release.search(vector=query, k=10)] == exact(release, query, 10)
 
 
 def test_a_text_is_embedded_by_the_releases_own_query_encoder(mill: Mill) -> None:

@@ -42,7 +42,8 @@ from embedmill.cli import (
     upkeep,
     verifying,
 )
-from embedmill.cli.failures import Root, report
+from embedmill.cli.failures import report
+from embedmill.cli.root import Root
 from embedmill.cli.warnings import showing_warnings
 
 if TYPE_CHECKING:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
-from typer.core import TyperGroup
 
 from embedmill.errors import EmbedmillError, StoreFull
 
@@ -32,18 +31,6 @@ class Interrupted(Exception):
 
 class ReaderGone(Exception):
     """The reader of stdout, such as `head`, has had enough."""
-
-
-class Root(TyperGroup):
-    """The root command. Typer ends on Ctrl-C and broken pipes by itself; here they reach `report`."""
-
-    def invoke(self, ctx: Any) -> Any:  # noqa: D102 - typer's signature
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted from None
-        except BrokenPipeError:
-            raise ReaderGone from None
 
 
 def report(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> int:

@@ -58,7 +58,8 @@ store: ./mill                    # where runs and releases lie
 #   exact_below: 20000           # segments with fewer vectors are searched exactly anyway
 #   links: 32                    # HNSW: links per node
 #   build_effort: 128            # HNSW: candidates while building
-#   search_effort: 128           # HNSW: candidates while searching
+#   recall: 0.98                 # HNSW: recall@10 that its search effort is chosen for
+#   search_effort: null          # HNSW: candidates while searching, instead
 
 # engine: local                  # where workers run; ssh: on idle GPUs; kubernetes: as Jobs; ray: as actors;
 #                                # jenkins: as builds; or several, such as [local, ssh]

@@ -1,7 +1,18 @@
 """Search within one segment. `flat` is exact, `faiss` approximate."""
 
-from embedmill.index.base import Index, Nearest
-from embedmill.index.faiss import HnswIndex, require_faiss
+from embedmill.index.base import Index, Nearest, Selection
+from embedmill.index.effort import build_graph
+from embedmill.index.faiss import UNMEASURED, HnswIndex, require_faiss
 from embedmill.index.flat import FlatIndex, best_of
 
-__all__ = ["FlatIndex", "HnswIndex", "Index", "Nearest", "best_of", "require_faiss"]
+__all__ = [
+    "UNMEASURED",
+    "FlatIndex",
+    "HnswIndex",
+    "Index",
+    "Nearest",
+    "Selection",
+    "best_of",
+    "build_graph",
+    "require_faiss",
+]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from embedmill.types import Mask, Rows, Vectors
@@ -18,9 +20,32 @@ class Nearest(NamedTuple):
     scores_QK: npt.NDArray[np.float32]
 
 
+class Selection:
+    """The live rows of a segment. What searches ask of them is found out once, not in every search."""
+
+    def __init__(self, live: Mask) -> None:
+        """Select the rows where `live` bool[N] is true; it must not change any more."""
+        self.live = live
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows are live."""
+        return int(np.count_nonzero(self.live))
+
+    @cached_property
+    def dead_rows(self) -> Rows:
+        """int64[rows that are not live], ascending."""
+        return np.flatnonzero(~self.live)
+
+    @cached_property
+    def bits(self) -> npt.NDArray[np.uint8]:
+        """The mask, eight rows a byte; the first is the lowest bit."""
+        return np.packbits(self.live, bitorder="little")
+
+
 class Index(Protocol):
     """Answers with inner products, which are cosines for normalised vectors."""
 
-    def search(self, queries_QD: Vectors, k: int, live: Mask) -> Nearest:
-        """The `k` best rows of each query among those where `live` bool[N] is true."""
+    def search(self, queries_QD: Vectors, k: int, selection: Selection) -> Nearest:
+        """The `k` best rows of each query among the live ones."""
         ...

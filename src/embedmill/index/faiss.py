@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from embedmill.index.base import Selection
     from embedmill.spec import IndexSpec
-    from embedmill.types import Mask, Vectors
+    from embedmill.types import Vectors
+
+
+UNMEASURED = 128
+"""The effort of graphs whose effort nobody has stated or measured."""
 
 
 class HnswIndex:
@@ -36,13 +41,22 @@ class HnswIndex:
         faiss = _faiss()
         index = faiss.IndexHNSWFlat(dimension, spec.links, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = spec.build_effort
+        built = cls(index, spec.search_effort or UNMEASURED)
         for part in parts:
-            index.add(np.ascontiguousarray(part))
-        return cls(index, spec.search_effort)
+            built.add(part)
+        return built
+
+    def add(self, vectors_ND: Vectors) -> None:
+        """Append rows."""
+        self._index.add(np.ascontiguousarray(vectors_ND))
+
+    def with_effort(self, search_effort: int) -> HnswIndex:
+        """The same graph, searched with this efSearch."""
+        return HnswIndex(self._index, search_effort)
 
     @classmethod
     def load(cls, file: Path, search_effort: int) -> HnswIndex:
-        """Read an index file.
+        """Map an index file: its vectors and links are read where a search comes by, and shared by processes.
 
         Raises:
             ReleaseCorrupt: It is none.
@@ -50,7 +64,7 @@ class HnswIndex:
         """
         faiss = _faiss()
         try:
-            return cls(faiss.read_index(str(file)), search_effort)
+            return cls(faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC), search_effort)
         except RuntimeError as error:
             raise ReleaseCorrupt(f"{file}: not a FAISS index: {str(error).splitlines()[0]}") from error
 
@@ -58,22 +72,18 @@ class HnswIndex:
         """Write the index to a file."""
         _faiss().write_index(self._index, str(file))
 
-    def search(self, queries_QD: Vectors, k: int, live: Mask) -> Nearest:
+    def search(self, queries_QD: Vectors, k: int, selection: Selection) -> Nearest:
         """The `k` best live rows, as far as the graph finds them."""
         faiss = _faiss()
-        k, rows_live = min(k, self._index.ntotal), int(live.sum())
-        if not rows_live:
+        k, total, live = min(k, self._index.ntotal), len(selection.live), selection.count
+        if not live:
             none = np.full((len(queries_QD), k), -1, dtype=np.int64)
             return Nearest(none, np.full(none.shape, -np.inf, dtype=np.float32))
-        effort = max(self._effort, 2 * k) * len(live) // rows_live  # dead rows fill the beam as well
-        selected = {} if rows_live == len(live) else {"sel": faiss.IDSelectorBitmap(_bits(live))}
-        options = faiss.SearchParametersHNSW(efSearch=min(effort, len(live)), **selected)
+        effort = max(self._effort, 2 * k) * total // live  # dead rows fill the beam as well
+        selected = {} if live == total else {"sel": faiss.IDSelectorBitmap(selection.bits)}
+        options = faiss.SearchParametersHNSW(efSearch=min(effort, total), **selected)
         scores, rows = self._index.search(np.ascontiguousarray(queries_QD), k, params=options)
         return Nearest(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
-
-
-def _bits(live: Mask) -> np.ndarray:
-    return np.packbits(live, bitorder="little")
 
 
 def require_faiss() -> None:

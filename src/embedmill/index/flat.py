@@ -11,7 +11,8 @@ from embedmill.index.base import Nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from embedmill.types import Mask, Vectors
+    from embedmill.index.base import Selection
+    from embedmill.types import Vectors
 
 
 class FlatIndex:
@@ -21,12 +22,13 @@ class FlatIndex:
         """Search these float32[N, D] arrays as one; nothing is copied."""
         self.parts = tuple(parts)
 
-    def search(self, queries_QD: Vectors, k: int, live: Mask) -> Nearest:
+    def search(self, queries_QD: Vectors, k: int, selection: Selection) -> Nearest:
         """The `k` best live rows; ties go to the smaller row."""
-        rows, scores, start = [], [], 0
+        rows, scores, start, dead = [], [], 0, selection.dead_rows
         for part in self.parts:
             score = queries_QD @ part.T
-            score[:, ~live[start : start + len(part)]] = -np.inf
+            first, last = np.searchsorted(dead, [start, start + len(part)])
+            score[:, dead[first:last] - start] = -np.inf
             best = _largest(score, k)
             rows.append(best + start)
             scores.append(np.take_along_axis(score, best, axis=1))
@@ -40,8 +42,8 @@ class FlatIndex:
 def best_of(rows_QK: np.ndarray, scores_QK: np.ndarray, k: int) -> Nearest:
     """The `k` best of candidates, in descending order; dead ones (minus infinity) become row -1."""
     order = np.lexsort((rows_QK, -scores_QK), axis=1)[:, :k]
-    scores = np.take_along_axis(scores_QK, order, axis=1).astype(np.float32)
-    rows = np.take_along_axis(rows_QK, order, axis=1)
+    each = np.arange(len(order))[:, None]
+    rows, scores = rows_QK[each, order], scores_QK[each, order].astype(np.float32, copy=False)
     return Nearest(np.where(np.isneginf(scores), -1, rows).astype(np.int64), scores)
 
 

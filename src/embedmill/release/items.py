@@ -7,7 +7,9 @@ order to be computed in.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import itertools
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -107,6 +109,44 @@ def read_part(file: Path, columns: Sequence[str] | None = None) -> pa.RecordBatc
         return rows.to_batches()[0] if len(rows) else pa.RecordBatch.from_pylist([], rows.schema)
 
 
+class ItemTable:
+    """All item rows, each file read when a row of it is wanted first. Rows are numbered through all files."""
+
+    def __init__(self, files: Sequence[Path], rows: Sequence[int]) -> None:
+        """Read nothing yet; `rows` says how many each file has."""
+        self._files = tuple(files)
+        self._ends = list(itertools.accumulate(rows))
+        self._read: dict[int, pa.Table] = {}
+        self._columns: dict[int, dict[str, pa.ChunkedArray]] = {}
+
+    def row(self, place: int, names: Sequence[str]) -> list[pa.Scalar]:
+        """These columns of one row.
+
+        Raises:
+            ReleaseCorrupt: Its file is no item file.
+        """
+        file = bisect.bisect_right(self._ends, place)
+        if file not in self._columns:
+            part = self._part(file)
+            self._columns[file] = dict(zip(part.schema.names, part.columns, strict=True))
+        columns, at = self._columns[file], place - (self._ends[file - 1] if file else 0)
+        return [columns[name][at] for name in names]
+
+    def whole(self) -> pa.Table:
+        """All rows, files beside each other.
+
+        Raises:
+            ReleaseCorrupt: A file is no item file.
+        """
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return pa.concat_tables(threads.map(self._part, range(len(self._files))))
+
+    def _part(self, file: int) -> pa.Table:
+        if file not in self._read:
+            self._read[file] = _read_whole(self._files[file])
+        return self._read[file]
+
+
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     try:
@@ -114,3 +154,8 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
             yield parquet
     except (pa.ArrowException, OSError) as error:
         raise ReleaseCorrupt(f"{file}: not an item file: {error}") from error
+
+
+def _read_whole(file: Path) -> pa.Table:
+    with _opened(file) as parquet:
+        return parquet.read(use_threads=False)

@@ -13,7 +13,14 @@ import pyarrow as pa
 from embedmill.errors import ReleaseCorrupt, ReleaseIncompatible, ReleaseMissing
 from embedmill.release.folders import release_folder
 from embedmill.release.integrity import check_named, read_content, read_fetched, read_manifest, verify_files
-from embedmill.release.items import ID, OWN_COLUMNS, is_embedded, item_fingerprints, read_items
+from embedmill.release.items import (
+    ID,
+    OWN_COLUMNS,
+    ItemTable,
+    is_embedded,
+    item_fingerprints,
+    read_items,
+)
 from embedmill.release.layout import MANIFEST, Home, split_url
 from embedmill.release.log import live_release, read_history
 from embedmill.release.search import Searcher
@@ -96,19 +103,23 @@ class Release:
     @cached_property
     def item_rows(self) -> Rows:
         """int64[all items]: each item's row in `table`, -1 for empty items; in the order of `items`."""
-        found = [
-            np.where(is_embedded(batch), self.table.locate(item_fingerprints(batch)), -1)
-            for batch in self.items(OWN_COLUMNS)
-        ]
-        return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+        batches = list(self.items(OWN_COLUMNS[1:]))
+        embedded = np.concatenate([np.zeros(0, dtype=np.bool_), *map(is_embedded, batches)])
+        prints = np.concatenate([np.zeros(0, dtype="S16"), *map(item_fingerprints, batches)])
+        return np.where(embedded, self.table.locate(prints), -1)
 
     def items(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Item rows (`id`, `_fingerprint`, `_state`, display columns) in batches, in a fixed order."""
         return read_items([self.folder / entry.path for entry in self.content.items], columns)
 
+    def item_table(self) -> ItemTable:
+        """All item rows, read where they are wanted; in the order of `items`."""
+        entries = self.content.items
+        return ItemTable([self.folder / each.path for each in entries], [each.rows or 0 for each in entries])
+
     def to_arrow(self) -> pa.Table:
         """All items with a vector: `id`, display columns, and `vector` FixedSizeList<float32>[D]."""
-        items = pa.Table.from_batches(self.items(), schema=self.item_schema)
+        items = self.item_table().whole()
         chosen = np.flatnonzero(self.item_rows >= 0)
         vectors = self.table.vectors(self.item_rows[chosen]).reshape(-1)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors), self.content.dimension)

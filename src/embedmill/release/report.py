@@ -10,7 +10,7 @@ from embedmill.release.timeline import HEAD, NUMBERS, share_row, timeline
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from embedmill.spec.documents import Content, Gates, Verdict
+    from embedmill.spec.documents import Content, Gates, Segment, Verdict
     from embedmill.spec.platform import RunWorkReport
 
 STYLE = """
@@ -42,7 +42,7 @@ def render_report(content: Content, gates: Gates, work: RunWorkReport | None = N
     ]
     counts = [(name, f"{value:,}") for name, value in _counts(content)]
     segments = [
-        (segment.name, f"{segment.rows:,}", f"{segment.live:,}", "HNSW" if segment.index else "exact")
+        (segment.name, f"{segment.rows:,}", f"{segment.live:,}", _index(segment))
         for segment in content.segments
     ]
     body = [
@@ -83,6 +83,11 @@ def page(title: str, body: Iterable[str]) -> bytes:
     """A whole page of parts that are HTML already."""
     head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(body)}</body></html>\n".encode()
+
+
+def _index(segment: Segment) -> str:
+    measured = "" if segment.recall is None else f", recall@10 {segment.recall:.3f}"
+    return f"HNSW{measured}" if segment.index else "exact"
 
 
 def _counts(content: Content) -> list[tuple[str, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,16 +12,16 @@ import pyarrow.compute as pc
 
 from embedmill.catalog.where import compile_where
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
-from embedmill.index import FlatIndex, HnswIndex, Index, Nearest, best_of
+from embedmill.index import UNMEASURED, FlatIndex, HnswIndex, Index, Nearest, Selection, best_of
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
 from embedmill.release.values import python_value
 from embedmill.types import Hit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from embedmill.release.reader import Release
-    from embedmill.spec.documents import Segment
+    from embedmill.spec.documents import Content, Segment
     from embedmill.types import Mask, Rows, Vectors
 
 FEW = 20_000
@@ -33,16 +35,27 @@ class Searcher:
         """Load the indexes; vectors that no item refers to are masked."""
         self._release = release
         table, rows = release.table, release.item_rows
+        self._rows = release.item_table()
+        self._names = [ID, *(name for name in release.item_schema.names if name not in OWN_COLUMNS)]
         self._items = np.argsort(rows, kind="stable")
-        self._sorted_rows: Rows = rows[self._items]
-        self._live: Mask = np.zeros(len(table), dtype=np.bool_)
-        self._live[rows[rows >= 0]] = True
-        self._shown = pa.Table.from_batches(release.items(), schema=release.item_schema)
+        items_each = np.bincount(rows + 1, minlength=len(table) + 1)  # the first: items without a vector
+        self._ends: Rows = np.cumsum(items_each)
+        self._live: Mask = items_each[1:] > 0
         self._segments: list[tuple[int, int, Index]] = []
         start = 0
         for segment in release.content.segments:
             self._segments.append((start, segment.rows, self._load(segment)))
             start += segment.rows
+        self._selected = self._selections(self._live)
+
+    def read_items(self) -> None:
+        """Read now what is shown of items. Else searches do that, each for the files that its hits are in."""
+        self._shown  # noqa: B018 - reads them
+
+    @cached_property
+    def _shown(self) -> pa.Table:
+        """All item rows."""
+        return self._rows.whole()
 
     def search(self, text: str | None, *, vector: Vectors | None, item: Any, k: int) -> list[Hit]:
         """See `Release.search`."""
@@ -78,16 +91,15 @@ class Searcher:
             )
         query_1D = np.asarray(vector, dtype=np.float32)[None, :]
         nearest = self.nearest(query_1D, k) if among is None else self._nearest_among(query_1D, k, among)
-        found: list[Hit] = []
-        for row, score in zip(nearest.rows_QK[0], nearest.scores_QK[0], strict=True):
-            if row < 0 or len(found) >= k or (lowest is not None and score < lowest):
-                break
-            found += [self._hit(item, float(score)) for item in self._items_at(int(row), k, among)]
-        return found[:k]
+        rows, scores = nearest.rows_QK[0], nearest.scores_QK[0]
+        counts = rows >= 0 if lowest is None else (rows >= 0) & (scores >= lowest)
+        rows, scores = rows[counts], scores[counts].tolist()
+        places = self._places(rows, k, among)
+        return [self._hit(place, scores[at]) for at, place in itertools.islice(places, k)]
 
     def nearest(self, queries_QD: Vectors, k: int) -> Nearest:
         """The `k` nearest live vectors of each query; rows are those of `Release.table`."""
-        return self._nearest(queries_QD, k, self._live)
+        return self._nearest(queries_QD, k, self._selected)
 
     def where(self, text: str) -> Mask:
         """bool[all items]: those for which a filter in SQL's WHERE syntax over display columns is true.
@@ -106,8 +118,8 @@ class Searcher:
         Raises:
             ReleaseMissing: No item has that id.
         """
-        values = self._values(self._place(item))
-        return {name: value for name, value in values.items() if name not in OWN_COLUMNS[1:]}
+        hit = self._hit(self._place(item), 0.0)
+        return {ID: hit.id, **hit.fields}
 
     def vector_of(self, item: Any) -> Vectors:
         """float32[D] of an item.
@@ -130,15 +142,19 @@ class Searcher:
         found: bytes = self._shown.column(FINGERPRINT)[self._place(item)].as_py()
         return found
 
-    def _nearest(self, queries_QD: Vectors, k: int, live: Mask) -> Nearest:
-        found = []
-        for start, rows, index in self._segments:
-            nearest = index.search(queries_QD, k, live[start : start + rows])
-            found.append((np.where(nearest.rows_QK < 0, -1, nearest.rows_QK + start), nearest.scores_QK))
-        if not found:
-            return FlatIndex([]).search(queries_QD, k, live)
-        rows_QK, scores_QK = (np.concatenate(column, axis=1) for column in zip(*found, strict=True))
-        return best_of(rows_QK, scores_QK, k)
+    def _selections(self, live: Mask) -> list[Selection]:
+        """The live rows of each segment."""
+        return [Selection(live[start : start + rows]) for start, rows, _ in self._segments]
+
+    def _nearest(self, queries_QD: Vectors, k: int, selected: Sequence[Selection]) -> Nearest:
+        rows_QK, scores_QK = [], []
+        for (start, _, index), selection in zip(self._segments, selected, strict=True):
+            rows, scores = index.search(queries_QD, k, selection)
+            rows_QK.append(np.where(rows < 0, -1, rows + start) if start else rows)
+            scores_QK.append(scores)
+        if not rows_QK:
+            return FlatIndex([]).search(queries_QD, k, Selection(self._live))
+        return best_of(np.concatenate(rows_QK, axis=1), np.concatenate(scores_QK, axis=1), k)
 
     def _nearest_among(self, queries_QD: Vectors, k: int, among: Mask) -> Nearest:
         wanted = self._release.item_rows[among]
@@ -146,24 +162,23 @@ class Searcher:
         live[wanted[wanted >= 0]] = True
         rows: Rows = np.flatnonzero(live)
         if len(rows) > FEW:
-            return self._nearest(queries_QD, k, live)
-        everything: Mask = np.ones(len(rows), dtype=np.bool_)
+            return self._nearest(queries_QD, k, self._selections(live))
+        everything = Selection(np.ones(len(rows), dtype=np.bool_))
         few = FlatIndex([self._release.table.vectors(rows)]).search(queries_QD, k, everything)
         return Nearest(np.where(few.rows_QK < 0, -1, rows[few.rows_QK]), few.scores_QK)
 
-    def _items_at(self, row: int, k: int, among: Mask | None) -> Iterator[int]:
-        """Items that have this vector, `k` at most."""
-        first, last = np.searchsorted(self._sorted_rows, [row, row + 1])
-        places = self._items[first:last]
-        chosen = places if among is None else places[among[places]]
-        return map(int, chosen[:k])
+    def _places(self, rows: Rows, k: int, among: Mask | None) -> Iterator[tuple[int, int]]:
+        """Of each row, by its number in `rows`: the items that have this vector, `k` at most."""
+        spans = zip(self._ends[rows].tolist(), self._ends[rows + 1].tolist(), strict=True)
+        for at, (begin, end) in enumerate(spans):
+            places = self._items[begin:end]
+            chosen = places if among is None else places[among[places]]
+            for place in chosen[:k].tolist():
+                yield at, place
 
     def _hit(self, place: int, score: float) -> Hit:
-        values = self._values(place)
-        return Hit(values[ID], score, {name: v for name, v in values.items() if name not in OWN_COLUMNS})
-
-    def _values(self, place: int) -> dict[str, Any]:
-        return {name: python_value(self._shown.column(name)[place]) for name in self._shown.schema.names}
+        identifier, *shown = map(python_value, self._rows.row(place, self._names))
+        return Hit(identifier, score, dict(zip(self._names[1:], shown, strict=True)))
 
     def _place(self, item: Any) -> int:
         ids = self._shown.column(ID)
@@ -176,10 +191,15 @@ class Searcher:
         return at
 
     def _load(self, segment: Segment) -> Index:
-        spec = self._release.content.pipeline.index
         if segment.index is not None:
-            return HnswIndex.load(self._release.folder / segment.index.path, spec.search_effort)
+            effort = search_effort(self._release.content, segment)
+            return HnswIndex.load(self._release.folder / segment.index.path, effort)
         return FlatIndex([part.vectors_ND for part in self._release.segment_parts(segment)])
+
+
+def search_effort(content: Content, segment: Segment) -> int:
+    """With which effort the index of a segment is searched: as stated, or as measured when it was built."""
+    return content.pipeline.index.search_effort or segment.search_effort or UNMEASURED
 
 
 def _id_scalar(item: Any, kind: pa.DataType) -> pa.Scalar:

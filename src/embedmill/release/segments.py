@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedmill.errors import ShardsMissing
-from embedmill.index import HnswIndex
+from embedmill.index import build_graph
 from embedmill.release.contents import BY_CONTENT, ContentPart, ContentTable, write_contents
 from embedmill.release.layout import Home, relative
 from embedmill.release.thumbnails import THUMBNAILS, ThumbnailPart, ThumbnailTable, write_thumbnails
@@ -206,7 +206,7 @@ def build_indexes(candidate: Candidate, spec: PipelineSpec, dimension: int, scra
     done = []
     for segment in candidate.segments:
         if spec.index.kind != "hnsw" or segment.rows < spec.index.exact_below:
-            done.append(segment.model_copy(update={"index": None}))
+            done.append(segment.model_copy(update={"index": None, "search_effort": None, "recall": None}))
         elif segment.index is None:
             done.append(_indexed(candidate, segment, spec, dimension, scratch))
         else:
@@ -218,8 +218,11 @@ def _indexed(
     candidate: Candidate, segment: Segment, spec: PipelineSpec, dimension: int, scratch: Path
 ) -> Segment:
     file = scratch / "index.faiss"
-    HnswIndex.build((part.vectors_ND for part in candidate.parts(segment)), dimension, spec.index).save(file)
+    parts = [part.vectors_ND for part in candidate.parts(segment)]
+    built = build_graph(parts, dimension, spec.index)
+    built.graph.save(file)
     key = join_key(candidate.prefix, "index", f"{segment.name}.{candidate.home.new_attempt()}.faiss")
     entry: FileEntry = candidate.home.keep(key, file, relative_to=candidate.prefix)
     file.unlink()
-    return segment.model_copy(update={"index": entry})
+    measured = {"search_effort": built.search_effort, "recall": built.recall}
+    return segment.model_copy(update={"index": entry} | (measured if built.recall is not None else {}))

@@ -79,6 +79,7 @@ class Served:
                 for name in package.spec.encoders
             }
             proof = prove(release, encoders)
+            release.searcher.read_items()
             proven = {shown.encoder for shown in proof.encoders if shown.goldens}
         except EmbedmillError:
             decoder.close()

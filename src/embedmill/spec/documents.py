@@ -209,11 +209,14 @@ class Segment(Part):
     """Vectors that one release wrote, in parts sorted by fingerprint, and their index.
 
     `thumbnails` and `by_content` are named as the parts whose rows they are about; not every part has them.
+    `search_effort` (efSearch) is what the index needed for `recall`, recall@10 of rows that were held out.
     """
 
     name: str
     parts: tuple[FileEntry, ...]
     index: FileEntry | None
+    search_effort: int | None = None
+    recall: float | None = None
     thumbnails: tuple[FileEntry, ...] = ()
     by_content: tuple[FileEntry, ...] = ()
     rows: int

@@ -130,7 +130,15 @@ class IndexSpec(Section):
     build_effort: int = Field(
         default=128, ge=8, description="HNSW: candidates while building (efConstruction)."
     )
-    search_effort: int = Field(default=128, ge=8, description="HNSW: candidates while searching (efSearch).")
+    recall: float = Field(
+        default=0.98,
+        ge=0.5,
+        le=0.999,
+        description="HNSW: recall@10, for which each index gets the least search effort that suffices.",
+    )
+    search_effort: int | None = Field(
+        default=None, ge=8, description="HNSW: candidates while searching (efSearch), instead of `recall`."
+    )
 
 
 class RelevanceLimits(Section):

@@ -1,0 +1,105 @@
+"""The least effort with which a graph finds enough, measured while it is built (docs/decisions/0046).
+
+The last rows of a segment are held out until the others are in the graph, and searched for: rows lie in
+the order of digests, so these are a random sample of what the segment holds, and no more in the graph than a
+query will be. A row that is in it finds itself and what it is linked to, and would promise too much.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from embedmill.index.base import Selection
+from embedmill.index.faiss import UNMEASURED, HnswIndex
+from embedmill.index.flat import FlatIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from embedmill.spec import IndexSpec
+    from embedmill.types import Rows, Vectors
+
+K = 10
+HELD_OUT, FEWEST = 1_000, 2_000
+"""Rows that are searched for, at most a twentieth; of a segment with fewer than `FEWEST` none is."""
+AT_ONCE = 100
+LOWEST, HIGHEST = 16, 4096
+SURE = 2.0
+"""So many standard errors the recall of the sample must be above what is wanted."""
+
+
+class Built(NamedTuple):
+    """A graph, the effort to search it with, and the recall@10 that the sample had; None if not measured."""
+
+    graph: HnswIndex
+    search_effort: int
+    recall: float | None
+
+
+def build_graph(parts: Sequence[Vectors], dimension: int, spec: IndexSpec) -> Built:
+    """A graph over float32[N, D] arrays, in order, with the effort that `spec` states or its recall needs.
+
+    Raises:
+        MissingExtra: FAISS is not installed.
+    """
+    rows = sum(map(len, parts))
+    if spec.search_effort is not None or rows < FEWEST:
+        index = HnswIndex.build(parts, dimension, spec)
+        return Built(index, spec.search_effort or UNMEASURED, None)
+    kept, queries_QD = _held_out(parts, min(HELD_OUT, rows // 20))
+    index = HnswIndex.build(kept, dimension, spec)
+    effort, recall = _least_effort(index, kept, queries_QD, spec.recall)
+    index.add(queries_QD)
+    return Built(index, effort, recall)
+
+
+def _held_out(parts: Sequence[Vectors], wanted: int) -> tuple[list[Vectors], Vectors]:
+    """All rows but the last ones, and those."""
+    kept = list(parts)
+    held: list[Vectors] = []
+    while wanted:
+        last = kept.pop()
+        cut = max(0, len(last) - wanted)
+        held.insert(0, last[cut:])
+        wanted -= len(last) - cut
+        if cut:
+            kept.append(last[:cut])
+    return kept, np.concatenate(held)
+
+
+def _least_effort(
+    index: HnswIndex, parts: Sequence[Vectors], queries_QD: Vectors, wanted: float
+) -> tuple[int, float]:
+    """The first effort that surely reaches the recall, or the highest one; and its recall."""
+    everything = Selection(np.ones(sum(map(len, parts)), dtype=np.bool_))
+    exact = FlatIndex(parts)
+    starts = range(0, len(queries_QD), AT_ONCE)
+    nearest_QK = np.concatenate(
+        [exact.search(queries_QD[at : at + AT_ONCE], K, everything).rows_QK for at in starts]
+    )
+    for effort in _efforts(min(HIGHEST, len(everything.live))):
+        found_QK = index.with_effort(effort).search(queries_QD, K, everything).rows_QK
+        recalls_Q = _recalls(found_QK, nearest_QK)
+        error = float(recalls_Q.std()) / len(recalls_Q) ** 0.5
+        if recalls_Q.mean() - SURE * error >= wanted:
+            break
+    return effort, round(float(recalls_Q.mean()), 4)
+
+
+def _efforts(highest: int) -> Iterator[int]:
+    """16, 24, 32, 48, 64 and so on: each at most 1.5 times the one before."""
+    doubled = (LOWEST << number for number in itertools.count())
+    steps = (step for power in doubled for step in (power, power * 3 // 2))
+    yield from itertools.takewhile(lambda step: step < highest, steps)
+    yield highest
+
+
+def _recalls(found_QK: Rows, nearest_QK: Rows) -> npt.NDArray[np.float64]:
+    """Of each query, the share of the nearest rows that was found."""
+    found: npt.NDArray[np.bool_] = (nearest_QK[:, :, None] == found_QK[:, None, :]).any(axis=2)
+    return np.asarray(found.mean(axis=1), dtype=np.float64)

@@ -1,0 +1,71 @@
+"""The effort of a graph is what its recall needs, measured on rows that were not in it yet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from embedmill.index import UNMEASURED, FlatIndex, HnswIndex, Selection, build_graph
+from embedmill.spec import IndexSpec
+from embedmill.types import Vectors
+
+DIMENSION = 24
+
+
+def unit_vectors(rows: int, seed: int = 0) -> Vectors:
+    vectors = np.random.default_rng(seed).normal(size=(rows, DIMENSION)).astype(np.float32)
+    found: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return found
+
+
+def recall(index: HnswIndex, vectors: Vectors) -> float:
+    """Recall@10 of queries that no graph has seen."""
+    queries, all_rows = unit_vectors(400, seed=1), Selection(np.ones(len(vectors), dtype=np.bool_))
+    found = index.search(queries, 10, all_rows).rows_QK
+    nearest = FlatIndex([vectors]).search(queries, 10, all_rows).rows_QK
+    shared = [len({*one} & {*other}) for one, other in zip(found.tolist(), nearest.tolist(), strict=True)]
+    return sum(shared) / nearest.size
+
+
+@pytest.mark.parametrize("wanted", [0.8, 0.95, 0.99])
+def test_the_effort_reaches_the_recall_for_queries_that_are_not_in_the_graph(wanted: float) -> None:
+    vectors = unit_vectors(6000)
+    built = build_graph([vectors], DIMENSION, IndexSpec(links=8, build_effort=32, recall=wanted))
+    assert built.recall is not None
+    assert built.recall >= wanted
+    assert recall(built.graph.with_effort(built.search_effort), vectors) >= wanted - 0.01
+
+
+def test_the_effort_is_no_greater_than_the_recall_needs() -> None:
+    vectors = unit_vectors(6000)
+    efforts = [
+        build_graph([vectors], DIMENSION, IndexSpec(links=8, build_effort=32, recall=wanted)).search_effort
+        for wanted in (0.6, 0.9, 0.99)
+    ]
+    assert efforts == sorted(set(efforts))
+
+
+@pytest.mark.parametrize("cuts", [[], [2300], [100, 2350, 2399], [2400, 2400]])
+def test_rows_that_were_held_out_are_in_the_graph_in_their_order(cuts: list[int]) -> None:
+    vectors = unit_vectors(2400)
+    built = build_graph(np.split(vectors, cuts), DIMENSION, IndexSpec())
+    all_rows = Selection(np.ones(2400, dtype=np.bool_))
+    found = built.graph.with_effort(256).search(vectors[2200:], 1, all_rows)
+    assert found.rows_QK[:, 0].tolist() == list(range(2200, 2400))
+
+
+def test_a_stated_effort_is_not_measured() -> None:
+    built = build_graph([unit_vectors(2400)], DIMENSION, IndexSpec(search_effort=20))
+    assert (built.search_effort, built.recall) == (20, None)
+
+
+def test_too_few_rows_to_hold_some_out_get_the_effort_that_has_always_been() -> None:
+    built = build_graph([unit_vectors(300)], DIMENSION, IndexSpec())
+    assert (built.search_effort, built.recall) == (UNMEASURED, None)
+
+
+def test_a_recall_out_of_reach_ends_at_an_effort_that_looks_at_every_row() -> None:
+    same = np.repeat(unit_vectors(1), 2400, axis=0)
+    built = build_graph([same], DIMENSION, IndexSpec(recall=0.999))
+    assert built.search_effort <= 2400
+    assert built.recall is not None
