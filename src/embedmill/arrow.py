@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import overload
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
+
+
+class ByteColumn(Sequence[bytes]):
+    """A column of bytes without nulls: a sequence for whoever wants values, an array for who wants all."""
+
+    def __init__(self, array: pa.LargeBinaryArray) -> None:
+        """Take the array as it is."""
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @overload
+    def __getitem__(self, at: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[bytes]: ...
+
+    def __getitem__(self, at: int | slice) -> bytes | Sequence[bytes]:
+        found: bytes | Sequence[bytes] = (
+            ByteColumn(self.array[at]) if isinstance(at, slice) else self.array[at].as_py()
+        )
+        return found
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.array.to_pylist())
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from embedmill.types import DIGEST_BYTES
 
 if TYPE_CHECKING:
-    from embedmill.types import Digests
+    from embedmill.types import Digests, Rows
 
 _DTYPE = np.dtype(f"S{DIGEST_BYTES}")
 
@@ -58,3 +59,19 @@ def digests_to_arrow(digests: Digests) -> pa.FixedSizeBinaryArray:
     """A FixedSizeBinary(16) column over the digests' memory; no copy where they are contiguous."""
     contiguous = np.ascontiguousarray(digests, dtype=_DTYPE)
     return pa.Array.from_buffers(pa.binary(DIGEST_BYTES), len(contiguous), [None, pa.py_buffer(contiguous)])
+
+
+def halves(digests: Digests) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """uint64[N] twice: the leading and the trailing eight bytes of each, as numbers that order as they do."""
+    both = np.ascontiguousarray(digests, dtype=_DTYPE).view(">u8").reshape(-1, 2).astype(np.uint64)
+    return both[:, 0], both[:, 1]
+
+
+def ascending(digests: Digests) -> Rows:
+    """int64[N]: the rows in ascending order of their digests; equal ones keep their order."""
+    high, low = halves(digests)
+    order: Rows = np.argsort(high)
+    ordered = high[order]
+    if (ordered[1:] == ordered[:-1]).any():
+        order = np.lexsort((low, high))
+    return order

@@ -1,7 +1,7 @@
 """The catalog: read as Arrow batches, images fetched, items fingerprinted."""
 
 from embedmill.catalog.base import CatalogBatch, SourceFile, UnreadableRow
-from embedmill.catalog.fingerprint import fingerprints, id_digests
+from embedmill.catalog.fingerprint import fingerprint_messages, fingerprints, id_digests, id_messages
 from embedmill.catalog.images import ImageSource
 from embedmill.catalog.read import CatalogReader
 from embedmill.catalog.where import Filter, compile_where
@@ -14,6 +14,8 @@ __all__ = [
     "SourceFile",
     "UnreadableRow",
     "compile_where",
+    "fingerprint_messages",
     "fingerprints",
     "id_digests",
+    "id_messages",
 ]

@@ -7,20 +7,17 @@ The encoding, its test vectors and the rejected options: docs/decisions/0001-fin
 from __future__ import annotations
 
 from decimal import Decimal
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from embedmill.digest import digests_from_bytes
-from embedmill.types import DIGEST_BYTES
+from embedmill.hashing import digests_of, fixed_width, messages_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Callable, Mapping, Sequence
 
     from embedmill.types import CanonicalColumn, Digests, InputKind
 
@@ -46,6 +43,15 @@ def fingerprints(columns: Sequence[CanonicalColumn]) -> Digests:
     Raises:
         ValueError: There are no columns, two of one name, or columns of different lengths.
     """
+    return digests_of(fingerprint_messages(columns))
+
+
+def fingerprint_messages(columns: Sequence[CanonicalColumn]) -> pa.LargeBinaryArray:
+    """The canonical bytes of each row, whose digests are fingerprints.
+
+    Raises:
+        ValueError: There are no columns, two of one name, or columns of different lengths.
+    """
     ordered = sorted(columns, key=lambda column: column.name)
     if not ordered or len({column.name for column in ordered}) < len(ordered):
         raise ValueError("fingerprints need at least one input, and each name once")
@@ -53,12 +59,20 @@ def fingerprints(columns: Sequence[CanonicalColumn]) -> Digests:
         raise ValueError("inputs of different lengths")
     heads = [KIND_TAGS[column.kind] + _u32(name := column.name.encode()) + name for column in ordered]
     heads[0] = FINGERPRINT_DOMAIN + len(ordered).to_bytes(4, "big") + heads[0]
-    inputs = [_encoded(head, column.values) for head, column in zip(heads, ordered, strict=True)]
-    return _digests(inputs[0] if len(inputs) == 1 else map(b"".join, zip(*inputs, strict=True)))
+    parts: list[pa.Array | pa.Scalar] = []
+    for head, column in zip(heads, ordered, strict=True):
+        values = messages_of(column.values)
+        parts += [pa.scalar(head, pa.large_binary()), _lengths(values), values]
+    return _together(parts)
 
 
 def id_digests(ids: pa.Array) -> Digests:
-    """Digest of each id: S16[N]. Ids of equal value and type family have equal digests.
+    """Digest of each id: S16[N]; see `id_messages`."""
+    return digests_of(id_messages(ids))
+
+
+def id_messages(ids: pa.Array) -> pa.LargeBinaryArray:
+    """The canonical bytes of each id, whose digests name it: ids of equal value and family have equal ones.
 
     A family is one of: integers of any width, floats, decimals, strings, binaries, booleans, dates, times,
     timestamps with a zone, timestamps without.
@@ -70,8 +84,7 @@ def id_digests(ids: pa.Array) -> Digests:
         raise ValueError(f"{ids.null_count} ids are null")
     for is_family, tag, canonical in _FAMILIES:
         if is_family(ids.type):
-            head = ID_DOMAIN + tag
-            return _digests(head + value for value in canonical(ids))
+            return _together([pa.scalar(ID_DOMAIN + tag, pa.large_binary()), canonical(ids)])
     raise ValueError(f"{ids.type} is not a scalar type for ids")
 
 
@@ -80,37 +93,38 @@ def is_id_type(kind: pa.DataType) -> bool:
     return any(is_family(kind) for is_family, _, _ in _FAMILIES)
 
 
-def _digests(messages: Iterable[bytes]) -> Digests:
-    return digests_from_bytes(b"".join([blake2b(m, digest_size=DIGEST_BYTES).digest() for m in messages]))
+def _together(parts: Sequence[pa.Array | pa.Scalar]) -> pa.LargeBinaryArray:
+    """The parts of each row, one after another."""
+    return pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()))
 
 
-def _encoded(head: bytes, values: Sequence[bytes]) -> Iterator[bytes]:
-    return (head + len(value).to_bytes(8, "big") + value for value in values)
+def _lengths(values: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
+    """The length of each value, as eight big-endian bytes."""
+    return fixed_width(pc.binary_length(values).to_numpy(zero_copy_only=False).astype(">u8"))
 
 
 def _u32(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big")
 
 
-def _raw(ids: pa.Array) -> list[bytes]:
-    values: list[bytes] = ids.cast(pa.binary()).to_pylist()
-    return values
+def _raw(ids: pa.Array) -> pa.LargeBinaryArray:
+    return messages_of(ids)
 
 
-def _text(ids: pa.Array) -> list[bytes]:
+def _text(ids: pa.Array) -> pa.LargeBinaryArray:
     """Decimal digits of integers, `true` or `false` of booleans."""
     return _raw(ids.cast(pa.string()))
 
 
-def _float(ids: pa.Array) -> list[bytes]:
+def _float(ids: pa.Array) -> pa.LargeBinaryArray:
     """Big-endian float64; -0.0 is 0.0, and all NaNs are one."""
     values = ids.cast(pa.float64()).to_numpy(zero_copy_only=False) + 0.0
-    return _rows(np.where(np.isnan(values), np.nan, values).astype(">f8"))
+    return fixed_width(np.where(np.isnan(values), np.nan, values).astype(">f8"))
 
 
-def _decimal(ids: pa.Array) -> list[bytes]:
+def _decimal(ids: pa.Array) -> pa.LargeBinaryArray:
     """Plain digits without trailing zeros of the fraction, so that the scale does not matter."""
-    return [_plain_digits(value).encode() for value in ids.to_pylist()]
+    return messages_of([_plain_digits(value).encode() for value in ids.to_pylist()])
 
 
 def _plain_digits(value: Decimal) -> str:
@@ -118,28 +132,23 @@ def _plain_digits(value: Decimal) -> str:
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
-def _date(ids: pa.Array) -> list[bytes]:
+def _date(ids: pa.Array) -> pa.LargeBinaryArray:
     """Days since 1970-01-01, in digits."""
     return _text(ids.cast(pa.date32()).cast(pa.int32()))
 
 
-def _time(ids: pa.Array) -> list[bytes]:
+def _time(ids: pa.Array) -> pa.LargeBinaryArray:
     """Nanoseconds since midnight, in digits."""
     return _text(ids.cast(pa.time64("ns")).cast(pa.int64()))
 
 
-def _timestamp(ids: pa.Array) -> list[bytes]:
+def _timestamp(ids: pa.Array) -> pa.LargeBinaryArray:
     """Seconds since 1970-01-01 (UTC where there is a zone) as i64, nanoseconds as u32; big-endian."""
     unit = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[ids.type.unit]
     seconds, fraction = np.divmod(ids.cast(pa.int64()).to_numpy(zero_copy_only=False), unit)
     both = np.empty(len(seconds), dtype=[("seconds", ">i8"), ("nanoseconds", ">u4")])
     both["seconds"], both["nanoseconds"] = seconds, fraction * (10**9 // unit)
-    return _rows(both)
-
-
-def _rows(values: npt.NDArray[np.generic]) -> list[bytes]:
-    joined, width = values.tobytes(), values.dtype.itemsize
-    return [joined[at : at + width] for at in range(0, len(joined), width)]
+    return fixed_width(both)
 
 
 def _is_string(kind: pa.DataType) -> bool:
@@ -151,7 +160,9 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(plain or pt.is_fixed_size_binary(kind))
 
 
-_FAMILIES: tuple[tuple[Callable[[pa.DataType], bool], bytes, Callable[[pa.Array], list[bytes]]], ...] = (
+_FAMILIES: tuple[
+    tuple[Callable[[pa.DataType], bool], bytes, Callable[[pa.Array], pa.LargeBinaryArray]], ...
+] = (
     (_is_string, b"s", _raw),
     (pt.is_integer, b"i", _text),
     (_is_binary, b"y", _raw),

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from embedmill.catalog.frozen import with_images
+from embedmill.hashing import messages_of
 from embedmill.spec import BytesInput, ImageInput, StringInput, TextInput
 from embedmill.spec.documents import Estimate
 
@@ -42,7 +44,7 @@ def row_costs(inputs: EncoderInputs, columns: Sequence[CanonicalColumn]) -> npt.
     for column in columns:
         kind = inputs.root[column.name].kind
         if isinstance(kind, TextInput | StringInput):
-            lengths = np.fromiter(map(len, column.values), dtype=np.int64, count=len(column.values))
+            lengths = pc.binary_length(messages_of(column.values)).to_numpy(zero_copy_only=False)
             tokens = lengths // BYTES_PER_TOKEN + 2
             total += tokens if kind.max_length is None else np.minimum(tokens, kind.max_length)
         else:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from embedmill.digest import digests_from_arrow
+from embedmill.digest import ascending, digests_from_arrow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from embedmill.planning.spill import Spill
-    from embedmill.types import Mask
+    from embedmill.types import Digests, Mask, Rows
 
 SHARD_BYTES = 128 << 20
 """Shards are cut here too, so that a worker can hold one whole."""
@@ -32,7 +32,7 @@ class FrozenShard:
 
 def count_distinct(prints: Spill) -> int:
     """Distinct fingerprints in a spill of them."""
-    return sum(len(np.unique(_prints(prints.read(bucket)))) for bucket in prints.filled())
+    return sum(int(_first_of_equal(_ordered(prints.read(bucket))[1]).sum()) for bucket in prints.filled())
 
 
 def freeze(
@@ -106,16 +106,23 @@ class _Cutter:
 def _distinct(table: pa.Table, dropped: Mask) -> pa.Table:
     """Rows that are not dropped, one a fingerprint: the first in the catalog, ascending by fingerprint."""
     table = table.filter(pa.array(~dropped[table.column("_row").to_numpy()]))
+    order, ordered = _ordered(table)  # rows came in the catalog's order, so the first one stays first
+    return table.take(pa.array(order[_first_of_equal(ordered)]))
+
+
+def _ordered(table: pa.Table) -> tuple[Rows, Digests]:
+    """Rows in ascending order of fingerprints, and the fingerprints in it."""
     prints = _prints(table)
-    order = np.argsort(
-        prints, kind="stable"
-    )  # rows came in the catalog's order, so the first one stays first
-    ordered = prints[order]
-    first = np.ones(len(order), dtype=np.bool_)
+    order = ascending(prints)
+    return order, prints[order]
+
+
+def _first_of_equal(ordered: Digests) -> Mask:
+    first: Mask = np.ones(len(ordered), dtype=np.bool_)
     first[1:] = ordered[1:] != ordered[:-1]
-    return table.take(pa.array(order[first]))
+    return first
 
 
-def _prints(table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
+def _prints(table: pa.Table) -> Digests:
     column = table.column("_fingerprint").combine_chunks()
     return digests_from_arrow(column.chunk(0) if isinstance(column, pa.ChunkedArray) else column)

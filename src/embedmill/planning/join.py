@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from embedmill.catalog import id_digests
-from embedmill.digest import digests_from_arrow, digests_to_arrow
+from embedmill.catalog import id_messages
+from embedmill.digest import ascending, digests_from_arrow, digests_to_arrow
+from embedmill.planning.base import BaseItems, BaseRows
 from embedmill.planning.spill import BUCKETS, Spill
-from embedmill.release.items import FINGERPRINT, ID, STATE, is_embedded, item_fingerprints, states
+from embedmill.release.items import FINGERPRINT, ID, STATE, ItemFiles, states
 from embedmill.types import FETCH_REASONS, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from embedmill.release.quarantine import QuarantineWriter
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 PART_ROWS = 16_384
 PART_BYTES = 64 << 20
-BASE_SCHEMA = pa.schema(
-    [("_id_digest", pa.binary(16)), ("_fingerprint", pa.binary(16)), ("_embedded", pa.bool_())]
-)
 PRINT_SCHEMA = pa.schema([("_fingerprint", pa.binary(16))])
 
 
@@ -50,60 +47,57 @@ class Join:
     parts: list[tuple[Path, int]] = field(default_factory=list)
 
 
-def spill_base(folder: Path, items: Iterable[pa.RecordBatch]) -> Spill:
-    """Spill the live release's items (`id`, `_fingerprint`, `_state`) by id digest."""
-    spill = Spill(folder, BASE_SCHEMA)
-    for batch in items:
-        ids = id_digests(batch.column(ID))
-        prints, embedded = digests_to_arrow(item_fingerprints(batch)), pa.array(is_embedded(batch))
-        columns = [digests_to_arrow(ids), prints, embedded]
-        spill.add(pa.RecordBatch.from_arrays(columns, schema=BASE_SCHEMA), ids)
-    return spill
-
-
 def join_ids(
-    folder: Path, rows: int, by_id: Spill, base: Spill, quarantine: QuarantineWriter, *, keeps: bool = False
+    folder: Path,
+    rows: int,
+    by_id: Spill,
+    base: BaseItems,
+    quarantine: QuarantineWriter,
+    *,
+    keeps: bool = False,
 ) -> Join:
     """Compare the catalog's rows with the base's, a group of buckets at a time, and write the item parts.
 
+    While some parts are compressed and written, the next are compared.
     Where it `keeps`, an item whose image could not be fetched has the base's fingerprint: it is unchanged.
     """
     join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=Spill(folder / "prints", PRINT_SCHEMA))
     (folder / "items").mkdir()
     none = _items(by_id.schema.empty_table(), np.zeros(0, dtype=np.bool_))
-    for number, group in enumerate(_groups(by_id)):
-        filled = [bucket for bucket in group if by_id.rows[bucket] or base.rows[bucket]]
-        kept = [_join_bucket(bucket, by_id, base, join, quarantine, keeps=keeps) for bucket in filled]
-        table = pa.concat_tables([none, *kept])
-        if len(table) or number == 0:  # an empty catalog has one empty part, with its schema
-            file = folder / "items" / f"part-{number:05d}.parquet"
-            pq.write_table(table, file, compression="zstd", row_group_size=PART_ROWS)
-            join.parts.append((file, len(table)))
+    with ItemFiles() as written:
+        for number, group in enumerate(_groups(by_id)):
+            kept = [_join_bucket(bucket, by_id, base, join, quarantine, keeps=keeps) for bucket in group]
+            table = pa.concat_tables([none, *kept])
+            if len(table) or number == 0:  # an empty catalog has one empty part, with its schema
+                file = folder / "items" / f"part-{number:05d}.parquet"
+                written.add(file, table)
+                join.parts.append((file, len(table)))
     return join
 
 
 def _groups(spill: Spill) -> Iterator[range]:
     """Consecutive buckets that together make a part of bounded size; every bucket is in one group."""
-    start, rows, size = 0, 0, 0
+    start, rows, size, sizes = 0, 0, 0, spill.size_bytes
     for bucket in range(BUCKETS):
-        full = rows + spill.rows[bucket] > PART_ROWS or size + spill.size_bytes[bucket] > PART_BYTES
+        full = rows + spill.rows[bucket] > PART_ROWS or size + sizes[bucket] > PART_BYTES
         if full and bucket > start:
             yield range(start, bucket)
             start, rows, size = bucket, 0, 0
-        rows, size = rows + spill.rows[bucket], size + spill.size_bytes[bucket]
+        rows, size = rows + spill.rows[bucket], size + sizes[bucket]
     yield range(start, BUCKETS)
 
 
 def _join_bucket(
-    bucket: int, by_id: Spill, base: Spill, join: Join, quarantine: QuarantineWriter, *, keeps: bool
+    bucket: int, by_id: Spill, base: BaseItems, join: Join, quarantine: QuarantineWriter, *, keeps: bool
 ) -> pa.Table:
     """The bucket's items in order of id digests; counts go to `join`."""
     table = by_id.read(bucket).combine_chunks()
     ids = digests_from_arrow(_column(table, "_id_digest"))
-    order = np.argsort(ids, kind="stable")
+    order = ascending(ids)
     table, ids = table.take(pa.array(order)), ids[order]
+    by_id.drop(bucket)
     doubled = _doubled(ids)
-    previous = _previous(base.read(bucket), ids)
+    previous = _previous(base.take(bucket), _column(table, "id"))
     failed = _column(table, "_reason").is_valid().to_numpy(zero_copy_only=False) & ~doubled
     if keeps and failed.any():
         kept = failed & previous.embedded & _is_of(table, FETCH_REASONS)
@@ -140,19 +134,15 @@ class _Previous(NamedTuple):
     gone: int
 
 
-def _previous(base: pa.Table, ids: Digests) -> _Previous:
-    base = base.combine_chunks()
-    base_ids = digests_from_arrow(_column(base, "_id_digest"))
-    order = np.argsort(base_ids, kind="stable")
-    base_ids, base_prints = base_ids[order], digests_from_arrow(_column(base, "_fingerprint"))[order]
-    base_embedded = _column(base, "_embedded").to_numpy(zero_copy_only=False)[order]
-    at = np.searchsorted(base_ids, ids)
-    known, embedded = np.zeros(len(ids), dtype=np.bool_), np.zeros(len(ids), dtype=np.bool_)
-    inside = at < len(base_ids)
-    known[inside] = base_ids[at[inside]] == ids[inside]
-    prints = np.zeros(len(ids), dtype="S16")
-    prints[known], embedded[known] = base_prints[at[known]], base_embedded[at[known]]
-    return _Previous(known, prints, embedded, len(base_ids) - len(np.unique(at[known])))
+def _previous(base: BaseRows, ids: pa.Array) -> _Previous:
+    found = pc.index_in(id_messages(ids), value_set=base.ids)
+    known: Mask = found.is_valid().to_numpy(zero_copy_only=False)
+    at = found.drop_null().to_numpy(zero_copy_only=False)
+    prints, embedded = np.zeros(len(ids), dtype="S16"), np.zeros(len(ids), dtype=np.bool_)
+    prints[known], embedded[known] = base.prints[at], base.embedded[at]
+    seen = np.zeros(len(base.ids), dtype=np.bool_)
+    seen[at] = True
+    return _Previous(known, prints, embedded, int((~seen).sum()))
 
 
 def _count(previous: _Previous, table: pa.Table, counted: Mask, join: Join) -> None:

@@ -14,11 +14,14 @@ import numpy as np
 
 from embedmill.catalog import CatalogReader, ImageSource
 from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecError
+from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
+from embedmill.planning.base import BaseItems
 from embedmill.planning.estimate import estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
-from embedmill.planning.join import Join, join_ids, spill_base
+from embedmill.planning.join import Join, join_ids
+from embedmill.planning.known import KnownPrints
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import Scan, Scanner
@@ -30,7 +33,7 @@ from embedmill.release.refusals import Refusals
 from embedmill.spec import GateLimits, ServingSpec
 from embedmill.spec.document import canonical_json, sha256
 from embedmill.spec.documents import Counts, FileEntry, Numerics, Plan, ReleaseName, ShardPlan
-from embedmill.store.cache import copy_all
+from embedmill.store.cache import copy_all, in_parallel
 from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ FROZEN = frozenset({FINGERPRINT, "_row", "_cost", "_vector"})
 class Planner:
     """Plans runs of one pipeline. `root` is the folder that the spec's paths are relative to.
 
+    `hasher` makes what digests the catalog; the plan is the same whatever it is.
+
     Its `with` block lets go of the model that it loaded, so that it is not there beside the workers'.
     """
 
@@ -58,6 +63,7 @@ class Planner:
     root: Path
     package: ModelPackage
     base: Release | None
+    hasher: Callable[[], Hasher] = Hasher
 
     def __enter__(self) -> Self:
         return self
@@ -86,12 +92,15 @@ class Planner:
         images = ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
         with scratch_folder() as scratch:
             file = scratch / "quarantine.parquet"
-            with QuarantineWriter(file) as quarantine:
+            with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)
-                scan = self._scanner(reader, images, quarantine, salvage, refusals).run(scratch, on_rows)
+                known = self._known(scratch / "known")
+                scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher, known)
+                scan = scanner.run(scratch, on_rows)
+                hasher.close()
                 self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
-                base = spill_base(scratch / "base", base_items)
+                base = BaseItems(base_items)
                 keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"
                 join = join_ids(scratch, scan.rows, scan.by_id, base, quarantine, keeps=keeps)
             distinct = count_distinct(join.kept_prints)
@@ -158,6 +167,8 @@ class Planner:
         quarantine: QuarantineWriter,
         salvage: Salvage,
         refusals: Refusals,
+        hasher: Hasher,
+        known: KnownPrints | None,
     ) -> Scanner:
         return Scanner(
             reader=reader,
@@ -166,9 +177,10 @@ class Planner:
             id_column=self.spec.catalog.id,
             display=tuple(dict.fromkeys(self.spec.catalog.display)),
             version_column=self.spec.catalog.image_version,
-            exists=lambda prints: self._exists(prints, salvage),
+            exists=lambda prints: _exists(prints, known, salvage),
             refusals=refusals,
             quarantine=quarantine,
+            hasher=hasher,
         )
 
     @cached_property
@@ -188,12 +200,9 @@ class Planner:
     def _reuses(self) -> bool:
         return self.base is not None and self.base.content.encoder_digest == self.encoder_digest
 
-    def _exists(self, prints: Digests, salvage: Salvage) -> Mask:
-        """bool[N]: fingerprints whose vectors are there, made by this very encoder."""
-        live: Mask = np.zeros(len(prints), dtype=np.bool_)
-        if self.base is not None and self._reuses():
-            live = self.base.table.locate(prints) >= 0
-        return live | salvage.have(prints, ~live)
+    def _known(self, file: Path) -> KnownPrints | None:
+        """Vectors of the live release that were made by this very encoder."""
+        return KnownPrints(self.base.table, file) if self.base is not None and self._reuses() else None
 
     def _check_names(self) -> None:
         """Columns of ours are put beside those of the catalog."""
@@ -231,6 +240,10 @@ class Planner:
     ) -> Plan:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
+
+        def keep_part(part: tuple[Path, int]) -> FileEntry:
+            return self._keep(run, "items", *part)
+
         counts = Counts(
             total=scan.total,
             new=join.new,
@@ -261,8 +274,8 @@ class Planner:
             reused_vectors=distinct - compute,
             salvaged=salvage.used,
             why=self._why(compute, salvage),
-            shards=tuple(self._keep_shard(run, shard) for shard in shards),
-            item_parts=tuple(self._keep(run, "items", file, rows) for file, rows in join.parts),
+            shards=tuple(in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards)),
+            item_parts=tuple(in_parallel(self.home.store, keep_part, join.parts)),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
             estimate=estimate_work(
                 shards, self.package, self.base, images, self.spec.work, self._here.encoder
@@ -321,6 +334,12 @@ class Planner:
             )
             for name in self.package.files()
         )
+
+
+def _exists(prints: Digests, known: KnownPrints | None, salvage: Salvage) -> Mask:
+    """bool[N]: fingerprints whose vectors are there."""
+    live: Mask = np.zeros(len(prints), dtype=np.bool_) if known is None else known.has(prints)
+    return live | salvage.have(prints, ~live)
 
 
 def _shaping(spec: PipelineSpec) -> PipelineSpec:

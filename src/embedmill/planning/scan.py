@@ -6,6 +6,7 @@ columns. Memory is bounded by one batch, whatever the catalog's size.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,22 +14,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedmill.catalog import CatalogBatch, CatalogReader, ImageSource, fingerprints, id_digests
+from embedmill.catalog import CatalogBatch, CatalogReader, ImageSource, fingerprint_messages, id_messages
+from embedmill.catalog.base import BATCH_BYTES
 from embedmill.catalog.frozen import IDENTITY
 from embedmill.digest import digests_to_arrow
+from embedmill.hashing import Hasher
 from embedmill.model.inputs import canonical_columns
 from embedmill.planning.estimate import row_costs
 from embedmill.planning.spill import Spill
-from embedmill.types import CanonicalColumn, Reason, Rejection
+from embedmill.types import Reason, Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from embedmill.release.quarantine import QuarantineWriter
     from embedmill.release.refusals import Refusals
     from embedmill.spec import EncoderInputs
-    from embedmill.types import Digests, Mask
+    from embedmill.types import Digests, Mask, Rows
+
+SCANNED_ROWS = 1 << 17
+"""At once, of at most BATCH_BYTES: each batch looks into every vector file of the live release."""
 
 
 @dataclass
@@ -40,6 +46,18 @@ class Scan:
     total: int = 0
     rows: int = 0
     excluded: int = 0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Rows whose digests are being made, and what is known of them: `costs` int64[N]."""
+
+    rows: pa.RecordBatch
+    numbers: Rows
+    identities: dict[str, pa.Array]
+    rejected: dict[int, Rejection]
+    costs: Rows
+    empty: Mask
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,7 @@ class Scanner:
     exists: Callable[[Digests], Mask]
     refusals: Refusals
     quarantine: QuarantineWriter
+    hasher: Hasher
 
     def run(self, folder: Path, on_rows: Callable[[int], None]) -> Scan:
         """Read the whole catalog; `on_rows` hears of rows as they are done."""
@@ -62,35 +81,42 @@ class Scanner:
             by_id=Spill(folder / "by-id", self._id_schema()),
             by_fingerprint=Spill(folder / "by-fingerprint", self._work_schema()),
         )
-        for batch in self.reader.batches():
-            self._add(scan, batch, told := _Told(len(batch.rows), on_rows))
-            told.finish()
+        begun: deque[Callable[[], None]] = deque()
+        for batch in _together(self.reader.batches()):
+            begun.append(self._begun(scan, batch, _Told(len(batch.rows), on_rows)))
+            while len(begun) > self.hasher.ahead:
+                begun.popleft()()
+        while begun:
+            begun.popleft()()
         return scan
 
-    def _add(self, scan: Scan, batch: CatalogBatch, told: _Told) -> None:
+    def _begun(self, scan: Scan, batch: CatalogBatch, told: _Told) -> Callable[[], None]:
+        """Begin to digest a batch; what is returned spills it, once its digests are made."""
         self._reject_unreadable(batch)
         scan.excluded += batch.excluded
         scan.total += len(batch.rows) + len(batch.unreadable)
         numbers = np.arange(scan.rows, scan.rows + len(batch.rows), dtype=np.int64)
         scan.rows += len(batch.rows)
         rows, numbers = self._reject_null_ids(batch.rows, numbers)
-        if len(rows):
-            self._spill(scan, rows, numbers, told)
-
-    def _spill(
-        self,
-        scan: Scan,
-        rows: pa.RecordBatch,
-        numbers: np.ndarray[tuple[int], np.dtype[np.int64]],
-        told: _Told,
-    ) -> None:
+        if not len(rows):
+            return told.finish
         identities, rejected = self._identities(rows, told)
         columns, empty = canonical_columns(self.inputs, _replaced(rows, identities))
-        prints = fingerprints(columns)
-        ids = id_digests(rows.column(self.id_column))
+        prints = self.hasher.submit(fingerprint_messages(columns))
+        ids = self.hasher.submit(id_messages(rows.column(self.id_column)))
+        seen = _Seen(rows, numbers, identities, rejected, row_costs(self.inputs, columns), empty)
+
+        def finish() -> None:
+            self._spill(scan, seen, prints(), ids())
+            told.finish()
+
+        return finish
+
+    def _spill(self, scan: Scan, seen: _Seen, prints: Digests, ids: Digests) -> None:
+        rows, numbers, empty = seen.rows, seen.numbers, seen.empty
         there = self.exists(prints)
         refused = {row: why for row, why in self.refusals.of(prints).items() if not there[row]}
-        rejected = refused | rejected
+        rejected = refused | seen.rejected
         lost = np.zeros(len(rows), dtype=np.bool_)
         lost[list(rejected)] = True
         own = [digests_to_arrow(ids), pa.array(numbers), digests_to_arrow(prints), pa.array(empty & ~lost)]
@@ -99,11 +125,13 @@ class Scanner:
         scan.by_id.add(pa.RecordBatch.from_arrays(item, schema=scan.by_id.schema), ids)
         work = ~empty & ~lost & ~there
         if work.any():
-            self._spill_work(scan.by_fingerprint, rows, numbers, prints, columns, identities, work)
+            self._spill_work(scan.by_fingerprint, seen, prints, work)
 
     def _whys(self, rejected: Mapping[int, Rejection], count: int) -> list[pa.Array]:
         """Columns `_reason`, `_detail` and `_decoders` of so many rows; null where nothing is wrong."""
-        why = [rejected.get(row) for row in range(count)] if rejected else [None] * count
+        if not rejected:
+            return [pa.nulls(count, pa.string())] * 3
+        why = [rejected.get(row) for row in range(count)]
         return [
             pa.array([each and str(each.reason) for each in why], pa.string()),
             pa.array([each and each.detail for each in why], pa.string()),
@@ -125,20 +153,10 @@ class Scanner:
             rejected |= lost
         return identities, rejected
 
-    def _spill_work(
-        self,
-        spill: Spill,
-        rows: pa.RecordBatch,
-        numbers: np.ndarray[tuple[int], np.dtype[np.int64]],
-        prints: Digests,
-        columns: list[CanonicalColumn],
-        identities: dict[str, pa.Array],
-        work: Mask,
-    ) -> None:
-        costs = row_costs(self.inputs, columns)
-        own = [digests_to_arrow(prints), pa.array(numbers), pa.array(costs)]
-        fields = [rows.column(name) for name in self.inputs.fields]
-        arrays = [*own, *fields, *(identities[name] for name in self._references())]
+    def _spill_work(self, spill: Spill, seen: _Seen, prints: Digests, work: Mask) -> None:
+        own = [digests_to_arrow(prints), pa.array(seen.numbers), pa.array(seen.costs)]
+        fields = [seen.rows.column(name) for name in self.inputs.fields]
+        arrays = [*own, *fields, *(seen.identities[name] for name in self._references())]
         batch = pa.RecordBatch.from_arrays(arrays, schema=spill.schema)
         spill.add(batch.filter(pa.array(work)), prints[work])
 
@@ -153,9 +171,7 @@ class Scanner:
             details=[row.detail for row in batch.unreadable],
         )
 
-    def _reject_null_ids(
-        self, rows: pa.RecordBatch, numbers: np.ndarray[tuple[int], np.dtype[np.int64]]
-    ) -> tuple[pa.RecordBatch, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    def _reject_null_ids(self, rows: pa.RecordBatch, numbers: Rows) -> tuple[pa.RecordBatch, Rows]:
         null = pc.is_null(rows.column(self.id_column), nan_is_null=True)
         mask = null.to_numpy(zero_copy_only=False)
         lost = numbers[mask].tolist()
@@ -191,6 +207,26 @@ class Scanner:
         own = [("_fingerprint", pa.binary(16)), ("_row", pa.int64()), ("_cost", pa.int64())]
         fields = [pa.field(name, schema.field(name).type) for name in self.inputs.fields]
         return pa.schema([*own, *fields, *((name + IDENTITY, pa.binary()) for name in self._references())])
+
+
+def _together(batches: Iterable[CatalogBatch]) -> Iterator[CatalogBatch]:
+    """The batches, small ones put together: what is done once a batch is done seldom."""
+    held: list[CatalogBatch] = []
+    rows = size = 0
+    for batch in batches:
+        more = batch.rows.nbytes
+        if held and (rows + len(batch.rows) > SCANNED_ROWS or size + more > BATCH_BYTES):
+            yield _joined(held)
+            held, rows, size = [], 0, 0
+        held, rows, size = [*held, batch], rows + len(batch.rows), size + more
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: list[CatalogBatch]) -> CatalogBatch:
+    unreadable = tuple(row for batch in batches for row in batch.unreadable)
+    excluded = sum(batch.excluded for batch in batches)
+    return CatalogBatch(pa.concat_batches([batch.rows for batch in batches]), unreadable, excluded)
 
 
 class _Told:

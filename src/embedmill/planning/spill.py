@@ -5,9 +5,11 @@ A few MiB are kept before files are begun, so that a small catalog needs none.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 if TYPE_CHECKING:
@@ -16,7 +18,16 @@ if TYPE_CHECKING:
     from embedmill.types import Digests
 
 BUCKETS = 64
-HELD_BYTES = 4 << 20
+HELD_BYTES = 16 << 20
+"""Written at once, in a piece for each bucket."""
+
+Buckets = npt.NDArray[np.uint8]
+
+
+def buckets_of(keys: Digests) -> Buckets:
+    """uint8[N]: the bucket of each digest."""
+    first: Buckets = np.ascontiguousarray(keys).view(np.uint8)[:: keys.dtype.itemsize]
+    return first // (256 // BUCKETS)
 
 
 class Spill:
@@ -31,31 +42,40 @@ class Spill:
         folder.mkdir(parents=True)
         self.schema = schema
         self.rows = [0] * BUCKETS
-        self.size_bytes = [0] * BUCKETS
+        self._sizes = [0] * BUCKETS
         self._files = [folder / f"{bucket:02d}.arrow" for bucket in range(BUCKETS)]
         self._writers: list[pa.ipc.RecordBatchStreamWriter | None] = [None] * BUCKETS
-        self._held: list[list[pa.RecordBatch]] = [[] for _ in range(BUCKETS)]
+        self._held: list[tuple[pa.RecordBatch, Buckets]] = []
+        self._sorted: list[pa.RecordBatch | None] = [None] * BUCKETS
         self._held_bytes, self._most_held_bytes = 0, held_bytes
 
     def add(self, batch: pa.RecordBatch, keys: Digests) -> None:
         """Append rows; `keys` S16[N] choose each row's bucket."""
-        buckets = np.frombuffer(keys, dtype=np.uint8).reshape(-1, 16)[:, 0] >> 2
-        order = np.argsort(buckets, kind="stable")
-        ordered = batch.take(pa.array(order))
-        edges = np.searchsorted(buckets[order], np.arange(BUCKETS + 1))
-        for bucket in np.unique(buckets):
-            start, end = int(edges[bucket]), int(edges[bucket + 1])
-            self._append(int(bucket), ordered.slice(start, end - start))
+        if self._held_bytes + batch.nbytes > self._most_held_bytes:
+            self._write_held()
+        buckets = buckets_of(keys)
+        for bucket, count in enumerate(np.bincount(buckets, minlength=BUCKETS).tolist()):
+            self.rows[bucket] += count
+        self._held.append((batch, buckets))
+        self._held_bytes += batch.nbytes
         if self._held_bytes > self._most_held_bytes:
             self._write_held()
+
+    @property
+    def size_bytes(self) -> list[int]:
+        """Of the rows of each bucket. Ends writing."""
+        self._sort_held()
+        return self._sizes
 
     def filled(self) -> list[int]:
         """Buckets that have rows, ascending."""
         return [bucket for bucket in range(BUCKETS) if self.rows[bucket]]
 
     def read(self, bucket: int) -> pa.Table:
-        """All rows of a bucket, mapped where types allow it. Ends writing to that bucket."""
-        held = pa.Table.from_batches(self._held[bucket], schema=self.schema)
+        """All rows of a bucket, mapped where types allow it. Ends writing."""
+        self._sort_held()
+        rows = self._sorted[bucket]
+        held = pa.Table.from_batches([] if rows is None else [rows], schema=self.schema)
         writer, self._writers[bucket] = self._writers[bucket], None
         if writer is not None:
             writer.close()
@@ -66,20 +86,30 @@ class Spill:
 
     def drop(self, bucket: int) -> None:
         """Free a bucket's memory and disk space."""
-        self._held[bucket] = []
+        self._sorted[bucket] = None
         self._files[bucket].unlink(missing_ok=True)
 
-    def _append(self, bucket: int, rows: pa.RecordBatch) -> None:
-        self._held[bucket].append(rows)
-        self._held_bytes += rows.nbytes
-        self.rows[bucket] += len(rows)
-        self.size_bytes[bucket] += rows.nbytes
+    def _sort_held(self) -> None:
+        """Bring what is held in the order of buckets: one gather for all of them, a slice for each."""
+        if not self._held:
+            return
+        rows = pa.concat_batches([batch for batch, _ in self._held])
+        buckets = np.concatenate([buckets for _, buckets in self._held])
+        self._held = []
+        order = np.argsort(buckets, kind="stable")
+        rows = rows.take(pa.array(order))
+        edges = np.searchsorted(buckets[order], np.arange(BUCKETS + 1)).tolist()
+        for bucket, (start, end) in enumerate(pairwise(edges)):
+            if start < end:
+                self._sorted[bucket] = part = rows.slice(start, end - start)
+                self._sizes[bucket] += part.nbytes
 
     def _write_held(self) -> None:
-        for bucket in range(BUCKETS):
-            held, self._held[bucket] = self._held[bucket], []
-            for rows in held:
+        self._sort_held()
+        for bucket, rows in enumerate(self._sorted):
+            if rows is not None:
                 self._writer(bucket).write_batch(rows)
+                self._sorted[bucket] = None
         self._held_bytes = 0
 
     def _writer(self, bucket: int) -> pa.ipc.RecordBatchStreamWriter:

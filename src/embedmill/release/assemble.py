@@ -7,6 +7,7 @@ exactly one vector, and writes CONTENT.json, which decides: whoever creates it f
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedmill.catalog import id_digests
+from embedmill.catalog import id_messages
 from embedmill.digest import digests_to_arrow
 from embedmill.errors import AccountingError, ReleaseCorrupt
+from embedmill.hashing import Hasher, Pending
 from embedmill.release.goldens import make_goldens
 from embedmill.release.integrity import content_files
-from embedmill.release.items import FINGERPRINT, ID, is_embedded, item_fingerprints, read_items
+from embedmill.release.items import (
+    FINGERPRINT,
+    ID,
+    OWN_COLUMNS,
+    is_embedded,
+    item_fingerprints,
+    read_part,
+    write_items,
+)
 from embedmill.release.layout import CONTENT, Home
 from embedmill.release.previous import PreviousPrints
 from embedmill.release.publish import abandon
@@ -145,69 +155,85 @@ class _Items:
                     self.home.verified(self.home.key(self.plan.quarantine.path), self.plan.quarantine)
                 )
             )
-            for number, entry in enumerate(self.plan.item_parts):
-                self._write_part(number, entry, quarantine)
+            self._write_parts(quarantine)
         self.tally.quarantined = quarantine.rows
         key = join_key(self.prefix, "quarantine", f"items.{self.attempt}.parquet")
         self.quarantine = self.home.keep(key, file, relative_to=self.prefix, rows=quarantine.rows)
         self._account()
 
-    def _write_part(self, number: int, entry: FileEntry, quarantine: QuarantineWriter) -> None:
-        source = self.home.key(entry.path)
-        planned = self.home.verified(source, entry)
+    def _write_parts(self, quarantine: QuarantineWriter) -> None:
+        """All parts in order, while the ids of the next ones are digested."""
+        with Hasher() as hasher:
+            begun: deque[tuple[int, Path, pa.RecordBatch, Pending]] = deque()
+            for number, entry in enumerate(self.plan.item_parts):
+                planned = self.home.verified(self.home.key(entry.path), entry)
+                part = read_part(planned, OWN_COLUMNS)
+                begun.append((number, planned, part, hasher.submit(id_messages(part.column(ID)))))
+                while len(begun) > hasher.ahead:
+                    self._write_part(*begun.popleft(), quarantine)
+            while begun:
+                self._write_part(*begun.popleft(), quarantine)
+
+    def _write_part(
+        self, number: int, planned: Path, part: pa.RecordBatch, ids: Pending, quarantine: QuarantineWriter
+    ) -> None:
+        """Join one part; its display columns are read only where it is not kept as it was planned."""
+        entry = self.plan.item_parts[number]
         key = join_key(self.prefix, "items", f"part-{number:05d}.{self.attempt}.parquet")
-        before = self.tally.kept
-        batches = [self._kept(self._with_previous(batch), quarantine) for batch in read_items([planned])]
-        kept = sum(map(len, batches))
-        if kept == entry.rows and self.tally.kept == before:
-            copy(self.home.store, source, key)
+        prints, replaced = self._with_previous(part, ids())
+        kept = self._kept(part, prints, ids(), quarantine)
+        if kept.all() and not replaced:
+            copy(self.home.store, self.home.key(entry.path), key)
             self.entries.append(entry.model_copy(update={"path": key.removeprefix(self.prefix + "/")}))
             return
         file = self.scratch / "items.parquet"
-        pq.write_table(pa.Table.from_batches(batches), file, compression="zstd")
-        self.entries.append(self.home.keep(key, file, relative_to=self.prefix, rows=kept))
+        rows = pa.Table.from_batches([read_part(planned)])
+        at = rows.schema.get_field_index(FINGERPRINT)
+        rows = rows.set_column(at, rows.field(at), digests_to_arrow(prints)).filter(pa.array(kept))
+        write_items(file, rows)
+        self.entries.append(self.home.keep(key, file, relative_to=self.prefix, rows=len(rows)))
 
-    def _with_previous(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows, with the base's fingerprint where an image could not be fetched and that may be kept."""
+    def _with_previous(self, part: pa.RecordBatch, ids: Digests) -> tuple[Digests, int]:
+        """The rows' fingerprints, and how many are the base's: of images that could not be fetched."""
+        prints = item_fingerprints(part)
         if self.plan.pipeline.catalog.fetch.on_error != "keep_previous" or not self.rejected:
-            return batch
-        prints = item_fingerprints(batch).copy()
+            return prints, 0
+        prints = prints.copy()
         failed = np.array([self._could_not_be_fetched(each) for each in prints], dtype=np.bool_)
-        before = self.previous.of(id_digests(batch.column(ID))[failed])
+        before = self.previous.of(ids[failed])
         has = self.table.locate(before) >= 0
         chosen = np.flatnonzero(failed)[has]
         prints[chosen] = before[has]
         self.tally.kept += len(chosen)
-        at = batch.schema.get_field_index(FINGERPRINT)
-        return (
-            batch.set_column(at, batch.schema.field(at), digests_to_arrow(prints)) if len(chosen) else batch
-        )
+        return prints, len(chosen)
 
     def _could_not_be_fetched(self, fingerprint: bytes) -> bool:
         reason = self.rejected.get(bytes(fingerprint).ljust(16, b"\0"))
         return reason is not None and reason.reason in FETCH_REASONS
 
-    def _kept(self, batch: pa.RecordBatch, quarantine: QuarantineWriter) -> pa.RecordBatch:
-        """The rows whose vector is there or not needed; counts them, and quarantines the others."""
-        embedded, prints = is_embedded(batch), item_fingerprints(batch)
+    def _kept(
+        self, part: pa.RecordBatch, prints: Digests, ids: Digests, quarantine: QuarantineWriter
+    ) -> Mask:
+        """bool[N]: rows whose vector is there or not needed; counts them, and quarantines the others."""
+        embedded = is_embedded(part)
         rows = np.where(embedded, self.table.locate(prints), -1)
         lost = embedded & (rows < 0)
+        kept: Mask = ~lost
         if lost.any():
-            self._quarantine(batch.filter(pa.array(lost)), prints[lost], quarantine)
-            batch = batch.filter(pa.array(~lost))
-            embedded, prints, rows = embedded[~lost], prints[~lost], rows[~lost]
+            self._quarantine(part.filter(pa.array(lost)), prints[lost], quarantine)
+            embedded, prints, ids, rows = embedded[kept], prints[kept], ids[kept], rows[kept]
         self.live[rows[embedded]] = True
         self.tally.reused += int((embedded & (rows < self.first_own)).sum())
         self.tally.embedded += int((rows >= self.first_own).sum())
         self.tally.empty += int((~embedded).sum())
-        self._digest(batch, prints, embedded, rows)
-        return batch
+        self._digest(ids, prints, embedded, rows)
+        return kept
 
-    def _digest(self, batch: pa.RecordBatch, prints: Digests, embedded: Mask, rows: Rows) -> None:
+    def _digest(self, ids: Digests, prints: Digests, embedded: Mask, rows: Rows) -> None:
         """Add (id, fingerprint, state, vector bits) of each row to the content digest."""
         row = np.dtype([("id", "S16"), ("print", "S16"), ("state", "u1"), ("vector", "S16")])
-        record = np.zeros(len(batch), dtype=row)
-        record["id"], record["print"] = id_digests(batch.column(ID)), prints
+        record = np.zeros(len(ids), dtype=row)
+        record["id"], record["print"] = ids, prints
         record["state"], record["vector"] = embedded, self.table.digests(rows)
         self.tally.content.update(record.tobytes())
 

@@ -8,10 +8,12 @@ order to be computed in.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +52,39 @@ def item_fingerprints(rows: pa.RecordBatch) -> Digests:
     return digests_from_arrow(rows.column(FINGERPRINT))
 
 
+def write_items(file: Path, rows: pa.Table) -> None:
+    """Write one item file, without dictionaries of ids and fingerprints: these hardly repeat."""
+    repeating = [name for name in rows.schema.names if name not in {ID, FINGERPRINT}]
+    pq.write_table(rows, file, compression="zstd", use_dictionary=repeating, row_group_size=BATCH_ROWS)
+
+
+class ItemFiles:
+    """Writes item files in threads; the end of its `with` block waits for them.
+
+    As many as there are cores are written at once, and `add` waits while more would be held in memory.
+    """
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._most = len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(self._most, "item-files")
+        self._begun: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, raised: object, *more: object) -> None:
+        self._threads.shutdown(cancel_futures=raised is not None)
+        while self._begun and raised is None:
+            self._begun.popleft().result()
+
+    def add(self, file: Path, rows: pa.Table) -> None:
+        """Begin to write a file; errors of earlier ones are raised here or at the end."""
+        while len(self._begun) >= self._most:
+            self._begun.popleft().result()
+        self._begun.append(self._threads.submit(write_items, file, rows))
+
+
 def read_items(files: Iterable[Path], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Rows of item files, in batches; `columns` None reads all.
 
@@ -57,13 +92,21 @@ def read_items(files: Iterable[Path], columns: Sequence[str] | None = None) -> I
         ReleaseCorrupt: A file is no item file.
     """
     for file in files:
-        try:
-            with pq.ParquetFile(file, memory_map=True, pre_buffer=False) as parquet:
-                yield from parquet.iter_batches(
-                    BATCH_ROWS, columns=list(columns) if columns is not None else None
-                )
-        except (pa.ArrowException, OSError) as error:
-            raise ReleaseCorrupt(f"{file}: not an item file: {error}") from error
+        with _opened(file) as parquet:
+            yield from parquet.iter_batches(
+                BATCH_ROWS, columns=list(columns) if columns is not None else None
+            )
+
+
+def read_part(file: Path, columns: Sequence[str] | None = None) -> pa.RecordBatch:
+    """All rows of one item file; `columns` None reads all.
+
+    Raises:
+        ReleaseCorrupt: The file is no item file.
+    """
+    with _opened(file) as parquet:
+        rows = parquet.read(columns=list(columns) if columns is not None else None).combine_chunks()
+        return rows.to_batches()[0] if len(rows) else pa.RecordBatch.from_pylist([], rows.schema)
 
 
 class ItemTable:
@@ -104,9 +147,15 @@ class ItemTable:
         return self._read[file]
 
 
-def _read_whole(file: Path) -> pa.Table:
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(file, memory_map=True, pre_buffer=False) as parquet:
-            return parquet.read(use_threads=False)
+            yield parquet
     except (pa.ArrowException, OSError) as error:
         raise ReleaseCorrupt(f"{file}: not an item file: {error}") from error
+
+
+def _read_whole(file: Path) -> pa.Table:
+    with _opened(file) as parquet:
+        return parquet.read(use_threads=False)

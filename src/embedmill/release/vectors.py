@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from embedmill.digest import digests_from_arrow, digests_from_bytes, digests_to_arrow
+from embedmill.digest import ascending, digests_from_arrow, digests_from_bytes, digests_to_arrow
 from embedmill.errors import ReleaseCorrupt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    import numpy.typing as npt
 
     from embedmill.types import Digests, Rows, Vectors
 
@@ -85,24 +83,28 @@ class VectorTable:
         return int(self.starts[-1])
 
     @cached_property
-    def _bounds(self) -> list[tuple[np.uint64, np.uint64]]:
-        return [tuple(_prefixes(part.fingerprints[[0, -1]])) for part in self.parts]
+    def _bounds(self) -> tuple[Digests, Digests]:
+        """The first and the last fingerprint of each part."""
+        first = [part.fingerprints[:1] for part in self.parts]
+        last = [part.fingerprints[-1:] for part in self.parts]
+        none = np.zeros(0, dtype="S16")
+        return np.concatenate([none, *first]), np.concatenate([none, *last])
 
     def locate(self, fingerprints: Digests) -> Rows:
-        """int64[N]: row of each fingerprint, -1 where there is none."""
-        prefixes = _prefixes(fingerprints)
-        order = np.argsort(
-            prefixes
-        )  # numbers sort faster than bytes; rows with one prefix stay beside each other
-        wanted, prefixes = fingerprints[order], prefixes[order]
+        """int64[N]: row of each fingerprint, -1 where there is none.
+
+        Every part that may have one is looked into: ask for many at once.
+        """
+        order = ascending(fingerprints)
+        wanted = fingerprints[order]
         found = np.full(len(wanted), -1, dtype=np.int64)
-        for start, part, (low, high) in zip(self.starts, self.parts, self._bounds, strict=False):
-            a, b = np.searchsorted(prefixes, low, "left"), np.searchsorted(prefixes, high, "right")
-            if a < b:
-                at = np.searchsorted(part.fingerprints, wanted[a:b])
-                at = np.minimum(at, len(part.fingerprints) - 1)
-                hit = part.fingerprints[at] == wanted[a:b]
-                found[a:b][hit] = start + at[hit]
+        low, high = self._bounds
+        starts, ends = np.searchsorted(wanted, low, "left"), np.searchsorted(wanted, high, "right")
+        for number in np.flatnonzero(starts < ends).tolist():
+            a, b, prints = starts[number], ends[number], self.parts[number].fingerprints
+            at = np.searchsorted(prints, wanted[a:b])
+            hit = prints[at] == wanted[a:b]
+            found[a:b][hit] = self.starts[number] + at[hit]
         rows = np.empty_like(found)
         rows[order] = found
         return rows
@@ -131,14 +133,10 @@ class VectorTable:
 
     def _by_part(self, rows: Rows) -> list[tuple[Rows, VectorPart, Rows]]:
         """Positions in `rows`, their part, and their rows in it."""
-        owner = np.searchsorted(self.starts, rows, "right") - 1
+        order: Rows = np.argsort(rows, kind="stable")
+        edges = np.searchsorted(rows[order], self.starts)
         result = []
-        for number in np.unique(owner[rows >= 0]):
-            chosen = np.flatnonzero((owner == number) & (rows >= 0))
+        for number in np.flatnonzero(edges[:-1] < edges[1:]).tolist():
+            chosen = order[edges[number] : edges[number + 1]]
             result.append((chosen, self.parts[number], rows[chosen] - self.starts[number]))
         return result
-
-
-def _prefixes(digests: Digests) -> npt.NDArray[np.uint64]:
-    """uint64[N]: the first half of each digest, in the order that digests have."""
-    return np.ascontiguousarray(digests).view(">u8")[::2].astype(np.uint64)

@@ -1,0 +1,174 @@
+"""Digests made by a process for each core, started once there is enough to do.
+
+CPython holds its lock while it digests a short message, so that threads would take turns. A thread for each
+process sends and receives; what it sends are the messages' own buffers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from embedmill.digest import digests_from_bytes
+from embedmill.errors import HashingFailed
+from embedmill.hashing import child
+from embedmill.hashing.messages import digests_of, split
+from embedmill.types import DIGEST_BYTES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from embedmill.types import Digests
+
+WORTH_ROWS = 60_000
+"""Messages before which no process is started: they take about as long as starting two."""
+
+FEWEST_ROWS = 4096
+"""Messages that are worth a request of their own."""
+
+Pending = Callable[[], "Digests"]
+"""Waits for digests: S16[N]."""
+
+
+class Hasher:
+    """Digests messages, from some number on in other processes; its `with` block ends them.
+
+    Digests are those of `digests_of`, wherever they are made.
+    """
+
+    def __init__(self, processes: int | None = None, *, worth_rows: int = WORTH_ROWS) -> None:
+        """Start nothing yet. `processes`: by default one for each core that this process may use."""
+        self._most = len(os.sched_getaffinity(0)) if processes is None else processes
+        self._worth_rows, self._seen = worth_rows, 0
+        self._children: list[_Child] = []
+        self._idle: SimpleQueue[_Child] = SimpleQueue()
+        self._threads: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The ids of those that were started."""
+        return tuple(each.pid for each in self._children)
+
+    @property
+    def ahead(self) -> int:
+        """How many columns are best submitted before the first one's digests are asked for."""
+        return 2 if self._threads else 0
+
+    def submit(self, messages: pa.LargeBinaryArray) -> Pending:
+        """Begin to digest; the result raises HashingFailed where a process was lost."""
+        self._seen += len(messages)
+        if self._threads is None and self._most > 1 and self._seen >= self._worth_rows:
+            self._start()
+        if self._threads is None:
+            found = digests_of(messages)
+            return lambda: found
+        parts = max(1, min(len(self._children), len(messages) // FEWEST_ROWS))
+        edges = np.linspace(0, len(messages), parts + 1).astype(int).tolist()
+        slices = [messages.slice(start, end - start) for start, end in pairwise(edges)]
+        return _joined([self._threads.submit(self._ask, each) for each in slices])
+
+    def close(self) -> None:
+        """End the processes, whatever they are doing."""
+        for each in self._children:
+            each.kill()
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+        self._children, self._threads = [], None
+
+    def _start(self) -> None:
+        try:
+            for _ in range(self._most):
+                self._children.append(_Child())
+        except OSError:  # no more processes: the work goes on in those that there are, or here
+            self._most = len(self._children)
+        for each in self._children:
+            self._idle.put(each)
+        if self._children:
+            self._threads = ThreadPoolExecutor(len(self._children), "hashing")
+
+    def _ask(self, messages: pa.LargeBinaryArray) -> bytes:
+        found = self._idle.get()
+        try:
+            return found.digests(messages)
+        finally:
+            self._idle.put(found)  # a lost one, too: whoever takes it fails instead of waiting
+
+
+def _joined(parts: list[Future[bytes]]) -> Pending:
+    return lambda: digests_from_bytes(b"".join(part.result() for part in parts))
+
+
+class _Child:
+    """One process, and the socket that it is asked over."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(Path(child.__file__))],
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=subprocess.DEVNULL,
+                    env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+                    cwd="/",
+                    start_new_session=True,  # Ctrl-C is for this process alone
+                )
+            except OSError:
+                self._socket.close()
+                raise
+        self.pid = self._process.pid
+
+    def digests(self, messages: pa.LargeBinaryArray) -> bytes:
+        """Digests of messages, one after another.
+
+        Raises:
+            HashingFailed: The process has ended.
+        """
+        offsets, joined = split(messages)
+        answer = bytearray(len(messages) * DIGEST_BYTES)
+        try:
+            self._socket.sendall(child.REQUEST.pack(len(messages), joined.nbytes) + offsets.tobytes())
+            self._socket.sendall(joined)
+            done = 0
+            while done < len(answer):
+                got = self._socket.recv_into(memoryview(answer)[done:])
+                if got == 0:
+                    raise ConnectionError
+                done += got
+        except OSError as error:
+            raise HashingFailed(
+                f"a process that makes fingerprints ended with {self._how()}",
+                hint="it needs some 100 MiB of memory; then run again",
+            ) from error
+        return bytes(answer)
+
+    def kill(self) -> None:
+        """End it; it has nothing to lose."""
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+
+    def _how(self) -> str:
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return "its channel closed"
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"

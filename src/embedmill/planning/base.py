@@ -1,0 +1,82 @@
+"""The live release's items in the order that they lie in, which is that of the join: nothing is digested.
+
+Items ascend in id digests. So the digests of some ids tell the buckets of all those between them, and ids
+are compared by what their digests are made of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from embedmill.catalog import id_digests, id_messages
+from embedmill.digest import digests_from_arrow, digests_to_arrow
+from embedmill.planning.spill import buckets_of
+from embedmill.release.items import FINGERPRINT, ID, is_embedded, item_fingerprints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from embedmill.planning.spill import Buckets
+    from embedmill.types import Digests, Mask
+
+SAMPLED_EVERY = 64
+_SCHEMA = pa.schema([("id", pa.large_binary()), (FINGERPRINT, pa.binary(16)), ("embedded", pa.bool_())])
+
+
+class BaseRows(NamedTuple):
+    """Items of one bucket: `ids` are the canonical bytes of each."""
+
+    ids: pa.LargeBinaryArray
+    prints: Digests
+    embedded: Mask
+
+
+class BaseItems:
+    """Items by bucket; buckets are asked for once, in ascending order."""
+
+    def __init__(self, items: Iterable[pa.RecordBatch]) -> None:
+        """Take item rows (`id`, `_fingerprint`, `_state`) in the order of their files."""
+        self._items = iter(items)
+        self._rest: tuple[pa.RecordBatch, Buckets] | None = None
+
+    def take(self, bucket: int) -> BaseRows:
+        """All rows of a bucket."""
+        found: list[pa.RecordBatch] = []
+        while (held := self._next()) is not None:
+            rows, buckets = held
+            end = int(np.searchsorted(buckets, bucket, "right"))
+            found.append(rows.slice(0, end))
+            self._rest = (rows.slice(end), buckets[end:])
+            if end < len(rows):
+                break
+        table = pa.Table.from_batches(found, schema=_SCHEMA).combine_chunks()
+        ids, prints, embedded = (
+            column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in table.columns
+        )
+        return BaseRows(ids, digests_from_arrow(prints), embedded.to_numpy(zero_copy_only=False))
+
+    def _next(self) -> tuple[pa.RecordBatch, Buckets] | None:
+        """Rows that were not taken yet, and their buckets; None at the end."""
+        while self._rest is None or not len(self._rest[0]):
+            batch = next(self._items, None)
+            if batch is None:
+                return None
+            ids = batch.column(ID)
+            own = [digests_to_arrow(item_fingerprints(batch)), pa.array(is_embedded(batch))]
+            rows = pa.RecordBatch.from_arrays([id_messages(ids), *own], schema=_SCHEMA)
+            self._rest = (rows, sorted_buckets(ids))
+        return self._rest
+
+
+def sorted_buckets(ids: pa.Array) -> Buckets:
+    """uint8[N]: the bucket of each id; ids ascend in their digests, of which few are made."""
+    sampled = np.unique([*range(0, len(ids), SAMPLED_EVERY), len(ids) - 1])
+    known = buckets_of(id_digests(ids.take(pa.array(sampled))))
+    counts = np.diff(sampled)
+    buckets = np.concatenate([np.repeat(known[:-1], counts), known[-1:]])
+    unsure = np.flatnonzero(np.repeat(known[:-1] != known[1:], counts))
+    buckets[unsure] = buckets_of(id_digests(ids.take(pa.array(unsure))))
+    return buckets
