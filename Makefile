@@ -60,7 +60,7 @@ bench: environment-core  ## every benchmark that needs no other libraries, at sm
 	done; \
 	[ -z "$$missed" ] || { echo "missed a bound, or failed:$$missed"; exit 1; }
 
-LIMITS := peak text pictures refresh planning searching starting
+LIMITS := peak text pictures stages refresh planning searching starting
 bench-limits: environment-core environment-peers-text environment-torch  ## docs/limits.md: all that has a bound, at full size; an hour or more, on an idle machine
 	@mkdir -p build/bench/findings
 	@for name in $(LIMITS); do $(MAKE) --no-print-directory build/bench/findings/$$name.json; done
@@ -69,7 +69,7 @@ bench-limits: environment-core environment-peers-text environment-torch  ## docs
 build/bench/findings/text.json: FORCE
 	-@.venv/peers-text/bin/python -m benchmarks.text --json > $@
 build/bench/findings/%.json: FORCE
-	-@$(CORE)/python -m benchmarks.$* $(if $(filter refresh planning searching,$*),--full) --json > $@
+	-@$(CORE)/python -m benchmarks.$* $(if $(filter refresh planning searching pictures,$*),--full) --json > $@
 FORCE:
 
 matrix: environment-core environment-torch environment-convert environment-tensorflow environment-triton  ## real models on every runtime: are the vectors equal, what does each cost?

@@ -1,4 +1,4 @@
-"""A run, stage by stage, in a process of its own: prints the seconds of each as JSON.
+"""A run, stage by stage, in a process of its own: prints the seconds of each, and of loops', as JSON.
 
 python -m benchmarks.support.staged PIPELINE.YAML
 """
@@ -10,6 +10,7 @@ import sys
 import time
 
 from embedmill import Pipeline
+from embedmill.release.shares import loop_states
 
 
 class Clock:
@@ -34,6 +35,7 @@ def main() -> None:
     clock.stage("work")
     planned.work()
     clock.stage("index: begin")
+    loops = [loop.stages for loop in loop_states(planned.home, planned.plan)]
     content = planned.index(lambda progress: clock.stage(progress.stage))
     clock.stage("check")
     gates = planned.check()
@@ -42,6 +44,7 @@ def main() -> None:
     clock.stage("")
     found = {
         "stages": clock.stages,
+        "loops": loops,
         "whole": time.perf_counter() - began,
         "computed": content.computed,
         "shards": len(planned.plan.shards),
