@@ -22,7 +22,7 @@ from tests.support.mill import Mill, items
 from tests.support.shop import fetching, png, rows, serve
 from tests.support.web import Request, WebServer, picture, web_server
 
-from embedmill.errors import Yielded
+from embedmill.errors import StoreFull, Yielded
 from embedmill.pipeline import PlannedRun
 from embedmill.release.describe import run_states
 from embedmill.release.layout import Home
@@ -30,7 +30,10 @@ from embedmill.store.base import Body
 from embedmill.store.local import LocalStore
 from embedmill.types import STAGES
 from embedmill.work import WorkerOptions, work
+from embedmill.work.leases import Leases
 from embedmill.work.stages import Ahead, Behind, NextShard, StageTimes
+
+PATIENCE_S = 120.0
 
 
 def told(run: PlannedRun, worker: str = "w") -> dict[str, Any]:
@@ -49,7 +52,7 @@ def committed(run: PlannedRun) -> set[str]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -96,7 +99,7 @@ class SlowToWrite(LocalStore):
 
     def put_if_absent(self, key: str, body: Body) -> str:
         if "/vectors/" in key:
-            self.go.wait(20)
+            assert self.go.wait(PATIENCE_S)
         return super().put_if_absent(key, body)
 
 
@@ -108,10 +111,11 @@ def test_shards_that_wait_to_be_written_are_committed_when_a_loop_is_asked_to_st
     home = Home(store, run.home.pipeline)
 
     def stop_while_it_writes() -> set[str]:
-        wait_until(lambda: len(leases(run)) >= 3)  # one is written, one waits, one is in hand or made ready
-        time.sleep(0.2)
+        wait_until(lambda: len(leases(run)) == 4 and bool(list(events(run))))
+        wait_until(lambda: len(told(run)["unwritten"]) == 3)  # one is written, two wait; one is made ready
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.2)
+        wait_until(lambda: len(leases(run)) == 3)
+        assert not committed(run)
         before = leases(run)
         store.go.set()
         return before
@@ -120,10 +124,34 @@ def test_shards_that_wait_to_be_written_are_committed_when_a_loop_is_asked_to_st
         still_held = pool.submit(stop_while_it_writes)
         with pytest.raises(Yielded):
             work(home, run.plan.run, WorkerOptions("w"))
-    assert committed(run), "what was computed is written"
+    assert committed(run) == still_held.result(), "what was computed is written, and nothing else"
     assert committed(run) == leases(run), "a lease is left only where there is a commit record"
-    assert committed(run) <= still_held.result()
     work(run.home, run.plan.run, WorkerOptions("other"))
+    assert run.run().embedded == 100
+
+
+class Full(LocalStore):
+    """A store without room for the vectors of the shard `unlucky`."""
+
+    unlucky = ""
+
+    def put_if_absent(self, key: str, body: Body) -> str:
+        if "/vectors/" in key and f"part-{self.unlucky}." in key:
+            raise StoreFull(f"{self.url}: no room")
+        return super().put_if_absent(key, body)
+
+
+def test_a_shard_that_cannot_be_written_ends_its_loop_while_others_hold_what_is_left(mill: Mill) -> None:
+    mill.settings = {"work": {"shard_rows": 5}}
+    run = mill.planned(items(100))
+    store = Full(run.home.store.url)
+    *_, store.unlucky, last = (shard.name for shard in run.plan.shards)
+    held = Leases(run.home, run.plan.run, "another").claim(last)
+    assert held is not None
+    with pytest.raises(StoreFull, match="no room"):
+        work(Home(store, run.home.pipeline), run.plan.run, WorkerOptions("w"))
+    assert leases(run) == committed(run) | {last}, "all others are free"
+    held.release()
     assert run.run().embedded == 100
 
 
@@ -139,7 +167,7 @@ def test_a_slow_store_is_said_to_be_the_bottleneck(mill: Mill) -> None:
         (loop,) = state.loops
         assert (loop.worker, loop.bottleneck, list(loop.stages)) == ("w", "write", list(STAGES))
         store.go.set()
-        done.result(timeout=20)
+        done.result(timeout=PATIENCE_S)
 
 
 def events(run: PlannedRun) -> Iterator[str]:
@@ -218,6 +246,35 @@ def test_an_error_behind_ends_the_block_and_nothing_is_done_after_it() -> None:
     assert done == [0]
 
 
+def test_an_error_behind_is_told_at_once_and_raised_instead_of_the_yield_that_it_leads_to() -> None:
+    told = threading.Event()
+
+    def fail(_: int) -> None:
+        raise ValueError("broken")
+
+    def yields() -> None:
+        with Behind(fail, name="test", on_error=told.set) as put:
+            put(0)
+            assert told.wait(PATIENCE_S)
+            raise Yielded("asked to stop")
+
+    with pytest.raises(ValueError, match="broken"):
+        yields()
+
+
+def test_whoever_waits_for_room_is_asked_again_and_again() -> None:
+    go, waits = threading.Event(), iter(range(10))
+
+    def wait() -> None:
+        if next(waits) == 2:
+            go.set()
+
+    with Behind(lambda _: go.wait(PATIENCE_S), name="test", on_wait=wait) as put:
+        for number in range(3):
+            put(number)
+    assert next(waits) == 3
+
+
 def test_the_next_shard_is_wanted_when_the_one_in_hand_is_about_to_be_done() -> None:
     now_s = [0.0]
     shards = NextShard(lambda: now_s[0])
@@ -227,7 +284,7 @@ def test_the_next_shard_is_wanted_when_the_one_in_hand_is_about_to_be_done() -> 
         shards.wait()
         wanted.set()
 
-    waiting = threading.Thread(target=waits)
+    waiting = threading.Thread(target=waits, daemon=True)
     waiting.start()
     shards.takes(2.0)
     with shards.while_at_work(100) as tell:
@@ -236,7 +293,7 @@ def test_the_next_shard_is_wanted_when_the_one_in_hand_is_about_to_be_done() -> 
         assert not wanted.wait(0.05), "50 s are left, and making one ready takes 2"
         now_s[0] = 97.0
         tell(47)
-        assert wanted.wait(5), "3 s are left"
+        assert wanted.wait(PATIENCE_S), "3 s are left"
     waiting.join()
 
 

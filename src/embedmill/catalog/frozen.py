@@ -26,7 +26,7 @@ def with_images(
 ) -> tuple[pa.RecordBatch, dict[int, Rejection]]:
     """The rows with image columns as bytes, and why rows have none; identity columns are used up.
 
-    `on_done` is called while URLs are waited for: the place where that can be stopped.
+    `on_done` is called while images are waited for: the place where that can be stopped.
     """
     columns = {name: rows.column(name) for name in rows.schema.names if not name.endswith(IDENTITY)}
     rejected: dict[int, Rejection] = {}

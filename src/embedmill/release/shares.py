@@ -106,6 +106,7 @@ def _share(
     rows, seconds = sum(record.rows for record in records), sum(record.seconds for record in records)
     begin_s = min((_end_s(record) - record.seconds for record in records), default=end_s)
     in_hand = told.get("shard") is not None and told["shard"] not in done
+    unwritten = len(told.get("unwritten", {}).keys() - done)
     return WorkerShare(
         worker=worker,
         server=told.get("host", ""),
@@ -119,7 +120,7 @@ def _share(
         share=round(rows / all_rows, 4) if all_rows else 0.0,
         starts=told.get("starts", 0),
         yields=told.get("yields", 0),
-        retries=max(0, told.get("attempts", 0) - len(records) - in_hand),
+        retries=max(0, told.get("attempts", 0) - len(records) - in_hand - unwritten),
         idle_s=round(max(0.0, end_s - begin_s - seconds), 3),
     )
 

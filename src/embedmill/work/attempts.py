@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from embedmill.work.stages import StageTimes
 
 
-class Ready(NamedTuple):
-    """A shard that the runtime can begin with. `rows`: those that it embeds; `began_s`: when it was begun.
+class ShardRows(NamedTuple):
+    """What is written of a shard beside its vectors: little, so that it may wait.
 
     `images` has digests of what references led to, `contents` S16[N] those of whole rows; None where no image
     is a reference.
@@ -43,10 +43,16 @@ class Ready(NamedTuple):
 
     shard: ShardPlan
     fingerprints: Digests
-    rows: ReadyRows
     sharing: Sharing
     images: pa.Table | None
     contents: Digests | None
+
+
+class Ready(NamedTuple):
+    """A shard that the runtime can begin with. `wanted`: what it embeds; `began_s`: when it was begun."""
+
+    rows: ShardRows
+    wanted: ReadyRows
     began_s: float
 
 
@@ -68,7 +74,7 @@ class Attempts:
     def ready(self, shard: ShardPlan) -> Ready:
         """Read a shard, fetch its images, tokenize its texts.
 
-        Where images are references, contents that have a vector already are not among `rows`.
+        Where images are references, contents that have a vector already are not `wanted`.
 
         Raises:
             RunClosed: Its frozen rows are damaged.
@@ -87,23 +93,23 @@ class Attempts:
         with self.times.during("prepare"):
             if len(sharing.wanted) < len(frozen):
                 found = found.take(pa.array(sharing.wanted))
-            rows = self.encoder.prepare(found)
+            wanted = self.encoder.prepare(found)
         fingerprints = digests_from_arrow(frozen.column("_fingerprint"))
-        return Ready(shard, fingerprints, rows, sharing, images, contents, began_s)
+        return Ready(ShardRows(shard, fingerprints, sharing, images, contents), wanted, began_s)
 
     def embed(self, ready: Ready, on_batch: Callable[[int], None], feeding: Feeding) -> Encoded:
-        """The vectors of a shard's `rows`; what `on_batch` raises ends this."""
+        """The vectors of what is `wanted` of a shard; what `on_batch` raises ends this."""
         with self.times.during("runtime"):
-            return self.encoder.compute(ready.rows, on_batch=on_batch, feeding=feeding)
+            return self.encoder.compute(ready.wanted, on_batch=on_batch, feeding=feeding)
 
-    def write(self, ready: Ready, computed: Encoded, began_s: float) -> CommitRecord | None:
+    def write(self, rows: ShardRows, computed: Encoded, began_s: float) -> CommitRecord | None:
         """Write files and the commit record; None if another attempt was committed first."""
         with self.times.during("write"):
-            return self._written(ready, computed, began_s)
+            return self._written(rows, computed, began_s)
 
-    def _written(self, ready: Ready, computed: Encoded, began_s: float) -> CommitRecord | None:
-        shard, fingerprints, attempt = ready.shard, ready.fingerprints, self.home.new_attempt()
-        encoded = ready.sharing.of_all(computed)
+    def _written(self, rows: ShardRows, computed: Encoded, began_s: float) -> CommitRecord | None:
+        shard, fingerprints, attempt = rows.shard, rows.fingerprints, self.home.new_attempt()
+        encoded = rows.sharing.of_all(computed)
         kept = np.setdiff1d(np.arange(len(fingerprints)), list(encoded.rejected))
         record = CommitRecord(
             run=self.plan.run,
@@ -112,10 +118,10 @@ class Attempts:
             worker=self.worker,
             vectors=self._keep_vectors(shard, attempt, fingerprints[kept], encoded.vectors_ND[kept]),
             rejected=self._keep_rejected(shard, attempt, fingerprints, encoded.rejected),
-            contents=self._keep_contents(shard, attempt, ready.images),
+            contents=self._keep_contents(shard, attempt, rows.images),
             thumbnails=self._keep_thumbnails(shard, attempt, fingerprints, encoded),
-            by_content=self._keep_by_content(shard, attempt, fingerprints[kept], ready.contents, kept),
-            copied=ready.sharing.copied(encoded),
+            by_content=self._keep_by_content(shard, attempt, fingerprints[kept], rows.contents, kept),
+            copied=rows.sharing.copied(encoded),
             profile=self.encoder.profile,
             rows=len(fingerprints),
             seconds=round(self.home.world.monotonic() - began_s, 3),

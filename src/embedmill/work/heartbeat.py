@@ -66,7 +66,7 @@ class Heartbeat:
         self._lease: HeldLease | None = None
         self._held: tuple[HeldLease, ...] = ()
         self._unwritten: dict[str, int] = {}
-        self._gives_up = False
+        self._gives_up = self._failed = False
         self._changes = threading.RLock()
         self._stop = threading.Event()
         self._wanted_back = threading.Event()
@@ -98,13 +98,22 @@ class Heartbeat:
             signal.signal(signal.SIGTERM, self._previous)
 
     def check(self) -> None:
-        """Stop here if somebody wants the device back, or the leases were given up.
+        """Stop here if somebody wants the device back, the leases were given up, or a shard was not written.
 
         Raises:
-            Yielded: They do, or were.
+            Yielded: One of these.
         """
-        if self._wanted_back.is_set() or self._gives_up:
+        if self._wanted_back.is_set() or self._gives_up or self._failed:
             raise Yielded(self._words, hint="`embedmill resume` goes on")
+
+    def fail(self) -> None:
+        """Let work stop at the next check: another thread has an error, which is raised instead."""
+        self._failed = True
+
+    def look(self) -> None:
+        """While something is waited for: if work is to stop, others get at once what is not computed."""
+        if self._wanted_back.is_set() and not self._gives_up:
+            self.give_up()
 
     @property
     def _words(self) -> str:
@@ -139,24 +148,27 @@ class Heartbeat:
 
     def leave(self, lease: HeldLease) -> None:
         """The shard in hand is computed, and waits to be written."""
-        self._unwritten = {**self._unwritten, lease.lease.shard: self._shard_done}
+        with self._changes:
+            self._unwritten = {**self._unwritten, lease.lease.shard: self._shard_done}
         self._lease = None
 
     def drop(self, lease: HeldLease) -> None:
         """Keep it alive no longer: its shard is committed."""
+        shard = lease.lease.shard
         with self._changes:
             self._held = tuple(held for held in self._held if held is not lease)
-        shard = lease.lease.shard
-        self._unwritten = {name: rows for name, rows in self._unwritten.items() if name != shard}
+            self._unwritten = {name: rows for name, rows in self._unwritten.items() if name != shard}
 
     def give_up(self, *, all_of_them: bool = False) -> None:
         """Leave shards to others at once, except those that only have to be written, unless all are meant."""
-        self._gives_up = True
-        for lease in self._held:
-            if all_of_them or lease.lease.shard not in self._unwritten:
+        with self._changes:
+            self._gives_up = True
+            given = [lease for lease in self._held if all_of_them or lease.lease.shard not in self._unwritten]
+            for lease in given:
                 self.drop(lease)
-                with contextlib.suppress(StoreError):
-                    lease.release()
+        for lease in given:
+            with contextlib.suppress(StoreError):
+                lease.release()
         self._lease = None
 
     @contextlib.contextmanager

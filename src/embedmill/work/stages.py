@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from embedmill.errors import Yielded
 from embedmill.types import STAGES
 
 if TYPE_CHECKING:
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
 ItemT = TypeVar("ItemT")
 ROOM, ROOM_S = 1.5, 0.5
 """The next shard is claimed so many times earlier than making one ready takes, and so many seconds."""
+WAIT_S, HURRY_S = 0.1, 1.0
 _END = object()
+
+
+def _nothing() -> None:
+    """Tell nobody."""
 
 
 class StageTimes:
@@ -78,7 +85,7 @@ class StageTimes:
         busiest = max(seconds, key=lambda stage: seconds[stage])
         return {
             "stages": {stage: round(spent, 1) for stage, spent in seconds.items()},
-            "queued": {stage: depth() for stage, depth in self._queues.items()},
+            "queued": {stage: depth() for stage, depth in list(self._queues.items())},  # any thread looks
             "bottleneck": busiest if seconds[busiest] else "",
         }
 
@@ -94,7 +101,9 @@ class StageTimes:
         self._began_s[stage] = self._clock()
 
     def _end(self, stage: str) -> None:
-        self._spent_s[stage] += self._clock() - self._began_s.pop(stage)
+        began_s = self._began_s.pop(stage, None)
+        if began_s is not None:  # Ctrl-C may come between an end and the begin after it
+            self._spent_s[stage] += self._clock() - began_s
 
 
 class NextShard:
@@ -143,8 +152,8 @@ class NextShard:
 class Ahead(Generic[ItemT]):
     """Items that a thread makes before they are asked for: `depth` of them wait, and one more is being made.
 
-    What making one raises is raised where it would have been returned. Leaving the `with` block lets the
-    thread end after the item in hand; those that nobody asked for are lost.
+    What making one raises is raised where it would have been returned. Leaving the `with` block waits until
+    the thread ends, after the item in hand; those that nobody asked for are lost. Ctrl-C waits a second.
     """
 
     def __init__(
@@ -165,11 +174,12 @@ class Ahead(Generic[ItemT]):
     def __enter__(self) -> Iterator[ItemT]:
         return self._taken()
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stopped.set()
         if self._on_stop is not None:
             self._on_stop()
-        while self._thread.is_alive():
+        limit_s = time.monotonic() + (HURRY_S if kind is KeyboardInterrupt else float("inf"))
+        while self._thread.is_alive() and time.monotonic() < limit_s:
             with contextlib.suppress(queue.Empty):  # it may wait for room
                 self._made.get_nowait()
             self._thread.join(0.01)
@@ -186,9 +196,9 @@ class Ahead(Generic[ItemT]):
     def _run(self) -> None:
         try:
             for item in self._items:
+                self._made.put((item, None))
                 if self._stopped.is_set():
                     return
-                self._made.put((item, None))
             self._made.put((_END, None))
         except BaseException as error:  # noqa: BLE001 - it is raised where the items are taken
             self._made.put((None, error))
@@ -197,13 +207,20 @@ class Ahead(Generic[ItemT]):
 class Behind(Generic[ItemT]):
     """Does something to one item after the other in a thread: one is in work, and one more may wait.
 
-    The first error is raised by the next `put`, or when the `with` block is left; nothing is done after it.
-    The block is left once everything that was put is done, whatever ended it.
+    The first error is raised by the next `put`, or when the `with` block is left, also instead of a
+    `Yielded`; nothing is done after it. The block is left once all that was put is done, whatever ended it.
     """
 
-    def __init__(self, work: Callable[[ItemT], None], *, name: str) -> None:
-        """Begin at once."""
-        self._work = work
+    def __init__(
+        self,
+        work: Callable[[ItemT], None],
+        *,
+        name: str,
+        on_wait: Callable[[], None] = _nothing,
+        on_error: Callable[[], None] = _nothing,
+    ) -> None:
+        """Begin at once. `on_wait` is called again and again while `put` waits, `on_error` in the thread."""
+        self._work, self._on_wait, self._on_error = work, on_wait, on_error
         self._left: queue.Queue[Any] = queue.Queue(1)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -215,9 +232,11 @@ class Behind(Generic[ItemT]):
 
     def put(self, item: ItemT) -> None:
         """Leave an item to the thread; waits for room."""
-        if self._error is not None:
-            raise self._error
-        self._left.put(item)
+        while self._error is None:
+            with contextlib.suppress(queue.Full):
+                return self._left.put(item, timeout=WAIT_S)
+            self._on_wait()
+        raise self._error
 
     def __enter__(self) -> Callable[[ItemT], None]:
         return self.put
@@ -227,8 +246,8 @@ class Behind(Generic[ItemT]):
     ) -> None:
         self._left.put(_END)
         self._thread.join()
-        if error is None and self._error is not None:
-            raise self._error
+        if self._error is not None and isinstance(error, Yielded | None):
+            raise self._error from None
 
     def _run(self) -> None:
         while (item := self._left.get()) is not _END:
@@ -237,3 +256,4 @@ class Behind(Generic[ItemT]):
                     self._work(item)
                 except BaseException as error:  # noqa: BLE001 - it is raised where items are put
                     self._error = error
+                    self._on_error()

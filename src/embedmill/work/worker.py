@@ -21,7 +21,7 @@ from embedmill.release.runs import check_not_over, read_plan
 from embedmill.spec.documents import CommitRecord, Plan
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Encoded
-from embedmill.work.attempts import Attempts, Ready
+from embedmill.work.attempts import Attempts, Ready, ShardRows
 from embedmill.work.claims import Claims
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease
@@ -161,7 +161,8 @@ class _Task(NamedTuple):
 class _Result(NamedTuple):
     """A shard's vectors, which wait to be written; `began_s`: since when the loop was busy with it."""
 
-    task: _Task
+    rows: ShardRows
+    lease: HeldLease
     computed: Encoded
     began_s: float
 
@@ -175,6 +176,7 @@ class _Loop:
         self._claims = Claims(attempts.home, attempts.plan, attempts.worker, heart.check)
         self._next = NextShard(self._clock)
         self._records: list[CommitRecord] = []
+        self._written_s = self._clock()
 
     def run(self) -> WorkDone:
         try:
@@ -182,6 +184,7 @@ class _Loop:
                 asked_s = self._clock()
                 for task in tasks:
                     write(self._embedded(task, max(asked_s, task.ready.began_s)))
+                    del task  # its images are as large as a shard
                     asked_s = self._clock()
         finally:
             self._heart.give_up(all_of_them=True)
@@ -200,10 +203,10 @@ class _Loop:
             self._next.wait()
 
     def _embedded(self, task: _Task, began_s: float) -> _Result:
-        with self._claims.patience.working(), self._next.while_at_work(task.ready.rows.count) as tell:
-            count = len(task.ready.fingerprints)
+        with self._claims.patience.working(), self._next.while_at_work(task.ready.wanted.count) as tell:
+            count = len(task.ready.rows.fingerprints)
             self._heart.take(task.lease, count)
-            self._heart.advance(count - task.ready.rows.count)
+            self._heart.advance(count - task.ready.wanted.count)
 
             def on_batch(rows: int) -> None:
                 tell(rows)
@@ -211,12 +214,14 @@ class _Loop:
 
             computed = self._attempts.embed(task.ready, on_batch, self._feeding)
             self._heart.leave(task.lease)
-        return _Result(task, computed, began_s)
+        return _Result(task.ready.rows, task.lease, computed, began_s)
 
     def _write(self, result: _Result) -> None:
-        record = self._attempts.write(result.task.ready, result.computed, result.began_s)
-        self._heart.drop(result.task.lease)
-        self._claims.mine.discard(result.task.ready.shard.name)
+        """Seconds of a record begin after those of the last one, so that they are never counted twice."""
+        record = self._attempts.write(result.rows, result.computed, max(result.began_s, self._written_s))
+        self._written_s = self._clock()
+        self._heart.drop(result.lease)
+        self._claims.mine.discard(result.rows.shard.name)
         if record is not None:
             self._records.append(record)
 
@@ -230,7 +235,7 @@ class _Loop:
     def _behind(self) -> AbstractContextManager[Callable[[_Result], None]]:
         if not self._threaded:
             return nullcontext(self._write)
-        behind = Behind(self._write, name="behind")
+        behind = Behind(self._write, name="behind", on_wait=self._heart.look, on_error=self._heart.fail)
         self._times.watch("write", behind.depth)
         return behind
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import itertools
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,8 +122,8 @@ class ImageSource:
     ) -> Found:
         """Bytes of each row's image. All are in memory at once: call it for a shard, not for a catalog.
 
-        A row whose image is no longer the one of `identities` is rejected as `source-changed`. While URLs
-        are waited for, `on_done` hears how many are done.
+        A row whose image is no longer the one of `identities` is rejected as `source-changed`. `on_done`
+        hears how many are done, from several threads; what it raises ends this.
 
         Raises:
             CatalogError: The column is neither binary nor text, the image root is gone, or the images of one
@@ -134,11 +135,13 @@ class ImageSource:
         pairs = list(zip(values, planned, strict=True))
         urls = {value: identity for value, identity in pairs if isinstance(value, str) and is_url(value)}
         of_urls = self._urls.load(urls, on_done) if urls else {}
+        loaded = itertools.count(len(of_urls))
 
         def fetch(wanted: tuple[bytes | str | None, bytes | None]) -> bytes | Rejection | None:
             value, expected = wanted
             if isinstance(value, str) and value in of_urls:
                 return of_urls[value] if urls[value] == expected else _changed(value)
+            on_done(next(loaded))
             return self._fetch(value, expected)
 
         results = _in_parallel(fetch, pairs)
