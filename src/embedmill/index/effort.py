@@ -31,7 +31,7 @@ HELD_OUT, FEWEST = 1_000, 2_000
 AT_ONCE = 100
 LOWEST, HIGHEST = 16, 4096
 ROUNDING = 1e-6
-"""By how much two sums of the same products may differ, of scores up to 1; of greater ones, times the score."""
+"""Two sums of the same products may differ by so much; where a score is above 1, by so much of it."""
 SURE = 2.0
 """So many standard errors the recall of the sample must be above what is wanted."""
 
