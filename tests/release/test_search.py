@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,16 @@ def test_vectors_of_deleted_items_fill_no_place_among_the_results(mill: Mill) ->
     release = mill.live()
     assert [(segment.rows, segment.live) for segment in release.content.segments] == [(31, 1)]
     assert [hit.id for hit in release.search("lamp 1. all", k=10)] == ["far"]
+
+
+def test_a_release_that_was_collected_while_it_was_open_is_not_called_damaged(mill: Mill) -> None:
+    mill.run(items(20))
+    release = mill.live()
+    table = release.item_table()
+    shutil.rmtree(release.folder / "items")
+    with pytest.raises(ReleaseMissing, match="deleted while its release was open") as caught:
+        table.whole()
+    assert "live" in caught.value.hint
 
 
 def test_an_empty_item_is_never_a_result_and_cannot_be_asked_for(mill: Mill) -> None:
