@@ -64,7 +64,7 @@ LIMITS := peak text pictures stages refresh planning searching starting
 bench-limits: environment-core environment-peers-text environment-torch  ## docs/limits.md: all that has a bound, at full size; an hour or more, on an idle machine
 	@mkdir -p build/bench/findings
 	@for name in $(LIMITS); do $(MAKE) --no-print-directory build/bench/findings/$$name.json; done
-	@$(CORE)/python -m benchmarks.page $(LIMITS:%=build/bench/findings/%.json) > docs/limits.md
+	@$(CORE)/python -m benchmarks.page $(LIMITS:%=build/bench/findings/%.json) --into docs/limits.md
 
 build/bench/findings/text.json: FORCE
 	-@.venv/peers-text/bin/python -m benchmarks.text --json > $@

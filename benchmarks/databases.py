@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.memory import FLAT, peak, write_catalog
-from benchmarks.support.measuring import machine
+from benchmarks.support.measuring import machine, not_run
 from tests.models import tiny_text_package
 
 NEEDED = ("adbc_driver_postgresql", "adbc_driver_sqlite", "sqlalchemy", "psycopg")
@@ -37,14 +37,12 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     if not all(find_spec(name) for name in NEEDED):
-        print("not run: it needs the drivers of `make environment-sql`")
-        return 0
+        return not_run("it needs the drivers of `make environment-sql`")
     from tests.sql_group.cluster import PASSWORD, programs, running
 
     folder = programs()
     if folder is None:
-        print("not run: PostgreSQL is not installed (Debian: apt-get install postgresql)")
-        return 0
+        return not_run("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     os.environ["PGPASSWORD"] = PASSWORD
     with running(folder) as cluster:
         rows = [row for items in options.items for row in measure(items, cluster)]

@@ -1,9 +1,10 @@
 """The page of what benchmarks found, from the documents that they printed.
 
     python -m benchmarks.planning --full --json > build/bench/planning.json
-    python -m benchmarks.page build/bench/*.json > docs/limits.md
+    python -m benchmarks.page build/bench/*.json --into docs/limits.md
 
-In the order of the files. `make bench-limits` measures all of it at full size and writes the page.
+In the order of the files. One without a document, whose benchmark did not run or failed, is named. `make
+bench-limits` measures all of it at full size and writes the page.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,31 @@ Not measured: GPUs, TPUs and machines with more than the cores named below; no f
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("documents", nargs="+", type=Path)
-    print(page([json.loads(file.read_text()) for file in parser.parse_args().documents]), end="")
+    parser.add_argument("--into", type=Path, help="the page, written once all of it is known")
+    options = parser.parse_args()
+    made = page({file.stem: document(file) for file in options.documents})
+    if options.into is None:
+        print(made, end="")
+    else:
+        options.into.write_text(made)
     return 0
 
 
-def page(documents: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: the head, then a section a document."""
-    return "\n".join([HEAD, *map(section, documents)])
+def document(file: Path) -> Mapping[str, Any] | None:
+    """What a benchmark printed; None where that is no document."""
+    try:
+        found: Mapping[str, Any] = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found
+
+
+def page(documents: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """Markdown: the head, then a section for each name."""
+    sections = [
+        f"Not measured: {name}.\n" if found is None else section(found) for name, found in documents.items()
+    ]
+    return "\n".join([HEAD, *sections])
 
 
 def section(document: Mapping[str, Any]) -> str:

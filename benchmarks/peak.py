@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.support.measuring import Findings, cores, in_turns, warned
+from benchmarks.support.measuring import Findings, cores, in_turns, not_run, warned
 
 SOURCE = Path(__file__).with_name("peak.c")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-pthread")
@@ -30,8 +30,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         program = compiled(Path(folder))
         if program is None:
-            print("not run: there is no gcc (Debian: apt-get install gcc libc6-dev)")
-            return 0
+            return not_run("there is no gcc (Debian: apt-get install gcc libc6-dev)")
         ways = {
             "one core": lambda: gflops(program, 1, options.seconds),
             "all cores": lambda: gflops(program, cores(), options.seconds),

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from benchmarks.decoding import picture
-from benchmarks.support.measuring import Findings, Spread, Verdict, cores, in_turns, warned
+from benchmarks.support.measuring import Findings, Spread, Verdict, cores, in_turns, not_run, warned
 from benchmarks.support.stores import BUILT, ROOT, write_pipeline
 
 from embedmill.model.importing import import_declared
@@ -54,8 +54,7 @@ def main() -> int:
     lines = warned()
     package = options.package or efficientnet()
     if package is None:
-        print("not run: the weights are converted in the environment of `make environment-torch`")
-        return 0
+        return not_run("the weights are converted in the environment of `make environment-torch`")
     images = 2048 if options.full else options.images
     packages = {"whole": package.resolve(), "reduced": reducing(package)}
     figures = {

@@ -2,10 +2,10 @@
 
     python -m benchmarks.stages [--rounds 3] [--json]
 
-Of the texts of `make bench-text` and the pictures of `make bench-pictures`, which make them. Every run is a first
-one, in a store that is empty. Stages of a run follow each other. Those of a loop overlap, so
-that they may take longer together than the loop; what `work` takes beyond the longest of them is mostly the
-loops' start: imports and the model.
+Of the texts of `make bench-text` and the pictures of `make bench-pictures`, which make them. Every run is a
+first one, in a store that is empty. Stages of a run follow each other. Those of a loop overlap, so that they
+may take longer together than the loop; what `work` takes beyond the longest of them is mostly the loops'
+start: imports and the model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support.measuring import Findings, Spread, warned
+from benchmarks.support.measuring import Findings, Spread, not_run, warned
 from benchmarks.support.stores import BUILT
 
 
@@ -31,8 +31,7 @@ def main() -> int:
     lines = warned()
     pipelines = made()
     if not pipelines:
-        print("not run: `make bench-text` and `make bench-pictures` make the catalogs")
-        return 0
+        return not_run("`make bench-text` and `make bench-pictures` make the catalogs")
     figures = {file.parent.name: measured(file, options.rounds) for file in pipelines}
     for name, found in figures.items():
         lines += ["", name, *shown(found)]

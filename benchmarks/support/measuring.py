@@ -134,6 +134,12 @@ class Findings:
         return [machine(), "", *self.lines, "", *map(str, self.verdicts)]
 
 
+def not_run(why: str) -> int:
+    """Say what is missing, beside the document that there is none of; the exit code."""
+    print(f"not run: {why}", file=sys.stderr)
+    return 0
+
+
 def warned() -> list[str]:
     """A line where the machine has other work: call it before measuring."""
     load = os.getloadavg()[0]

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from benchmarks.support.measuring import Findings, Spread, Verdict, cores, in_turns, warned
+from benchmarks.support.measuring import Findings, Spread, Verdict, cores, in_turns, not_run, warned
 from benchmarks.support.minilm import sentence_folder
 from benchmarks.support.stores import BUILT, ROOT, write_pipeline
 from benchmarks.text.flops import MINILM
@@ -72,8 +72,7 @@ def main() -> int:
     try:
         texts = prepared(folder, options.texts, options.probe)
     except TextsMissing as missing:
-        print(f"not run: {missing}")
-        return 0
+        return not_run(str(missing))
     names = [REFERENCE, *(name for name in options.peers if name != REFERENCE)]
     settings = {name: best(folder, name) for name in names}
     figures = measured(folder, names, settings, options.rounds) | {"texts": len(texts)}

@@ -8,7 +8,6 @@
     │   ├── DeviceUnavailable              the runtime does not know the device, or there is none here
     │   └── ServerUnavailable          75  the server that has the model gives no answer; run again
     ├── DecodersFailed                 75  no process that decodes images starts; no image is to blame
-    ├── HashingFailed                  75  a process that makes fingerprints was ended; run again
     ├── StoreError                     1
     │   ├── ObjectMissing                  no object under that key
     │   ├── ObjectExists                   a create-if-absent found the key taken
@@ -113,12 +112,6 @@ class ServerUnavailable(ModelError):
 
 class DecodersFailed(EmbedmillError):
     """No process that decodes images can be started; no image is to blame."""
-
-    exit_code = 75
-
-
-class HashingFailed(EmbedmillError):
-    """A process that makes fingerprints was ended from outside; nothing was planned."""
 
     exit_code = 75
 

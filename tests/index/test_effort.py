@@ -64,8 +64,19 @@ def test_too_few_rows_to_hold_some_out_get_the_effort_that_has_always_been() -> 
     assert (built.search_effort, built.recall) == (UNMEASURED, None)
 
 
-def test_a_recall_out_of_reach_ends_at_an_effort_that_looks_at_every_row() -> None:
-    same = np.repeat(unit_vectors(1), 2400, axis=0)
-    built = build_graph([same], DIMENSION, IndexSpec(recall=0.999))
-    assert built.search_effort <= 2400
+@pytest.mark.parametrize("different", [1, 600])
+def test_rows_that_are_equally_near_are_as_good_as_each_other(different: int) -> None:
+    same = np.repeat(unit_vectors(different), 2400 // different, axis=0)
+    order = np.random.default_rng(2).permutation(len(same))
+    built = build_graph([same[order]], DIMENSION, IndexSpec(recall=0.95))
     assert built.recall is not None
+    assert built.recall >= 0.95
+    assert built.search_effort < 200
+
+
+def test_a_recall_out_of_reach_ends_at_an_effort_that_looks_at_every_row() -> None:
+    spec = IndexSpec(links=4, build_effort=8, recall=0.999)
+    built = build_graph([unit_vectors(2400)], DIMENSION, spec)
+    assert built.recall is not None
+    assert built.recall < 0.999
+    assert built.search_effort == 2400 - 120

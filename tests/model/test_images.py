@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from embedmill.model.images import MOST_BESIDE, decoders_beside
+from embedmill.cores import cores
+from embedmill.model.images import decoders_beside
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])
@@ -16,6 +15,5 @@ def test_on_a_cpu_decoders_share_the_cores_of_the_runtime(threads: int) -> None:
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "tpu"])
 def test_an_accelerator_leaves_them_all_cores_that_there_are_up_to_a_limit(device: str) -> None:
-    cores = len(os.sched_getaffinity(0))
-    assert decoders_beside(device, 1) == min(MOST_BESIDE, cores)
+    assert decoders_beside(device, 1) == cores()
     assert decoders_beside(device, 100) == 100

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,24 @@ def test_drawn_jpegs_are_all_large_enough_to_be_reduced(resize: Any) -> None:
     for file in jpegs(recipe):
         with Image.open(io.BytesIO(file)) as picture:
             assert (np.array(picture.size) >= 2 * wanted).all()
+
+
+def test_large_pictures_are_drawn_in_little_memory() -> None:
+    recipe = Recipe(1024, None, "bicubic", (0, 0, 0), 1 << 26, reduced=1.0)
+    tracemalloc.start()
+    try:
+        for file in itertools.islice(jpegs(recipe), 4):
+            with Image.open(io.BytesIO(file)) as picture:
+                assert picture.size == (2048, 2048)
+        assert tracemalloc.get_traced_memory()[1] < 150e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_pictures_for_large_inputs_are_large_enough_beyond_the_longest_side() -> None:
+    file = next(jpegs(Recipe(1100, None, "bicubic", (0, 0, 0), 1 << 26, reduced=1.5)))
+    with Image.open(io.BytesIO(file)) as picture:
+        assert picture.size == (3300, 3300)
 
 
 def photo(number: int) -> bytes:

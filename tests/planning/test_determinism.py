@@ -31,7 +31,7 @@ def day(number: int) -> list[dict[str, Any]]:
 
 def planned_by(mill: Mill, processes: int) -> Plan:
     pipeline = mill.open()
-    own = partial(Hasher, processes, worth_rows=0)
+    own = partial(Hasher, processes, worth_rows=0, fewest_rows=10)
     planner = Planner(pipeline.home, pipeline.spec, pipeline.root, pipeline.package, pipeline.live(), own)
     with planner:
         return planner.plan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,25 @@ def test_a_graph_is_searched_with_the_effort_that_was_measured_until_another_is_
     assert [hit.id for hit in release.search(vector=query, k=10)] == exact(release, query, 10)
 
 
+def test_a_graph_that_finds_less_than_is_wanted_now_is_told_of_until_an_effort_is_stated(
+    mill: Mill, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = {"exact_below": 10, "links": 4, "build_effort": 8, "recall": 0.5}
+    mill.settings = {"index": index, "compact_above": 1.0}
+    mill.run(items(2100))
+    (first,) = mill.live().content.segments
+    assert first.recall is not None
+    assert 0.5 < first.recall < 0.999
+    assert not caplog.messages
+    mill.settings = {**mill.settings, "index": {**index, "recall": 0.999}}
+    mill.run(items(2101))
+    assert f"segment {first.name} has a recall@10 of {first.recall:g}, below" in caplog.text
+    caplog.clear()
+    mill.settings = {**mill.settings, "index": {**index, "recall": 0.999, "search_effort": 300}}
+    mill.run(items(2102))
+    assert not caplog.messages
+
+
 def test_a_text_is_embedded_by_the_releases_own_query_encoder(mill: Mill) -> None:
     mill.run(items(20))
     release = mill.live()
@@ -88,6 +108,16 @@ def test_vectors_of_deleted_items_fill_no_place_among_the_results(mill: Mill) ->
     release = mill.live()
     assert [(segment.rows, segment.live) for segment in release.content.segments] == [(31, 1)]
     assert [hit.id for hit in release.search("lamp 1. all", k=10)] == ["far"]
+
+
+def test_a_release_that_was_collected_while_it_was_open_is_not_called_damaged(mill: Mill) -> None:
+    mill.run(items(20))
+    release = mill.live()
+    table = release.item_table()
+    shutil.rmtree(release.folder / "items")
+    with pytest.raises(ReleaseMissing, match="deleted while its release was open") as caught:
+        table.whole()
+    assert "live" in caught.value.hint
 
 
 def test_an_empty_item_is_never_a_result_and_cannot_be_asked_for(mill: Mill) -> None:

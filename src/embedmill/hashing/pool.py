@@ -7,7 +7,6 @@ process sends and receives; what it sends are the messages' own buffers.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -20,8 +19,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from embedmill.cores import cores
 from embedmill.digest import digests_from_bytes
-from embedmill.errors import HashingFailed
 from embedmill.hashing import child
 from embedmill.hashing.messages import digests_of, split
 from embedmill.types import DIGEST_BYTES
@@ -47,10 +46,16 @@ class Hasher:
     Digests are those of `digests_of`, wherever they are made.
     """
 
-    def __init__(self, processes: int | None = None, *, worth_rows: int = WORTH_ROWS) -> None:
-        """Start nothing yet. `processes`: by default one for each core that this process may use."""
-        self._most = len(os.sched_getaffinity(0)) if processes is None else processes
-        self._worth_rows, self._seen = worth_rows, 0
+    def __init__(
+        self,
+        processes: int | None = None,
+        *,
+        worth_rows: int = WORTH_ROWS,
+        fewest_rows: int = FEWEST_ROWS,
+    ) -> None:
+        """Start nothing yet. `processes`: by default one for each of `cores()`."""
+        self._most = cores() if processes is None else processes
+        self._worth_rows, self._fewest_rows, self._seen = worth_rows, fewest_rows, 0
         self._children: list[_Child] = []
         self._idle: SimpleQueue[_Child] = SimpleQueue()
         self._threads: ThreadPoolExecutor | None = None
@@ -72,14 +77,14 @@ class Hasher:
         return 2 if self._threads else 0
 
     def submit(self, messages: pa.LargeBinaryArray) -> Pending:
-        """Begin to digest; the result raises HashingFailed where a process was lost."""
+        """Begin to digest. What a process that was lost had to do is done here: the digests are the same."""
         self._seen += len(messages)
         if self._threads is None and self._most > 1 and self._seen >= self._worth_rows:
             self._start()
         if self._threads is None:
             found = digests_of(messages)
             return lambda: found
-        parts = max(1, min(len(self._children), len(messages) // FEWEST_ROWS))
+        parts = max(1, min(len(self._children), len(messages) // self._fewest_rows))
         edges = np.linspace(0, len(messages), parts + 1).astype(int).tolist()
         slices = [messages.slice(start, end - start) for start, end in pairwise(edges)]
         return _joined([self._threads.submit(self._ask, each) for each in slices])
@@ -106,9 +111,10 @@ class Hasher:
     def _ask(self, messages: pa.LargeBinaryArray) -> bytes:
         found = self._idle.get()
         try:
-            return found.digests(messages)
+            answer = found.digests(messages)
         finally:
-            self._idle.put(found)  # a lost one, too: whoever takes it fails instead of waiting
+            self._idle.put(found)  # a lost one, too: there is one for each thread, so that none waits
+        return digests_of(messages).tobytes() if answer is None else answer
 
 
 def _joined(parts: list[Future[bytes]]) -> Pending:
@@ -136,28 +142,25 @@ class _Child:
                 raise
         self.pid = self._process.pid
 
-    def digests(self, messages: pa.LargeBinaryArray) -> bytes:
-        """Digests of messages, one after another.
+    def digests(self, messages: pa.LargeBinaryArray) -> bytes | None:
+        """Digests of messages, one after another; None where the process has ended."""
+        try:
+            return self._asked(messages)
+        except OSError:
+            self.kill()  # its socket is closed: it is not waited for again
+            return None
 
-        Raises:
-            HashingFailed: The process has ended.
-        """
+    def _asked(self, messages: pa.LargeBinaryArray) -> bytes:
         offsets, joined = split(messages)
         answer = bytearray(len(messages) * DIGEST_BYTES)
-        try:
-            self._socket.sendall(child.REQUEST.pack(len(messages), joined.nbytes) + offsets.tobytes())
-            self._socket.sendall(joined)
-            done = 0
-            while done < len(answer):
-                got = self._socket.recv_into(memoryview(answer)[done:])
-                if got == 0:
-                    raise ConnectionError
-                done += got
-        except OSError as error:
-            raise HashingFailed(
-                f"a process that makes fingerprints ended with {self._how()}",
-                hint="it needs some 100 MiB of memory; then run again",
-            ) from error
+        self._socket.sendall(child.REQUEST.pack(len(messages), joined.nbytes) + offsets.tobytes())
+        self._socket.sendall(joined)
+        done = 0
+        while done < len(answer):
+            got = self._socket.recv_into(memoryview(answer)[done:])
+            if got == 0:
+                raise ConnectionError("the process has ended")
+            done += got
         return bytes(answer)
 
     def kill(self) -> None:
@@ -165,10 +168,3 @@ class _Child:
         self._process.kill()
         self._process.wait()
         self._socket.close()
-
-    def _how(self) -> str:
-        try:
-            code = self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            return "its channel closed"
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from embedmill.index.base import Nearest
     from embedmill.spec import IndexSpec
-    from embedmill.types import Rows, Vectors
+    from embedmill.types import Vectors
 
 K = 10
 HELD_OUT, FEWEST = 1_000, 2_000
 """Rows that are searched for, at most a twentieth; of a segment with fewer than `FEWEST` none is."""
 AT_ONCE = 100
 LOWEST, HIGHEST = 16, 4096
+ROUNDING = 1e-6
+"""Two sums of the same products may differ by so much; where a score is above 1, by so much of it."""
 SURE = 2.0
 """So many standard errors the recall of the sample must be above what is wanted."""
 
@@ -79,12 +82,11 @@ def _least_effort(
     everything = Selection(np.ones(sum(map(len, parts)), dtype=np.bool_))
     exact = FlatIndex(parts)
     starts = range(0, len(queries_QD), AT_ONCE)
-    nearest_QK = np.concatenate(
-        [exact.search(queries_QD[at : at + AT_ONCE], K, everything).rows_QK for at in starts]
+    least_Q = np.concatenate(
+        [exact.search(queries_QD[at : at + AT_ONCE], K, everything).scores_QK[:, -1] for at in starts]
     )
     for effort in _efforts(min(HIGHEST, len(everything.live))):
-        found_QK = index.with_effort(effort).search(queries_QD, K, everything).rows_QK
-        recalls_Q = _recalls(found_QK, nearest_QK)
+        recalls_Q = _recalls(index.with_effort(effort).search(queries_QD, K, everything), least_Q)
         error = float(recalls_Q.std()) / len(recalls_Q) ** 0.5
         if recalls_Q.mean() - SURE * error >= wanted:
             break
@@ -99,7 +101,11 @@ def _efforts(highest: int) -> Iterator[int]:
     yield highest
 
 
-def _recalls(found_QK: Rows, nearest_QK: Rows) -> npt.NDArray[np.float64]:
-    """Of each query, the share of the nearest rows that was found."""
-    found: npt.NDArray[np.bool_] = (nearest_QK[:, :, None] == found_QK[:, None, :]).any(axis=2)
-    return np.asarray(found.mean(axis=1), dtype=np.float64)
+def _recalls(found: Nearest, least_Q: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Of each query, the share of neighbours found that are as near as the exact `K`th, whose score is given.
+
+    By scores and not by rows: of rows that are equally near, any is as good.
+    """
+    enough_Q = least_Q - ROUNDING * np.maximum(1.0, np.abs(least_Q))
+    near: npt.NDArray[np.bool_] = (found.rows_QK >= 0) & (found.scores_QK >= enough_Q[:, None])
+    return np.asarray(near.mean(axis=1), dtype=np.float64)

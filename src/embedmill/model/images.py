@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, features
 
+from embedmill.cores import cores
 from embedmill.decoding.pool import DecoderPool, Fatal
 from embedmill.decoding.process import Bitmap, Decoded, DecodingLimits
 from embedmill.decoding.recipe import Recipe
@@ -41,9 +41,6 @@ REVISION = "2"
 """Of what Embedmill does between bytes and pixels. 1 took the colours of every profile for sRGB."""
 
 LONGEST_DETAIL = 200
-
-MOST_BESIDE = 8
-"""Processes that decode for one accelerator: each takes a core, and memory."""
 
 LIBRARIES = ("libjpeg_turbo", "webp", "avif", "libtiff", "littlecms2")
 """Of Pillow, those that decide what becomes of an image."""
@@ -95,11 +92,11 @@ def decoders_beside(device: str, threads: int) -> int:
     """How many images are decoded at once beside a runtime; what comes out is the same for any number.
 
     On a CPU decoding takes the runtime's own cores: as many as it has threads. An accelerator leaves them to
-    decoding, which is then the bottleneck: all cores that this process may use, up to `MOST_BESIDE`.
+    decoding, which is then the bottleneck: all of `cores()`.
     """
     if device == "cpu":
         return threads
-    return max(threads, min(MOST_BESIDE, len(os.sched_getaffinity(0))))
+    return max(threads, cores())
 
 
 def recipe_of(spec: ImageInput) -> Recipe:

@@ -22,7 +22,8 @@ from embedmill.spec import ImageInput
 
 TIMES = (2.0, 3.3, 8.0)
 """Sides of drawn pictures, in pixels that the declaration needs at least: at half, half and an eighth."""
-LONGEST_SIDE = 4096
+LONGEST_SIDE = 2048
+"""Of drawn pictures, unless it is too short for them to be reduced: one is 50 MB while it is drawn."""
 GRAIN = 8.0
 """Standard deviation of a sensor's noise, of 255."""
 
@@ -78,20 +79,23 @@ def jpegs(recipe: Recipe) -> Iterator[bytes]:
     """JPEG files of several kinds and sizes that such a recipe reduces."""
     width, height = recipe.resized((1, 1))
     for times, draw in itertools.product(TIMES, DRAWINGS):
-        scale = min(times * (recipe.reduced or 1.0), LONGEST_SIDE / max(width, height))
+        least = recipe.reduced or 1.0
+        scale = min(times * least, max(TIMES[0] * least, LONGEST_SIDE / max(width, height)))
         size = max(8, round(width * scale)), max(8, round(height * scale))
         stream = io.BytesIO()
         Image.fromarray(_grained(draw(size))).save(stream, "JPEG", quality=90)
         yield stream.getvalue()
 
 
-Drawn = npt.NDArray[np.float64]
-"""float64[H, W, 3], 0 to 255."""
+Drawn = npt.NDArray[np.float32]
+"""float32[H, W, 3], 0 to 255."""
 
 
 def _grained(drawn: Drawn) -> npt.NDArray[np.uint8]:
-    grain = np.random.default_rng(0).normal(0.0, GRAIN, drawn.shape)
-    return np.clip(drawn + grain, 0, 255).astype(np.uint8)
+    grained = np.random.default_rng(0).standard_normal(drawn.shape, dtype=np.float32)
+    grained *= GRAIN
+    grained += drawn
+    return np.clip(grained, 0, 255, out=grained).astype(np.uint8)
 
 
 def _texts(size: tuple[int, int]) -> Drawn:
@@ -102,7 +106,7 @@ def _texts(size: tuple[int, int]) -> Drawn:
         pen.text(
             (line * 3, top), "Lorem ipsum 0123456789 " * 8, fill=(20, 30 + 8 * line % 200, 90), font_size=step
         )
-    return np.asarray(picture, np.float64)
+    return np.asarray(picture, np.float32)
 
 
 def _shapes(size: tuple[int, int]) -> Drawn:
@@ -114,25 +118,29 @@ def _shapes(size: tuple[int, int]) -> Drawn:
         colour = (at * 53 % 256, at * 97 % 256, at * 31 % 256)
         pen.ellipse((left, top, left + width / 5, top + height / 4), fill=colour)
         pen.line((0, top, width, left * height / width), fill=colour[::-1], width=1 + at % 3)
-    return np.asarray(picture, np.float64)
+    return np.asarray(picture, np.float32)
 
 
 def _clouds(size: tuple[int, int]) -> Drawn:
     """Noise of every wavelength, as in photographs: halves as strong where it is twice as fine."""
-    random, made = np.random.default_rng(1), np.full((size[1], size[0], 3), 128.0)
+    random, made = np.random.default_rng(1), np.full((size[1], size[0], 3), 128.0, dtype=np.float32)
+    noise = np.empty_like(made)
     for level in range(1, 9):
         coarse = random.normal(0.0, 1.0, (2**level, 2**level, 3)).clip(-2, 2) * 63 + 127
         layer = Image.fromarray(coarse.clip(0, 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-        made += (np.asarray(layer, np.float64) - 127.0) * 2.0 ** (1 - level)
+        np.subtract(np.asarray(layer), 127.0, out=noise, dtype=np.float32)
+        noise *= 2.0 ** (1 - level)
+        made += noise
     return made
 
 
 def _stripes(size: tuple[int, int]) -> Drawn:
     """Waves that grow finer to the right, as of cloth."""
-    y, x = np.mgrid[0.0 : size[1], 0.0 : size[0]]
-    x, y = x / size[0], y / size[1]
-    waves = np.stack([np.sin(120 * x * x + 40 * y * turn) for turn in (1.0, 0.5, -0.7)], axis=2)
-    made: Drawn = 128.0 + 90.0 * waves
+    x = np.arange(size[0], dtype=np.float32)[None, :] / size[0]
+    y = np.arange(size[1], dtype=np.float32)[:, None] / size[1]
+    made = np.empty((size[1], size[0], 3), dtype=np.float32)
+    for colour, turn in enumerate((1.0, 0.5, -0.7)):
+        made[:, :, colour] = 128.0 + 90.0 * np.sin(120 * x * x + 40 * y * turn)
     return made
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from embedmill.types import Digests, Mask, Rows
 
 SCANNED_ROWS = 1 << 17
-"""At once, of at most BATCH_BYTES: each batch looks into every vector file of the live release."""
+"""At once, of at most BATCH_BYTES: small batches would be split into small requests to hashing processes."""
 
 
 @dataclass

@@ -10,7 +10,6 @@ from __future__ import annotations
 import bisect
 import contextlib
 import itertools
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
@@ -19,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedmill.cores import cores
 from embedmill.digest import digests_from_arrow
-from embedmill.errors import ReleaseCorrupt
+from embedmill.errors import ReleaseCorrupt, ReleaseMissing
 from embedmill.types import ItemState
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ItemFiles:
 
     def __init__(self) -> None:
         """Start nothing yet."""
-        self._most = len(os.sched_getaffinity(0))
+        self._most = cores()
         self._threads = ThreadPoolExecutor(self._most, "item-files")
         self._begun: deque[Future[None]] = deque()
 
@@ -124,6 +124,7 @@ class ItemTable:
 
         Raises:
             ReleaseCorrupt: Its file is no item file.
+            ReleaseMissing: Its file was deleted meanwhile.
         """
         file = bisect.bisect_right(self._ends, place)
         if file not in self._columns:
@@ -137,8 +138,9 @@ class ItemTable:
 
         Raises:
             ReleaseCorrupt: A file is no item file.
+            ReleaseMissing: A file was deleted meanwhile.
         """
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(cores()) as threads:
             return pa.concat_tables(threads.map(self._part, range(len(self._files))))
 
     def _part(self, file: int) -> pa.Table:
@@ -157,5 +159,9 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _read_whole(file: Path) -> pa.Table:
+    if not file.exists():  # another release went live since, and this one was collected
+        raise ReleaseMissing(
+            f"{file}: was deleted while its release was open", hint="open the release that is live"
+        )
     with _opened(file) as parquet:
         return parquet.read(use_threads=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from embedmill.spec import PipelineSpec
+    from embedmill.spec import IndexSpec, PipelineSpec
     from embedmill.types import Digests, Mask, Vectors
 
+LOG = logging.getLogger("embedmill.release")
 PART_ROWS = 16_384
 
 
@@ -211,7 +213,18 @@ def build_indexes(candidate: Candidate, spec: PipelineSpec, dimension: int, scra
             done.append(_indexed(candidate, segment, spec, dimension, scratch))
         else:
             done.append(segment)
+        _warn_of_recall(done[-1], spec.index)
     return replace(candidate, segments=tuple(done))
+
+
+def _warn_of_recall(segment: Segment, spec: IndexSpec) -> None:
+    """A graph keeps its effort: where `index.recall` was raised since, or is out of reach, it finds less."""
+    if spec.search_effort is None and segment.recall is not None and segment.recall < spec.recall:
+        LOG.warning(
+            "the graph of segment %s has a recall@10 of %g, below index.recall: %g; "
+            "it stays until segments are compacted, and index.search_effort overrides it",
+            *(segment.name, segment.recall, spec.recall),
+        )
 
 
 def _indexed(

@@ -1,0 +1,26 @@
+"""How many cores this process may use: whatever starts processes or threads for them asks here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+MOST = 8
+"""Beyond so many, what feeds them is the bottleneck, and each takes memory."""
+
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+"""A container's quota and the period that it is of, in µs (docs.kernel.org/admin-guide/cgroup-v2.html)."""
+
+
+def cores(most: int = MOST, cpu_max: Path = CPU_MAX) -> int:
+    """Those that the scheduler allows and a container's quota pays for, in whole; 1 to `most`."""
+    return max(1, min(most, len(os.sched_getaffinity(0)), _paid(cpu_max, most)))
+
+
+def _paid(cpu_max: Path, most: int) -> int:
+    """Of a quota; `most` where there is none, or none can be read."""
+    try:
+        quota, period = cpu_max.read_text().split()
+        return int(quota) // int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # `max` is no number
+        return most
