@@ -269,7 +269,10 @@ def test_whoever_waits_for_room_is_asked_again_and_again() -> None:
         if next(waits) == 2:
             go.set()
 
-    with Behind(lambda _: go.wait(PATIENCE_S), name="test", on_wait=wait) as put:
+    def work_on(_: int) -> None:
+        assert go.wait(PATIENCE_S)
+
+    with Behind(work_on, name="test", on_wait=wait) as put:
         for number in range(3):
             put(number)
     assert next(waits) == 3

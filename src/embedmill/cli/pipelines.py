@@ -297,7 +297,7 @@ def loops_table(loops: Sequence[LoopState]) -> Table:
 
 
 def status(pipeline: OnePipeline = None, everything: Everything = None, as_json: AsJson = False) -> None:
-    """Show what is live, what is open and waits, and what to do next; or how fresh several pipelines are."""
+    """Show what is live and open, how busy workers are, what to do; or how fresh several pipelines are."""
     file = one_or_all(pipeline, everything)
     if file is None:
         status_all(everything or [], as_json=as_json)
