@@ -23,6 +23,7 @@ from embedmill.release.draining import drain
 from embedmill.release.layout import Home
 from embedmill.release.runs import open_plans
 from embedmill.types import Progress
+from embedmill.work.leases import Leases
 
 ROWS = items(1200)
 WORK = {"shard_rows": 6, "attempts": 3, "look_again_s": 2.0}
@@ -118,10 +119,25 @@ def await_work(mill: Mill, worker: str) -> None:
 def test_a_run_publishes_what_the_local_engine_publishes(
     mill: Mill, run: Callable[..., Run], cluster: RayCluster, tmp_path: Path
 ) -> None:
-    mill.write(ROWS)
-    report = run().report()
+    """Nobody can begin before all are there: the test holds all shards until then."""
+    planned = mill.planned(ROWS)
+    leases = Leases(mill.home, planned.plan.run, "nobody")
+    held = [lease for shard in planned.plan.shards if (lease := leases.claim(shard.name)) is not None]
+    assert len(held) == len(ROWS) / WORK["shard_rows"]
+    workers = {"large-0", "large-1", "small-0"}
+
+    def all_are_there() -> bool:
+        for lease in held:
+            lease.beat()
+        return all(told(mill, worker) for worker in workers)
+
+    driver = run()
+    until(all_are_there, "all workers are there")
+    for lease in held:
+        lease.release()
+    report = driver.report()
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
-    assert {share["worker"] for share in report["shares"]} == {"large-0", "large-1", "small-0"}
+    assert {share["worker"] for share in report["shares"]} == workers
     addresses = {node.address for node in cluster.nodes[1:]}
     assert {share["server"] for share in report["shares"]} == addresses
     assert sum(share["vectors"] for share in report["shares"]) == report["computed"] == len(ROWS)
