@@ -61,9 +61,11 @@ bench: environment-core  ## every benchmark that needs no other libraries, at sm
 	[ -z "$$missed" ] || { echo "missed a bound, or failed:$$missed"; exit 1; }
 
 LIMITS := peak text pictures stages refresh planning searching starting
-bench-limits: environment-core environment-peers-text environment-torch  ## docs/limits.md: all that has a bound, at full size; an hour or more, on an idle machine
+bench-limits: environment-core environment-peers-text environment-torch  ## docs/limits.md: all that has a bound, at full size; hours, on an idle machine
 	@mkdir -p build/bench/findings
-	@for name in $(LIMITS); do $(MAKE) --no-print-directory build/bench/findings/$$name.json; done
+	@for name in $(LIMITS); do \
+		$(MAKE) --no-print-directory build/bench/findings/$$name.json; sleep 90; \
+	done  # until the load of the last one is no longer taken for other work
 	@$(CORE)/python -m benchmarks.page $(LIMITS:%=build/bench/findings/%.json) --into docs/limits.md
 
 build/bench/findings/text.json: FORCE

@@ -19,7 +19,8 @@ from typing import Any
 HEAD = """# Near the limits of the hardware
 
 What each benchmark printed, beside what bounds it in the same run: medians, with the lowest and highest in
-brackets. `make bench-limits` writes this page; [profile.md](profile.md) says where the time goes.
+brackets. Each section names its command; `make bench-limits` measures all of them at full size and writes this
+page anew. [profile.md](profile.md) says where the time goes.
 
 Not measured: GPUs, TPUs and machines with more than the cores named below; no figure of a GPU exists.
 """
@@ -59,7 +60,16 @@ def section(document: Mapping[str, Any]) -> str:
     """What was asked, how, on which machine, what it printed, and the bounds."""
     title = document["schema"].split("/")[0].removeprefix("bench-").capitalize()
     when = f"`{document['command']}`, {document['machine']}, {document['measured']}."
-    lines = [f"## {title}", "", f"{document['asks']} {when}", "", "```text", *document["lines"], "```", ""]
+    lines = [
+        f"## {title}",
+        "",
+        f"{document['asks']} {when}",
+        "",
+        "```text",
+        *map(str.rstrip, document["lines"]),
+        "```",
+        "",
+    ]
     if document["verdicts"]:
         lines += ["| bound | measured | wanted | |", "|---|---|---|---|"]
         lines += [row(verdict) for verdict in document["verdicts"]] + [""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -29,7 +30,7 @@ def command() -> str:
     """What was typed to measure, from this folder on; how it was to be told is left out."""
     spec = sys.modules["__main__"].__spec__
     name = "" if spec is None else spec.name.removesuffix(".__main__")
-    return " ".join(["python -m", name, *(word for word in sys.argv[1:] if word != "--json")])
+    return shlex.join(["python", "-m", name, *(word for word in sys.argv[1:] if word != "--json")])
 
 
 def cores() -> int:
