@@ -19,7 +19,7 @@ from typing import Any
 HEAD = """# Near the limits of the hardware
 
 What each benchmark printed, beside what bounds it in the same run: medians, with the lowest and highest in
-brackets. Each section names its command; `make bench-limits` measures all of them at full size and writes this
+brackets. Each section names its command; `make bench-limits` measures all of them at full size and writes the
 page anew. [profile.md](profile.md) says where the time goes.
 
 Not measured: GPUs, TPUs and machines with more than the cores named below; no figure of a GPU exists.
