@@ -63,7 +63,7 @@ def drive(
     if look().complete:
         return
     undrain(home, plan.run)
-    places = places or LocalPlaces(spec.workers)
+    places = places or LocalPlaces(spec.workers, plan.threads)
     try:
         _Driving(home, plan, spec, engine, run_url, places, look, on_progress).go()
     finally:

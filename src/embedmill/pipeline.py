@@ -37,7 +37,7 @@ from embedmill.gates import (
     run_gates,
 )
 from embedmill.model import ModelPackage
-from embedmill.planning import Planner
+from embedmill.planning import Calibrator, Planner
 from embedmill.release import layout
 from embedmill.release.assemble import assemble
 from embedmill.release.folders import candidate_folder
@@ -139,7 +139,9 @@ class Pipeline:
         check_environment(self.spec.serving, self.root)
         check_places(self.home, self.spec, self.root, self.package)
         self.home.check_fit()
-        with Planner(self.home, self.spec, self.root, self.package, self.live()) as planner:
+        calibrator = Calibrator(self.spec, self.home.world, one_thread=self.seats is not None)
+        live = self.live()
+        with Planner(self.home, self.spec, self.root, self.package, live, calibrator=calibrator) as planner:
             return self._resumed_or_anew(planner, given_up or {}, on_progress)
 
     def _resumed_or_anew(

@@ -15,6 +15,7 @@ from embedmill.cli.options import (
     EngineName,
     Everything,
     FleetOfRun,
+    NoCalibrate,
     OnePipeline,
     PipelineFile,
     Quiet,
@@ -50,12 +51,17 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=PANEL)(each)
 
 
-def plan(pipeline: PipelineFile, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def plan(
+    pipeline: PipelineFile,
+    no_calibrate: NoCalibrate = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Show what a run would compute, how long it should take, and why."""
     from embedmill.cli.progress import reporting
 
     with reporting(quiet=quiet) as reporter:
-        planned = open_pipeline(pipeline).plan(reporter)
+        planned = open_pipeline(pipeline, calibrate=not no_calibrate).plan(reporter)
     _say_outlived(planned)
     if as_json:
         from embedmill.spec.reports import PlanReport
@@ -71,6 +77,7 @@ def plan(pipeline: PipelineFile, as_json: AsJson = False, quiet: Quiet = False) 
                 shards=len(found.shards),
                 epoch=found.numerics.epoch,
                 numerics=found.numerics.why,
+                calibration=found.calibration,
             )
         )
     else:
@@ -90,6 +97,7 @@ def _print_plan(planned: PlannedRun, file: Path) -> None:
         ("to compute", f"{found.compute:,} vectors in {shards}"),
         ("to reuse", f"{found.reused_vectors:,} vectors"),
         ("estimate", _estimate(found.estimate)),
+        *([("batches", str(found.calibration))] if found.calibration else []),
         ("why", found.why),
         *([("numerics", found.numerics.why)] if found.numerics.why else []),
     ]
@@ -127,6 +135,7 @@ def run(
     engine: EngineName = None,
     fleet: FleetOfRun = None,
     wait: Wait = False,
+    no_calibrate: NoCalibrate = False,
     everything: Everything = None,
     devices: Devices = None,
     turn: TurnS = 60.0,
@@ -138,6 +147,7 @@ def run(
     file = one_or_all(pipeline, everything)
     if file is None:
         options = [*(f"--accept={gate}" for gate in accept or ()), *(["--wait"] if wait else [])]
+        options += ["--no-calibrate"] if no_calibrate else []
         how = {
             "turn_s": turn,
             "devices": devices,
@@ -149,7 +159,8 @@ def run(
         return
 
     def go(reporter: Reporter, on_planned: OnPlanned) -> RunReport:
-        opened = open_pipeline(file, engine=engine, fleet=fleet, wait=wait, seats=seats)
+        calibrate = not no_calibrate
+        opened = open_pipeline(file, engine=engine, fleet=fleet, wait=wait, seats=seats, calibrate=calibrate)
         return opened.run(accept=accept or (), on_progress=reporter, on_planned=on_planned)
 
     _carry_out(file, go, as_json, quiet)

@@ -22,16 +22,18 @@ TAIL_BYTES = 8192
 
 @dataclass(frozen=True)
 class LocalPlaces:
-    """Cores of this machine: a loop each, one thread each, unless `workers` says how many."""
+    """Cores of this machine: a loop for each `threads` of them, unless `workers` says how many."""
 
     workers: int | None
+    threads: int = 1
     again_s: float | None = None
     waits: bool = False
 
     def look(self, most: int, held: Collection[str]) -> Look:  # noqa: ARG002 - nobody takes cores away
         """All of them, and no more loops than shards."""
-        count = min(self.workers or len(os.sched_getaffinity(0)), most)
-        return Look(tuple(Placement(f"local-{number}") for number in range(count)))
+        loops = self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
+        places = (Placement(f"local-{number}", threads=self.threads) for number in range(min(loops, most)))
+        return Look(tuple(places))
 
 
 class LocalEngine:

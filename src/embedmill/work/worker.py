@@ -135,7 +135,7 @@ def _load_encoder(
         "item",
         device=options.device,
         threads=options.threads,
-        batch_tokens=settings.batch_tokens,
+        batch_tokens=plan.batch_tokens,
         batch_images=settings.batch_images,
         gpu_memory_mib=options.gpu_memory_mib,
         decoder=ImageDecoder(
