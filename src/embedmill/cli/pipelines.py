@@ -27,17 +27,15 @@ from embedmill.cli.options import (
 )
 from embedmill.cli.output import data, duration, emit, facts, table, talk
 from embedmill.cli.several import Devices, Seats, TurnS, run_all, status_all
+from embedmill.cli.workers import loops_table, shares_table, with_small_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rich.table import Table
-
     from embedmill.cli.progress import Reporter
     from embedmill.pipeline import Pipeline, PlannedRun
     from embedmill.spec.documents import Estimate, Plan
-    from embedmill.spec.loops import LoopState
-    from embedmill.spec.reports import RunReport, RunState, StatusReport, WorkerShare
+    from embedmill.spec.reports import RunReport, RunState, StatusReport
 
     OnPlanned = Callable[[PlannedRun], None]
 
@@ -280,33 +278,6 @@ def _print_result(result: RunReport) -> None:
         data().print(shares_table(result.shares))
 
 
-def shares_table(shares: Sequence[WorkerShare]) -> Table:
-    """What each loop on another server did."""
-    rows = [
-        (
-            *(share.worker, share.type or share.device, share.image),
-            *(f"{share.shards:,}", f"{share.vectors:,}", f"{share.vectors_per_s:,.0f}"),
-        )
-        for share in shares
-    ]
-    names = ("worker", "GPU", "image", "shards", "vectors", "vectors/s")
-    return table(*names, rows=rows, numbers=[3, 4, 5])
-
-
-def loops_table(loops: Sequence[LoopState]) -> Table:
-    """How many seconds the stages of each loop were busy, and which of them the others wait for."""
-    stages = list(loops[0].stages)
-    rows = [
-        (
-            *(loop.worker, loop.shard or "-", loop.bottleneck or "-"),
-            *(f"{loop.stages.get(stage, 0.0):,.1f}" for stage in stages),
-        )
-        for loop in loops
-    ]
-    names = ("worker", "shard", "busiest", *(f"{stage} s" for stage in stages))
-    return table(*names, rows=rows, numbers=range(3, len(names)))
-
-
 def status(pipeline: OnePipeline = None, everything: Everything = None, as_json: AsJson = False) -> None:
     """Show what is live and open, how busy workers are, what to do; or how fresh several pipelines are."""
     file = one_or_all(pipeline, everything)
@@ -340,8 +311,12 @@ def status(pipeline: OnePipeline = None, everything: Everything = None, as_json:
                 out.print()
             if state.loops:
                 out.print(loops_table(state.loops))
+                for line in with_small_batches(state.loops):
+                    out.print(line, soft_wrap=True)
                 out.print()
         for state in report.open_runs:
+            if state.calibration:
+                out.print(f"batches of {state.run}: {state.calibration}", soft_wrap=True)
             out.print(_going_on(state), soft_wrap=True)
         _say_how_to_help(report.open_runs)
     out.print(f"\nNext:  {report.next}", soft_wrap=True)

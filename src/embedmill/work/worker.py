@@ -11,20 +11,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from embedmill.decoding.process import DecodingLimits
-from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunMissing
+from embedmill.errors import ModelError, ObjectMissing, OutOfMemory, ReleaseCorrupt, RunMissing
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.release.draining import DrainWatch
 from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
 from embedmill.release.runs import check_not_over, read_plan
-from embedmill.spec.documents import CommitRecord, Plan
+from embedmill.spec.documents import CommitRecord, Plan, Profile
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Encoded
 from embedmill.work.attempts import Attempts, Ready, ShardRows
 from embedmill.work.claims import Claims
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease
+from embedmill.work.shrinking import small_batches, smaller
 from embedmill.work.stages import Ahead, Behind, NextShard, StageTimes
 from embedmill.work.watchdog import Watchdog
 
@@ -159,11 +160,12 @@ class _Task(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """A shard's vectors, which wait to be written; `began_s`: since when the loop was busy with it."""
+    """A shard's vectors, which wait to be written, and what made them; `began_s`: since when it was busy."""
 
     rows: ShardRows
     lease: HeldLease
     computed: Encoded
+    profile: Profile
     began_s: float
 
 
@@ -175,6 +177,7 @@ class _Loop:
         self._clock, self._times = attempts.home.world.monotonic, attempts.times
         self._claims = Claims(attempts.home, attempts.plan, attempts.worker, heart.check)
         self._next = NextShard(self._clock)
+        self._encoder = attempts.encoder
         self._records: list[CommitRecord] = []
         self._written_s = self._clock()
 
@@ -204,21 +207,34 @@ class _Loop:
 
     def _embedded(self, task: _Task, began_s: float) -> _Result:
         with self._claims.patience.working(), self._next.while_at_work(task.ready.wanted.count) as tell:
-            count = len(task.ready.rows.fingerprints)
-            self._heart.take(task.lease, count)
-            self._heart.advance(count - task.ready.wanted.count)
 
             def on_batch(rows: int) -> None:
                 tell(rows)
                 self._heart.advance(rows)
 
-            computed = self._attempts.embed(task.ready, on_batch, self._feeding)
+            computed = self._computed(task, on_batch)
             self._heart.leave(task.lease)
-        return _Result(task.ready.rows, task.lease, computed, began_s)
+        return _Result(task.ready.rows, task.lease, computed, self._encoder.profile, began_s)
+
+    def _computed(self, task: _Task, on_batch: Callable[[int], None]) -> Encoded:
+        """An attempt at a shard; another one, with batches half as large, for as long as memory is too short.
+
+        The loop keeps to the smaller ones: what its machine has too little of now it may lack again.
+        """
+        count = len(task.ready.rows.fingerprints)
+        while True:
+            self._heart.take(task.lease, count)
+            self._heart.advance(count - task.ready.wanted.count)
+            try:
+                return self._attempts.embed(self._encoder, task.ready, on_batch, self._feeding)
+            except (OutOfMemory, MemoryError) as error:
+                self._encoder = smaller(self._encoder, error)
+            self._heart.again(small_batches(self._encoder.profile))
 
     def _write(self, result: _Result) -> None:
         """Seconds of a record begin after those of the last one, so that they are never counted twice."""
-        record = self._attempts.write(result.rows, result.computed, max(result.began_s, self._written_s))
+        began_s = max(result.began_s, self._written_s)
+        record = self._attempts.write(result.rows, result.computed, result.profile, began_s)
         self._written_s = self._clock()
         self._heart.drop(result.lease)
         self._claims.mine.discard(result.rows.shard.name)

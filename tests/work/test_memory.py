@@ -1,0 +1,86 @@
+"""Where memory is too short for a batch, its shard is tried again with smaller ones; the record says so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tests.support.cramped_worker import hungry_package
+from tests.support.mill import Mill
+
+from embedmill.errors import OutOfMemory
+from embedmill.model import Encoder, ModelPackage
+from embedmill.pipeline import PlannedRun
+from embedmill.release.describe import run_states
+from embedmill.release.vectors import VectorPart
+from embedmill.runtimes.base import run_failure
+from embedmill.spec.documents import CommitRecord
+from embedmill.work.shrinking import smaller
+
+
+def work_with_little_memory(mill: Mill, run: PlannedRun, mib: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.support.cramped_worker", "pipeline.yaml", run.plan.run, str(mib)]
+    paths = {"PYTHONPATH": str(Path(__file__).parents[2]), "TOKENIZERS_PARALLELISM": "false"}
+    return subprocess.run(command, cwd=mill.root, env=paths, capture_output=True, text=True, timeout=120)
+
+
+def test_a_loop_with_little_memory_embeds_every_row_in_smaller_batches(mill: Mill, tmp_path: Path) -> None:
+    mill.model = hungry_package(tmp_path / "hungry")
+    mill.settings = {"work": {"batch_tokens": 512, "shard_rows": 40}}
+    mill.schema = pa.schema([("sku", pa.string()), ("title", pa.string()), ("category", pa.string())])
+    rows = [{"sku": f"s{n}", "title": f"item {n:04}", "category": "all"} for n in range(100)]
+    mill.settings |= {"catalog": {"source": "items.parquet", "id": "sku", "display": ["title"]}}
+    run = mill.planned(rows)
+    ended = work_with_little_memory(mill, run, 600)
+    assert ended.returncode == 0, ended.stderr
+    for shard in run.plan.shards:
+        key = run.home.run_key(run.plan.run, "commits", f"{shard.name}.json")
+        record = run.home.read(CommitRecord, key)
+        assert record.profile.batch_tokens in {32, 64, 128, 256}
+        frozen = pa.ipc.open_file(run.home.verified(run.home.key(shard.file.path), shard.file)).read_all()
+        encoder = Encoder.load(ModelPackage.open(mill.model), batch_tokens=record.profile.batch_tokens)
+        expected = encoder.encode(frozen.combine_chunks().to_batches()[0]).vectors_ND
+        assert record.vectors is not None
+        part = VectorPart.open(run.home.verified(run.home.key(record.vectors.path), record.vectors))
+        assert np.array_equal(part.vectors_ND, expected)
+    event = json.loads(run.home.store.get(run.home.run_key(run.plan.run, "events", "cramped.json")))
+    assert event["smaller"]["batch_tokens"] == record.profile.batch_tokens
+    assert event["rows_done"] == 100
+    assert event["attempts"] > len(run.plan.shards)
+    (state,) = run_states(run.home, lambda _: "")
+    assert [loop.smaller for loop in state.loops] == [event["smaller"]]
+    assert run.run().embedded == 100
+
+
+def test_batches_are_halved_to_a_floor_and_then_memory_is_what_is_missing(tiny_model: Path) -> None:
+    error = OutOfMemory("no memory")
+    half = smaller(Encoder.load(ModelPackage.open(tiny_model), batch_tokens=100), error)
+    least = smaller(half, error)
+    assert [each.profile.batch_tokens for each in (half, least)] == [50, 32]
+    with pytest.raises(OutOfMemory, match=r"no memory; batches of 32 tokens and .* are too large") as caught:
+        smaller(least, error)
+    assert "work.workers" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Failed to allocate memory for requested buffer of size 1073741824",
+        "std::bad_alloc",
+        "CUDA failure 2: out of memory ; GPU=0",
+        "Available memory of 1 is smaller than requested bytes of 2",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate",
+        "OOM when allocating tensor with shape[1]",
+    ],
+)
+def test_libraries_say_in_their_own_words_that_they_got_no_memory(said: str) -> None:
+    assert type(run_failure(RuntimeError(said), "m")) is OutOfMemory
+    assert type(run_failure(MemoryError(), "m")) is OutOfMemory
+    assert type(run_failure(RuntimeError("invalid dimension"), "m")) is not OutOfMemory
