@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from tests.support.cramped_worker import hungry_package
-from tests.support.mill import Mill
+from tests.support.mill import Mill, items
 
+from embedmill.driving import drive
+from embedmill.engines import LocalEngine
 from embedmill.errors import OutOfMemory
 from embedmill.model import Encoder, ModelPackage
 from embedmill.pipeline import PlannedRun
 from embedmill.release.describe import run_states
 from embedmill.release.vectors import VectorPart
 from embedmill.runtimes.base import run_failure
-from embedmill.spec.documents import CommitRecord
+from embedmill.spec.documents import CommitRecord, Lease
 from embedmill.work.shrinking import smaller
 
 
@@ -55,6 +62,36 @@ def test_a_loop_with_little_memory_embeds_every_row_in_smaller_batches(mill: Mil
     (state,) = run_states(run.home, lambda _: "")
     assert [loop.smaller for loop in state.loops] == [event["smaller"]]
     assert run.run().embedded == 100
+
+
+def test_a_loop_that_the_kernel_ended_for_lack_of_memory_starts_again_with_smaller_batches(
+    mill: Mill, tmp_path: Path
+) -> None:
+    """The real engine and a real SIGKILL; the kernel's count stands in a file of the test's own."""
+    mill.settings = {"work": {"workers": 1, "shard_rows": 2, "batch_tokens": 512}}
+    run = mill.planned(items(400))
+    kills = tmp_path / "vmstat"
+    kills.write_text("pgfault 7\noom_kill 3\n")
+    engine = LocalEngine([tmp_path / "no-cgroup", kills])
+
+    def kill_after_the_first_commit() -> None:
+        folder = run.home.run_key(run.plan.run, "commits")
+        deadline = time.monotonic() + 60
+        while not list(run.home.store.list(folder)):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        lease = next(iter(run.home.store.list(run.home.run_key(run.plan.run, "leases"))))
+        kills.write_text("pgfault 7\noom_kill 4\n")
+        os.kill(run.home.read(Lease, lease.key).pid, signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_after_the_first_commit)
+        drive(run.home, run.plan, run.plan.pipeline.work, engine, run.url, lambda _: None)
+        killing.result()
+    keys = [info.key for info in run.home.store.list(run.home.run_key(run.plan.run, "commits"))]
+    sizes = Counter(run.home.read(CommitRecord, key).profile.batch_tokens for key in keys)
+    assert set(sizes) == {512, 256}
+    assert sizes.total() == len(run.plan.shards)
 
 
 def test_batches_are_halved_to_a_floor_and_then_memory_is_what_is_missing(tiny_model: Path) -> None:

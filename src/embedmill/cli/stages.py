@@ -66,6 +66,9 @@ def worker(
     progress: Annotated[
         bool, typer.Option("--progress", help="Print how far it is, a JSON object (`event/1`) a line.")
     ] = False,
+    halvings: Annotated[
+        int, typer.Option(hidden=True, min=0, help="Halve batches so often: memory was too short for larger.")
+    ] = 0,
     environment_stdin: EnvironmentStdin = False,
     as_json: AsJson = False,
 ) -> None:
@@ -89,6 +92,7 @@ def worker(
         parent,
         watch_gpus=_uuids(watch_gpu or []),
         gpu_memory_mib=gpu_memory,
+        halvings=halvings,
         where=_where(where or []),
         listener=_print_line if progress else None,
     )

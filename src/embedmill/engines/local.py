@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from embedmill.types import Look, Placement, WorkerState
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 GRACE_S = 10.0
 TAIL_BYTES = 8192
+KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
+"""What counts processes that the kernel ended for lack of memory, as `oom_kill`: of a container, or of all.
+
+https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
+"""
 
 
 @dataclass(frozen=True)
@@ -37,17 +44,25 @@ class LocalPlaces:
 
 
 class LocalEngine:
-    """Subprocesses that end when this process does."""
+    """Subprocesses that end when this process does.
 
-    def __init__(self) -> None:
-        """Start nothing yet."""
+    One that the kernel ended for lack of memory starts again with batches half as large.
+    """
+
+    def __init__(self, kills: Sequence[Path] = KILLS) -> None:
+        """Start nothing yet. `kills`: files that may count what the kernel ended; the first one counts."""
         self._processes: dict[str, tuple[subprocess.Popen[bytes], BinaryIO]] = {}
+        self._kills = kills
+        self._killed = memory_kills(kills)
+        self._halvings: dict[str, int] = {}
 
     def start(self, run_url: str, placements: Sequence[Placement]) -> None:
         """Start a process for each placement that has none running."""
         for place in placements:
             running = self._processes.get(place.worker)
             if running is None or running[0].poll() is not None:
+                if running is not None and self._had_no_memory(running[0]):
+                    self._halvings[place.worker] = self._halvings.get(place.worker, 0) + 1
                 self._start(run_url, place)
 
     def states(self) -> list[WorkerState]:
@@ -70,11 +85,20 @@ class LocalEngine:
             words.close()
         self._processes.clear()
 
+    def _had_no_memory(self, ended: subprocess.Popen[bytes]) -> bool:
+        """Whether the kernel ended it, and not somebody's `kill -9`; each that it ended is counted once."""
+        if ended.returncode != -signal.SIGKILL or memory_kills(self._kills) <= self._killed:
+            return False
+        self._killed += 1
+        return True
+
     def _start(self, run_url: str, place: Placement) -> None:
         words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         command = [sys.executable, "-m", "embedmill", "worker", "--run", run_url, "--name", place.worker]
         command += ["--device", place.device, "--threads", str(place.threads), "--parent", str(os.getpid())]
         command += ["--where", f"host={place.host.name}"] if place.host else []
+        halvings = self._halvings.get(place.worker, 0)
+        command += ["--halvings", str(halvings)] if halvings else []
         environment = {**os.environ, "OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"}
         process = subprocess.Popen(
             command,
@@ -85,6 +109,17 @@ class LocalEngine:
             start_new_session=True,  # Ctrl-C reaches this process alone, which then stops them in order
         )
         self._processes[place.worker] = (process, words)
+
+
+def memory_kills(files: Sequence[Path] = KILLS) -> int:
+    """How many processes the kernel ended for lack of memory by now; 0 where nothing counts them."""
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):
+            for line in file.read_text().splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+    return 0
 
 
 def _tail(words: BinaryIO) -> str:

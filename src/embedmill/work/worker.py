@@ -44,7 +44,8 @@ class WorkerOptions:
     Without `heartbeat_thread` there is no thread at all: leases
     beat between two batches only, and no stage overlaps another. `decoding`: what one image may take.
     `watch_gpus`: UUIDs of GPUs that are given back when somebody else comes; if it must be, the process is
-    ended. `gpu_memory_mib`: the most memory of a GPU that it takes; None: as the model says. `where`: `host`,
+    ended. `gpu_memory_mib`: the most memory of a GPU that it takes; None: as the model says. `halvings`: how
+    often batches are halved before the first, since memory was too short for larger ones. `where`: `host`,
     `gpu` and `image`, for people. `listener` gets each `event/1` as a line.
     """
 
@@ -56,6 +57,7 @@ class WorkerOptions:
     decoding: DecodingLimits | None = None
     watch_gpus: tuple[str, ...] = ()
     gpu_memory_mib: int | None = None
+    halvings: int = 0
     where: Mapping[str, str] = field(default_factory=dict)
     listener: Callable[[bytes], None] | None = None
 
@@ -96,7 +98,9 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
             _load_encoder(home, plan, options, scratch, watchdog) as encoder,
         ):
             attempts = Attempts(home, plan, encoder, options.worker, scratch, times, heart.check)
-            return _Loop(attempts, heart, threaded=options.heartbeat_thread).run()
+            loop = _Loop(attempts, heart, threaded=options.heartbeat_thread)
+            loop.shrink(options.halvings)
+            return loop.run()
     except (ReleaseCorrupt, ObjectMissing):
         check_not_over(home, run)  # files of an ended run are collected, whoever is at work on it
         raise
@@ -180,6 +184,13 @@ class _Loop:
         self._encoder = attempts.encoder
         self._records: list[CommitRecord] = []
         self._written_s = self._clock()
+
+    def shrink(self, halvings: int) -> None:
+        """Begin with batches that are halved so often, or the smallest."""
+        for _ in range(halvings):
+            self._encoder = self._encoder.smaller() or self._encoder
+        if halvings:
+            self._heart.again(small_batches(self._encoder.profile))
 
     def run(self) -> WorkDone:
         try:
