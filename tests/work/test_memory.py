@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,14 @@ from embedmill.errors import OutOfMemory
 from embedmill.model import Encoder, ModelPackage
 from embedmill.pipeline import PlannedRun
 from embedmill.release.describe import run_states
+from embedmill.release.layout import Home
 from embedmill.release.vectors import VectorPart
 from embedmill.runtimes.base import run_failure
+from embedmill.spec.calibration import Calibration, Measured, Setting
 from embedmill.spec.documents import CommitRecord, Lease
+from embedmill.work import WorkerOptions, work
 from embedmill.work.shrinking import smaller
+from embedmill.world import World
 
 
 def work_with_little_memory(mill: Mill, run: PlannedRun, mib: int) -> subprocess.CompletedProcess[str]:
@@ -102,6 +107,36 @@ def test_batches_are_halved_to_a_floor_and_then_memory_is_what_is_missing(tiny_m
     with pytest.raises(OutOfMemory, match=r"no memory; batches of 32 tokens and .* are too large") as caught:
         smaller(least, error)
     assert "work.workers" in caught.value.hint
+
+
+class Hurried(World):
+    """A world in which a second goes by whenever somebody looks at the clock."""
+
+    def __init__(self) -> None:
+        self.seconds = count()
+
+    def monotonic(self) -> float:
+        return float(next(self.seconds))
+
+
+@pytest.mark.parametrize(("faults", "expected"), [(10_000, {32}), (0, {512})])
+def test_a_loop_far_slower_than_measured_gets_smaller_batches_if_its_memory_is_paged_out(
+    mill: Mill, faults: int, expected: set[int]
+) -> None:
+    mill.settings = {"work": {"shard_rows": 200}}
+    run = mill.planned(items(200))
+    setting = Setting(batch_tokens=512, sessions=1, threads=1)
+    fast = Calibration(
+        chosen=setting, measured=(Measured(setting=setting, items_per_s=1e6),), source="measured then"
+    )
+    plan = run.plan.model_copy(update={"calibration": fast})
+    run.home.store.put(run.home.run_key(plan.run, "plan.json"), plan.to_bytes())
+    home = Home(run.home.store, run.home.pipeline, world=Hurried())
+    turns = count()
+    options = WorkerOptions("w", heartbeat_thread=False, major_faults=lambda: faults * next(turns))
+    work(home, plan.run, options)
+    keys = [info.key for info in home.store.list(home.run_key(plan.run, "commits"))]
+    assert {home.read(CommitRecord, key).profile.batch_tokens for key in keys} == expected
 
 
 @pytest.mark.parametrize(

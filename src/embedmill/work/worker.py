@@ -25,7 +25,7 @@ from embedmill.work.attempts import Attempts, Ready, ShardRows
 from embedmill.work.claims import Claims
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease
-from embedmill.work.shrinking import small_batches, smaller
+from embedmill.work.shrinking import Thrashing, expected_per_s, major_faults, small_batches, smaller
 from embedmill.work.stages import Ahead, Behind, NextShard, StageTimes
 from embedmill.work.watchdog import Watchdog
 
@@ -45,8 +45,9 @@ class WorkerOptions:
     beat between two batches only, and no stage overlaps another. `decoding`: what one image may take.
     `watch_gpus`: UUIDs of GPUs that are given back when somebody else comes; if it must be, the process is
     ended. `gpu_memory_mib`: the most memory of a GPU that it takes; None: as the model says. `halvings`: how
-    often batches are halved before the first, since memory was too short for larger ones. `where`: `host`,
-    `gpu` and `image`, for people. `listener` gets each `event/1` as a line.
+    often batches are halved before the first, since memory was too short for larger ones. `major_faults`:
+    pages of this process that were waited for, by now. `where`: `host`, `gpu` and `image`, for people.
+    `listener` gets each `event/1` as a line.
     """
 
     worker: str
@@ -58,6 +59,7 @@ class WorkerOptions:
     watch_gpus: tuple[str, ...] = ()
     gpu_memory_mib: int | None = None
     halvings: int = 0
+    major_faults: Callable[[], int] = major_faults
     where: Mapping[str, str] = field(default_factory=dict)
     listener: Callable[[bytes], None] | None = None
 
@@ -98,7 +100,9 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
             _load_encoder(home, plan, options, scratch, watchdog) as encoder,
         ):
             attempts = Attempts(home, plan, encoder, options.worker, scratch, times, heart.check)
-            loop = _Loop(attempts, heart, threaded=options.heartbeat_thread)
+            clock, faults = home.world.monotonic, options.major_faults
+            thrashing = Thrashing(expected_per_s(plan), clock, faults)
+            loop = _Loop(attempts, heart, thrashing, threaded=options.heartbeat_thread)
             loop.shrink(options.halvings)
             return loop.run()
     except (ReleaseCorrupt, ObjectMissing):
@@ -176,8 +180,9 @@ class _Result(NamedTuple):
 class _Loop:
     """One loop: a shard is written and the next one made ready while the runtime has one in hand."""
 
-    def __init__(self, attempts: Attempts, heart: Heartbeat, *, threaded: bool) -> None:
+    def __init__(self, attempts: Attempts, heart: Heartbeat, thrashing: Thrashing, *, threaded: bool) -> None:
         self._attempts, self._heart, self._threaded = attempts, heart, threaded
+        self._thrashing = thrashing
         self._clock, self._times = attempts.home.world.monotonic, attempts.times
         self._claims = Claims(attempts.home, attempts.plan, attempts.worker, heart.check)
         self._next = NextShard(self._clock)
@@ -222,6 +227,7 @@ class _Loop:
             def on_batch(rows: int) -> None:
                 tell(rows)
                 self._heart.advance(rows)
+                self._thrashing.check(rows)
 
             computed = self._computed(task, on_batch)
             self._heart.leave(task.lease)
@@ -236,6 +242,7 @@ class _Loop:
         while True:
             self._heart.take(task.lease, count)
             self._heart.advance(count - task.ready.wanted.count)
+            self._thrashing.begin(watched=self._encoder.smaller() is not None)
             try:
                 return self._attempts.embed(self._encoder, task.ready, on_batch, self._feeding)
             except (OutOfMemory, MemoryError) as error:
