@@ -70,6 +70,9 @@ GpuMemory: TypeAlias = Annotated[
         metavar="MIB", min=1, help="The most memory of a GPU to take, where the model's limit is not lower."
     ),
 ]
+Halvings: TypeAlias = Annotated[
+    int, typer.Option(min=0, help="Halve batches so often first, where memory was too short for larger ones.")
+]
 ENVIRONMENT_BYTES = 1 << 20
 
 

@@ -14,6 +14,7 @@ from embedmill.cli.options import (
     AsJson,
     EnvironmentStdin,
     GpuMemory,
+    Halvings,
     PipelineFile,
     RunName,
     open_pipeline,
@@ -66,9 +67,7 @@ def worker(
     progress: Annotated[
         bool, typer.Option("--progress", help="Print how far it is, a JSON object (`event/1`) a line.")
     ] = False,
-    halvings: Annotated[
-        int, typer.Option(hidden=True, min=0, help="Halve batches so often: memory was too short for larger.")
-    ] = 0,
+    halvings: Halvings = 0,
     environment_stdin: EnvironmentStdin = False,
     as_json: AsJson = False,
 ) -> None:
