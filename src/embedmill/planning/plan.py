@@ -82,7 +82,7 @@ class Planner:
             SpecError: A column has a name that results need.
         """
         self._check_names()
-        reader, run = self.reader(), self.home.new_run()
+        reader, run = self.reader, self.home.new_run()
         alike = [
             other
             for other in others
@@ -120,9 +120,7 @@ class Planner:
             return "the model package changed since"
         if _shaping(plan.pipeline) != _shaping(self.spec) or plan.root != str(self.root):
             return "the pipeline's spec changed since"
-        return (
-            "" if plan.catalog_digest == self.catalog_digest(self.reader()) else "the catalog changed since"
-        )
+        return "" if plan.catalog_digest == self.catalog_digest(self.reader) else "the catalog changed since"
 
     def outgrown(self, plan: Plan) -> str:
         """Why vectors of this machine do not fit to those of an unpublished run; empty if they do."""
@@ -139,8 +137,9 @@ class Planner:
         before = self.base.content.base if self.base else None
         return before is not None and (plan.base is None or plan.base.number < before.number)
 
+    @cached_property
     def reader(self) -> CatalogReader:
-        """The catalog, as the spec and the model want it read."""
+        """The catalog, as the spec and the model want it read; found once."""
         version = self.spec.catalog.image_version
         columns = [*self.package.inputs("item").fields, *self.spec.catalog.display]
         columns += [version] if version is not None and self.package.inputs("item").image_fields else []
@@ -196,6 +195,14 @@ class Planner:
     def encoder_digest(self) -> str:
         """Of the `item` encoder in that epoch."""
         return self.package.encoder_digest(epoch=self.numerics.epoch)
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether the live release surely has no vector to reuse; the model need not be loaded to know."""
+        base = self.base.content if self.base else None
+        if base is None:
+            return True
+        return base.encoder_digest != self.package.encoder_digest(epoch=base.numerics.epoch)
 
     def _reuses(self) -> bool:
         return self.base is not None and self.base.content.encoder_digest == self.encoder_digest
