@@ -18,7 +18,7 @@ from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
 from embedmill.planning.base import BaseItems
-from embedmill.planning.estimate import estimate_work
+from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
 from embedmill.planning.known import KnownPrints
@@ -248,6 +248,8 @@ class Planner:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
 
+        goldens, measured = self._goldens(run, shards, images)
+
         def keep_part(part: tuple[Path, int]) -> FileEntry:
             return self._keep(run, "items", *part)
 
@@ -273,7 +275,7 @@ class Planner:
             package_digest=self.package.package_digest(),
             encoder_digest=self.encoder_digest,
             numerics=self.numerics,
-            goldens=self._goldens(run, shards, images),
+            goldens=goldens,
             dimension=self.package.spec.dimension,
             items=counts,
             excluded=scan.excluded,
@@ -285,7 +287,7 @@ class Planner:
             item_parts=tuple(in_parallel(self.home.store, keep_part, join.parts)),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
             estimate=estimate_work(
-                shards, self.package, self.base, images, self.spec.work, self._here.encoder
+                shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured
             ),
         )
 
@@ -312,13 +314,17 @@ class Planner:
     def _new_epoch(self) -> bool:
         return self.base is not None and self.numerics.epoch != self.base.content.numerics.epoch
 
-    def _goldens(self, run: str, shards: list[FrozenShard], images: ImageSource) -> FileEntry | None:
-        """What workers of another stack have to reproduce: the base's goldens, or some of the rows."""
+    def _goldens(
+        self, run: str, shards: list[FrozenShard], images: ImageSource
+    ) -> tuple[FileEntry | None, Measured | None]:
+        """What workers of another stack have to reproduce: the base's goldens, or some of the rows; how long they took."""
         if self.base is not None and self._reuses():
-            return goldens_entry(self.base)
+            return goldens_entry(self.base), None
         with scratch_folder() as scratch:
-            file = self._here.sample(shards, images, scratch)
-            return None if file is None else self._keep(run, "goldens", *file)
+            sample = self._here.sample(shards, images, scratch)
+            if sample is None:
+                return None, None
+            return self._keep(run, "goldens", sample.file, sample.rows), sample.measured
 
     def _keep(self, run: str, folder: str, file: Path, rows: int) -> FileEntry:
         key = self.home.run_key(run, folder, file.name)
