@@ -79,7 +79,7 @@ def drive(
 
 @contextlib.contextmanager
 def stopped(engine: Engine | None) -> Iterator[None]:
-    """Loops that stand by on this engine, if there is one, end with the block: also those that nobody needed."""
+    """Loops that stand by on this engine, if there is one, end with the block."""
     try:
         yield
     finally:
