@@ -317,7 +317,7 @@ class Planner:
     def _goldens(
         self, run: str, shards: list[FrozenShard], images: ImageSource
     ) -> tuple[FileEntry | None, Measured | None]:
-        """What workers of another stack are to reproduce: the base's goldens, or some rows; and their time."""
+        """What workers of another stack have to reproduce: the base's goldens, or some rows, measured."""
         if self.base is not None and self._reuses():
             return goldens_entry(self.base), None
         with scratch_folder() as scratch:
