@@ -37,7 +37,10 @@ PLACES = ("host", "gpu", "image")
 
 
 Ahead = Annotated[
-    str | None, typer.Option(hidden=True, help="Open what this JSON names; stdin will say what the run is.")
+    str | None,
+    typer.Option(
+        hidden=True, metavar="JSON", help="For engines: open this model before stdin says what the run is."
+    ),
 ]
 
 
