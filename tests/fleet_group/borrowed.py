@@ -25,7 +25,7 @@ import yaml
 from tests.models import tiny_text_package
 from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario
 from tests.support.gpu_servers import GpuServers, Setup
-from tests.support.killing import start
+from tests.support.killing import records, start
 
 from embedmill import Pipeline, Release
 
@@ -125,6 +125,27 @@ class Fleet:
                 each for each in of_server if "worker" in _line(each) and "podman" not in _line(each)
             ]
         return {name: workers for name, workers in found.items() if workers}
+
+    def let_each_commit(self, spec: Path, *names: str) -> None:
+        """Whoever has committed is stopped until all have: so that none does all before another begins."""
+        deadline = time.monotonic() + 300
+        stopped: dict[int, psutil.Process] = {}
+        try:
+            while not set(names) <= (committed := self._with_a_commit(spec)):
+                assert time.monotonic() < deadline, f"only {committed} of {names} committed a shard"
+                workers = self.workers()
+                for worker in (each for name in committed for each in workers.get(name, ())):
+                    worker.suspend()
+                    stopped[worker.pid] = worker
+                time.sleep(0.05)
+        finally:
+            for worker in stopped.values():
+                with contextlib.suppress(psutil.Error):
+                    worker.resume()
+
+    def _with_a_commit(self, spec: Path) -> set[str]:
+        workers = {record.worker for record in records(spec)}
+        return {name for name in self.servers.servers if f"{name}-0" in workers}
 
     def wait_for_workers(self, *names: str) -> None:
         deadline = time.monotonic() + 60
