@@ -120,10 +120,7 @@ class Fleet:
         """Worker processes by server."""
         found = {}
         for name in self.servers.servers:
-            of_server = [each for each in self.processes(name) if "embedmill" in _line(each)]
-            found[name] = [
-                each for each in of_server if "worker" in _line(each) and "podman" not in _line(each)
-            ]
+            found[name] = [each for each in self.processes(name) if _is_a_worker(_line(each))]
         return {name: workers for name, workers in found.items() if workers}
 
     def let_each_commit(self, spec: Path, *names: str) -> None:
@@ -134,7 +131,7 @@ class Fleet:
             while not set(names) <= (committed := self._with_a_commit(spec)):
                 assert time.monotonic() < deadline, f"only {committed} of {names} committed a shard"
                 workers = self.workers()
-                for worker in (each for name in committed for each in workers.get(name, ())):
+                for worker in (each for name in committed for each in workers[name]):
                     worker.suspend()
                     stopped[worker.pid] = worker
                 time.sleep(0.05)
@@ -152,6 +149,12 @@ class Fleet:
         while not set(names) <= self.workers().keys():
             assert time.monotonic() < deadline, f"no worker on {names}"
             time.sleep(0.1)
+
+
+def _is_a_worker(line: list[str]) -> bool:
+    """`python -m embedmill worker …` of a server, or `python /…/bin/embedmill worker …` in its container."""
+    programs = {Path(word).name for word in line[:3]}
+    return "embedmill" in programs and "worker" in line and "podman" not in programs
 
 
 def _line(process: psutil.Process) -> list[str]:
