@@ -27,8 +27,9 @@ _SCHEMA = pa.schema([("id", pa.large_binary()), (FINGERPRINT, pa.binary(16)), ("
 
 
 class BaseRows(NamedTuple):
-    """Items of one bucket: `ids` are the canonical bytes of each."""
+    """Items of one bucket: `head` and one of `ids` are the canonical bytes of each id."""
 
+    head: bytes
     ids: pa.LargeBinaryArray
     prints: Digests
     embedded: Mask
@@ -40,6 +41,7 @@ class BaseItems:
     def __init__(self, items: Iterable[pa.RecordBatch]) -> None:
         """Take item rows (`id`, `_fingerprint`, `_state`) in the order of their files."""
         self._items = iter(items)
+        self._head = b""
         self._rest: tuple[pa.RecordBatch, Buckets] | None = None
 
     def take(self, bucket: int) -> BaseRows:
@@ -56,7 +58,7 @@ class BaseItems:
         ids, prints, embedded = (
             column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in table.columns
         )
-        return BaseRows(ids, digests_from_arrow(prints), embedded.to_numpy(zero_copy_only=False))
+        return BaseRows(self._head, ids, digests_from_arrow(prints), embedded.to_numpy(zero_copy_only=False))
 
     def _next(self) -> tuple[pa.RecordBatch, Buckets] | None:
         """Rows that were not taken yet, and their buckets; None at the end."""
@@ -66,7 +68,8 @@ class BaseItems:
                 return None
             ids = batch.column(ID)
             own = [digests_to_arrow(item_fingerprints(batch)), pa.array(is_embedded(batch))]
-            rows = pa.RecordBatch.from_arrays([id_messages(ids), *own], schema=_SCHEMA)
+            tails, self._head = id_messages(ids)
+            rows = pa.RecordBatch.from_arrays([tails, *own], schema=_SCHEMA)
             self._rest = (rows, sorted_buckets(ids))
         return self._rest
 

@@ -135,7 +135,9 @@ class _Previous(NamedTuple):
 
 
 def _previous(base: BaseRows, ids: pa.Array) -> _Previous:
-    found = pc.index_in(id_messages(ids), value_set=base.ids)
+    tails, head = id_messages(ids)
+    alike = head == base.head  # else no id of one is an id of the other
+    found = pc.index_in(tails, value_set=base.ids) if alike else pa.nulls(len(ids), pa.int32())
     known: Mask = found.is_valid().to_numpy(zero_copy_only=False)
     at = found.drop_null().to_numpy(zero_copy_only=False)
     prints, embedded = np.zeros(len(ids), dtype="S16"), np.zeros(len(ids), dtype=np.bool_)

@@ -192,7 +192,7 @@ class Planner:
         """The epoch that a new run computes in, and what it rests on; a live release's goldens may decide."""
         return decide_numerics(self.home, self.package, self.base, self._here)
 
-    @property
+    @cached_property
     def encoder_digest(self) -> str:
         """Of the `item` encoder in that epoch."""
         return self.package.encoder_digest(epoch=self.numerics.epoch)
