@@ -4,7 +4,8 @@
                      i64 offsets (one more than messages), then the tails
     child → parent   16 bytes a message
 
-A message is the head and a tail. The end of standard input is its end. It is run by its path, so that it starts soon.
+A message is the head and a tail. The end of standard input is its end. It is run by its path, so that it
+starts soon.
 """
 
 from __future__ import annotations

@@ -77,7 +77,10 @@ class Hasher:
         return 2 if self._threads else 0
 
     def submit(self, tails: pa.LargeBinaryArray, head: bytes = b"") -> Pending:
-        """Begin to digest the head with each tail. What a process that was lost had to do is done here: the digests are the same."""
+        """Begin to digest the head with each tail.
+
+        What a process that was lost had to do is done here: the digests are the same.
+        """
         self._seen += len(tails)
         if self._threads is None and self._most > 1 and self._seen >= self._worth_rows:
             self._start()
