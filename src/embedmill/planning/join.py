@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,16 +17,16 @@ from embedmill.catalog import id_messages
 from embedmill.cores import cores
 from embedmill.digest import ascending, digests_from_arrow, digests_to_arrow
 from embedmill.planning.base import BaseItems, BaseRows
-from embedmill.planning.spill import BUCKETS, Spill
+from embedmill.planning.spill import BUCKETS, MOST_RANGES, Spill, ranges_of
 from embedmill.release.items import FINGERPRINT, ID, STATE, ItemFiles, states
 from embedmill.types import FETCH_REASONS, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
     from embedmill.release.quarantine import QuarantineWriter
-    from embedmill.types import Digests, Mask
+    from embedmill.types import Digests, Mask, Rows
 
 PART_ROWS = 16_384
 PART_BYTES = 64 << 20
@@ -55,22 +56,30 @@ def join_ids(
     folder: Path,
     rows: int,
     by_id: Spill,
-    base: BaseItems,
+    base: Iterable[pa.RecordBatch],
     quarantine: QuarantineWriter,
     *,
     keeps: bool = False,
+    part_rows: int = PART_ROWS,
 ) -> Join:
-    """Compare the catalog's rows with the base's, a group of buckets at a time, and write the item parts.
+    """Compare the catalog's rows with the base's items (see BaseItems), and write the item parts.
 
-    Buckets are compared in threads, and parts compressed and written in others; all is noted in order.
+    A part has some buckets, or a piece of one where buckets are large: memory is bounded by parts, of which
+    a few are in work. They are compared in threads and written in others; all is noted in order.
     Where it `keeps`, an item whose image could not be fetched has the base's fingerprint: it is unchanged.
     """
     join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=Spill(folder / "prints", PRINT_SCHEMA))
     (folder / "items").mkdir()
     none = _items(by_id.schema.empty_table(), np.zeros(0, dtype=np.bool_))
-    compared = _buckets(by_id, base, keeps=keeps)
+    pieces = _pieces_a_bucket(by_id, part_rows)
+    compared = _in_order(by_id, BaseItems(base, BUCKETS * pieces), pieces, keeps=keeps)
+    groups = (
+        _groups(by_id, part_rows)
+        if pieces == 1
+        else (range(each, each + 1) for each in range(BUCKETS * pieces))
+    )
     with contextlib.closing(compared), ItemFiles() as written:
-        for number, group in enumerate(_groups(by_id)):
+        for number, group in enumerate(groups):
             kept = [_noted(next(compared), join, quarantine) for _ in group]
             table = pa.concat_tables([none, *kept])
             if len(table) or number == 0:  # an empty catalog has one empty part, with its schema
@@ -80,11 +89,17 @@ def join_ids(
     return join
 
 
-def _groups(spill: Spill) -> Iterator[range]:
+def _pieces_a_bucket(spill: Spill, part_rows: int) -> int:
+    """Ranges of digests that each bucket is cut into, so that none is much larger than a part."""
+    most = max(max(spill.rows) / part_rows, max(spill.size_bytes) / PART_BYTES)
+    return min(1 << math.ceil(math.log2(max(1.0, most))), MOST_RANGES // BUCKETS)
+
+
+def _groups(spill: Spill, part_rows: int) -> Iterator[range]:
     """Consecutive buckets that together make a part of bounded size; every bucket is in one group."""
     start, rows, size, sizes = 0, 0, 0, spill.size_bytes
     for bucket in range(BUCKETS):
-        full = rows + spill.rows[bucket] > PART_ROWS or size + sizes[bucket] > PART_BYTES
+        full = rows + spill.rows[bucket] > part_rows or size + sizes[bucket] > PART_BYTES
         if full and bucket > start:
             yield range(start, bucket)
             start, rows, size = bucket, 0, 0
@@ -93,7 +108,7 @@ def _groups(spill: Spill) -> Iterator[range]:
 
 
 class _Compared(NamedTuple):
-    """What was found of one bucket; `prints` are those of the items that need a vector."""
+    """What was found of one piece; `prints` are those of the items that need a vector."""
 
     items: pa.Table
     prints: Digests
@@ -107,25 +122,35 @@ class _Compared(NamedTuple):
     kept: int
 
 
-def _buckets(by_id: Spill, base: BaseItems, *, keeps: bool) -> Generator[_Compared, None, None]:
-    """All buckets in order, each once; as many as there are cores are compared at once, in threads."""
+def _in_order(by_id: Spill, base: BaseItems, pieces: int, *, keeps: bool) -> Generator[_Compared, None, None]:
+    """All pieces of all buckets in order; as many as there are cores are compared at once, in threads."""
     with ThreadPoolExecutor(cores(), "join") as threads:
         begun: deque[Future[_Compared]] = deque()
         for bucket in range(BUCKETS):
-            begun.append(threads.submit(_compared, by_id.read(bucket), base.take(bucket), keeps=keeps))
+            table = by_id.read(bucket).combine_chunks()
             by_id.drop(bucket)
-            if len(begun) > cores():
-                yield begun.popleft().result()
+            for number, rows in enumerate(_pieces(table, pieces), bucket * pieces):
+                begun.append(threads.submit(_compared, table, rows, base.take(number), keeps=keeps))
+                if len(begun) > cores():
+                    yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()
 
 
-def _compared(rows: pa.Table, base: BaseRows, *, keeps: bool) -> _Compared:
-    """A bucket's items in the order of id digests, and what the base has of them."""
-    table = rows.combine_chunks()
-    ids = digests_from_arrow(_column(table, "_id_digest"))
+def _pieces(table: pa.Table, pieces: int) -> list[Rows]:
+    """int64[n] for each piece of a bucket: its rows."""
+    if pieces == 1:
+        return [np.arange(len(table))]
+    ranges = ranges_of(digests_from_arrow(_column(table, "_id_digest")), BUCKETS * pieces) % pieces
+    order = np.argsort(ranges, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(ranges, minlength=pieces))[:-1])
+
+
+def _compared(table: pa.Table, rows: Rows, base: BaseRows, *, keeps: bool) -> _Compared:
+    """These rows' items in the order of id digests, and what the base has of them."""
+    ids = digests_from_arrow(_column(table, "_id_digest"))[rows]
     order = ascending(ids)
-    table, ids = table.take(pa.array(order)), ids[order]
+    table, ids = table.take(pa.array(rows[order])), ids[order]
     doubled = _doubled(ids)
     previous = _previous(base, _column(table, "id"))
     failed = _column(table, "_reason").is_valid().to_numpy(zero_copy_only=False) & ~doubled
@@ -152,7 +177,7 @@ def _compared(rows: pa.Table, base: BaseRows, *, keeps: bool) -> _Compared:
 
 
 def _noted(found: _Compared, join: Join, quarantine: QuarantineWriter) -> pa.Table:
-    """The bucket's items; what else was found goes to `join` and the quarantine."""
+    """The piece's items; what else was found goes to `join` and the quarantine."""
     join.new += found.new
     join.changed += found.changed
     join.unchanged += found.unchanged
