@@ -14,6 +14,7 @@ from embedmill.errors import WorkerFailed, Yielded
 from embedmill.release.draining import DRAINED, call_back, is_drained, send_away, undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
 from embedmill.seats import Shared
+from embedmill.spec.pipeline import BATCH_TOKENS
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
 from embedmill.types import Look, Opening, Placement, Progress, WorkerState
 
@@ -68,7 +69,7 @@ def drive(
     if look().complete:
         return
     undrain(home, plan.run)
-    places = places or LocalPlaces(spec.workers)
+    places = places or LocalPlaces(spec.workers, plan.threads)
     try:
         _Driving(home, plan, spec, engine, run_url, places, look, on_progress).go()
     finally:
@@ -100,7 +101,7 @@ def stand_by(
     shards = size_bytes // (LEAST_ROW_BYTES * spec.work.shard_rows) + 1 if size_bytes else MANY
     opening = Opening(
         model=str(package.root.absolute()),
-        batch_tokens=spec.work.batch_tokens,
+        batch_tokens=spec.work.batch_tokens or BATCH_TOKENS,
         batch_images=spec.work.batch_images,
         thumbnails=spec.catalog.thumbnails,
     )

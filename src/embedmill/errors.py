@@ -6,6 +6,7 @@
     ├── CatalogError                   1   the catalog cannot be read as the spec says
     ├── ModelError                     1   a model package is incomplete, damaged or does not fit
     │   ├── DeviceUnavailable              the runtime does not know the device, or there is none here
+    │   ├── OutOfMemory                    a batch needs more memory than there is; a smaller one may not
     │   └── ServerUnavailable          75  the server that has the model gives no answer; run again
     ├── DecodersFailed                 75  no process that decodes images starts; no image is to blame
     ├── StoreError                     1
@@ -102,6 +103,10 @@ class ModelError(EmbedmillError):
 
 class DeviceUnavailable(ModelError):
     """A runtime cannot compute on the device that was asked for."""
+
+
+class OutOfMemory(ModelError):
+    """What computes got no memory for a batch: of this process, this machine or the device."""
 
 
 class ServerUnavailable(ModelError):

@@ -38,7 +38,7 @@ from embedmill.gates import (
     run_gates,
 )
 from embedmill.model import ModelPackage
-from embedmill.planning import Planner
+from embedmill.planning import Calibrator, Planner
 from embedmill.release import layout
 from embedmill.release.assemble import assemble
 from embedmill.release.folders import candidate_folder
@@ -149,7 +149,9 @@ class Pipeline:
         check_environment(self.spec.serving, self.root)
         check_places(self.home, self.spec, self.root, self.package)
         self.home.check_fit()
-        with Planner(self.home, self.spec, self.root, self.package, self.live()) as planner:
+        calibrator = Calibrator(self.spec, self.home.world, one_thread=self.seats is not None)
+        live = self.live()
+        with Planner(self.home, self.spec, self.root, self.package, live, calibrator=calibrator) as planner:
             if planner.starts_anew:
                 stand_by(engine, self.home, self.spec, self.package, planner.reader)
             planned = self._resumed_or_anew(planner, given_up or {}, on_progress)

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from tests.spec.calibration_example import calibration, kept_calibration
 from tests.spec.pipeline_example import pipeline
 
 import embedmill.spec.jenkins
@@ -124,6 +125,7 @@ def plan() -> Plan:
         item_parts=(entry(f"runs/{RUN}/items/part-00000.parquet", 96),),
         quarantine=entry(f"runs/{RUN}/planned/quarantine.parquet", 4),
         estimate=Estimate(seconds=0.125, source="measured on 5 of the rows, for 1 workers"),
+        calibration=calibration(),
     )
 
 
@@ -321,6 +323,7 @@ EXAMPLES = {
     "fetched": fetched,
     "image_proof": image_proof,
     "gpu_baselines": gpu_baselines,
+    "calibration": kept_calibration,
 }
 
 

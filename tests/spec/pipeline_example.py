@@ -47,6 +47,7 @@ def pipeline() -> PipelineSpec:
             workers=2,
             batch_tokens=256,
             batch_images=8,
+            calibrate=False,
             attempts=5,
             look_again_s=60.0,
             role="arn:aws:iam::123456789012:role/workers",

@@ -55,7 +55,7 @@ def test_the_fields_and_types_of_a_document_are_those_of_the_golden_shapes(name:
 
 def test_every_document_has_a_golden_shape_and_every_persisted_one_an_example() -> None:
     assert set(shapes()) == set(json.loads(SHAPES.read_text())), CHANGED
-    modules = ("deployed", "documents", "environment", "fleet_baselines", "parity")
+    modules = ("calibration", "deployed", "documents", "environment", "fleet_baselines", "parity")
     kept = {f"embedmill.spec.{module}" for module in modules}
     persisted = {kind.SCHEMA for kind in Document.__subclasses__() if kind.__module__ in kept}
     assert {example().SCHEMA for example in EXAMPLES.values()} == persisted | {ImageProof.SCHEMA}

@@ -70,6 +70,9 @@ GpuMemory: TypeAlias = Annotated[
         metavar="MIB", min=1, help="The most memory of a GPU to take, where the model's limit is not lower."
     ),
 ]
+Halvings: TypeAlias = Annotated[
+    int, typer.Option(min=0, help="Halve batches so often first, where memory was too short for larger ones.")
+]
 ENVIRONMENT_BYTES = 1 << 20
 
 
@@ -105,6 +108,13 @@ FleetOfRun: TypeAlias = Annotated[
 Wait: TypeAlias = Annotated[
     bool, typer.Option("--wait", help="Where no GPU of the fleet is idle, wait for one.")
 ]
+NoCalibrate: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--no-calibrate",
+        help="Use the default batches and threads: measure nothing, and look up nothing that was measured.",
+    ),
+]
 
 
 def open_pipeline(
@@ -114,6 +124,7 @@ def open_pipeline(
     fleet: Path | None = None,
     wait: bool = False,
     seats: Path | None = None,
+    calibrate: bool = True,
 ) -> Pipeline:
     """Read the spec, with another engine or fleet where they are given; imports what pipelines need only now.
 
@@ -127,7 +138,9 @@ def open_pipeline(
         "engine": None if engine is None else engines_named(engine),
         "fleet": None if fleet is None else str(fleet.absolute()),
     }
-    changed = {name: value for name, value in given.items() if value is not None}
+    changed: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    if not calibrate:
+        changed["work"] = pipeline.spec.work.model_copy(update={"calibrate": False})
     folder = None
     if seats is not None:
         from embedmill.seats import SeatFolder

@@ -15,6 +15,7 @@ from embedmill.cli.options import (
     EngineName,
     Everything,
     FleetOfRun,
+    NoCalibrate,
     OnePipeline,
     PipelineFile,
     Quiet,
@@ -26,17 +27,15 @@ from embedmill.cli.options import (
 )
 from embedmill.cli.output import data, duration, emit, facts, table, talk
 from embedmill.cli.several import Devices, Seats, TurnS, run_all, status_all
+from embedmill.cli.workers import loops_table, shares_table, with_small_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rich.table import Table
-
     from embedmill.cli.progress import Reporter
     from embedmill.pipeline import Pipeline, PlannedRun
     from embedmill.spec.documents import Estimate, Plan
-    from embedmill.spec.loops import LoopState
-    from embedmill.spec.reports import RunReport, RunState, StatusReport, WorkerShare
+    from embedmill.spec.reports import RunReport, RunState, StatusReport
 
     OnPlanned = Callable[[PlannedRun], None]
 
@@ -50,12 +49,17 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=PANEL)(each)
 
 
-def plan(pipeline: PipelineFile, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def plan(
+    pipeline: PipelineFile,
+    no_calibrate: NoCalibrate = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """Show what a run would compute, how long it should take, and why."""
     from embedmill.cli.progress import reporting
 
     with reporting(quiet=quiet) as reporter:
-        planned = open_pipeline(pipeline).plan(reporter)
+        planned = open_pipeline(pipeline, calibrate=not no_calibrate).plan(reporter)
     _say_outlived(planned)
     if as_json:
         from embedmill.spec.reports import PlanReport
@@ -71,6 +75,7 @@ def plan(pipeline: PipelineFile, as_json: AsJson = False, quiet: Quiet = False) 
                 shards=len(found.shards),
                 epoch=found.numerics.epoch,
                 numerics=found.numerics.why,
+                calibration=found.calibration,
             )
         )
     else:
@@ -90,6 +95,7 @@ def _print_plan(planned: PlannedRun, file: Path) -> None:
         ("to compute", f"{found.compute:,} vectors in {shards}"),
         ("to reuse", f"{found.reused_vectors:,} vectors"),
         ("estimate", _estimate(found.estimate)),
+        *([("batches", str(found.calibration))] if found.calibration else []),
         ("why", found.why),
         *([("numerics", found.numerics.why)] if found.numerics.why else []),
     ]
@@ -127,6 +133,7 @@ def run(
     engine: EngineName = None,
     fleet: FleetOfRun = None,
     wait: Wait = False,
+    no_calibrate: NoCalibrate = False,
     everything: Everything = None,
     devices: Devices = None,
     turn: TurnS = 60.0,
@@ -138,6 +145,7 @@ def run(
     file = one_or_all(pipeline, everything)
     if file is None:
         options = [*(f"--accept={gate}" for gate in accept or ()), *(["--wait"] if wait else [])]
+        options += ["--no-calibrate"] if no_calibrate else []
         how = {
             "turn_s": turn,
             "devices": devices,
@@ -149,7 +157,8 @@ def run(
         return
 
     def go(reporter: Reporter, on_planned: OnPlanned) -> RunReport:
-        opened = open_pipeline(file, engine=engine, fleet=fleet, wait=wait, seats=seats)
+        calibrate = not no_calibrate
+        opened = open_pipeline(file, engine=engine, fleet=fleet, wait=wait, seats=seats, calibrate=calibrate)
         return opened.run(accept=accept or (), on_progress=reporter, on_planned=on_planned)
 
     _carry_out(file, go, as_json, quiet)
@@ -269,33 +278,6 @@ def _print_result(result: RunReport) -> None:
         data().print(shares_table(result.shares))
 
 
-def shares_table(shares: Sequence[WorkerShare]) -> Table:
-    """What each loop on another server did."""
-    rows = [
-        (
-            *(share.worker, share.type or share.device, share.image),
-            *(f"{share.shards:,}", f"{share.vectors:,}", f"{share.vectors_per_s:,.0f}"),
-        )
-        for share in shares
-    ]
-    names = ("worker", "GPU", "image", "shards", "vectors", "vectors/s")
-    return table(*names, rows=rows, numbers=[3, 4, 5])
-
-
-def loops_table(loops: Sequence[LoopState]) -> Table:
-    """How many seconds the stages of each loop were busy, and which of them the others wait for."""
-    stages = list(loops[0].stages)
-    rows = [
-        (
-            *(loop.worker, loop.shard or "-", loop.bottleneck or "-"),
-            *(f"{loop.stages.get(stage, 0.0):,.1f}" for stage in stages),
-        )
-        for loop in loops
-    ]
-    names = ("worker", "shard", "busiest", *(f"{stage} s" for stage in stages))
-    return table(*names, rows=rows, numbers=range(3, len(names)))
-
-
 def status(pipeline: OnePipeline = None, everything: Everything = None, as_json: AsJson = False) -> None:
     """Show what is live and open, how busy workers are, what to do; or how fresh several pipelines are."""
     file = one_or_all(pipeline, everything)
@@ -329,8 +311,12 @@ def status(pipeline: OnePipeline = None, everything: Everything = None, as_json:
                 out.print()
             if state.loops:
                 out.print(loops_table(state.loops))
+                for line in with_small_batches(state.loops):
+                    out.print(line, soft_wrap=True)
                 out.print()
         for state in report.open_runs:
+            if state.calibration:
+                out.print(f"batches of {state.run}: {state.calibration}", soft_wrap=True)
             out.print(_going_on(state), soft_wrap=True)
         _say_how_to_help(report.open_runs)
     out.print(f"\nNext:  {report.next}", soft_wrap=True)

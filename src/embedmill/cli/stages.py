@@ -14,6 +14,7 @@ from embedmill.cli.options import (
     AsJson,
     EnvironmentStdin,
     GpuMemory,
+    Halvings,
     PipelineFile,
     RunName,
     open_pipeline,
@@ -74,6 +75,7 @@ def worker(
     progress: Annotated[
         bool, typer.Option("--progress", help="Print how far it is, a JSON object (`event/1`) a line.")
     ] = False,
+    halvings: Halvings = 0,
     environment_stdin: EnvironmentStdin = False,
     ahead: Ahead = None,
     as_json: AsJson = False,
@@ -92,6 +94,7 @@ def worker(
         parent,
         watch_gpus=_uuids(watch_gpu or []),
         gpu_memory_mib=gpu_memory,
+        halvings=halvings,
         where=_where(where or []),
         listener=_print_line if progress else None,
     )

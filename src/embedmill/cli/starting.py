@@ -99,8 +99,9 @@ store: ./mill                    # where runs and releases lie
 # work:
 #   workers: 4                   # one a core where absent
 #   shard_rows: 2048             # rows in a shard, the unit of work and of retry
-#   batch_tokens: 512            # tokens in a batch of text, padding included
+#   batch_tokens: null           # tokens in a batch of text, padding included: 512, or what was measured
 #   batch_images: 16             # images in a batch
+#   calibrate: true              # whether a long run measures first what is fastest here
 #   attempts: 3                  # workers lost in a row before a run gives up
 #   look_again_s: 300.0          # seconds until a run looks for more idle GPUs
 #   role: null                   # an IAM role whose keys workers on other servers get: they end

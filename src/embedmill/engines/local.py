@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from embedmill.types import Look, Placement, WorkerState
@@ -21,22 +23,29 @@ if TYPE_CHECKING:
 
 GRACE_S = 10.0
 TAIL_BYTES = 8192
+KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
+"""What counts processes that the kernel ended for lack of memory, as `oom_kill`: of a container, or of all.
+
+https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
+"""
 ANY = "*"
 """In place of a run's name, where it is told later."""
 
 
 @dataclass(frozen=True)
 class LocalPlaces:
-    """Cores of this machine: a loop each, one thread each, unless `workers` says how many."""
+    """Cores of this machine: a loop for each `threads` of them, unless `workers` says how many."""
 
     workers: int | None
+    threads: int = 1
     again_s: float | None = None
     waits: bool = False
 
     def look(self, most: int, held: Collection[str]) -> Look:  # noqa: ARG002 - nobody takes cores away
         """All of them, and no more loops than shards."""
-        count = min(self.workers or len(os.sched_getaffinity(0)), most)
-        return Look(tuple(Placement(f"local-{number}") for number in range(count)))
+        loops = self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
+        places = (Placement(f"local-{number}", threads=self.threads) for number in range(min(loops, most)))
+        return Look(tuple(places))
 
 
 class _Loop(NamedTuple):
@@ -54,12 +63,18 @@ class _Loop(NamedTuple):
 
 
 class LocalEngine:
-    """Subprocesses that end when this process does."""
+    """Subprocesses that end when this process does.
 
-    def __init__(self) -> None:
-        """Start nothing yet."""
+    One that the kernel ended for lack of memory starts again with batches half as large.
+    """
+
+    def __init__(self, kills: Sequence[Path] = KILLS) -> None:
+        """Start nothing yet. `kills`: files that may count what the kernel ended; the first one counts."""
         self._loops: dict[str, _Loop] = {}
         self._waiting: dict[Placement, _Loop] = {}
+        self._kills = kills
+        self._killed = memory_kills(kills)
+        self._halvings: dict[str, int] = {}
 
     def stand_by(self, runs_url: str, placements: Sequence[Placement], opening: Opening) -> None:
         """Start processes that open the model and read from stdin what their run is."""
@@ -73,9 +88,12 @@ class LocalEngine:
         for place in placements:
             running = self._loops.get(place.worker)
             if running is None or running.process.poll() is not None:
+                if running is not None and self._had_no_memory(running.process):
+                    self._halvings[place.worker] = self._halvings.get(place.worker, 0) + 1
                 waiting = self._waiting.pop(place, None)
                 if waiting is None or not _tell(waiting, run_url):
-                    waiting = _started(run_url, place)
+                    halvings = self._halvings.get(place.worker, 0)
+                    waiting = _started(run_url, place, ("--halvings", str(halvings)) if halvings else ())
                 self._loops[place.worker] = waiting
         self._dismiss()
 
@@ -97,6 +115,13 @@ class LocalEngine:
                 loop.process.wait(max(0.0, deadline - time.monotonic()))
             loop.end()
         self._loops.clear()
+
+    def _had_no_memory(self, ended: subprocess.Popen[bytes]) -> bool:
+        """Whether the kernel ended it, and not somebody's `kill -9`; each that it ended is counted once."""
+        if ended.returncode != -signal.SIGKILL or memory_kills(self._kills) <= self._killed:
+            return False
+        self._killed += 1
+        return True
 
     def _dismiss(self) -> None:
         """End the loops that nobody needed."""
@@ -136,6 +161,17 @@ def _tell(loop: _Loop, run_url: str) -> bool:
         loop.end()
         return False
     return True
+
+
+def memory_kills(files: Sequence[Path] = KILLS) -> int:
+    """How many processes the kernel ended for lack of memory by now; 0 where nothing counts them."""
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):
+            for line in file.read_text().splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+    return 0
 
 
 def _tail(words: BinaryIO) -> str:

@@ -83,7 +83,7 @@ def places_of(
     def places(name: EngineName, engine: Engine) -> Places:
         match name:
             case "local":
-                return LocalPlaces(spec.work.workers)
+                return LocalPlaces(spec.work.workers, plan.threads)
             case "ssh":
                 return places_on_fleet(home, plan, spec, root, package, waits=waits)
             case "kubernetes":

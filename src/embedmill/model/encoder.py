@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -21,11 +21,13 @@ from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.model.inputs import check_columns
 from embedmill.model.package import ModelPackage
-from embedmill.runtimes import Runtime, Waiting
+from embedmill.runtimes import Frugal, Runtime, Waiting
 from embedmill.spec import RuntimeSpec
 from embedmill.spec.documents import Profile
 from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
 
+LEAST_TOKENS = 32
+"""Smaller batches than this are not made where memory is short."""
 Feeding: TypeAlias = Callable[[Iterator[Fed]], AbstractContextManager[Iterator[Fed]]]
 """Hands on what feeds batches, in order; inside its `with` block."""
 
@@ -199,6 +201,21 @@ class Encoder:
         for row, why in encoded.rejected.items():
             raise ModelError(f"text {texts[row]!r} could not be embedded: {why.reason}: {why.detail}")
         return encoded.vectors_ND
+
+    def smaller(self) -> Encoder | None:
+        """This encoder with batches half as large, and so another profile; None: there are none smaller."""
+        before = self.profile
+        tokens = max(before.batch_tokens // 2, min(before.batch_tokens, LEAST_TOKENS))
+        images = max(before.batch_images // 2, 1) if self.binding.files else before.batch_images
+        profile = before.model_copy(update={"batch_tokens": tokens, "batch_images": images})
+        if profile == before:
+            return None
+        runtime = self.runtime.frugal() if isinstance(self.runtime, Frugal) else self.runtime
+        return replace(self, profile=profile, runtime=runtime)
+
+    def recut(self, ready: ReadyRows) -> ReadyRows:
+        """Rows that an encoder with other batches has prepared, in batches of this one."""
+        return replace(ready, batches=self._batches(ready.prepared, ready.count))
 
     def close(self) -> None:
         """End the processes that decode images; the next image would start new ones."""

@@ -1,5 +1,6 @@
 """From a catalog and the live release to the frozen work of one run."""
 
+from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.plan import Planner
 
-__all__ = ["Planner"]
+__all__ = ["Calibrator", "Planner"]

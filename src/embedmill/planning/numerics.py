@@ -21,6 +21,7 @@ from embedmill.release.numerics import (
     numerics_of,
 )
 from embedmill.spec.documents import Numerics, distinct
+from embedmill.spec.pipeline import BATCH_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +70,9 @@ class Here:
     def _encoder(self) -> Encoder | MissingExtra | DeviceUnavailable:
         try:
             return Encoder.load(
-                self.package, batch_tokens=self.work.batch_tokens, batch_images=self.work.batch_images
+                self.package,
+                batch_tokens=self.work.batch_tokens or BATCH_TOKENS,
+                batch_images=self.work.batch_images,
             )
         except (MissingExtra, DeviceUnavailable) as error:
             return error

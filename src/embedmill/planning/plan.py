@@ -17,6 +17,7 @@ from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecEr
 from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
+from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
@@ -52,7 +53,8 @@ FROZEN = frozenset({FINGERPRINT, "_row", "_cost", "_vector"})
 class Planner:
     """Plans runs of one pipeline. `root` is the folder that the spec's paths are relative to.
 
-    `hasher` makes what digests the catalog; the plan is the same whatever it is.
+    `hasher` makes what digests the catalog; the plan is the same whatever it is. `calibrator` decides how
+    this machine's workers compute; None: one of the spec's own.
 
     Its `with` block lets go of the model that it loaded, so that it is not there beside the workers'.
     """
@@ -63,6 +65,7 @@ class Planner:
     package: ModelPackage
     base: Release | None
     hasher: Callable[[], Hasher] = Hasher
+    calibrator: Calibrator | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -245,8 +248,11 @@ class Planner:
     ) -> Plan:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
-
         goldens, measured = self._goldens(run, shards, images)
+        estimate = estimate_work(
+            shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured
+        )
+        calibrator = self.calibrator or Calibrator(self.spec, self.home.world)
 
         def keep_part(part: tuple[Path, int]) -> FileEntry:
             return self._keep(run, "items", *part)
@@ -284,9 +290,8 @@ class Planner:
             shards=tuple(in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards)),
             item_parts=tuple(in_parallel(self.home.store, keep_part, join.parts)),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
-            estimate=estimate_work(
-                shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured
-            ),
+            estimate=estimate,
+            calibration=calibrator.calibration(shards, estimate, self._here.encoder),
         )
 
     @property
@@ -355,7 +360,7 @@ def _exists(prints: Digests, known: KnownPrints | None, salvage: Salvage) -> Mas
 
 def _shaping(spec: PipelineSpec) -> PipelineSpec:
     """The spec without what only judges a candidate, or only says where and how many loops work on it."""
-    neutral = {"workers": None, "attempts": 1, "look_again_s": 1.0}
+    neutral: dict[str, object] = {"workers": None, "attempts": 1, "look_again_s": 1.0, "calibrate": True}
     neutral |= {"role": None, "role_lasts_s": 3600, "lend_keys": False}
     return spec.model_copy(
         update={

@@ -154,6 +154,7 @@ def run_states(home: Home, outdated: Callable[[Plan], str]) -> Iterator[RunState
             why=why,
             shares=worker_shares(home, plan),
             loops=loop_states(home, plan),
+            calibration=plan.calibration,
         )
 
 

@@ -42,6 +42,7 @@ def loop_states(home: Home, plan: Plan) -> tuple[LoopState, ...]:
             bottleneck=event["bottleneck"],
             stages={stage: event["stages"].get(stage, 0.0) for stage in STAGES},
             queued=event["queued"],
+            smaller=event.get("smaller", {}),
         )
         for worker, event in sorted(told.items())
         if "stages" in event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from embedmill.errors import DeviceUnavailable, ModelError
+from embedmill.errors import DeviceUnavailable, ModelError, OutOfMemory
 from embedmill.spec import Precision, RuntimeSpec
 from embedmill.spec.runtimes import lowest_limit
 from embedmill.types import Vectors
@@ -139,6 +140,15 @@ class Waiting(Protocol):
         ...
 
 
+@runtime_checkable
+class Frugal(Protocol):
+    """An optional power, of runtimes that keep memory for later."""
+
+    def frugal(self) -> Runtime:
+        """The same loaded model, giving memory back after each `run`: slower, for where there is little."""
+        ...
+
+
 class Loader(Protocol):
     """What each runtime's file has as `load`; see `load_runtime`."""
 
@@ -203,6 +213,19 @@ def choose_output(outputs: Mapping[str, TensorSpec], name: str | None, *, said_b
         there = ", ".join(map(str, outputs.values()))
         raise ModelError(f"{said_by}: has no output {chosen!r}", hint=f"its outputs: {there}")
     return outputs[chosen]
+
+
+NO_MEMORY = re.compile(
+    r"bad_alloc|out of memory|OUT_OF_MEMORY|RESOURCE_EXHAUSTED|OOM when allocating|ALLOC_FAILED"
+    r"|[Ff]ailed to allocate|can.?t allocate|annot allocate memory|smaller than requested bytes",
+)
+"""What libraries say that got no memory, on CPUs and GPUs; their errors share no class."""
+
+
+def run_failure(error: Exception, message: str) -> ModelError:
+    """What a library's error in `run` is: `OutOfMemory` where it got no memory, else the model's fault."""
+    without = isinstance(error, MemoryError) or NO_MEMORY.search(str(error))
+    return OutOfMemory(message) if without else ModelError(message)
 
 
 def checked_vectors(computed: Any, output: TensorSpec, *, said_by: str) -> Vectors:

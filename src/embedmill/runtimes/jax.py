@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedmill.errors import DeviceUnavailable, ModelError
-from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
+from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output, run_failure
 from embedmill.runtimes.cuda_driver import gpu_memory_bytes, load_driver
 from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.formats import refuse_pickle
@@ -23,7 +23,7 @@ from embedmill.runtimes.jax_artifact import Artifact, check_platforms, jax_libra
 from embedmill.spec import JaxSpec
 from embedmill.types import Vectors
 
-FAILURES = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError)
+FAILURES = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError, MemoryError)
 WHEELS = {"cuda": "jax[cuda13]", "tpu": "jax[tpu]"}
 FEW_ROWS = 8
 FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
@@ -58,7 +58,7 @@ class JaxRuntime:
             with self.library.enable_x64(True):
                 computed = np.asarray(self.function(self.library.device_put(fed, self.device)))
         except FAILURES as error:
-            raise ModelError(f"{self.file}: JAX failed: {_reason(error)}") from error
+            raise run_failure(error, f"{self.file}: JAX failed: {_reason(error)}") from error
         return checked_vectors(computed[:rows], self.output, said_by=str(self.file))
 
     def _filled(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 
 from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
-from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
+from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output, run_failure
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.onnx_external import external_files
 from embedmill.runtimes.onnx_gpu import FATAL, gpu_versions, prepared, why_not_loaded
@@ -65,15 +65,28 @@ class OnnxRuntime:
     shapes: Mapping[str, ShapeRange] = field(default_factory=dict)
     """What TensorRT's engine was built for; empty where something else computes."""
     name: str = "onnxruntime"
+    how: Any = None
+    """Options of each run; None: the usual ones."""
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Vectors:
         """Compute the chosen output, float32[N, D]; see `Runtime.run`."""
         check_shapes_fed(self.shapes, feeds, said_by=str(self.file))
         try:
-            (vectors,) = self.session.run([self.output.name], dict(feeds))
+            (vectors,) = self.session.run([self.output.name], dict(feeds), self.how)
         except self.failures as error:
-            raise ModelError(f"{self.file}: ONNX Runtime failed: {_reason(error)}") from error
+            raise run_failure(error, f"{self.file}: ONNX Runtime failed: {_reason(error)}") from error
         return checked_vectors(vectors, self.output, said_by=str(self.file))
+
+    def frugal(self) -> OnnxRuntime:
+        """On CPUs: what was allocated for the largest batch is given back, so that others can be.
+
+        https://onnxruntime.ai/docs/get-started/with-c.html: shrinkage of the arena, for a run.
+        """
+        if self.session.get_providers()[0] != CPU:
+            return self
+        how = _library().RunOptions()
+        how.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return replace(self, how=how)
 
 
 def load(spec: OnnxSpec, root: Path, *, place: Place) -> OnnxRuntime:
@@ -177,7 +190,7 @@ def _failures(library: Any) -> tuple[type[Exception], ...]:
     """Everything that ONNX Runtime raises: its own classes share no base."""
     own = vars(library.capi.onnxruntime_pybind11_state).values()
     classes = [found for found in own if isinstance(found, type) and issubclass(found, Exception)]
-    return (*classes, RuntimeError, ValueError, TypeError)
+    return (*classes, RuntimeError, ValueError, TypeError, MemoryError)
 
 
 def _options(library: Any, place: Place) -> Any:

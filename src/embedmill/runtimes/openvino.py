@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 
 from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
-from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
+from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output, run_failure
 from embedmill.runtimes.contents import contents
 from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.formats import is_xml, refuse_pickle
@@ -55,7 +55,7 @@ class OpenVinoRuntime:
             request = self._request()
             computed = request.infer(dict(feeds))[self.port]
         except self.failures as error:
-            raise ModelError(f"{self.path}: OpenVINO failed: {_reason(error)}") from error
+            raise run_failure(error, f"{self.path}: OpenVINO failed: {_reason(error)}") from error
         self.idle.append(request)
         return checked_vectors(computed, self.output, said_by=str(self.path))
 
@@ -114,7 +114,7 @@ def _failures(library: ModuleType) -> tuple[type[Exception], ...]:
     """Everything that OpenVINO raises: the classes of its front ends share no base."""
     own = vars(library.frontend).values()
     classes = [found for found in own if isinstance(found, type) and issubclass(found, Exception)]
-    return (*classes, RuntimeError, ValueError, TypeError)
+    return (*classes, RuntimeError, ValueError, TypeError, MemoryError)
 
 
 def _read(library: ModuleType, core: Any, path: Path, files: Sequence[Path]) -> Any:

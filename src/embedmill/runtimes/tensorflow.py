@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from embedmill.errors import MissingExtra, ModelError
-from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
+from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output, run_failure
 from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.savedmodel import check_saved_model
 from embedmill.runtimes.tensorflow_process import LOG, claim, set_precision
@@ -61,8 +61,8 @@ class TensorFlowRuntime:
                 tensors = {name: tf.convert_to_tensor(array) for name, array in feeds.items()}
                 made = self.compute(tensors)[self.output.name]
                 vectors = (tf.cast(made, tf.float32) if made.dtype.is_floating else made).numpy()
-        except (tf.errors.OpError, ValueError, TypeError, AttributeError) as error:
-            raise ModelError(f"{self.folder}: TensorFlow failed: {_reason(error)}") from error
+        except (tf.errors.OpError, ValueError, TypeError, AttributeError, MemoryError) as error:
+            raise run_failure(error, f"{self.folder}: TensorFlow failed: {_reason(error)}") from error
         return checked_vectors(vectors, self.output, said_by=str(self.folder))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
-from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output
+from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output, run_failure
 from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.pt2_archive import checked_program
@@ -66,7 +66,7 @@ class TorchRuntime:
                 made = self._outputs(self.module(*tensors[:split], **named))
                 vectors = made[self.output.name].float().cpu().numpy()
             except Exception as error:  # what operators raise has no common class
-                raise ModelError(f"{self.file}: torch failed: {_reason(error)}") from error
+                raise run_failure(error, f"{self.file}: torch failed: {_reason(error)}") from error
         return checked_vectors(vectors, self.output, said_by=str(self.file))
 
     def _outputs(self, returned: Any) -> Mapping[str, Any]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Literal, TypeVar
 
+from embedmill.spec.calibration import Calibration
 from embedmill.spec.document import Document, Part, canonical_json, sha256
-from embedmill.spec.pipeline import PipelineSpec
+from embedmill.spec.pipeline import BATCH_TOKENS, PipelineSpec
 
 
 class FileEntry(Part):
@@ -138,6 +139,7 @@ class Plan(Document):
     """The frozen work of one run. Everything after it is a function of it.
 
     `goldens`: raw inputs with vectors, which a worker whose stack is not in `numerics` must reproduce.
+    `calibration`: what the planner measured of its machine; None: workers have defaults.
     """
 
     SCHEMA: ClassVar[str] = "plan/1"
@@ -164,6 +166,18 @@ class Plan(Document):
     item_parts: tuple[FileEntry, ...]
     quarantine: FileEntry
     estimate: Estimate
+    calibration: Calibration | None = None
+
+    @property
+    def batch_tokens(self) -> int:
+        """Of every worker's batches: what the pipeline states, else what was measured."""
+        measured = self.calibration.chosen.batch_tokens if self.calibration else BATCH_TOKENS
+        return self.pipeline.work.batch_tokens or measured
+
+    @property
+    def threads(self) -> int:
+        """Of each loop that the planner's machine runs."""
+        return self.calibration.chosen.threads if self.calibration else 1
 
 
 class CommitRecord(Document):

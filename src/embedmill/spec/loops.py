@@ -12,7 +12,7 @@ class LoopState(Part):
 
     `stages` has the seconds of each, in the order of `read`, `fetch`, `prepare`, `batch`, `runtime`, `write`;
     `queued` says how many shards wait for the runtime and to be written; `bottleneck` is the busiest stage,
-    empty before the first shard.
+    empty before the first shard. `smaller`: sizes of its batches, where memory was too short for the planned.
     """
 
     worker: str
@@ -20,3 +20,4 @@ class LoopState(Part):
     bottleneck: str = ""
     stages: dict[str, float] = Field(default_factory=dict)
     queued: dict[str, int] = Field(default_factory=dict)
+    smaller: dict[str, int] = Field(default_factory=dict)

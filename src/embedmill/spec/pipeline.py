@@ -185,6 +185,10 @@ class GateLimits(Section):
         return self.model_copy(update={"relevance": self.relevance.model_copy(update={"queries": queries})})
 
 
+BATCH_TOKENS = 512
+"""Where neither the pipeline says it, nor a calibration."""
+
+
 class WorkSpec(Section):
     """How the work is cut and placed."""
 
@@ -192,8 +196,16 @@ class WorkSpec(Section):
     workers: int | None = Field(
         default=None, ge=1, description="Worker processes of the local engine; a core each where absent."
     )
-    batch_tokens: int = Field(default=512, ge=1, description="Tokens in a batch of text, padding included.")
+    batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens in a batch of text, padding included; 512 where absent, or what was measured.",
+    )
     batch_images: int = Field(default=16, ge=1, description="Images in a batch.")
+    calibrate: bool = Field(
+        default=True,
+        description="Whether a long run measures first which batches and threads are fastest here.",
+    )
     attempts: int = Field(default=3, ge=1, description="Worker losses in a row before a run gives up.")
     look_again_s: float = Field(
         default=300.0, gt=0, description="How often a run looks for more idle GPUs while work is left."

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, ClassVar, Literal
 
+from embedmill.spec.calibration import Calibration
 from embedmill.spec.document import Document, Part
 from embedmill.spec.documents import Counts, Estimate, Gates, ReleaseName
 from embedmill.spec.loops import LoopState
@@ -71,6 +72,7 @@ class PlanReport(Document):
     why: str
     epoch: int = 0
     numerics: str = ""
+    calibration: Calibration | None = None
 
 
 class WorkerShare(Part):
@@ -162,6 +164,7 @@ class RunState(Part):
     why: str
     shares: tuple[WorkerShare, ...] = ()
     loops: tuple[LoopState, ...] = ()
+    calibration: Calibration | None = None
 
 
 class StatusReport(Document):

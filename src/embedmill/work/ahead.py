@@ -55,7 +55,7 @@ def stand_by(opening: Opening, options: WorkerOptions) -> Told | None:
 def opening_of(plan: Plan, model: str) -> Opening:
     """How a plan wants the model in this folder opened."""
     work = plan.pipeline.work
-    return Opening(model, work.batch_tokens, work.batch_images, plan.pipeline.catalog.thumbnails)
+    return Opening(model, plan.batch_tokens, work.batch_images, plan.pipeline.catalog.thumbnails)
 
 
 def load_encoder(package: ModelPackage, opening: Opening, options: WorkerOptions) -> Encoder:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from embedmill.model import Encoder
     from embedmill.model.encoder import Feeding, ReadyRows
     from embedmill.release.layout import Home
-    from embedmill.spec.documents import Plan, ShardPlan
+    from embedmill.spec.documents import Plan, Profile, ShardPlan
     from embedmill.types import Digests, Encoded, Rejection, Rows, Vectors
     from embedmill.work.stages import StageTimes
 
@@ -97,17 +97,28 @@ class Attempts:
         fingerprints = digests_from_arrow(frozen.column("_fingerprint"))
         return Ready(ShardRows(shard, fingerprints, sharing, images, contents), wanted, began_s)
 
-    def embed(self, ready: Ready, on_batch: Callable[[int], None], feeding: Feeding) -> Encoded:
-        """The vectors of what is `wanted` of a shard; what `on_batch` raises ends this."""
-        with self.times.during("runtime"):
-            return self.encoder.compute(ready.wanted, on_batch=on_batch, feeding=feeding)
+    def embed(
+        self, encoder: Encoder, ready: Ready, on_batch: Callable[[int], None], feeding: Feeding
+    ) -> Encoded:
+        """The vectors of what is `wanted` of a shard; what `on_batch` raises ends this.
 
-    def write(self, rows: ShardRows, computed: Encoded, began_s: float) -> CommitRecord | None:
+        Raises:
+            OutOfMemory, MemoryError: There is too little for a batch of this encoder.
+        """
+        wanted = ready.wanted if encoder is self.encoder else encoder.recut(ready.wanted)
+        with self.times.during("runtime"):
+            return encoder.compute(wanted, on_batch=on_batch, feeding=feeding)
+
+    def write(
+        self, rows: ShardRows, computed: Encoded, profile: Profile, began_s: float
+    ) -> CommitRecord | None:
         """Write files and the commit record; None if another attempt was committed first."""
         with self.times.during("write"):
-            return self._written(rows, computed, began_s)
+            return self._written(rows, computed, profile, began_s)
 
-    def _written(self, rows: ShardRows, computed: Encoded, began_s: float) -> CommitRecord | None:
+    def _written(
+        self, rows: ShardRows, computed: Encoded, profile: Profile, began_s: float
+    ) -> CommitRecord | None:
         shard, fingerprints, attempt = rows.shard, rows.fingerprints, self.home.new_attempt()
         encoded = rows.sharing.of_all(computed)
         kept = np.setdiff1d(np.arange(len(fingerprints)), list(encoded.rejected))
@@ -122,7 +133,7 @@ class Attempts:
             thumbnails=self._keep_thumbnails(shard, attempt, fingerprints, encoded),
             by_content=self._keep_by_content(shard, attempt, fingerprints[kept], rows.contents, kept),
             copied=rows.sharing.copied(encoded),
-            profile=self.encoder.profile,
+            profile=profile,
             rows=len(fingerprints),
             seconds=round(self.home.world.monotonic() - began_s, 3),
             created=self.home.now(),

@@ -72,6 +72,7 @@ class Heartbeat:
         self._wanted_back = threading.Event()
         self._counts: dict[str, int] | None = None
         self._attempts = self._yields = 0
+        self._smaller: Mapping[str, int] = {}
         self._rows_done = self._shard_done = self._shard_rows = 0
         self._tell_s = POLITE_LOOK_S if home.store.remote else 0.0
         self._told, self._told_s = b"", home.world.monotonic() - self._tell_s
@@ -145,6 +146,11 @@ class Heartbeat:
         self._shard_done, self._shard_rows = 0, rows
         self._attempts += 1
         self._lease = lease
+
+    def again(self, smaller: Mapping[str, int]) -> None:
+        """The shard in hand is begun anew, with batches as small as this; what was done of it is lost."""
+        self._rows_done -= self._shard_done
+        self._shard_done, self._smaller = 0, smaller
 
     def leave(self, lease: HeldLease) -> None:
         """The shard in hand is computed, and waits to be written."""
@@ -225,6 +231,7 @@ class Heartbeat:
             "shard_rows": self._shard_rows,
             "rows_done": self._rows_done,
             "unwritten": self._unwritten,
+            **({"smaller": dict(self._smaller)} if self._smaller else {}),
             **self._stages(),
             **self._counted(),
             **self._where,

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from embedmill.decoding.process import DecodingLimits
-from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunMissing
+from embedmill.errors import ModelError, ObjectMissing, OutOfMemory, ReleaseCorrupt, RunMissing
 from embedmill.model import Encoder, ModelPackage
 from embedmill.release.draining import DrainWatch
 from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
 from embedmill.release.runs import check_not_over, read_plan
-from embedmill.spec.documents import CommitRecord, Plan
+from embedmill.spec.documents import CommitRecord, Plan, Profile
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Encoded
 from embedmill.work.ahead import Opened, load_encoder, opening_of
@@ -25,6 +25,7 @@ from embedmill.work.attempts import Attempts, Ready, ShardRows
 from embedmill.work.claims import Claims
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease
+from embedmill.work.shrinking import Thrashing, expected_per_s, major_faults, small_batches, smaller
 from embedmill.work.stages import Ahead, Behind, NextShard, StageTimes
 from embedmill.work.watchdog import Watchdog
 
@@ -43,8 +44,10 @@ class WorkerOptions:
     Without `heartbeat_thread` there is no thread at all: leases
     beat between two batches only, and no stage overlaps another. `decoding`: what one image may take.
     `watch_gpus`: UUIDs of GPUs that are given back when somebody else comes; if it must be, the process is
-    ended. `gpu_memory_mib`: the most memory of a GPU that it takes; None: as the model says. `where`: `host`,
-    `gpu` and `image`, for people. `listener` gets each `event/1` as a line.
+    ended. `gpu_memory_mib`: the most memory of a GPU that it takes; None: as the model says. `halvings`: how
+    often batches are halved before the first, since memory was too short for larger ones. `major_faults`:
+    pages of this process that were waited for, by now. `where`: `host`, `gpu` and `image`, for people.
+    `listener` gets each `event/1` as a line.
     """
 
     worker: str
@@ -55,6 +58,8 @@ class WorkerOptions:
     decoding: DecodingLimits | None = None
     watch_gpus: tuple[str, ...] = ()
     gpu_memory_mib: int | None = None
+    halvings: int = 0
+    major_faults: Callable[[], int] = major_faults
     where: Mapping[str, str] = field(default_factory=dict)
     listener: Callable[[bytes], None] | None = None
 
@@ -95,7 +100,11 @@ def work(home: Home, run: str, options: WorkerOptions, opened: Opened | None = N
             _encoder(home, plan, options, scratch, watchdog, opened) as encoder,
         ):
             attempts = Attempts(home, plan, encoder, options.worker, scratch, times, heart.check)
-            return _Loop(attempts, heart, threaded=options.heartbeat_thread).run()
+            clock, faults = home.world.monotonic, options.major_faults
+            thrashing = Thrashing(expected_per_s(plan), clock, faults)
+            loop = _Loop(attempts, heart, thrashing, threaded=options.heartbeat_thread)
+            loop.shrink(options.halvings)
+            return loop.run()
     except (ReleaseCorrupt, ObjectMissing):
         check_not_over(home, run)  # files of an ended run are collected, whoever is at work on it
         raise
@@ -152,24 +161,34 @@ class _Task(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """A shard's vectors, which wait to be written; `began_s`: since when the loop was busy with it."""
+    """A shard's vectors, which wait to be written, and what made them; `began_s`: since when it was busy."""
 
     rows: ShardRows
     lease: HeldLease
     computed: Encoded
+    profile: Profile
     began_s: float
 
 
 class _Loop:
     """One loop: a shard is written and the next one made ready while the runtime has one in hand."""
 
-    def __init__(self, attempts: Attempts, heart: Heartbeat, *, threaded: bool) -> None:
+    def __init__(self, attempts: Attempts, heart: Heartbeat, thrashing: Thrashing, *, threaded: bool) -> None:
         self._attempts, self._heart, self._threaded = attempts, heart, threaded
+        self._thrashing = thrashing
         self._clock, self._times = attempts.home.world.monotonic, attempts.times
         self._claims = Claims(attempts.home, attempts.plan, attempts.worker, heart.check)
         self._next = NextShard(self._clock)
+        self._encoder = attempts.encoder
         self._records: list[CommitRecord] = []
         self._written_s = self._clock()
+
+    def shrink(self, halvings: int) -> None:
+        """Begin with batches that are halved so often, or the smallest."""
+        for _ in range(halvings):
+            self._encoder = self._encoder.smaller() or self._encoder
+        if halvings:
+            self._heart.again(small_batches(self._encoder.profile))
 
     def run(self) -> WorkDone:
         try:
@@ -197,21 +216,36 @@ class _Loop:
 
     def _embedded(self, task: _Task, began_s: float) -> _Result:
         with self._claims.patience.working(), self._next.while_at_work(task.ready.wanted.count) as tell:
-            count = len(task.ready.rows.fingerprints)
-            self._heart.take(task.lease, count)
-            self._heart.advance(count - task.ready.wanted.count)
 
             def on_batch(rows: int) -> None:
                 tell(rows)
                 self._heart.advance(rows)
+                self._thrashing.check(rows)
 
-            computed = self._attempts.embed(task.ready, on_batch, self._feeding)
+            computed = self._computed(task, on_batch)
             self._heart.leave(task.lease)
-        return _Result(task.ready.rows, task.lease, computed, began_s)
+        return _Result(task.ready.rows, task.lease, computed, self._encoder.profile, began_s)
+
+    def _computed(self, task: _Task, on_batch: Callable[[int], None]) -> Encoded:
+        """An attempt at a shard; another one, with batches half as large, for as long as memory is too short.
+
+        The loop keeps to the smaller ones: what its machine has too little of now it may lack again.
+        """
+        count = len(task.ready.rows.fingerprints)
+        while True:
+            self._heart.take(task.lease, count)
+            self._heart.advance(count - task.ready.wanted.count)
+            self._thrashing.begin(watched=self._encoder.smaller() is not None)
+            try:
+                return self._attempts.embed(self._encoder, task.ready, on_batch, self._feeding)
+            except (OutOfMemory, MemoryError) as error:
+                self._encoder = smaller(self._encoder, error)
+            self._heart.again(small_batches(self._encoder.profile))
 
     def _write(self, result: _Result) -> None:
         """Seconds of a record begin after those of the last one, so that they are never counted twice."""
-        record = self._attempts.write(result.rows, result.computed, max(result.began_s, self._written_s))
+        began_s = max(result.began_s, self._written_s)
+        record = self._attempts.write(result.rows, result.computed, result.profile, began_s)
         self._written_s = self._clock()
         self._heart.drop(result.lease)
         self._claims.mine.discard(result.rows.shard.name)

@@ -1,0 +1,150 @@
+"""A long run measures how its machine computes fastest, once; what its plan says of that holds to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.mill import Mill, items
+
+from embedmill.pipeline import Pipeline
+from embedmill.planning import Calibrator, Planner
+from embedmill.planning.calibrate import processor
+from embedmill.spec.calibration import KeptCalibration, Setting
+from embedmill.spec.documents import CommitRecord, Plan
+from embedmill.work import WorkerOptions, work
+from embedmill.world import WORLD
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "calibrations"
+
+
+def planned(pipeline: Pipeline, *, worth_s: float = 0.0, one_thread: bool = False) -> Plan:
+    """A new plan of a pipeline, for which a calibration is worth while from so much work on."""
+    calibrator = Calibrator(pipeline.spec, WORLD, one_thread, worth_s)
+    with Planner(
+        pipeline.home,
+        pipeline.spec,
+        pipeline.root,
+        pipeline.package,
+        pipeline.live(),
+        calibrator=calibrator,
+    ) as planner:
+        return planner.plan()
+
+
+def remember(cache: Path, **changed: int) -> Setting:
+    """Write another choice into what the cache remembers, as if it had been measured."""
+    (file,) = cache.iterdir()
+    kept = KeptCalibration.from_bytes(file.read_bytes(), str(file))
+    first = kept.calibration.measured[0]
+    chosen = first.setting.model_copy(update=changed)
+    measured = (first, first.model_copy(update={"setting": chosen}))
+    found = kept.calibration.model_copy(update={"chosen": chosen, "measured": measured})
+    file.write_bytes(kept.model_copy(update={"calibration": found}).to_bytes())
+    return chosen
+
+
+def test_a_run_is_measured_once_and_its_machine_remembers(mill: Mill, own_cache: Path) -> None:
+    mill.write(items(60))
+    first = planned(mill.open())
+    assert first.calibration is not None
+    assert first.calibration.source.startswith("measured 2")
+    assert first.calibration.chosen in {each.setting for each in first.calibration.measured}
+    assert first.batch_tokens == first.calibration.chosen.batch_tokens
+    chosen = remember(own_cache, batch_tokens=77)
+    again = planned(mill.open())
+    assert again.calibration is not None
+    assert again.calibration.chosen == chosen
+
+
+def test_what_the_cache_says_is_not_believed_where_it_is_damaged_or_of_something_else(
+    mill: Mill, own_cache: Path
+) -> None:
+    mill.write(items(30))
+    planned(mill.open())
+    (file,) = own_cache.iterdir()
+    remember(own_cache, batch_tokens=77)
+    kept = KeptCalibration.from_bytes(file.read_bytes(), str(file))
+    other = kept.model_copy(update={"key": kept.key.model_copy(update={"runtime_version": "0.1"})})
+    for data in (b"", b"{}", file.read_bytes()[:-9], other.to_bytes()):
+        file.write_bytes(data)
+        found = planned(mill.open()).calibration
+        assert found is not None
+        assert found.chosen.batch_tokens != 77
+
+
+def test_workers_compute_as_the_plan_says_and_so_does_a_resumed_run(mill: Mill, own_cache: Path) -> None:
+    mill.write(items(30))
+    planned(mill.open())
+    remember(own_cache, batch_tokens=77, sessions=1, threads=2)
+    mill.write(items(40))
+    plan = planned(mill.open())
+    for file in own_cache.iterdir():
+        file.unlink()
+    mill.settings = {"work": {"calibrate": False}}
+    resumed = mill.open().plan()
+    assert (resumed.resumed, resumed.plan) == (True, plan)
+    places = resumed.pipeline.places(resumed.plan).look(1, ())
+    assert [place.threads for place in places.free] == [2]
+    work(resumed.home, plan.run, WorkerOptions("w", threads=plan.threads))
+    key = resumed.home.run_key(plan.run, "commits", "00000.json")
+    profile = resumed.home.read(CommitRecord, key).profile
+    assert (profile.batch_tokens, profile.threads) == (77, 2)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"work": {"calibrate": False}},
+        {"work": {"batch_tokens": 300, "workers": 1}},
+        {"engine": ["local", "ray"], "ray": {"address": "127.0.0.1:1", "families": {"cpu": {}}}},
+    ],
+    ids=["not wanted", "all of it is stated", "workers elsewhere, too"],
+)
+def test_nothing_is_measured_that_is_not_asked_for(
+    mill: Mill, own_cache: Path, settings: dict[str, Any]
+) -> None:
+    mill.settings = settings
+    mill.write(items(30))
+    plan = planned(mill.open())
+    assert plan.calibration is None
+    assert (plan.batch_tokens, plan.threads) == (plan.pipeline.work.batch_tokens or 512, 1)
+    assert not own_cache.exists()
+
+
+def test_a_run_that_is_soon_done_is_begun_at_once(mill: Mill, own_cache: Path) -> None:
+    assert mill.planned(items(30)).plan.calibration is None
+    assert planned(mill.open(), worth_s=1e9).calibration is None
+    assert not own_cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("stated", "one_thread"), [({"batch_tokens": 300}, False), ({"workers": 2}, False), ({}, True)]
+)
+def test_what_the_pipeline_states_is_not_tried_otherwise(
+    mill: Mill, own_cache: Path, stated: dict[str, int], one_thread: bool
+) -> None:
+    mill.settings = {"work": stated}
+    mill.write(items(30))
+    found = planned(mill.open(), one_thread=one_thread).calibration
+    assert found is not None
+    tried = [each.setting for each in found.measured]
+    assert own_cache.exists()
+    if "batch_tokens" in stated:
+        assert {each.batch_tokens for each in tried} == {300}
+    else:
+        assert {each.threads for each in tried} == {1}
+    if "workers" in stated:
+        assert {each.sessions for each in tried} == {2}
+
+
+def test_the_processor_has_a_name_where_the_kernel_tells_it(tmp_path: Path) -> None:
+    told = tmp_path / "cpuinfo"
+    told.write_text("processor\t: 0\nmodel name\t: AMD EPYC 7B13\n")
+    assert processor(told) == "AMD EPYC 7B13"
+    assert processor(tmp_path / "none")

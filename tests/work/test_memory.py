@@ -1,0 +1,158 @@
+"""Where memory is too short for a batch, its shard is tried again with smaller ones; the record says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tests.support.cramped_worker import hungry_package
+from tests.support.mill import Mill, items
+
+from embedmill.driving import drive
+from embedmill.engines import LocalEngine
+from embedmill.errors import OutOfMemory
+from embedmill.model import Encoder, ModelPackage
+from embedmill.pipeline import PlannedRun
+from embedmill.release.describe import run_states
+from embedmill.release.layout import Home
+from embedmill.release.vectors import VectorPart
+from embedmill.runtimes.base import run_failure
+from embedmill.spec.calibration import Calibration, Measured, Setting
+from embedmill.spec.documents import CommitRecord, Lease
+from embedmill.work import WorkerOptions, work
+from embedmill.work.shrinking import smaller
+from embedmill.world import World
+
+
+def work_with_little_memory(mill: Mill, run: PlannedRun, mib: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.support.cramped_worker", "pipeline.yaml", run.plan.run, str(mib)]
+    paths = {"PYTHONPATH": str(Path(__file__).parents[2]), "TOKENIZERS_PARALLELISM": "false"}
+    return subprocess.run(command, cwd=mill.root, env=paths, capture_output=True, text=True, timeout=120)
+
+
+def test_a_loop_with_little_memory_embeds_every_row_in_smaller_batches(mill: Mill, tmp_path: Path) -> None:
+    mill.model = hungry_package(tmp_path / "hungry")
+    mill.settings = {"work": {"batch_tokens": 512, "shard_rows": 40}}
+    mill.schema = pa.schema([("sku", pa.string()), ("title", pa.string()), ("category", pa.string())])
+    rows = [{"sku": f"s{n}", "title": f"item {n:04}", "category": "all"} for n in range(100)]
+    mill.settings |= {"catalog": {"source": "items.parquet", "id": "sku", "display": ["title"]}}
+    run = mill.planned(rows)
+    ended = work_with_little_memory(mill, run, 600)
+    assert ended.returncode == 0, ended.stderr
+    for shard in run.plan.shards:
+        key = run.home.run_key(run.plan.run, "commits", f"{shard.name}.json")
+        record = run.home.read(CommitRecord, key)
+        assert record.profile.batch_tokens in {32, 64, 128, 256}
+        frozen = pa.ipc.open_file(run.home.verified(run.home.key(shard.file.path), shard.file)).read_all()
+        encoder = Encoder.load(ModelPackage.open(mill.model), batch_tokens=record.profile.batch_tokens)
+        expected = encoder.encode(frozen.combine_chunks().to_batches()[0]).vectors_ND
+        assert record.vectors is not None
+        part = VectorPart.open(run.home.verified(run.home.key(record.vectors.path), record.vectors))
+        assert np.array_equal(part.vectors_ND, expected)
+    event = json.loads(run.home.store.get(run.home.run_key(run.plan.run, "events", "cramped.json")))
+    assert event["smaller"]["batch_tokens"] == record.profile.batch_tokens
+    assert event["rows_done"] == 100
+    assert event["attempts"] > len(run.plan.shards)
+    (state,) = run_states(run.home, lambda _: "")
+    assert [loop.smaller for loop in state.loops] == [event["smaller"]]
+    assert run.run().embedded == 100
+
+
+def test_a_loop_that_the_kernel_ended_for_lack_of_memory_starts_again_with_smaller_batches(
+    mill: Mill, tmp_path: Path
+) -> None:
+    """The real engine and a real SIGKILL; the kernel's count stands in a file of the test's own."""
+    mill.settings = {"work": {"workers": 1, "shard_rows": 2, "batch_tokens": 512}}
+    run = mill.planned(items(400))
+    kills = tmp_path / "vmstat"
+    kills.write_text("pgfault 7\noom_kill 3\n")
+    engine = LocalEngine([tmp_path / "no-cgroup", kills])
+
+    def kill_after_the_first_commit() -> None:
+        folder = run.home.run_key(run.plan.run, "commits")
+        deadline = time.monotonic() + 60
+        while not list(run.home.store.list(folder)):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        lease = next(iter(run.home.store.list(run.home.run_key(run.plan.run, "leases"))))
+        kills.write_text("pgfault 7\noom_kill 4\n")
+        os.kill(run.home.read(Lease, lease.key).pid, signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_after_the_first_commit)
+        drive(run.home, run.plan, run.plan.pipeline.work, engine, run.url, lambda _: None)
+        killing.result()
+    keys = [info.key for info in run.home.store.list(run.home.run_key(run.plan.run, "commits"))]
+    sizes = Counter(run.home.read(CommitRecord, key).profile.batch_tokens for key in keys)
+    assert set(sizes) == {512, 256}
+    assert sizes.total() == len(run.plan.shards)
+
+
+def test_batches_are_halved_to_a_floor_and_then_memory_is_what_is_missing(tiny_model: Path) -> None:
+    error = OutOfMemory("no memory")
+    half = smaller(Encoder.load(ModelPackage.open(tiny_model), batch_tokens=100), error)
+    least = smaller(half, error)
+    assert [each.profile.batch_tokens for each in (half, least)] == [50, 32]
+    with pytest.raises(OutOfMemory, match=r"no memory; batches of 32 tokens and .* are too large") as caught:
+        smaller(least, error)
+    assert "work.workers" in caught.value.hint
+
+
+class Hurried(World):
+    """A world in which a second goes by whenever somebody looks at the clock."""
+
+    def __init__(self) -> None:
+        self.seconds = count()
+
+    def monotonic(self) -> float:
+        return float(next(self.seconds))
+
+
+@pytest.mark.parametrize(("faults", "expected"), [(10_000, {32}), (0, {512})])
+def test_a_loop_far_slower_than_measured_gets_smaller_batches_if_its_memory_is_paged_out(
+    mill: Mill, faults: int, expected: set[int]
+) -> None:
+    mill.settings = {"work": {"shard_rows": 200}}
+    run = mill.planned(items(200))
+    setting = Setting(batch_tokens=512, sessions=1, threads=1)
+    fast = Calibration(
+        chosen=setting, measured=(Measured(setting=setting, items_per_s=1e6),), source="measured then"
+    )
+    plan = run.plan.model_copy(update={"calibration": fast})
+    run.home.store.put(run.home.run_key(plan.run, "plan.json"), plan.to_bytes())
+    home = Home(run.home.store, run.home.pipeline, world=Hurried())
+    turns = count()
+    options = WorkerOptions("w", heartbeat_thread=False, major_faults=lambda: faults * next(turns))
+    work(home, plan.run, options)
+    keys = [info.key for info in home.store.list(home.run_key(plan.run, "commits"))]
+    assert {home.read(CommitRecord, key).profile.batch_tokens for key in keys} == expected
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Failed to allocate memory for requested buffer of size 1073741824",
+        "std::bad_alloc",
+        "CUDA failure 2: out of memory ; GPU=0",
+        "Available memory of 1 is smaller than requested bytes of 2",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate",
+        "OOM when allocating tensor with shape[1]",
+    ],
+)
+def test_libraries_say_in_their_own_words_that_they_got_no_memory(said: str) -> None:
+    assert type(run_failure(RuntimeError(said), "m")) is OutOfMemory
+    assert type(run_failure(MemoryError(), "m")) is OutOfMemory
+    assert type(run_failure(RuntimeError("invalid dimension"), "m")) is not OutOfMemory
