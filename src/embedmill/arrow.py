@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
@@ -34,6 +36,20 @@ class ByteColumn(Sequence[bytes]):
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.array.to_pylist())
+
+
+def byte_views(column: pa.BinaryArray) -> list[memoryview | None]:
+    """The values of the column where they lie: what is large is not copied."""
+    _, ends, values = column.buffers()
+    if values is None:
+        return [None] * len(column)
+    offsets = np.frombuffer(ends, np.int32)[column.offset : column.offset + len(column) + 1].tolist()
+    there = column.is_valid().to_pylist()
+    joined = memoryview(values)
+    return [
+        joined[start:end] if valid else None
+        for (start, end), valid in zip(pairwise(offsets), there, strict=True)
+    ]
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

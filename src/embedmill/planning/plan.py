@@ -18,7 +18,7 @@ from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
 from embedmill.planning.base import BaseItems
-from embedmill.planning.estimate import estimate_work
+from embedmill.planning.estimate import Took, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
 from embedmill.planning.known import KnownPrints
@@ -33,7 +33,7 @@ from embedmill.release.refusals import Refusals
 from embedmill.spec import GateLimits, ServingSpec
 from embedmill.spec.document import canonical_json, sha256
 from embedmill.spec.documents import Counts, FileEntry, Numerics, Plan, ReleaseName, ShardPlan
-from embedmill.store.cache import copy_all, in_parallel
+from embedmill.store.cache import beside, copy_all, in_parallel
 from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -244,6 +244,7 @@ class Planner:
         def keep_part(part: tuple[Path, int]) -> FileEntry:
             return self._keep(run, "items", *part)
 
+        goldens, took, frozen = self._keep_work(run, shards, images)
         counts = Counts(
             total=scan.total,
             new=join.new,
@@ -266,7 +267,7 @@ class Planner:
             package_digest=self.package.package_digest(),
             encoder_digest=self.encoder_digest,
             numerics=self.numerics,
-            goldens=self._goldens(run, shards, images),
+            goldens=goldens,
             dimension=self.package.spec.dimension,
             items=counts,
             excluded=scan.excluded,
@@ -274,11 +275,11 @@ class Planner:
             reused_vectors=distinct - compute,
             salvaged=salvage.used,
             why=self._why(compute, salvage),
-            shards=tuple(in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards)),
+            shards=frozen,
             item_parts=tuple(in_parallel(self.home.store, keep_part, join.parts)),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
             estimate=estimate_work(
-                shards, self.package, self.base, images, self.spec.work, self._here.encoder
+                shards, self.package, self.base, images, self.spec.work, self._here.encoder, took
             ),
         )
 
@@ -305,13 +306,32 @@ class Planner:
     def _new_epoch(self) -> bool:
         return self.base is not None and self.numerics.epoch != self.base.content.numerics.epoch
 
-    def _goldens(self, run: str, shards: list[FrozenShard], images: ImageSource) -> FileEntry | None:
-        """What workers of another stack have to reproduce: the base's goldens, or some of the rows."""
+    def _keep_work(
+        self, run: str, shards: list[FrozenShard], images: ImageSource
+    ) -> tuple[FileEntry | None, Took | None, tuple[ShardPlan, ...]]:
+        """Store the shards, and embed goldens meanwhile: the one waits for disks, the other computes."""
+
+        def keep() -> list[ShardPlan]:
+            return in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards)
+
+        with beside(self.home.store, keep) as kept:
+            goldens, took = self._goldens(run, shards, images)
+            return goldens, took, tuple(kept())
+
+    def _goldens(
+        self, run: str, shards: list[FrozenShard], images: ImageSource
+    ) -> tuple[FileEntry | None, Took | None]:
+        """What workers of another stack have to reproduce: the base's goldens, or some of the rows.
+
+        The latter are embedded here, and how long that took is a measure of the work.
+        """
         if self.base is not None and self._reuses():
-            return goldens_entry(self.base)
+            return goldens_entry(self.base), None
         with scratch_folder() as scratch:
-            file = self._here.sample(shards, images, scratch)
-            return None if file is None else self._keep(run, "goldens", *file)
+            found = self._here.sample(shards, images, scratch)
+            if found is None:
+                return None, None
+            return self._keep(run, "goldens", found.file, found.goldens), found.took
 
     def _keep(self, run: str, folder: str, file: Path, rows: int) -> FileEntry:
         key = self.home.run_key(run, folder, file.name)
