@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -38,13 +38,6 @@ TRUSTED_VECTORS = 1000
 """Vectors that a release must have computed for its rate to be taken over."""
 
 
-class Took(NamedTuple):
-    """Seconds in which so many rows were embedded, on one thread."""
-
-    seconds: float
-    rows: int
-
-
 def row_costs(inputs: EncoderInputs, columns: Sequence[CanonicalColumn]) -> npt.NDArray[np.int64]:
     """int64[N]: the estimated cost of each row, in tokens."""
     total = np.zeros(len(columns[0].values), dtype=np.int64)
@@ -66,12 +59,10 @@ def estimate_work(
     images: ImageSource,
     work: WorkSpec,
     encoder: Callable[[], Encoder],
-    took: Took | None = None,
 ) -> Estimate:
     """Seconds of the embedding stage: by the live release's rate, or measured on a few of the rows.
 
-    The latter is `took` if that is known. Else `encoder` is called; what it raises is found out before any
-    work starts.
+    `encoder` is called for only the latter; what it raises is found out before any work starts.
     """
     rows = sum(shard.rows for shard in shards)
     if not rows:
@@ -83,7 +74,7 @@ def estimate_work(
     elif images.has_urls:
         return Estimate(seconds=None, source="images come by URL, and none is fetched to find out")
     else:
-        seconds, computed = took or _measure(shards[len(shards) // 2], encoder(), images)
+        seconds, computed = _measure(shards[len(shards) // 2], encoder(), images)
         source = f"measured on {computed} of the rows, for {workers} workers"
     return Estimate(seconds=round(seconds / computed * rows / workers, 3), source=source)
 
@@ -93,7 +84,7 @@ def _rate_is_trusted(base: Release, package: ModelPackage) -> bool:
     return same_model and base.content.computed >= TRUSTED_VECTORS and base.content.seconds > 0
 
 
-def _measure(shard: FrozenShard, encoder: Encoder, images: ImageSource) -> Took:
+def _measure(shard: FrozenShard, encoder: Encoder, images: ImageSource) -> tuple[float, int]:
     """Seconds for a number of rows, on one thread; rows in order of fingerprints are a random sample."""
     with pa.memory_map(str(shard.file)) as source:
         batch = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
@@ -101,4 +92,4 @@ def _measure(shard: FrozenShard, encoder: Encoder, images: ImageSource) -> Took:
     encoder.encode(rows.slice(0, 1))  # the first call makes buffers
     started = time.perf_counter()
     encoder.encode(rows)
-    return Took(time.perf_counter() - started, len(rows))
+    return time.perf_counter() - started, len(rows)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,6 @@ import pyarrow as pa
 from embedmill.catalog.frozen import with_images
 from embedmill.errors import DeviceUnavailable, MissingExtra
 from embedmill.model import Encoder
-from embedmill.planning.estimate import Took
 from embedmill.release.goldens import VECTOR, read_goldens
 from embedmill.release.numerics import (
     Comparison,
@@ -37,14 +35,6 @@ if TYPE_CHECKING:
     from embedmill.spec.documents import Stack
 
 SAMPLE_ROWS = 32
-
-
-class Sample(NamedTuple):
-    """Goldens in a file, and how long it took to embed their rows, on one thread."""
-
-    file: Path
-    goldens: int
-    took: Took
 
 
 @dataclass(frozen=True)
@@ -95,8 +85,10 @@ class Here:
         found = self._encoder
         return Comparison() if isinstance(found, Exception) else compare(found, stacks, goldens)
 
-    def sample(self, shards: Sequence[FrozenShard], images: ImageSource, scratch: Path) -> Sample | None:
-        """Goldens of rows that are to be computed, as a file: by them workers prove themselves.
+    def sample(
+        self, shards: Sequence[FrozenShard], images: ImageSource, scratch: Path
+    ) -> tuple[Path, int] | None:
+        """Goldens of rows that are to be computed, as a file, and how many: by them workers prove themselves.
 
         None where there are no rows, where this machine cannot compute, or where images come by URL: a plan
         downloads none.
@@ -109,10 +101,7 @@ class Here:
         with pa.memory_map(str(shards[len(shards) // 2].file)) as source:
             frozen = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
         rows, missing = with_images(frozen, self.package.inputs("item").image_fields, images)
-        encoder.encode(rows.slice(0, 1))  # the first call makes buffers
-        began_s = time.perf_counter()
         encoded = encoder.encode(rows)
-        seconds = time.perf_counter() - began_s
         usable = np.setdiff1d(np.arange(len(rows)), [*missing, *encoded.rejected])
         vectors = encoded.vectors_ND[usable]
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
@@ -120,7 +109,7 @@ class Here:
         file = scratch / "item.arrow"
         with pa.ipc.new_file(str(file), table.schema) as writer:
             writer.write_table(table)
-        return Sample(file, len(table), Took(seconds, len(rows)))
+        return file, len(table)
 
     def close(self) -> None:
         """Let go of what was loaded; whoever asks again would load it again."""

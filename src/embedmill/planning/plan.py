@@ -18,7 +18,7 @@ from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
 from embedmill.planning.base import BaseItems
-from embedmill.planning.estimate import Took, estimate_work
+from embedmill.planning.estimate import estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
 from embedmill.planning.known import KnownPrints
@@ -244,7 +244,9 @@ class Planner:
         def keep_part(part: tuple[Path, int]) -> FileEntry:
             return self._keep(run, "items", *part)
 
-        goldens, took, frozen = self._keep_work(run, shards, images)
+        with beside(self.home.store, lambda: self._keep_shards(run, shards)) as kept_shards:
+            goldens = self._goldens(run, shards, images)  # computes, while the others read and write
+            frozen = kept_shards()
         counts = Counts(
             total=scan.total,
             new=join.new,
@@ -279,7 +281,7 @@ class Planner:
             item_parts=tuple(in_parallel(self.home.store, keep_part, join.parts)),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
             estimate=estimate_work(
-                shards, self.package, self.base, images, self.spec.work, self._here.encoder, took
+                shards, self.package, self.base, images, self.spec.work, self._here.encoder
             ),
         )
 
@@ -306,39 +308,24 @@ class Planner:
     def _new_epoch(self) -> bool:
         return self.base is not None and self.numerics.epoch != self.base.content.numerics.epoch
 
-    def _keep_work(
-        self, run: str, shards: list[FrozenShard], images: ImageSource
-    ) -> tuple[FileEntry | None, Took | None, tuple[ShardPlan, ...]]:
-        """Store the shards, and embed goldens meanwhile: the one waits for disks, the other computes."""
-
-        def keep() -> list[ShardPlan]:
-            return in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards)
-
-        with beside(self.home.store, keep) as kept:
-            goldens, took = self._goldens(run, shards, images)
-            return goldens, took, tuple(kept())
-
-    def _goldens(
-        self, run: str, shards: list[FrozenShard], images: ImageSource
-    ) -> tuple[FileEntry | None, Took | None]:
-        """What workers of another stack have to reproduce: the base's goldens, or some of the rows.
-
-        The latter are embedded here, and how long that took is a measure of the work.
-        """
+    def _goldens(self, run: str, shards: list[FrozenShard], images: ImageSource) -> FileEntry | None:
+        """What workers of another stack have to reproduce: the base's goldens, or some of the rows."""
         if self.base is not None and self._reuses():
-            return goldens_entry(self.base), None
+            return goldens_entry(self.base)
         with scratch_folder() as scratch:
-            found = self._here.sample(shards, images, scratch)
-            if found is None:
-                return None, None
-            return self._keep(run, "goldens", found.file, found.goldens), found.took
+            file = self._here.sample(shards, images, scratch)
+            return None if file is None else self._keep(run, "goldens", *file)
 
     def _keep(self, run: str, folder: str, file: Path, rows: int) -> FileEntry:
         key = self.home.run_key(run, folder, file.name)
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=rows)
 
+    def _keep_shards(self, run: str, shards: list[FrozenShard]) -> tuple[ShardPlan, ...]:
+        return tuple(in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards))
+
     def _keep_shard(self, run: str, shard: FrozenShard) -> ShardPlan:
-        entry = self._keep(run, "frozen", shard.file, shard.rows)
+        key = self.home.run_key(run, "frozen", shard.file.name)
+        entry = self.home.adopt(key, shard.file, relative_to=self.home.pipeline, rows=shard.rows)
         return ShardPlan(name=shard.name, rows=shard.rows, cost=shard.cost, file=entry)
 
     def _keep_model(self, run: str) -> tuple[FileEntry, ...]:
