@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import random
@@ -256,34 +255,6 @@ def test_objects_are_not_for_writing_and_a_copy_shares_their_bytes(store: LocalS
     store.copy_if_absent("a", "b/c")
     assert store.path("a").stat().st_mode & 0o777 == 0o444
     assert store.path("a").samefile(store.path("b/c"))
-
-
-def test_an_adopted_file_is_the_object_and_cannot_be_written_to(store: LocalStore, tmp_path: Path) -> None:
-    file = tmp_path / "made"
-    file.write_bytes(b"1")
-    assert store.adopt_if_absent("a/b", file) == store.head("a/b").etag
-    assert store.path("a/b").samefile(file)
-    assert file.stat().st_mode & 0o777 == 0o444
-    file.unlink()
-    assert store.get("a/b") == b"1"
-
-
-def test_what_lies_on_another_file_system_is_copied(
-    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "made"
-    file.write_bytes(b"1")
-    link = os.link
-
-    def as_across(source: Path, target: Path) -> None:
-        if Path(source) == file:
-            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source), None, str(target))
-        link(source, target)
-
-    monkeypatch.setattr(os, "link", as_across)
-    store.adopt_if_absent("a", file)
-    file.unlink()
-    assert store.get("a") == b"1"
 
 
 # Death
