@@ -38,12 +38,13 @@ class ByteColumn(Sequence[bytes]):
         return iter(self.array.to_pylist())
 
 
-def byte_views(column: pa.BinaryArray) -> list[memoryview | None]:
+def byte_views(column: pa.BinaryArray | pa.LargeBinaryArray) -> list[memoryview | None]:
     """The values of the column where they lie: what is large is not copied."""
     _, ends, values = column.buffers()
     if values is None:
         return [None] * len(column)
-    offsets = np.frombuffer(ends, np.int32)[column.offset : column.offset + len(column) + 1].tolist()
+    width = np.int64 if pt.is_large_binary(column.type) else np.int32
+    offsets = np.frombuffer(ends, width)[column.offset : column.offset + len(column) + 1].tolist()
     there = column.is_valid().to_pylist()
     joined = memoryview(values)
     return [
