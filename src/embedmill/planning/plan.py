@@ -17,7 +17,6 @@ from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecEr
 from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
-from embedmill.planning.base import BaseItems
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
@@ -100,9 +99,8 @@ class Planner:
                 hasher.close()
                 self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
-                base = BaseItems(base_items)
                 keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"
-                join = join_ids(scratch, scan.rows, scan.by_id, base, quarantine, keeps=keeps)
+                join = join_ids(scratch, scan.rows, scan.by_id, base_items, quarantine, keeps=keeps)
             distinct = count_distinct(join.kept_prints)
             if self.spec.index.kind == "hnsw" and distinct >= self.spec.index.exact_below:
                 require_faiss()
@@ -191,7 +189,7 @@ class Planner:
         """The epoch that a new run computes in, and what it rests on; a live release's goldens may decide."""
         return decide_numerics(self.home, self.package, self.base, self._here)
 
-    @property
+    @cached_property
     def encoder_digest(self) -> str:
         """Of the `item` encoder in that epoch."""
         return self.package.encoder_digest(epoch=self.numerics.epoch)

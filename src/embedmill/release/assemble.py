@@ -168,7 +168,7 @@ class _Items:
             for number, entry in enumerate(self.plan.item_parts):
                 planned = self.home.verified(self.home.key(entry.path), entry)
                 part = read_part(planned, OWN_COLUMNS)
-                begun.append((number, planned, part, hasher.submit(id_messages(part.column(ID)))))
+                begun.append((number, planned, part, hasher.submit(*id_messages(part.column(ID)))))
                 while len(begun) > hasher.ahead:
                     self._write_part(*begun.popleft(), quarantine)
             while begun:
