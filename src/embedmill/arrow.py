@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
@@ -34,6 +36,21 @@ class ByteColumn(Sequence[bytes]):
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.array.to_pylist())
+
+
+def byte_views(column: pa.BinaryArray | pa.LargeBinaryArray) -> list[memoryview | None]:
+    """The values of the column where they lie: what is large is not copied."""
+    _, ends, values = column.buffers()
+    if values is None:
+        return [None] * len(column)
+    width = np.int64 if pt.is_large_binary(column.type) else np.int32
+    offsets = np.frombuffer(ends, width)[column.offset : column.offset + len(column) + 1].tolist()
+    there = column.is_valid().to_pylist()
+    joined = memoryview(values)
+    return [
+        joined[start:end] if valid else None
+        for (start, end), valid in zip(pairwise(offsets), there, strict=True)
+    ]
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

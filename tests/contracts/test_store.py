@@ -13,6 +13,7 @@ from tests.support.stores import in_threads, keys, often
 
 from embedmill.errors import ObjectExists, ObjectMissing, PreconditionFailed, StoreError
 from embedmill.store import (
+    Adopts,
     Copies,
     Downloads,
     LocalPaths,
@@ -264,6 +265,22 @@ def test_a_copy_to_a_taken_key_leaves_it_alone(store: Store) -> None:
     if isinstance(store, Copies):
         with pytest.raises(ObjectExists, match=r"^b: "):
             store.copy_if_absent("a", "b")
+
+
+def test_an_adopted_file_is_an_object_like_any_other(store: Store, tmp_path: Path) -> None:
+    if not isinstance(store, Adopts):
+        return
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"first")
+    second.write_bytes(b"second")
+    store.adopt_if_absent("a", first)
+    with pytest.raises(ObjectExists, match=r"^a: "):
+        store.adopt_if_absent("a", second)
+    assert store.get("a") == b"first"
+    store.put("a", b"third")
+    assert (store.get("a"), first.read_bytes()) == (b"third", b"first")
+    store.delete("a")
+    assert first.read_bytes() == b"first"
 
 
 def test_a_copy_of_nothing_is_an_error(store: Store) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from tests.models import tiny_text_package
+from tests.every_input import png
+from tests.models import tiny_image_package, tiny_text_package
 from tests.support.mill import SCHEMA, Mill, items
 
 from embedmill import Release, embed
@@ -60,6 +61,17 @@ def test_goldens_are_items_vectors_as_they_were_published(mill: Mill) -> None:
     table = goldens(release)["item"]
     for title, vector in zip(table.column("title").to_pylist(), vectors_in(table, "_vector"), strict=True):
         assert vector.tobytes() == published[by_title[title]].tobytes()
+
+
+def test_a_query_encoder_declared_as_that_of_items_has_their_vectors(tmp_path: Path) -> None:
+    mill = Mill(tmp_path, tiny_image_package(tmp_path / "model"))
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.binary())])
+    mill.settings = {"goldens": 8, "catalog": {"source": "items.parquet", "id": "sku"}}
+    mill.run([{"sku": f"s{seed}", "image": png(seed)} for seed in range(20)])
+    found = goldens(mill.live())
+    assert set(found) == {"item", "query_image"}
+    assert found["query_image"].equals(found["item"].slice(0, 8).select(["image", "_fingerprint", "_vector"]))
+    assert_replay(mill.live())
 
 
 def test_the_shortest_and_the_longest_inputs_are_among_them(mill: Mill) -> None:

@@ -10,6 +10,7 @@ from tests.store.broken_stores import Over
 
 from embedmill.errors import ObjectExists, ObjectMissing, StoreUnavailable
 from embedmill.store import (
+    Adopts,
     Copies,
     Folders,
     Leftovers,
@@ -65,6 +66,7 @@ def test_a_wrapped_store_has_the_optional_powers_of_the_one_inside_and_no_others
         store = wrap(wrap(inner))
         assert store.url == inner.url
         assert isinstance(store, Copies) == isinstance(inner, Copies)
+        assert isinstance(store, Adopts) == isinstance(inner, Adopts)
         assert isinstance(store, LocalPaths) == isinstance(inner, LocalPaths)
         assert isinstance(store, Downloads) == isinstance(inner, Downloads)
         assert isinstance(store, Ranges) == isinstance(inner, Ranges)

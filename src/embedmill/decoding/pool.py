@@ -40,7 +40,7 @@ class DecoderPool:
         weakref.finalize(self, _end, self._idle, self._pid)
 
     def decode(
-        self, images: Sequence[bytes], recipe: Recipe, finish: Callable[[int, Decoded], MadeT]
+        self, images: Sequence[bytes | memoryview], recipe: Recipe, finish: Callable[[int, Decoded], MadeT]
     ) -> list[MadeT | str]:
         """What `finish` makes of each image's number and what came of it, or why nothing did; in order.
 
@@ -91,7 +91,7 @@ class _Round(Generic[MadeT]):
     def __init__(
         self,
         pool: DecoderPool,
-        images: Sequence[bytes],
+        images: Sequence[bytes | memoryview],
         recipe: Recipe,
         finish: Callable[[int, Decoded], MadeT],
     ) -> None:

@@ -113,7 +113,7 @@ class Child:
         """Seconds until its answer is overdue."""
         return max(0.0, self._deadline_s - time.monotonic())
 
-    def send(self, image: bytes, recipe: Recipe) -> None:
+    def send(self, image: bytes | memoryview, recipe: Recipe) -> None:
         """Give it an image.
 
         Raises:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from embedmill.arrow import byte_views
 from embedmill.errors import ModelError
 from embedmill.model.columns import file_column
 from embedmill.model.feeding import (
@@ -42,8 +43,8 @@ from embedmill.spec import (
 )
 from embedmill.types import Mask, Reason, Rejection, Rows
 
-Columns: TypeAlias = list[list[bytes | None]]
-"""Images of a batch: for each column, those of its rows."""
+Columns: TypeAlias = list[list[memoryview | None]]
+"""Images of rows, where the catalog's rows have them: for each column, those of its rows."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,12 @@ class ImageFeed:
             yield from shape_problems(self.mask, "masks of images", [count])
             yield from dtype_problems(self.mask, "masks", NUMBERS)
 
-    def read(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+    def read(self, rows: pa.RecordBatch) -> Columns:
         """The image columns of N rows."""
-        return pa.record_batch({field: file_column(rows, field) for field in self.spec.fields})
+        return [byte_views(file_column(rows, field)) for field in self.spec.fields]
 
-    def feed(self, images: pa.RecordBatch, decoder: ImageDecoder) -> FedImages:
+    def feed(self, columns: Columns, decoder: ImageDecoder) -> FedImages:
         """The arrays of the images of a batch, and the rows of it that have none that can be used."""
-        columns: Columns = [column.to_pylist() for column in images.columns]
         files = {
             (row, place): image
             for place, column in enumerate(columns)
@@ -189,7 +189,7 @@ class Prepared:
     """N rows made ready: images wait as bytes, all else for its batch."""
 
     ready: Sequence[Ready]
-    images: Sequence[pa.RecordBatch]
+    images: Sequence[Columns]
 
     def lengths(self, rows: int) -> npt.NDArray[np.int64]:
         """Tokens of each row's longest text; zero without texts."""
@@ -250,7 +250,7 @@ class Binding:
         if len(rows) == 0:
             return batch
         for feed, images in zip(self.images, prepared.images, strict=True):
-            made = feed.feed(images.take(pa.array(rows)), self.decoder)
+            made = feed.feed([[column[row] for row in rows] for column in images], self.decoder)
             batch.feeds.update(made.feeds)
             for at, why in made.rejected.items():
                 batch.rejected.setdefault(int(rows[at]), why)

@@ -60,7 +60,7 @@ class ImageDecoder:
         self._thumbnails = thumbnails
 
     def decode(
-        self, images: Sequence[bytes], spec: ImageInput, into: Sequence[Pixels] | None = None
+        self, images: Sequence[bytes | memoryview], spec: ImageInput, into: Sequence[Pixels] | None = None
     ) -> list[Picture | Rejection]:
         """What the model sees of each image, in order; bytes that are no acceptable image make a Rejection.
 

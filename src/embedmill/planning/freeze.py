@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedmill.planning.spill import Spill
-    from embedmill.types import Digests, Mask, Rows
+    from embedmill.types import Digests, Mask
 
 SHARD_BYTES = 128 << 20
 """Shards are cut here too, so that a worker can hold one whole."""
+
+OWN = ["_fingerprint", "_row", "_cost"]
+"""What shards are cut by; all other columns are the encoder's, and may be large."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class FrozenShard:
 
 def count_distinct(prints: Spill) -> int:
     """Distinct fingerprints in a spill of them."""
-    return sum(int(_first_of_equal(_ordered(prints.read(bucket))[1]).sum()) for bucket in prints.filled())
+    read = (_prints(prints.read(bucket)) for bucket in prints.filled())
+    return sum(int(_first_of_equal(found[ascending(found)]).sum()) for found in read)
 
 
 def freeze(
@@ -45,7 +49,7 @@ def freeze(
     folder.mkdir()
     rows = cost = 0
     for bucket in spill.filled():
-        costs = _distinct(spill.read(bucket), dropped).column("_cost").to_numpy()
+        costs = _distinct(spill.read(bucket).select(OWN), dropped).column("_cost").to_numpy()
         rows, cost = rows + len(costs), cost + int(costs.sum())
     if not rows:
         return []
@@ -105,16 +109,10 @@ class _Cutter:
 
 def _distinct(table: pa.Table, dropped: Mask) -> pa.Table:
     """Rows that are not dropped, one a fingerprint: the first in the catalog, ascending by fingerprint."""
-    table = table.filter(pa.array(~dropped[table.column("_row").to_numpy()]))
-    order, ordered = _ordered(table)  # rows came in the catalog's order, so the first one stays first
-    return table.take(pa.array(order[_first_of_equal(ordered)]))
-
-
-def _ordered(table: pa.Table) -> tuple[Rows, Digests]:
-    """Rows in ascending order of fingerprints, and the fingerprints in it."""
-    prints = _prints(table)
-    order = ascending(prints)
-    return order, prints[order]
+    kept = np.flatnonzero(~dropped[table.column("_row").to_numpy()])
+    prints = _prints(table)[kept]
+    order = ascending(prints)  # rows came in the catalog's order, so the first one stays first
+    return table.take(pa.array(kept[order[_first_of_equal(prints[order])]]))  # once: images are large
 
 
 def _first_of_equal(ordered: Digests) -> Mask:

@@ -33,7 +33,7 @@ from embedmill.release.refusals import Refusals
 from embedmill.spec import GateLimits, ServingSpec
 from embedmill.spec.document import canonical_json, sha256
 from embedmill.spec.documents import Counts, FileEntry, Numerics, Plan, ReleaseName, ShardPlan
-from embedmill.store.cache import copy_all, in_parallel
+from embedmill.store.cache import beside, copy_all, in_parallel
 from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -248,15 +248,17 @@ class Planner:
     ) -> Plan:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
-        goldens, measured = self._goldens(run, shards, images)
-        estimate = estimate_work(
-            shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured
-        )
-        calibrator = self.calibrator or Calibrator(self.spec, self.home.world)
 
         def keep_part(part: tuple[Path, int]) -> FileEntry:
             return self._keep(run, "items", *part)
 
+        with beside(self.home.store, lambda: self._keep_shards(run, shards)) as kept_shards:
+            goldens, measured = self._goldens(run, shards, images)  # computes, while disks are waited for
+            frozen = kept_shards()
+        estimate = estimate_work(
+            shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured
+        )
+        calibrator = self.calibrator or Calibrator(self.spec, self.home.world)
         counts = Counts(
             total=scan.total,
             new=join.new,
@@ -287,7 +289,7 @@ class Planner:
             reused_vectors=distinct - compute,
             salvaged=salvage.used,
             why=self._why(compute, salvage),
-            shards=tuple(in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards)),
+            shards=frozen,
             item_parts=tuple(in_parallel(self.home.store, keep_part, join.parts)),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
             estimate=estimate,
@@ -333,8 +335,12 @@ class Planner:
         key = self.home.run_key(run, folder, file.name)
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=rows)
 
+    def _keep_shards(self, run: str, shards: list[FrozenShard]) -> tuple[ShardPlan, ...]:
+        return tuple(in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards))
+
     def _keep_shard(self, run: str, shard: FrozenShard) -> ShardPlan:
-        entry = self._keep(run, "frozen", shard.file, shard.rows)
+        key = self.home.run_key(run, "frozen", shard.file.name)
+        entry = self.home.adopt(key, shard.file, relative_to=self.home.pipeline, rows=shard.rows)
         return ShardPlan(name=shard.name, rows=shard.rows, cost=shard.cost, file=entry)
 
     def _keep_model(self, run: str) -> tuple[FileEntry, ...]:

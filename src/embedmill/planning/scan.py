@@ -158,7 +158,9 @@ class Scanner:
         fields = [seen.rows.column(name) for name in self.inputs.fields]
         arrays = [*own, *fields, *(seen.identities[name] for name in self._references())]
         batch = pa.RecordBatch.from_arrays(arrays, schema=spill.schema)
-        spill.add(batch.filter(pa.array(work)), prints[work])
+        if not work.all():  # what is large is not copied without need
+            batch, prints = batch.filter(pa.array(work)), prints[work]
+        spill.add(batch, prints)
 
     def _reject_unreadable(self, batch: CatalogBatch) -> None:
         self.quarantine.add(
@@ -224,6 +226,8 @@ def _together(batches: Iterable[CatalogBatch]) -> Iterator[CatalogBatch]:
 
 
 def _joined(batches: list[CatalogBatch]) -> CatalogBatch:
+    if len(batches) == 1:  # of images, which are not copied
+        return batches[0]
     unreadable = tuple(row for batch in batches for row in batch.unreadable)
     excluded = sum(batch.excluded for batch in batches)
     return CatalogBatch(pa.concat_batches([batch.rows for batch in batches]), unreadable, excluded)

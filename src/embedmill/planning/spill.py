@@ -5,14 +5,16 @@ A few MiB are kept before files are begun, so that a small catalog needs none.
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from embedmill.types import Digests
@@ -25,6 +27,7 @@ MOST_RANGES = 1 << 16
 
 Buckets = npt.NDArray[np.uint8]
 Ranges = npt.NDArray[np.uint16]
+_Held: TypeAlias = tuple[pa.RecordBatch, Buckets]
 
 
 def buckets_of(keys: Digests) -> Buckets:
@@ -42,7 +45,7 @@ class Spill:
     """Writes record batches by bucket, then reads whole buckets, in the order in which rows came.
 
     Buckets are contiguous digest ranges in ascending order, so that going through them in order, and
-    sorting within each, sorts everything.
+    sorting within each, sorts everything. Files are written by a thread, while the next rows are made.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, *, held_bytes: int = HELD_BYTES) -> None:
@@ -53,7 +56,9 @@ class Spill:
         self._sizes = [0] * BUCKETS
         self._files = [folder / f"{bucket:02d}.arrow" for bucket in range(BUCKETS)]
         self._writers: list[pa.ipc.RecordBatchStreamWriter | None] = [None] * BUCKETS
-        self._held: list[tuple[pa.RecordBatch, Buckets]] = []
+        self._held: list[_Held] = []
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="spill")
+        self._writing: Future[None] | None = None
         self._sorted: list[pa.RecordBatch | None] = [None] * BUCKETS
         self._held_bytes, self._most_held_bytes = 0, held_bytes
 
@@ -72,7 +77,7 @@ class Spill:
     @property
     def size_bytes(self) -> list[int]:
         """Of the rows of each bucket. Ends writing."""
-        self._sort_held()
+        self._finish()
         return self._sizes
 
     def filled(self) -> list[int]:
@@ -81,7 +86,7 @@ class Spill:
 
     def read(self, bucket: int) -> pa.Table:
         """All rows of a bucket, mapped where types allow it. Ends writing."""
-        self._sort_held()
+        self._finish()
         rows = self._sorted[bucket]
         held = pa.Table.from_batches([] if rows is None else [rows], schema=self.schema)
         writer, self._writers[bucket] = self._writers[bucket], None
@@ -97,28 +102,44 @@ class Spill:
         self._sorted[bucket] = None
         self._files[bucket].unlink(missing_ok=True)
 
-    def _sort_held(self) -> None:
-        """Bring what is held in the order of buckets: one gather for all of them, a slice for each."""
-        if not self._held:
-            return
-        rows = pa.concat_batches([batch for batch, _ in self._held])
-        buckets = np.concatenate([buckets for _, buckets in self._held])
+    def _finish(self) -> None:
+        """Bring what is still held in order; it stays in memory."""
+        self._wait()
+        for bucket, rows in self._in_order(self._held):
+            self._sorted[bucket] = rows
         self._held = []
+
+    def _write_held(self) -> None:
+        """Begin to write what is held; what was begun before is waited for, so that memory stays bounded."""
+        self._wait()
+        if self._held:
+            self._writing = self._threads.submit(self._write, self._held)
+        self._held, self._held_bytes = [], 0
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, held: list[_Held]) -> None:
+        for bucket, rows in self._in_order(held):
+            self._writer(bucket).write_batch(rows)
+
+    def _in_order(self, held: list[_Held]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The rows of each bucket: one gather for all of them, a slice for each."""
+        if not held:
+            return
+        rows = pa.concat_batches([batch for batch, _ in held])
+        buckets = np.concatenate([buckets for _, buckets in held])
+        held.clear()
         order = np.argsort(buckets, kind="stable")
         rows = rows.take(pa.array(order))
         edges = np.searchsorted(buckets[order], np.arange(BUCKETS + 1)).tolist()
         for bucket, (start, end) in enumerate(pairwise(edges)):
             if start < end:
-                self._sorted[bucket] = part = rows.slice(start, end - start)
+                part = rows.slice(start, end - start)
                 self._sizes[bucket] += part.nbytes
-
-    def _write_held(self) -> None:
-        self._sort_held()
-        for bucket, rows in enumerate(self._sorted):
-            if rows is not None:
-                self._writer(bucket).write_batch(rows)
-                self._sorted[bucket] = None
-        self._held_bytes = 0
+                yield bucket, part
 
     def _writer(self, bucket: int) -> pa.ipc.RecordBatchStreamWriter:
         writer = self._writers[bucket]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from embedmill.errors import ObjectExists, ObjectMissing, ReleaseCorrupt
 from embedmill.spec.document import Document, written
 from embedmill.spec.documents import FileEntry
-from embedmill.store import LocalPaths, Store, join_key, open_store
+from embedmill.store import Adopts, LocalPaths, Store, join_key, open_store
 from embedmill.store.cache import fetch_checked, fetch_content, in_parallel, link_or_copy
 from embedmill.store.hashing import file_sha256
 from embedmill.store.probe import require_fit
@@ -117,6 +117,14 @@ class Home:
         """Store a file under a new key; the entry's path is relative to the key `relative_to`."""
         digest, size = file_sha256(file), file.stat().st_size
         self.store.put_if_absent(key, file)
+        return FileEntry(path=relative(key, relative_to), size_bytes=size, sha256=digest, rows=rows)
+
+    def adopt(self, key: str, file: Path, *, relative_to: str, rows: int | None = None) -> FileEntry:
+        """Store a file that nobody will write to any more: without a copy, where the store can do that."""
+        if not isinstance(self.store, Adopts):
+            return self.keep(key, file, relative_to=relative_to, rows=rows)
+        digest, size = file_sha256(file), file.stat().st_size
+        self.store.adopt_if_absent(key, file)
         return FileEntry(path=relative(key, relative_to), size_bytes=size, sha256=digest, rows=rows)
 
     def verified(self, key: str, entry: FileEntry) -> Path:

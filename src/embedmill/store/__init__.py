@@ -1,6 +1,7 @@
 """Where releases and runs live. `base` is the seam; one file per implementation."""
 
 from embedmill.store.base import (
+    Adopts,
     Body,
     Copies,
     Downloads,
@@ -19,6 +20,7 @@ from embedmill.store.cache import cache_folder, copy, download, fetch
 from embedmill.store.opening import open_store
 
 __all__ = [
+    "Adopts",
     "Body",
     "Copies",
     "Downloads",

@@ -121,6 +121,19 @@ class Copies(Protocol):
 
 
 @runtime_checkable
+class Adopts(Protocol):
+    """A store that makes an object of a file without copying its bytes."""
+
+    def adopt_if_absent(self, key: str, file: Path) -> str:
+        """As `put_if_absent`; the file stays where it is, and nobody may write to it ever again.
+
+        Raises:
+            ObjectExists: The key is taken.
+        """
+        ...
+
+
+@runtime_checkable
 class Downloads(Protocol):
     """A store that writes objects to local files in bounded memory."""
 

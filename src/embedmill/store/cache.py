@@ -156,6 +156,20 @@ def in_parallel(store: Store, work: Callable[[ItemT], ResultT], items: Sequence[
             raise
 
 
+@contextlib.contextmanager
+def beside(store: Store, work: Callable[[], ResultT]) -> Iterator[Callable[[], ResultT]]:
+    """Does `work` on the store while the block does something else; gives what waits for its result.
+
+    Before the block, where the store takes one call at a time. The block is left once the work is over.
+    """
+    if store.transfers == 1:
+        found = work()
+        yield lambda: found
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(work).result
+
+
 def _save(store: Store, key: str, file: Path) -> ObjectInfo:
     """Write the object's bytes to a new file; returns what was written."""
     try:

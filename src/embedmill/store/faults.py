@@ -23,6 +23,7 @@ Verb: TypeAlias = Literal[
     "put_if_absent",
     "delete",
     "copy_if_absent",
+    "adopt_if_absent",
     "path",
     "download",
     "get_range",

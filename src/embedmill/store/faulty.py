@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from embedmill.errors import StoreError, StoreFull, StoreUnavailable
 from embedmill.store.base import (
+    Adopts,
     Body,
     Copies,
     Downloads,
@@ -141,6 +142,8 @@ class FaultyStore(Store):
         # As attributes, so that isinstance(store, Copies) tells the truth.
         if isinstance(inner, Copies):
             self.copy_if_absent = self._copier(inner)
+        if isinstance(inner, Adopts):
+            self.adopt_if_absent = self._adopter(inner)
         if isinstance(inner, LocalPaths):
             self.path = self._pather(inner)
         if isinstance(inner, Downloads):
@@ -198,6 +201,17 @@ class FaultyStore(Store):
             self._do("copy_if_absent", target, copy, lambda: copy)
 
         return copy_if_absent
+
+    def _adopter(self, inner: Adopts) -> Callable[[str, Path], str]:
+        def adopt_if_absent(key: str, file: Path) -> str:
+            """Create the object of a file."""
+
+            def later() -> Callable[[], str]:
+                return partial(self.inner.put_if_absent, key, read_body(file))
+
+            return self._do("adopt_if_absent", key, lambda: inner.adopt_if_absent(key, file), later)
+
+        return adopt_if_absent
 
     def _pather(self, inner: LocalPaths) -> Callable[[str], Path]:
         def path(key: str) -> Path:

@@ -1,7 +1,8 @@
 """A folder as a store.
 
 Create-if-absent is `link(2)`: temporary file, fsync, hard link, fsync of the folder. Linking is atomic and
-refuses an existing name, which renaming does not. Objects get mode 0444; a copy is a hard link. Replacing
+refuses an existing name, which renaming does not. Objects get mode 0444; a copy is a hard link, and so is
+what was adopted. Replacing
 holds a lock file, because POSIX has no compare-and-swap of files.
 """
 
@@ -36,6 +37,8 @@ TEMPORARY = ".tmp"
 LOCK = "lock"
 OBJECT_MODE = 0o444
 PLACE_ATTEMPTS = 100
+NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV})
+"""Why a file system makes no link between two files."""
 
 
 class LocalStore(Store):
@@ -90,6 +93,20 @@ class LocalStore(Store):
             self._link(staged, target)
             return etag
 
+    def adopt_if_absent(self, key: str, file: Path) -> str:
+        """Create the object by a hard link to the file, or of a copy where it lies on another file system."""
+        target = self._target(key)
+        with translated(key, writing=True):
+            try:
+                with file.open("rb") as written:
+                    etag = _settle(written.fileno())
+                self._link(file, target)
+            except OSError as error:
+                if error.errno not in NO_LINK:
+                    raise
+                return self.put_if_absent(key, file)
+            return etag
+
     def delete(self, key: str) -> None:
         """Remove the file, and the folders that this leaves empty."""
         target = self._target(key)
@@ -118,7 +135,7 @@ class LocalStore(Store):
             try:
                 self._link(original, copy)
             except OSError as error:
-                if error.errno not in {errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV}:
+                if error.errno not in NO_LINK:
                     raise
                 self.put_if_absent(target, original)
 
@@ -166,12 +183,7 @@ class LocalStore(Store):
                 with staged.open("wb") as out:
                     shutil.copyfileobj(source, out, 1 << 20)
                     out.flush()
-                    os.fchmod(out.fileno(), OBJECT_MODE)
-                    # File systems stamp by a clock of some milliseconds, and reuse inodes at once.
-                    now_ns = time.time_ns()
-                    os.utime(out.fileno(), ns=(now_ns, now_ns))
-                    os.fsync(out.fileno())
-                    etag = _identity(os.fstat(out.fileno()))[1]
+                    etag = _settle(out.fileno())
                 yield staged, etag
             finally:
                 with contextlib.suppress(OSError):
@@ -183,6 +195,15 @@ class LocalStore(Store):
         with (self._temporary / LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _settle(handle: int) -> str:
+    """Make an open file an object's: read only, with a time of its own, on the disk. Returns its ETag."""
+    os.fchmod(handle, OBJECT_MODE)
+    now_ns = time.time_ns()  # file systems stamp by a clock of some milliseconds, and reuse inodes at once
+    os.utime(handle, ns=(now_ns, now_ns))
+    os.fsync(handle)
+    return _identity(os.fstat(handle))[1]
 
 
 def _identity(stat: os.stat_result) -> tuple[int, str]:

@@ -26,6 +26,7 @@ from embedmill.errors import (
     StoreUnavailable,
 )
 from embedmill.store.base import (
+    Adopts,
     Body,
     Copies,
     Downloads,
@@ -84,6 +85,8 @@ class RetryingStore(Store):
         # As attributes, so that isinstance(store, Copies) tells the truth.
         if isinstance(inner, Copies):
             self.copy_if_absent = self._copier(inner)
+        if isinstance(inner, Adopts):
+            self.adopt_if_absent = self._adopter(inner)
         if isinstance(inner, LocalPaths):
             self.path = self._pather(inner)
         if isinstance(inner, Downloads):
@@ -157,6 +160,14 @@ class RetryingStore(Store):
             ObjectExists: The key has other bytes than ours.
             OutcomeUnknown: There was no answer until the deadline; the object may be there, or yet come.
         """
+        return self._create(key, body, lambda: self.inner.put_if_absent(key, body))
+
+    def delete(self, key: str) -> None:
+        """Remove the object."""
+        self._repeat(key, lambda: self.inner.delete(key))
+
+    def _create(self, key: str, body: Body, attempt: Callable[[], str]) -> str:
+        """The ETag of an object that an attempt creates of this body."""
         unsettled = False
 
         def create() -> str:
@@ -165,7 +176,7 @@ class RetryingStore(Store):
             if etag is not None:
                 return etag
             try:
-                return self.inner.put_if_absent(key, body)
+                return attempt()
             except ObjectExists:
                 etag = self._settled(key, body)
                 if etag is not None:
@@ -178,10 +189,6 @@ class RetryingStore(Store):
                 raise
 
         return self._repeat(key, create, gives_up_with=OutcomeUnknown)
-
-    def delete(self, key: str) -> None:
-        """Remove the object."""
-        self._repeat(key, lambda: self.inner.delete(key))
 
     def _settled(self, key: str, body: Body) -> str | None:
         """The ETag of what is there if it is ours; None if nothing is."""
@@ -224,6 +231,13 @@ class RetryingStore(Store):
             return same_objects(self.inner, source, target)
         except ObjectMissing:
             return False
+
+    def _adopter(self, inner: Adopts) -> Callable[[str, Path], str]:
+        def adopt_if_absent(key: str, file: Path) -> str:
+            """Create the object of a file; settled as `put_if_absent` is."""
+            return self._create(key, file, lambda: inner.adopt_if_absent(key, file))
+
+        return adopt_if_absent
 
     def _pather(self, inner: LocalPaths) -> Callable[[str], Path]:
         def path(key: str) -> Path:

@@ -50,7 +50,7 @@ class Root(Protocol):
         ...
 
 
-def content_identity(content: bytes) -> bytes:
+def content_identity(content: bytes | memoryview) -> bytes:
     """`b1`: equal contents are one image, wherever they lie."""
     return b"b1" + hashlib.sha256(content).digest()
 

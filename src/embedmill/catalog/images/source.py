@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from embedmill.arrow import plain_array
+from embedmill.arrow import byte_views, plain_array
 from embedmill.catalog.files import IN_STORE, fixed_part, opened
 from embedmill.catalog.images.base import (
     Refused,
@@ -94,7 +95,10 @@ class ImageSource:
             CatalogError: The column is neither binary nor text, or the image root is gone.
             MissingExtra: There are URLs, and no HTTP client.
         """
-        values = _values(column)
+        plain = _plain(column)
+        if pt.is_binary(plain.type):
+            return Found.of(_in_parallel(_identity_of, byte_views(plain)))
+        values = _values(plain)
         known = (
             _texts(versions, len(values)) if self._spec.image_identity == "version" else [None] * len(values)
         )
@@ -130,7 +134,11 @@ class ImageSource:
                 call pass 2 GiB.
             MissingExtra: There are URLs, and no HTTP client.
         """
-        values = _values(column)
+        plain = _plain(column)
+        if pt.is_binary(plain.type) and identities is None:  # they are here: nothing is copied
+            hollow = pc.equal(pc.binary_length(plain), 0)
+            return Found(pc.if_else(hollow, None, plain) if pc.any(hollow).as_py() else plain, {})
+        values = _values(plain)
         planned = identities.to_pylist() if identities is not None else [None] * len(values)
         pairs = list(zip(values, planned, strict=True))
         urls = {value: identity for value, identity in pairs if isinstance(value, str) and is_url(value)}
@@ -224,14 +232,23 @@ def _folder_in_store(key: str, store: Store) -> str:
     return key.rpartition("/")[0]
 
 
-def _values(column: pa.Array) -> list[bytes | str | None]:
-    """Bytes or references; empty ones are None."""
+def _plain(column: pa.Array) -> pa.Array:
+    """The column in its plain type: bytes, references or nothing."""
     plain = plain_array(column)
     if not (pt.is_binary(plain.type) or pt.is_string(plain.type) or pt.is_null(plain.type)):
         raise CatalogError(
             f"an image column is {plain.type}", hint="images are bytes, or text with paths, keys or URLs"
         )
+    return plain
+
+
+def _values(plain: pa.Array) -> list[bytes | str | None]:
+    """Bytes or references; empty ones are None."""
     return [value or None for value in plain.to_pylist()]
+
+
+def _identity_of(content: memoryview | None) -> bytes | None:
+    return content_identity(content) if content else None
 
 
 def _in_parallel(work: Callable[[ValueT], ResultT], values: Sequence[ValueT]) -> list[ResultT]:
