@@ -160,7 +160,7 @@ class Pipeline:
                     or planner.outgrown(plan)
                 )
                 if not why:
-                    return PlannedRun(self, plan, resumed=True)
+                    return PlannedRun(self, plan, resumed=True, base=planner.base)
                 outlived[run.name] = why
                 if plan.base != planner.base_name:
                     abandon(self.home, run.name, why)
@@ -190,7 +190,7 @@ class Pipeline:
             on_progress(Progress("plan", rows))
 
         plan = planner.plan(on_rows, salvage[:SALVAGED_RUNS])
-        planned = PlannedRun(self, plan, resumed=False, outlived=outlived)
+        planned = PlannedRun(self, plan, resumed=False, outlived=outlived, base=planner.base)
         on_progress(Progress("plan", rows, total=rows))
         return planned
 
@@ -281,13 +281,15 @@ class Pipeline:
 class PlannedRun:
     """A plan in the store, and the stages that carry it out.
 
-    `outlived` has the open runs that were not gone on with, and why.
+    `outlived` has the open runs that were not gone on with, and why; `base` is what was planned on, if it is
+    open already.
     """
 
     pipeline: Pipeline
     plan: Plan
     resumed: bool
     outlived: Mapping[str, str] = field(default_factory=dict)
+    base: Release | None = field(default=None, compare=False)
 
     @property
     def home(self) -> Home:
@@ -382,7 +384,11 @@ class PlannedRun:
             raise RunError(f"run {self.plan.run}: there is no candidate yet", hint=hint) from None
 
     def _base(self) -> Release | None:
-        return open_release(self.home, self.plan.base.release) if self.plan.base else None
+        if self.plan.base is None:
+            return None
+        if self.base is not None and self.base.name == self.plan.base.release:
+            return self.base
+        return open_release(self.home, self.plan.base.release)
 
 
 def _gate_failure(gates: Gates) -> GateFailed:

@@ -30,6 +30,7 @@ from embedmill.release.items import (
     read_part,
     write_items,
 )
+from embedmill.release.keys import TableKeys
 from embedmill.release.layout import CONTENT, Home
 from embedmill.release.previous import PreviousPrints
 from embedmill.release.publish import abandon
@@ -45,7 +46,8 @@ from embedmill.release.segments import (
     read_commits,
 )
 from embedmill.spec.documents import Content, FileEntry, Plan, distinct
-from embedmill.store import copy, join_key
+from embedmill.store import join_key
+from embedmill.store.cache import copy_all
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import FETCH_REASONS
 
@@ -112,13 +114,15 @@ def _assembled(
         items.write()
         candidate = candidate.with_live(items.live)
         compacting = needs_compaction(candidate.segments, plan.pipeline.compact_above)
+        table = items.table
         if compacting:
             on_step("compact segments")
-            candidate = compact(candidate, items.live, scratch)
+            candidate = compact(candidate, table, items.live, scratch)
+            table = candidate.table()
         on_step("build indexes")
         candidate = build_indexes(candidate, plan.pipeline, plan.dimension, scratch)
         on_step("keep goldens")
-        goldens = make_goldens(home, plan, candidate, base, commits, scratch)
+        goldens = make_goldens(home, plan, candidate, table, base, commits, scratch)
         content = _content(plan, candidate, items, commits, goldens, compacted=compacting)
         return home.create(home.release_key(plan.run, CONTENT), content)
 
@@ -138,13 +142,15 @@ class _Items:
         self.home, self.plan, self.rejected, self.scratch = home, plan, rejected, scratch
         self.previous = PreviousPrints(base)
         self.prefix = home.release_key(plan.run)
-        self.table: VectorTable = candidate.table()
+        self.table: VectorTable = candidate.table(base)
+        self.keys = TableKeys(self.table, scratch / "keys")
         self.live: Mask = np.zeros(len(self.table), dtype=np.bool_)
         own = [segment.rows for segment in candidate.segments if segment.name == plan.run]
         self.first_own = len(self.table) - sum(own)
         self.attempt = home.new_attempt()
         self.tally = Tally()
         self.entries: list[FileEntry] = []
+        self.unchanged: list[tuple[str, str]] = []
         self.tally.content.update(plan.encoder_digest.encode())
 
     def write(self) -> None:
@@ -173,6 +179,7 @@ class _Items:
                     self._write_part(*begun.popleft(), quarantine)
             while begun:
                 self._write_part(*begun.popleft(), quarantine)
+        copy_all(self.home.store, self.unchanged)
 
     def _write_part(
         self, number: int, planned: Path, part: pa.RecordBatch, ids: Pending, quarantine: QuarantineWriter
@@ -183,7 +190,7 @@ class _Items:
         prints, replaced = self._with_previous(part, ids())
         kept = self._kept(part, prints, ids(), quarantine)
         if kept.all() and not replaced:
-            copy(self.home.store, self.home.key(entry.path), key)
+            self.unchanged.append((self.home.key(entry.path), key))
             self.entries.append(entry.model_copy(update={"path": key.removeprefix(self.prefix + "/")}))
             return
         file = self.scratch / "items.parquet"
@@ -201,7 +208,7 @@ class _Items:
         prints = prints.copy()
         failed = np.array([self._could_not_be_fetched(each) for each in prints], dtype=np.bool_)
         before = self.previous.of(ids[failed])
-        has = self.table.locate(before) >= 0
+        has = self.keys.locate(before) >= 0
         chosen = np.flatnonzero(failed)[has]
         prints[chosen] = before[has]
         self.tally.kept += len(chosen)
@@ -216,7 +223,7 @@ class _Items:
     ) -> Mask:
         """bool[N]: rows whose vector is there or not needed; counts them, and quarantines the others."""
         embedded = is_embedded(part)
-        rows = np.where(embedded, self.table.locate(prints), -1)
+        rows = np.where(embedded, self.keys.locate(prints), -1)
         lost = embedded & (rows < 0)
         kept: Mask = ~lost
         if lost.any():
@@ -234,7 +241,7 @@ class _Items:
         row = np.dtype([("id", "S16"), ("print", "S16"), ("state", "u1"), ("vector", "S16")])
         record = np.zeros(len(ids), dtype=row)
         record["id"], record["print"] = ids, prints
-        record["state"], record["vector"] = embedded, self.table.digests(rows)
+        record["state"], record["vector"] = embedded, self.keys.digests(rows)
         self.tally.content.update(record.tobytes())
 
     def _quarantine(self, rows: pa.RecordBatch, prints: Digests, quarantine: QuarantineWriter) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from embedmill.cores import cores
@@ -43,8 +44,9 @@ def states(empty: Mask) -> pa.Array:
 
 def is_embedded(rows: pa.RecordBatch | pa.Table) -> Mask:
     """bool[N]: rows whose item has a vector."""
-    column = rows.column(STATE).cast(pa.string())
-    return np.asarray(column.to_numpy(zero_copy_only=False) == ItemState.EMBEDDED.value)
+    found = pc.equal(rows.column(STATE).cast(pa.string()), ItemState.EMBEDDED.value)
+    mask: Mask = found.to_numpy(zero_copy_only=False)
+    return mask
 
 
 def item_fingerprints(rows: pa.RecordBatch) -> Digests:
