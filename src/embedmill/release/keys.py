@@ -27,7 +27,7 @@ FEW_ROWS = 1 << 16
 
 
 class TableKeys:
-    """Fingerprints and digests of a vector table, 32 bytes a row in mapped files: none is anonymous memory."""
+    """Fingerprints and digests of a vector table, 32 bytes a row, in files that are mapped."""
 
     def __init__(self, table: VectorTable, folder: Path, *, few_rows: int = FEW_ROWS) -> None:
         """Write the files into a folder, which is made, unless the table has few rows."""
@@ -73,9 +73,15 @@ class TableKeys:
                 highs.write(high.tobytes())
                 lows.write(low.tobytes())
                 digests.write(part.digests.tobytes())
-        every_high, every_low = (np.memmap(file, dtype=np.uint64, mode="r").view(np.ndarray) for file in files[:2])
+        every_high, every_low = (
+            np.memmap(file, dtype=np.uint64, mode="r").view(np.ndarray) for file in files[:2]
+        )
         self._digests: Digests = np.memmap(files[2], dtype="S16", mode="r").view(np.ndarray)
-        bounds = [0, *(int(self._table.starts[number]) for number in _descents(self._table)), len(self._table)]
+        bounds = [
+            0,
+            *(int(self._table.starts[number]) for number in _descents(self._table)),
+            len(self._table),
+        ]
         self._runs = [(start, every_high[start:end], every_low[start:end]) for start, end in pairwise(bounds)]
 
 
