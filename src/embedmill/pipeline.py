@@ -23,7 +23,6 @@ from embedmill.errors import (
     ReleaseCorrupt,
     ReleaseMissing,
     RunClosed,
-    RunError,
     RunMissing,
     SpecError,
 )
@@ -39,10 +38,11 @@ from embedmill.gates import (
 from embedmill.model import ModelPackage
 from embedmill.planning import Planner
 from embedmill.release import layout
-from embedmill.release.assemble import assemble
+from embedmill.release.assemble import assemble, read_candidate
 from embedmill.release.folders import candidate_folder
 from embedmill.release.layout import Home
 from embedmill.release.log import read_history
+from embedmill.release.planned_ids import PlannedIds
 from embedmill.release.publish import abandon, publish
 from embedmill.release.reader import Release, open_release
 from embedmill.release.runs import check_not_over, open_plans, read_plan, terminal_of, unpublished_runs
@@ -281,8 +281,7 @@ class Pipeline:
 class PlannedRun:
     """A plan in the store, and the stages that carry it out.
 
-    `outlived` has the open runs that were not gone on with, and why; `base` is what was planned on, if it is
-    open already.
+    `outlived` has the open runs that were not gone on with, and why; `base` is the plan's, if it is open.
     """
 
     pipeline: Pipeline
@@ -295,6 +294,11 @@ class PlannedRun:
     def home(self) -> Home:
         """The pipeline's folder in its store."""
         return self.pipeline.home
+
+    @cached_property
+    def ids(self) -> PlannedIds:
+        """Digests of the items' ids: `work` begins to make them, `index` needs them."""
+        return PlannedIds(self.home, self.plan)
 
     @property
     def url(self) -> str:
@@ -331,12 +335,14 @@ class PlannedRun:
         places = pipeline.places(plan, engine)
         if pipeline.seats is not None:
             places = SharedPlaces(places, pipeline.seats, self.home.world)
+        self.ids.begin()
         drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)
 
     def index(self, on_progress: OnProgress = silent) -> Content:
         """Join items and vectors into a candidate, compact and index its segments."""
+        base, ids = self._base(), self.ids
         return assemble(
-            self.home, self.plan, self._base(), lambda step: on_progress(Progress(step, unit="steps"))
+            self.home, self.plan, base, ids, lambda step: on_progress(Progress(step, unit="steps"))
         )
 
     def check(self, accept: Collection[str] = ()) -> Gates:
@@ -351,7 +357,7 @@ class PlannedRun:
             raise SpecError(
                 f"--accept {', '.join(sorted(unknown))}: allowed are {', '.join(sorted(OVERRIDABLE))}"
             )
-        content = self._content()
+        content = read_candidate(self.home, self.plan.run)
         root, spec = self.pipeline.root, self.pipeline.spec
         limits = {"gates": spec.gates.below(root), "serving": spec.serving.below(root)}
         judged = content.model_copy(update={"pipeline": content.pipeline.model_copy(update=limits)})
@@ -365,7 +371,7 @@ class PlannedRun:
         Raises:
             GateFailed: It was not checked, or a gate stands against it.
         """
-        content = self._content()
+        content = read_candidate(self.home, self.plan.run)
         gates = gates or verdicts_on(self.home, self.plan.run)
         if gates is None:
             check_not_over(self.home, self.plan.run)
@@ -375,20 +381,8 @@ class PlannedRun:
             raise _gate_failure(gates)
         return publish(self.home, self.plan, content, gates)
 
-    def _content(self) -> Content:
-        try:
-            return self.home.read(Content, self.home.release_key(self.plan.run, layout.CONTENT))
-        except ObjectMissing:
-            check_not_over(self.home, self.plan.run)
-            hint = "`embedmill index` makes it"
-            raise RunError(f"run {self.plan.run}: there is no candidate yet", hint=hint) from None
-
     def _base(self) -> Release | None:
-        if self.plan.base is None:
-            return None
-        if self.base is not None and self.base.name == self.plan.base.release:
-            return self.base
-        return open_release(self.home, self.plan.base.release)
+        return self.base or (open_release(self.home, self.plan.base.release) if self.plan.base else None)
 
 
 def _gate_failure(gates: Gates) -> GateFailed:
