@@ -37,12 +37,12 @@ class Vectorcheck:
         return Verdict(gate=self.gate, passed=self.bad == 0, found=self.bad, limit=0, message=message)
 
 
-def dimension(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG001 - the seam
-    """Every vector has the declared length and type."""
+def dimension(candidate: Release, baseline: Release | None) -> Verdict:
+    """Every new vector has the declared length and type."""
     want = candidate.content.dimension
-    found = {(part.shape[1], str(part.dtype)) for part in _new_parts(candidate, baseline=None)}
+    found = {(part.shape[1], str(part.dtype)) for part in _new_parts(candidate, baseline)}
     passed = found <= {(want, candidate.content.dtype)}
-    said = ", ".join(f"{dtype}[{width}]" for width, dtype in sorted(found)) or "no vectors"
+    said = ", ".join(f"{dtype}[{width}]" for width, dtype in sorted(found)) or "no new vectors"
     return Verdict(
         gate="dimension", passed=passed, message=f"found {said}, declared {candidate.content.dtype}[{want}]"
     )
