@@ -25,7 +25,7 @@ import yaml
 from tests.models import tiny_text_package
 from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario
 from tests.support.gpu_servers import GpuServers, Setup
-from tests.support.killing import start
+from tests.support.killing import records, start
 
 from embedmill import Pipeline, Release
 
@@ -120,17 +120,41 @@ class Fleet:
         """Worker processes by server."""
         found = {}
         for name in self.servers.servers:
-            of_server = [each for each in self.processes(name) if "embedmill" in _line(each)]
-            found[name] = [
-                each for each in of_server if "worker" in _line(each) and "podman" not in _line(each)
-            ]
+            found[name] = [each for each in self.processes(name) if _is_a_worker(_line(each))]
         return {name: workers for name, workers in found.items() if workers}
+
+    def let_each_commit(self, spec: Path, *names: str) -> None:
+        """Whoever has committed is stopped until all have: so that none does all before another begins."""
+        deadline = time.monotonic() + 300
+        stopped: dict[int, psutil.Process] = {}
+        try:
+            while not set(names) <= (committed := self._with_a_commit(spec)):
+                assert time.monotonic() < deadline, f"only {committed} of {names} committed a shard"
+                workers = self.workers()
+                for worker in (each for name in committed for each in workers[name]):
+                    worker.suspend()
+                    stopped[worker.pid] = worker
+                time.sleep(0.05)
+        finally:
+            for worker in stopped.values():
+                with contextlib.suppress(psutil.Error):
+                    worker.resume()
+
+    def _with_a_commit(self, spec: Path) -> set[str]:
+        workers = {record.worker for record in records(spec)}
+        return {name for name in self.servers.servers if f"{name}-0" in workers}
 
     def wait_for_workers(self, *names: str) -> None:
         deadline = time.monotonic() + 60
         while not set(names) <= self.workers().keys():
             assert time.monotonic() < deadline, f"no worker on {names}"
             time.sleep(0.1)
+
+
+def _is_a_worker(line: list[str]) -> bool:
+    """`python -m embedmill worker …` of a server, or `python /…/bin/embedmill worker …` in its container."""
+    programs = {Path(word).name for word in line[:3]}
+    return "embedmill" in programs and "worker" in line and "podman" not in programs
 
 
 def _line(process: psutil.Process) -> list[str]:

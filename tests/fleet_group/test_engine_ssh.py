@@ -65,7 +65,9 @@ def local_digest(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_idle_gpus_share_a_run_and_a_busy_one_is_passed_over(fleet: Fleet, seed: int) -> None:
     items = ITEMS if seed == 0 else LARGE_ITEMS
     spec = make_pipeline(fleet.folder, "shop", items=items)
-    report, said = end(begin(fleet, spec), timeout_s=900)
+    running = begin(fleet, spec)
+    fleet.let_each_commit(spec, "gpu-01", "gpu-02")
+    report, said = end(running, timeout_s=900)
     shares = {share["worker"]: share for share in report["shares"]}
     assert shares.keys() == {"gpu-01-0", "gpu-02-0"}
     assert {(share["type"], share["image"]) for share in shares.values()} == {("cpu", "cpu")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -59,14 +60,17 @@ def home(spec: Path) -> Home:
     return Pipeline.from_file(spec).home
 
 
-def commits(spec: Path) -> dict[str, str]:
-    """Attempt by (run, shard), of all commit records there are."""
-    store, found = home(spec).store, {}
+def records(spec: Path) -> Iterator[CommitRecord]:
+    """All commit records there are."""
+    store = home(spec).store
     for info in store.list(f"{home(spec).pipeline}/runs"):
         if "/commits/" in info.key:
-            record = CommitRecord.from_bytes(store.get(info.key), info.key)
-            found[f"{record.run}/{record.shard}"] = record.attempt
-    return found
+            yield CommitRecord.from_bytes(store.get(info.key), info.key)
+
+
+def commits(spec: Path) -> dict[str, str]:
+    """Attempt by (run, shard), of all commit records there are."""
+    return {f"{record.run}/{record.shard}": record.attempt for record in records(spec)}
 
 
 def assert_nothing_was_done_twice(before: dict[str, str], after: dict[str, str]) -> None:
