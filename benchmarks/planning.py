@@ -1,14 +1,16 @@
 """Does `plan` keep up with a bare loop, and is its memory flat? Time and peak anonymous RSS, by size.
 
     python -m benchmarks.planning            20,000 and 200,000 items: the ratios say little
-    python -m benchmarks.planning --full     10^6 and 10^7 items: 1 GB in build/bench, half an hour
+    python -m benchmarks.planning --full     10^6 and 10^7 items: 5 GB in build/bench; the first time, when a
+                                             release of each is published, some ten minutes on two idle cores
     python -m benchmarks.planning --items 50000 --rounds 3 --profile build/plan.prof [--json]
 
 The bare loop reads the columns that the plan reads (pyarrow), makes one 128-bit digest a row of what the
 model would see (BLAKE2b), and keeps nothing; a process for each core takes every so many row groups.
 `--all-new` plans a first release, for which all inputs are spilled and frozen; without it the catalog of
 the next day, of which 1 % changed. The bare loop's start and the plan's own (imports, opening the release)
-both count. `--profile` also runs the plan of the last size in this process under cProfile.
+both count. Processor time, of all processes of each, says more than the clock where the machine has other
+work. `--profile` also runs the plan of the last size in this process under cProfile.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import pstats
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,13 +47,16 @@ def main() -> int:
     options = parser.parse_args()
     sizes = [10**6, 10**7] if options.full else options.items
     lines = warned()
-    lines.append(f"{'items':>12}{'plan, s':>28}{'bare loop, s':>28}{'speed':>7}{'peak MiB':>10}")
+    lines.append(
+        f"{'items':>12}{'plan, s':>28}{'bare loop, s':>28}{'speed':>7}{'peak MiB':>10}{'CPU, µs an item':>22}"
+    )
     rows = []
     for items in sizes:
         row = measured(items, options.rounds, all_new=options.all_new)
         rows.append(row)
         lines.append(
-            f"{items:>12,}{row['plan_s']!s:>28}{row['bare_s']!s:>28}{row['speed']:>7.2f}{row['peak_mib']:>10.0f}"
+            f"{items:>12,}{row['plan_s']!s:>28}{row['bare_s']!s:>28}{row['speed']:>7.2f}"
+            f"{row['peak_mib']:>10.0f}{row['plan_cpu_us']:>12.2f}, bare {row['bare_cpu_us']:.2f}"
         )
     if options.profile:
         profile(prepared(sizes[-1], all_new=options.all_new), options.profile)
@@ -91,16 +97,22 @@ def measured(items: int, rounds: int, *, all_new: bool) -> dict[str, Any]:
     pipeline = prepared(items, all_new=all_new)
     catalog = pipeline.with_suffix(".parquet")
     plans: list[Ran] = []
+    cpu_us: dict[str, list[float]] = {"plan": [], "bare": []}
 
     def plan() -> float:
         renewed(pipeline, all_new=all_new)
+        before = processor_seconds()
         plans.append(ran([sys.executable, "-m", "embedmill", "plan", str(pipeline), "--json"]))
+        cpu_us["plan"].append((processor_seconds() - before) / items * 1e6)
         return plans[-1].seconds
 
-    ways: dict[str, Callable[[], float]] = {
-        "plan": plan,
-        "bare": lambda: seconds_of(lambda: bare_loop(catalog)),
-    }
+    def bare() -> float:
+        before = processor_seconds()
+        seconds = seconds_of(lambda: bare_loop(catalog))
+        cpu_us["bare"].append((processor_seconds() - before) / items * 1e6)
+        return seconds
+
+    ways: dict[str, Callable[[], float]] = {"plan": plan, "bare": bare}
     found = in_turns(ways, rounds, unmeasured=1)
     peak = Spread.of(each.together_mib for each in plans).median
     speed = found["bare"].median / found["plan"].median
@@ -110,7 +122,15 @@ def measured(items: int, rounds: int, *, all_new: bool) -> dict[str, Any]:
         "bare_s": found["bare"],
         "speed": speed,
         "peak_mib": peak,
+        "plan_cpu_us": Spread.of(cpu_us["plan"]).median,
+        "bare_cpu_us": Spread.of(cpu_us["bare"]).median,
     }
+
+
+def processor_seconds() -> float:
+    """Of all processes that this one has started and that have ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def bare_loop(catalog: Path) -> None:

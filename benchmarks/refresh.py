@@ -21,7 +21,6 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +55,19 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     lines = warned()
-    exact_below = {} if options.exact_below is None else {"exact_below": options.exact_below}
-    indexed = prepared(10**6 if options.full else options.indexed, {"kind": "hnsw"} | exact_below)
-    folder = indexed if options.full else prepared(options.items, {"kind": "flat"})
+    indexed = prepared(10**6 if options.full else options.indexed, options.exact_below)
+    folder = indexed if options.full else prepared(options.items, kind="flat")
     figures = measured(folder, options.rounds) | of_index(indexed, options.rounds)
     return Findings("bench-refresh/2", figures, [*lines, *shown(figures)], judged(figures)).tell(
         as_json=options.json
     )
 
 
-def prepared(items: int, index: Mapping[str, Any]) -> Path:
+def prepared(items: int, exact_below: int | None = None, *, kind: str = "hnsw") -> Path:
     """A folder with two days' catalogs and the first day's release; what is there already stays."""
-    kind = "-flat" if index["kind"] == "flat" else ""
-    folder = BUILT / f"refresh-{items}{kind}{''.join(f'-{n}' for n in index.values() if n != index['kind'])}"
+    told = ["" if kind == "hnsw" else f"-{kind}", "" if exact_below is None else f"-{exact_below}"]
+    folder = BUILT / f"refresh-{items}{''.join(told)}"
+    index = {"kind": kind} | ({} if exact_below is None else {"exact_below": exact_below})
     words = Words()
     if not (folder / "model").is_dir():
         words.write_package(folder / "model")

@@ -39,7 +39,8 @@ def busy_s() -> float:
 def main() -> None:
     clock, began = Clock(), time.perf_counter()
     clock.stage("plan")
-    planned = Pipeline.from_file(sys.argv[1]).plan()
+    pipeline = Pipeline.from_file(sys.argv[1])
+    planned = pipeline.plan(engine=pipeline.standby())
     clock.stage("work")
     planned.work()
     clock.stage("index: begin")

@@ -69,7 +69,7 @@ class Embedmill(Peer):
         self.worked_s = seconds_of(self.planned.work)
 
     def _plan(self) -> None:
-        self.planned = self.pipeline.plan()
+        self.planned = self.pipeline.plan(engine=self.pipeline.standby())
 
     def afterwards(self) -> dict[str, float]:
         """What a run does beyond what the peers do."""

@@ -72,6 +72,9 @@ def ascending(digests: Digests) -> Rows:
     high, low = halves(digests)
     order: Rows = np.argsort(high)
     ordered = high[order]
-    if (ordered[1:] == ordered[:-1]).any():
-        order = np.lexsort((low, high))
+    tied = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(tied):
+        tied = np.union1d(tied, tied + 1)
+        rows = order[tied]
+        order[tied] = rows[np.lexsort((rows, low[rows], high[rows]))]
     return order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -14,12 +15,14 @@ from embedmill.release.draining import DRAINED, call_back, is_drained, send_away
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
 from embedmill.seats import Shared
 from embedmill.store.pace import LOOK_S, POLITE_LOOK_S
-from embedmill.types import Look, Placement, Progress, WorkerState
+from embedmill.types import Look, Opening, Placement, Progress, WorkerState
 
 if TYPE_CHECKING:
-    from embedmill.engines import Engine, Places
+    from embedmill.catalog import CatalogReader
+    from embedmill.engines import Engine, Places, StandsBy
+    from embedmill.model import ModelPackage
     from embedmill.release.layout import Home
-    from embedmill.spec import WorkSpec
+    from embedmill.spec import PipelineSpec, WorkSpec
     from embedmill.spec.documents import Plan
 
 GOES_ON = "`embedmill resume` goes on"
@@ -32,6 +35,8 @@ EXPIRED = 77
 """Its credentials have ended; a new start gets new ones."""
 LOST = 255
 """Its host gives no answer: whether another try helps is found out by looking for places again."""
+LEAST_ROW_BYTES, MANY = 8, 1 << 20
+"""Of a catalog's files for a row: compressed Parquet of short texts has several times as many."""
 AWAY = frozenset({YIELDED, LOST})
 """How loops end whose places have to be found idle anew."""
 
@@ -70,6 +75,36 @@ def drive(
         engine.stop()
         if isinstance(places, Shared):
             places.settle((), 0)
+
+
+@contextlib.contextmanager
+def stopped(engine: Engine | None) -> Iterator[None]:
+    """Loops that stand by on this engine, if there is one, end with the block."""
+    try:
+        yield
+    finally:
+        if engine is not None:
+            engine.stop()
+
+
+def stand_by(
+    engine: StandsBy | None, home: Home, spec: PipelineSpec, package: ModelPackage, catalog: CatalogReader
+) -> None:
+    """Let loops open the model while this catalog is planned: as many as there can be shards for.
+
+    Without an engine that can do this, they start with their run.
+    """
+    if engine is None:
+        return
+    size_bytes = sum(file.size_bytes for file in catalog.files)  # 0 of most databases
+    shards = size_bytes // (LEAST_ROW_BYTES * spec.work.shard_rows) + 1 if size_bytes else MANY
+    opening = Opening(
+        model=str(package.root.absolute()),
+        batch_tokens=spec.work.batch_tokens,
+        batch_images=spec.work.batch_images,
+        thumbnails=spec.catalog.thumbnails,
+    )
+    engine.stand_by(f"{home.url}/runs", LocalPlaces(spec.work.workers).look(shards, ()).free, opening)
 
 
 @dataclass

@@ -9,12 +9,12 @@ repeat, and finds what earlier tries left: so a run that died anywhere is finish
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from embedmill.driving import drive
-from embedmill.engines import Engine, Places
+from embedmill.driving import drive, stand_by, stopped
+from embedmill.engines import Engine, Places, StandsBy
 from embedmill.errors import (
     AccountingError,
     GateFailed,
@@ -24,15 +24,16 @@ from embedmill.errors import (
     ReleaseMissing,
     RunClosed,
     RunMissing,
-    SpecError,
 )
-from embedmill.fleet.engines import check_places, engine_of, places_of
+from embedmill.fleet.engines import check_places, engine_of, places_of, standby_of
 from embedmill.gates import (
     GATES,
     OF_PRODUCTION,
     OVERRIDABLE,
+    check_acceptable,
     check_environment,
     check_relevance,
+    gate_failure,
     run_gates,
 )
 from embedmill.model import ModelPackage
@@ -112,13 +113,21 @@ class Pipeline:
         engine = engine or self.engine()
         return places_of(self.home, plan, self.spec, self.root, self.package, engine, waits=self.waits)
 
+    def standby(self) -> StandsBy | None:
+        """A new engine whose loops can start while a plan is made, for `plan`; None where none may."""
+        return standby_of(self.spec) if self.seats is None else None
+
     def live(self) -> Release | None:
         """The live release, or None before the first."""
         live = read_history(self.home).live
         return open_release(self.home, live.release) if live else None
 
     def plan(
-        self, on_progress: OnProgress = silent, *, given_up: Mapping[str, str] | None = None
+        self,
+        on_progress: OnProgress = silent,
+        *,
+        given_up: Mapping[str, str] | None = None,
+        engine: StandsBy | None = None,
     ) -> PlannedRun:
         """Plan what there is to compute, or find the open run that planned just that.
 
@@ -129,6 +138,7 @@ class Pipeline:
         Args:
             on_progress: Hears of rows as they are read.
             given_up: Runs not to go on with, and why.
+            engine: On it loops stand by meanwhile, where no vector is there yet; for `stop` to end.
 
         Raises:
             StoreUnfit: The store does not do what releases rest on; nothing was written to it.
@@ -140,7 +150,10 @@ class Pipeline:
         check_places(self.home, self.spec, self.root, self.package)
         self.home.check_fit()
         with Planner(self.home, self.spec, self.root, self.package, self.live()) as planner:
-            return self._resumed_or_anew(planner, given_up or {}, on_progress)
+            if planner.starts_anew:
+                stand_by(engine, self.home, self.spec, self.package, planner.reader)
+            planned = self._resumed_or_anew(planner, given_up or {}, on_progress)
+        return replace(planned, engine=engine)
 
     def _resumed_or_anew(
         self, planner: Planner, given_up: Mapping[str, str], on_progress: OnProgress
@@ -243,14 +256,15 @@ class Pipeline:
             Held: A rollback set a hold.
             PublishLost: Others were faster, time and again.
         """
-        started = self.home.world.monotonic()
+        started, engine = self.home.world.monotonic(), self.standby()
         given_up: dict[str, str] = {}
         for last in (False,) * (PLANS - 1) + (True,):
             entries, planned = len(read_history(self.home).entries), None
             try:
-                planned = self.plan(on_progress, given_up=given_up)
-                on_planned(planned)
-                report = planned.run(accept=accept, on_progress=on_progress)
+                with stopped(engine):
+                    planned = self.plan(on_progress, given_up=given_up, engine=engine)
+                    on_planned(planned)
+                    report = planned.run(accept=accept, on_progress=on_progress)
                 break
             except OVERTAKEN as error:
                 if last or not self._has_moved(entries, planned):
@@ -281,13 +295,15 @@ class Pipeline:
 class PlannedRun:
     """A plan in the store, and the stages that carry it out.
 
-    `outlived` has the open runs that were not gone on with, and why; `base` is the plan's, if it is open.
+    `outlived` has the open runs that were not gone on with, and why. `engine` works on it; None: a new one.
+    `base` is the plan's, if it is open.
     """
 
     pipeline: Pipeline
     plan: Plan
     resumed: bool
     outlived: Mapping[str, str] = field(default_factory=dict)
+    engine: Engine | None = None
     base: Release | None = field(default=None, compare=False)
 
     @property
@@ -312,7 +328,7 @@ class PlannedRun:
         content = self.index(on_progress)
         gates = self.check(accept)
         if not gates.passed:
-            raise _gate_failure(gates)
+            raise gate_failure(gates)
         entry = self.publish(gates)
         return RunReport(
             release=content.release,
@@ -331,12 +347,13 @@ class PlannedRun:
     def work(self, on_progress: OnProgress = silent) -> None:
         """Start worker loops on the engine and wait until every shard has a commit record."""
         pipeline, plan = self.pipeline, self.plan
-        engine = pipeline.engine()
+        engine = self.engine or pipeline.engine()
         places = pipeline.places(plan, engine)
         if pipeline.seats is not None:
             places = SharedPlaces(places, pipeline.seats, self.home.world)
         self.ids.begin()
-        drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)
+        with stopped(self.engine):  # loops may stand by that nobody needed
+            drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)
 
     def index(self, on_progress: OnProgress = silent) -> Content:
         """Join items and vectors into a candidate, compact and index its segments."""
@@ -352,11 +369,7 @@ class PlannedRun:
             SpecError: `accept` names no gate that may be accepted.
             RunError: There is no candidate yet.
         """
-        unknown = set(accept) - OVERRIDABLE
-        if unknown:
-            raise SpecError(
-                f"--accept {', '.join(sorted(unknown))}: allowed are {', '.join(sorted(OVERRIDABLE))}"
-            )
+        check_acceptable(accept)
         content = read_candidate(self.home, self.plan.run)
         root, spec = self.pipeline.root, self.pipeline.spec
         limits = {"gates": spec.gates.below(root), "serving": spec.serving.below(root)}
@@ -378,21 +391,8 @@ class PlannedRun:
             hint = "`embedmill check` does it"
             raise GateFailed(f"run {self.plan.run}: the candidate is not checked yet", hint=hint)
         if not gates.passed:
-            raise _gate_failure(gates)
+            raise gate_failure(gates)
         return publish(self.home, self.plan, content, gates)
 
     def _base(self) -> Release | None:
         return self.base or (open_release(self.home, self.plan.base.release) if self.plan.base else None)
-
-
-def _gate_failure(gates: Gates) -> GateFailed:
-    failed = [verdict for verdict in gates.verdicts if not (verdict.passed or verdict.accepted)]
-    said = "; ".join(f"{verdict.gate}: {verdict.message}" for verdict in failed)
-    may = sorted({verdict.gate for verdict in failed} & OVERRIDABLE)
-    if may:
-        hint = f"if this is right, run again with {' '.join(f'--accept {gate}' for gate in may)}"
-    elif {verdict.gate for verdict in failed} <= OF_PRODUCTION:
-        hint = "mend production, and run again: nothing is computed anew"
-    else:
-        hint = "fix the cause; then `embedmill cancel` it, and run again: that computes its vectors anew"
-    return GateFailed(f"release {gates.release} was not published: {said}", hint=hint)

@@ -162,6 +162,16 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """What a loop opens before it knows its run: the folder of a model package, and how it will be used."""
+
+    model: str
+    batch_tokens: int
+    batch_images: int
+    thumbnails: int | None = None
+
+
+@dataclass(frozen=True)
 class Look:
     """What a search for places found: where loops may be started now, and what was passed over.
 

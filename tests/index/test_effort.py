@@ -74,9 +74,21 @@ def test_rows_that_are_equally_near_are_as_good_as_each_other(different: int) ->
     assert built.search_effort < 200
 
 
-def test_a_recall_out_of_reach_ends_at_an_effort_that_looks_at_every_row() -> None:
-    spec = IndexSpec(links=4, build_effort=8, recall=0.999)
-    built = build_graph([unit_vectors(2400)], DIMENSION, spec)
+def test_where_copies_keep_rows_from_being_found_no_effort_is_spent_in_vain() -> None:
+    """A graph links copies with each other, and thousands of them with nothing else (decision 0054)."""
+    vectors = np.concatenate([unit_vectors(2000), np.repeat(unit_vectors(10, seed=5), 1000, axis=0)])
+    order = np.random.default_rng(2).permutation(len(vectors))
+    built = build_graph([vectors[order]], DIMENSION, IndexSpec())
+    assert built.recall is not None
+    assert built.recall < 0.98
+    assert built.search_effort < 4096
+
+
+def test_a_recall_out_of_reach_ends_at_an_effort_that_finds_as_much_as_looking_at_every_row() -> None:
+    vectors = unit_vectors(2400)
+    built = build_graph([vectors], DIMENSION, IndexSpec(links=4, build_effort=8, recall=0.999))
     assert built.recall is not None
     assert built.recall < 0.999
-    assert built.search_effort == 2400 - 120
+    everything = recall(built.graph.with_effort(2400), vectors)
+    assert recall(built.graph.with_effort(built.search_effort), vectors) >= everything - 0.01
+    assert recall(built.graph.with_effort(built.search_effort // 4), vectors) < everything - 0.01

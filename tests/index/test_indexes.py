@@ -82,6 +82,13 @@ def test_scores_are_inner_products_in_falling_order_and_missing_rows_are_told() 
     assert set(found.rows_QK[0].tolist()[2:]) <= {-1}
 
 
+def test_vectors_that_are_not_numbers_do_not_end_a_search() -> None:
+    vectors = np.array([[1, 0], [np.nan, 0], [0, 1]], dtype=np.float32)
+    found = FlatIndex([vectors]).search(vectors[1:], 2, Selection(np.ones(3, dtype=np.bool_)))
+    assert found.rows_QK.shape == (2, 2)
+    assert 2 in found.rows_QK[1]
+
+
 def test_an_index_without_vectors_finds_nothing() -> None:
     found = FlatIndex([]).search(unit_vectors(2), 3, Selection(np.zeros(0, dtype=np.bool_)))
     assert found.rows_QK.shape == (2, 0)
@@ -117,6 +124,16 @@ def test_the_graph_returns_all_live_rows_where_they_are_few(hnsw: HnswIndex) -> 
 def test_a_graph_whose_rows_are_all_dead_finds_nothing(hnsw: HnswIndex) -> None:
     found = hnsw.search(unit_vectors(3, seed=1), 10, Selection(np.zeros(ROWS, dtype=np.bool_)))
     assert rows_of(found) == [[], [], []]
+
+
+def test_one_graph_serves_several_selections_in_turns(hnsw: HnswIndex) -> None:
+    queries, masks = unit_vectors(5, seed=1), [mask(ROWS, dead, seed=3) for dead in (0.0, 0.5, 0.9)]
+    selections = [Selection(live) for live in masks]
+    for k in (3, 10, 3):
+        for live, selection in zip(masks, selections, strict=True):
+            found = rows_of(hnsw.search(queries, k, selection))
+            assert found == rows_of(hnsw.search(queries, k, Selection(live)))
+            assert all(live[row] for rows in found for row in rows)
 
 
 def test_more_results_than_vectors_are_not_made_up() -> None:

@@ -12,9 +12,9 @@ from tests.support.mill import Mill, items
 
 from embedmill.catalog import id_digests
 from embedmill.hashing import Hasher
-from embedmill.planning.base import BaseItems, sorted_buckets
+from embedmill.planning.base import BaseItems, sorted_ranges
 from embedmill.planning.plan import Planner
-from embedmill.planning.spill import BUCKETS, buckets_of
+from embedmill.planning.spill import BUCKETS, ranges_of
 from embedmill.release.items import FINGERPRINT, ID, STATE, states
 from embedmill.spec.documents import Plan
 
@@ -51,25 +51,27 @@ def test_plans_of_one_and_of_two_processes_differ_in_names_alone(mill: Mill) -> 
     assert one.quarantine.sha256 == two.quarantine.sha256
 
 
+@pytest.mark.parametrize("ranges", [2, 64, 1 << 16])
 @pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 5000])
-def test_few_digests_tell_the_buckets_of_sorted_ids(count: int) -> None:
+def test_few_digests_tell_the_ranges_of_sorted_ids(count: int, ranges: int) -> None:
     ids = pa.array([f"id-{number}" for number in range(count)])
     ids = ids.take(pa.array(np.argsort(id_digests(ids))))
-    assert sorted_buckets(ids).tolist() == buckets_of(id_digests(ids)).tolist()
+    assert sorted_ranges(ids, ranges).tolist() == ranges_of(id_digests(ids), ranges).tolist()
 
 
-def test_the_bases_items_come_by_bucket_each_once() -> None:
+@pytest.mark.parametrize("ranges", [64, 1024])
+def test_the_bases_items_come_by_range_each_once(ranges: int) -> None:
     ids = pa.array(range(3000))
     ids = ids.take(pa.array(np.argsort(id_digests(ids))))
     prints = pa.array([number.to_bytes(16, "big") for number in range(3000)], pa.binary(16))
     rows = pa.record_batch({ID: ids, FINGERPRINT: prints, STATE: states(np.arange(3000) % 2 == 1)})
-    base = BaseItems([rows.slice(start, 700) for start in range(0, 3000, 700)])
-    found = [base.take(bucket) for bucket in range(BUCKETS)]
-    counts = np.bincount(buckets_of(id_digests(ids)), minlength=BUCKETS).tolist()
+    base = BaseItems([rows.slice(start, 700) for start in range(0, 3000, 700)], ranges)
+    found = [base.take(number) for number in range(ranges)]
+    counts = np.bincount(ranges_of(id_digests(ids), ranges), minlength=ranges).tolist()
     assert [len(each.ids) for each in found] == counts
     assert np.concatenate([each.embedded for each in found]).tolist() == [True, False] * 1500
     assert b"".join(each.prints.tobytes() for each in found) == b"".join(prints.to_pylist())
 
 
-def test_a_base_without_items_has_nothing_in_any_bucket() -> None:
-    assert [len(BaseItems([]).take(bucket).ids) for bucket in range(BUCKETS)] == [0] * BUCKETS
+def test_a_base_without_items_has_nothing_in_any_range() -> None:
+    assert [len(BaseItems([], BUCKETS).take(bucket).ids) for bucket in range(BUCKETS)] == [0] * BUCKETS

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from embedmill.hashing import digests_of, fixed_width, messages_of
+from embedmill.hashing import Messages, digests_of, fixed_width, messages_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,10 +43,10 @@ def fingerprints(columns: Sequence[CanonicalColumn]) -> Digests:
     Raises:
         ValueError: There are no columns, two of one name, or columns of different lengths.
     """
-    return digests_of(fingerprint_messages(columns))
+    return digests_of(*fingerprint_messages(columns))
 
 
-def fingerprint_messages(columns: Sequence[CanonicalColumn]) -> pa.LargeBinaryArray:
+def fingerprint_messages(columns: Sequence[CanonicalColumn]) -> Messages:
     """The canonical bytes of each row, whose digests are fingerprints.
 
     Raises:
@@ -58,20 +58,19 @@ def fingerprint_messages(columns: Sequence[CanonicalColumn]) -> pa.LargeBinaryAr
     if len({len(column.values) for column in ordered}) > 1:
         raise ValueError("inputs of different lengths")
     heads = [KIND_TAGS[column.kind] + _u32(name := column.name.encode()) + name for column in ordered]
-    heads[0] = FINGERPRINT_DOMAIN + len(ordered).to_bytes(4, "big") + heads[0]
     parts: list[pa.Array | pa.Scalar] = []
     for head, column in zip(heads, ordered, strict=True):
         values = messages_of(column.values)
         parts += [pa.scalar(head, pa.large_binary()), _lengths(values), values]
-    return _together(parts)
+    return Messages(_together(parts[1:]), FINGERPRINT_DOMAIN + len(ordered).to_bytes(4, "big") + heads[0])
 
 
 def id_digests(ids: pa.Array) -> Digests:
     """Digest of each id: S16[N]; see `id_messages`."""
-    return digests_of(id_messages(ids))
+    return digests_of(*id_messages(ids))
 
 
-def id_messages(ids: pa.Array) -> pa.LargeBinaryArray:
+def id_messages(ids: pa.Array) -> Messages:
     """The canonical bytes of each id, whose digests name it: ids of equal value and family have equal ones.
 
     A family is one of: integers of any width, floats, decimals, strings, binaries, booleans, dates, times,
@@ -84,7 +83,7 @@ def id_messages(ids: pa.Array) -> pa.LargeBinaryArray:
         raise ValueError(f"{ids.null_count} ids are null")
     for is_family, tag, canonical in _FAMILIES:
         if is_family(ids.type):
-            return _together([pa.scalar(ID_DOMAIN + tag, pa.large_binary()), canonical(ids)])
+            return Messages(canonical(ids), ID_DOMAIN + tag)
     raise ValueError(f"{ids.type} is not a scalar type for ids")
 
 

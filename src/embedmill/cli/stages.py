@@ -29,11 +29,19 @@ if TYPE_CHECKING:
 
     from embedmill.release.layout import Home
     from embedmill.spec.documents import Gates
-    from embedmill.work import WorkDone, WorkerOptions
+    from embedmill.work import Opened, Told, WorkDone, WorkerOptions
 
 PANEL = "Single stages"
 GATE_FAILED = 3
 PLACES = ("host", "gpu", "image")
+
+
+Ahead = Annotated[
+    str | None,
+    typer.Option(
+        hidden=True, metavar="JSON", help="For engines: open this model before stdin says what the run is."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -67,20 +75,15 @@ def worker(
         bool, typer.Option("--progress", help="Print how far it is, a JSON object (`event/1`) a line.")
     ] = False,
     environment_stdin: EnvironmentStdin = False,
+    ahead: Ahead = None,
     as_json: AsJson = False,
 ) -> None:
     """Work on a run until no shard is left: claim, embed, commit."""
-    from embedmill.errors import SpecError
-    from embedmill.release.layout import split_url
     from embedmill.spec.reports import WorkReport
-    from embedmill.work import WorkerOptions
+    from embedmill.work import Told, WorkerOptions
 
     if environment_stdin:
         take_environment()
-    try:
-        home, run_name = split_url(run, "runs")
-    except ValueError as error:
-        raise SpecError(f"--run {error}") from None
     signal.signal(signal.SIGINT, _as_sigterm)
     options = WorkerOptions(
         name,
@@ -92,7 +95,10 @@ def worker(
         where=_where(where or []),
         listener=_print_line if progress else None,
     )
-    done = _work(home, run_name, options)
+    told = Told(run) if ahead is None else _told_later(ahead, options)
+    if told is None:
+        return
+    done = _work(*_run_of(told.run_url), options, told.opened)
     if as_json:
         emit(WorkReport(shards=done.shards, vectors=done.vectors, rejected=done.rejected))
     else:
@@ -102,7 +108,27 @@ def worker(
         )
 
 
-def _work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
+def _run_of(url: str) -> tuple[Home, str]:
+    from embedmill.errors import SpecError
+    from embedmill.release.layout import split_url
+
+    try:
+        return split_url(url, "runs")
+    except ValueError as error:
+        raise SpecError(f"--run {error}") from None
+
+
+def _told_later(ahead: str, options: WorkerOptions) -> Told | None:
+    """Open the model that an engine names, and wait to hear of a run; None where nobody needs this loop."""
+    import json
+
+    from embedmill.types import Opening
+    from embedmill.work import stand_by
+
+    return stand_by(Opening(**json.loads(ahead)), options)
+
+
+def _work(home: Home, run: str, options: WorkerOptions, opened: Opened | None) -> WorkDone:
     """Work; an error of a store whose credentials have ended meanwhile is their end.
 
     Raises:
@@ -113,7 +139,7 @@ def _work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
     from embedmill.work import work
 
     try:
-        return work(home, run, options)
+        return work(home, run, options, opened)
     except StoreError as error:
         if has_expired() and not isinstance(error, CredentialsExpired):
             hint = "start a worker with new ones"

@@ -1,6 +1,6 @@
 """WHERE worker loops run. `base` is the seam; one file per engine."""
 
-from embedmill.engines.base import Engine, Places
+from embedmill.engines.base import Engine, Places, StandsBy
 from embedmill.engines.jenkins import JenkinsEngine
 from embedmill.engines.kubernetes import KubernetesEngine
 from embedmill.engines.local import LocalEngine, LocalPlaces
@@ -18,4 +18,5 @@ __all__ = [
     "Places",
     "RayEngine",
     "SshEngine",
+    "StandsBy",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from embedmill.types import Look, Placement, WorkerState
+    from embedmill.types import Look, Opening, Placement, WorkerState
 
 
 class Engine(Protocol):
@@ -23,6 +23,17 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """Ask all loops to stop after their batch, wait, then end those that linger."""
+        ...
+
+
+class StandsBy(Engine, Protocol):
+    """An engine whose loops may start before there is a run, and open the model meanwhile."""
+
+    def stand_by(self, runs_url: str, placements: Sequence[Placement], opening: Opening) -> None:
+        """Start a loop for each placement, which waits for a run below `runs_url`.
+
+        The next `start` tells those that it places of their run, and ends all others; so does `stop`.
+        """
         ...
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from embedmill.types import Look, Placement, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from embedmill.types import Opening
+
 GRACE_S = 10.0
 TAIL_BYTES = 8192
+ANY = "*"
+"""In place of a run's name, where it is told later."""
 
 
 @dataclass(frozen=True)
@@ -34,55 +39,103 @@ class LocalPlaces:
         return Look(tuple(Placement(f"local-{number}") for number in range(count)))
 
 
+class _Loop(NamedTuple):
+    """A process, and the file that it writes its words to."""
+
+    process: subprocess.Popen[bytes]
+    words: BinaryIO
+
+    def end(self) -> None:
+        self.process.kill()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait()
+        self.words.close()
+
+
 class LocalEngine:
     """Subprocesses that end when this process does."""
 
     def __init__(self) -> None:
         """Start nothing yet."""
-        self._processes: dict[str, tuple[subprocess.Popen[bytes], BinaryIO]] = {}
+        self._loops: dict[str, _Loop] = {}
+        self._waiting: dict[Placement, _Loop] = {}
+
+    def stand_by(self, runs_url: str, placements: Sequence[Placement], opening: Opening) -> None:
+        """Start processes that open the model and read from stdin what their run is."""
+        for place in placements:
+            if place not in self._waiting:
+                ahead = ("--ahead", json.dumps(asdict(opening)))
+                self._waiting[place] = _started(f"{runs_url}/{ANY}", place, ahead, stdin=subprocess.PIPE)
 
     def start(self, run_url: str, placements: Sequence[Placement]) -> None:
-        """Start a process for each placement that has none running."""
+        """Start a process for each placement that has none running, or tell one that stands by."""
         for place in placements:
-            running = self._processes.get(place.worker)
-            if running is None or running[0].poll() is not None:
-                self._start(run_url, place)
+            running = self._loops.get(place.worker)
+            if running is None or running.process.poll() is not None:
+                waiting = self._waiting.pop(place, None)
+                if waiting is None or not _tell(waiting, run_url):
+                    waiting = _started(run_url, place)
+                self._loops[place.worker] = waiting
+        self._dismiss()
 
     def states(self) -> list[WorkerState]:
         """Exit codes as subprocess gives them: minus the signal's number where one ended it."""
         return [
             WorkerState(name, process.poll(), _tail(words) if process.poll() is not None else "")
-            for name, (process, words) in self._processes.items()
+            for name, (process, words) in self._loops.items()
         ]
 
     def stop(self) -> None:
-        """SIGTERM, GRACE_S seconds, SIGKILL."""
-        for process, _ in self._processes.values():
+        """SIGTERM, GRACE_S seconds, SIGKILL; those that stand by have nothing to end in order."""
+        self._dismiss()
+        for process, _ in self._loops.values():
             process.terminate()
         deadline = time.monotonic() + GRACE_S
-        for process, words in self._processes.values():
+        for loop in self._loops.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, deadline - time.monotonic()))
-            process.kill()
-            process.wait()
-            words.close()
-        self._processes.clear()
+                loop.process.wait(max(0.0, deadline - time.monotonic()))
+            loop.end()
+        self._loops.clear()
 
-    def _start(self, run_url: str, place: Placement) -> None:
-        words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
-        command = [sys.executable, "-m", "embedmill", "worker", "--run", run_url, "--name", place.worker]
-        command += ["--device", place.device, "--threads", str(place.threads), "--parent", str(os.getpid())]
-        command += ["--where", f"host={place.host.name}"] if place.host else []
-        environment = {**os.environ, "OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"}
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=words,
-            env=environment,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then stops them in order
-        )
-        self._processes[place.worker] = (process, words)
+    def _dismiss(self) -> None:
+        """End the loops that nobody needed."""
+        for loop in self._waiting.values():
+            loop.end()
+        self._waiting.clear()
+
+
+def _started(
+    run_url: str, place: Placement, more: Sequence[str] = (), *, stdin: int = subprocess.DEVNULL
+) -> _Loop:
+    words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+    command = [sys.executable, "-m", "embedmill", "worker", "--run", run_url, "--name", place.worker]
+    command += ["--device", place.device, "--threads", str(place.threads), "--parent", str(os.getpid())]
+    command += ["--where", f"host={place.host.name}"] if place.host else []
+    environment = {**os.environ, "OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"}
+    process = subprocess.Popen(
+        [*command, *more],
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        stderr=words,
+        env=environment,
+        start_new_session=True,  # Ctrl-C reaches this process alone, which then stops them in order
+    )
+    return _Loop(process, words)
+
+
+def _tell(loop: _Loop, run_url: str) -> bool:
+    """Tell a loop that stands by what its run is; whether it was there to hear it."""
+    pipe = loop.process.stdin
+    try:
+        if pipe is None or loop.process.poll() is not None:
+            raise BrokenPipeError
+        with pipe:
+            pipe.write(f"{run_url}\n".encode())
+    except BrokenPipeError:
+        loop.end()
+        return False
+    return True
 
 
 def _tail(words: BinaryIO) -> str:

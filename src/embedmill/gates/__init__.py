@@ -1,6 +1,13 @@
 """Checks that a candidate must pass before it goes live."""
 
-from embedmill.gates.base import Gate, run_gates
+from embedmill.gates.base import (
+    OF_PRODUCTION,
+    OVERRIDABLE,
+    Gate,
+    check_acceptable,
+    gate_failure,
+    run_gates,
+)
 from embedmill.gates.catalog import accounting, churn, empty, quarantine
 from embedmill.gates.environment import check_environment, environment
 from embedmill.gates.production import parity
@@ -23,19 +30,15 @@ GATES: dict[str, Gate] = {
 }
 """Every gate by the name that `--accept` takes, in the order in which they run."""
 
-OVERRIDABLE = frozenset({"quarantine", "empty", "churn", "relevance"})
-"""Gates that a person may accept a failure of; no others."""
-
-OF_PRODUCTION = frozenset({"environment", "parity"})
-"""Gates that find fault with where a candidate is to be served, and never with what was computed."""
-
 __all__ = [
     "GATES",
     "OF_PRODUCTION",
     "OVERRIDABLE",
     "Gate",
     "Vectorcheck",
+    "check_acceptable",
     "check_environment",
     "check_relevance",
+    "gate_failure",
     "run_gates",
 ]

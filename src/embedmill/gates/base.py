@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from embedmill.errors import GateFailed, SpecError
 from embedmill.spec.document import now
 from embedmill.spec.documents import Gates, ReleaseName, Verdict
 
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from embedmill.release.reader import Release
+
+OVERRIDABLE = frozenset({"quarantine", "empty", "churn", "relevance"})
+"""Gates that a person may accept a failure of; no others."""
+
+OF_PRODUCTION = frozenset({"environment", "parity"})
+"""Gates that find fault with where a candidate is to be served, and never with what was computed."""
 
 
 class Gate(Protocol):
@@ -38,3 +45,30 @@ def run_gates(
         ),
         created=now(),
     )
+
+
+def check_acceptable(accepted: Collection[str]) -> None:
+    """Refuse names that are not of gates whose failure may be accepted.
+
+    Raises:
+        SpecError: There is one.
+    """
+    unknown = set(accepted) - OVERRIDABLE
+    if unknown:
+        raise SpecError(
+            f"--accept {', '.join(sorted(unknown))}: allowed are {', '.join(sorted(OVERRIDABLE))}"
+        )
+
+
+def gate_failure(gates: Gates) -> GateFailed:
+    """What stands against a candidate, and what to do."""
+    failed = [verdict for verdict in gates.verdicts if not (verdict.passed or verdict.accepted)]
+    said = "; ".join(f"{verdict.gate}: {verdict.message}" for verdict in failed)
+    may = sorted({verdict.gate for verdict in failed} & OVERRIDABLE)
+    if may:
+        hint = f"if this is right, run again with {' '.join(f'--accept {gate}' for gate in may)}"
+    elif {verdict.gate for verdict in failed} <= OF_PRODUCTION:
+        hint = "mend production, and run again: nothing is computed anew"
+    else:
+        hint = "fix the cause; then `embedmill cancel` it, and run again: that computes its vectors anew"
+    return GateFailed(f"release {gates.release} was not published: {said}", hint=hint)

@@ -1,9 +1,11 @@
 """A program that digests messages for the process that started it; the standard library is all it needs.
 
-    parent → child   u64 messages, u64 bytes, then i64 offsets (one more than messages), then the bytes
+    parent → child   u64 messages, u64 bytes of the head, u64 bytes of the tails, then the head,
+                     i64 offsets (one more than messages), then the tails
     child → parent   16 bytes a message
 
-The end of standard input is its end. It is run by its path, so that it starts soon.
+A message is the head and a tail. The end of standard input is its end. It is run by its path, so that it
+starts soon.
 """
 
 from __future__ import annotations
@@ -11,39 +13,43 @@ from __future__ import annotations
 import struct
 import sys
 from hashlib import blake2b
-from itertools import pairwise
 from typing import BinaryIO
 
-REQUEST = struct.Struct("=QQ")
+REQUEST = struct.Struct("=QQQ")
 OFFSET_BYTES = 8
 DIGEST_BYTES = 16
 
 
-def joined_digests(offsets: memoryview, joined: memoryview) -> bytes:
-    """Digests of the messages between neighbouring offsets (i64), one after another."""
-    ends = offsets.cast("B").cast("q").tolist()
-    found = [blake2b(joined[start:end], digest_size=DIGEST_BYTES).digest() for start, end in pairwise(ends)]
+def joined_digests(offsets: memoryview, tails: bytes | memoryview, head: bytes) -> bytes:
+    """Digests of the head with each tail between neighbouring offsets (i64), one after another.
+
+    A state that has taken in the head is copied, which is faster than to make one for each message.
+    """
+    start, *ends = offsets.cast("B").cast("q").tolist()
+    begun, found = blake2b(head, digest_size=DIGEST_BYTES).copy, []
+    for end in ends:
+        state = begun()
+        state.update(tails[start:end])
+        found.append(state.digest())
+        start = end
     return b"".join(found)
 
 
 def main() -> None:
     """Serve until the channel ends."""
     source, target = sys.stdin.buffer, sys.stdout.buffer
-    while head := source.read(REQUEST.size):
-        messages, size_bytes = REQUEST.unpack(head)
-        offsets = _read(source, (messages + 1) * OFFSET_BYTES)
-        target.write(joined_digests(offsets, _read(source, size_bytes)))
+    while request := source.read(REQUEST.size):
+        messages, head_bytes, tail_bytes = REQUEST.unpack(request)
+        head = _read(source, head_bytes)
+        offsets = memoryview(_read(source, (messages + 1) * OFFSET_BYTES))
+        target.write(joined_digests(offsets, _read(source, tail_bytes), head))
         target.flush()
 
 
-def _read(source: BinaryIO, count: int) -> memoryview:
-    content = memoryview(bytearray(count))
-    done = 0
-    while done < count:
-        got = source.readinto(content[done:])  # type: ignore[attr-defined]
-        if not got:
-            raise EOFError("the channel ended within a request")
-        done += got
+def _read(source: BinaryIO, count: int) -> bytes:
+    content = source.read(count)
+    if len(content) < count:
+        raise EOFError("the channel ended within a request")
     return content
 
 

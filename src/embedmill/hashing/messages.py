@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,17 @@ if TYPE_CHECKING:
     from embedmill.types import Digests, Rows
 
 
-def digests_of(messages: pa.LargeBinaryArray) -> Digests:
-    """S16[N]: the BLAKE2b-128 of each message; there are no nulls."""
-    offsets, joined = split(messages)
-    return digests_from_bytes(joined_digests(offsets.data, joined))
+class Messages(NamedTuple):
+    """Messages that begin alike: each is the head and one of the tails, of which none is null."""
+
+    tails: pa.LargeBinaryArray
+    head: bytes
+
+
+def digests_of(tails: pa.LargeBinaryArray, head: bytes = b"") -> Digests:
+    """S16[N]: the BLAKE2b-128 of the head with each tail; there are no nulls."""
+    offsets, joined = split(tails)
+    return digests_from_bytes(joined_digests(offsets.data, joined, head))
 
 
 def split(messages: pa.LargeBinaryArray) -> tuple[Rows, memoryview]:

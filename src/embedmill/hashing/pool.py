@@ -76,18 +76,21 @@ class Hasher:
         """How many columns are best submitted before the first one's digests are asked for."""
         return 2 if self._threads else 0
 
-    def submit(self, messages: pa.LargeBinaryArray) -> Pending:
-        """Begin to digest. What a process that was lost had to do is done here: the digests are the same."""
-        self._seen += len(messages)
+    def submit(self, tails: pa.LargeBinaryArray, head: bytes = b"") -> Pending:
+        """Begin to digest the head with each tail.
+
+        What a process that was lost had to do is done here: the digests are the same.
+        """
+        self._seen += len(tails)
         if self._threads is None and self._most > 1 and self._seen >= self._worth_rows:
             self._start()
         if self._threads is None:
-            found = digests_of(messages)
+            found = digests_of(tails, head)
             return lambda: found
-        parts = max(1, min(len(self._children), len(messages) // self._fewest_rows))
-        edges = np.linspace(0, len(messages), parts + 1).astype(int).tolist()
-        slices = [messages.slice(start, end - start) for start, end in pairwise(edges)]
-        return _joined([self._threads.submit(self._ask, each) for each in slices])
+        parts = max(1, min(len(self._children), len(tails) // self._fewest_rows))
+        edges = np.linspace(0, len(tails), parts + 1).astype(int).tolist()
+        slices = [tails.slice(start, end - start) for start, end in pairwise(edges)]
+        return _joined([self._threads.submit(self._ask, each, head) for each in slices])
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
@@ -108,13 +111,13 @@ class Hasher:
         if self._children:
             self._threads = ThreadPoolExecutor(len(self._children), "hashing")
 
-    def _ask(self, messages: pa.LargeBinaryArray) -> bytes:
+    def _ask(self, tails: pa.LargeBinaryArray, head: bytes) -> bytes:
         found = self._idle.get()
         try:
-            answer = found.digests(messages)
+            answer = found.digests(tails, head)
         finally:
             self._idle.put(found)  # a lost one, too: there is one for each thread, so that none waits
-        return digests_of(messages).tobytes() if answer is None else answer
+        return digests_of(tails, head).tobytes() if answer is None else answer
 
 
 def _joined(parts: list[Future[bytes]]) -> Pending:
@@ -142,18 +145,19 @@ class _Child:
                 raise
         self.pid = self._process.pid
 
-    def digests(self, messages: pa.LargeBinaryArray) -> bytes | None:
-        """Digests of messages, one after another; None where the process has ended."""
+    def digests(self, tails: pa.LargeBinaryArray, head: bytes) -> bytes | None:
+        """Digests of the head with each tail, one after another; None where the process has ended."""
         try:
-            return self._asked(messages)
+            return self._asked(tails, head)
         except OSError:
             self.kill()  # its socket is closed: it is not waited for again
             return None
 
-    def _asked(self, messages: pa.LargeBinaryArray) -> bytes:
-        offsets, joined = split(messages)
-        answer = bytearray(len(messages) * DIGEST_BYTES)
-        self._socket.sendall(child.REQUEST.pack(len(messages), joined.nbytes) + offsets.tobytes())
+    def _asked(self, tails: pa.LargeBinaryArray, head: bytes) -> bytes:
+        offsets, joined = split(tails)
+        answer = bytearray(len(tails) * DIGEST_BYTES)
+        request = child.REQUEST.pack(len(tails), len(head), joined.nbytes)
+        self._socket.sendall(request + head + offsets.tobytes())
         self._socket.sendall(joined)
         done = 0
         while done < len(answer):

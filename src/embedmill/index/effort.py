@@ -1,4 +1,5 @@
-"""The least effort with which a graph finds enough, measured while it is built (docs/decisions/0046).
+"""The least effort with which a graph finds enough, measured while it is built (docs/decisions/0046,
+0054).
 
 The last rows of a segment are held out until the others are in the graph, and searched for: rows lie in
 the order of digests, so these are a random sample of what the segment holds, and no more in the graph than a
@@ -34,6 +35,8 @@ ROUNDING = 1e-6
 """Two sums of the same products may differ by so much; where a score is above 1, by so much of it."""
 SURE = 2.0
 """So many standard errors the recall of the sample must be above what is wanted."""
+WORTH = 0.001
+"""Where no effort reaches the recall: more effort that finds no more than this is not spent."""
 
 
 class Built(NamedTuple):
@@ -78,19 +81,26 @@ def _held_out(parts: Sequence[Vectors], wanted: int) -> tuple[list[Vectors], Vec
 def _least_effort(
     index: HnswIndex, parts: Sequence[Vectors], queries_QD: Vectors, wanted: float
 ) -> tuple[int, float]:
-    """The first effort that surely reaches the recall, or the highest one; and its recall."""
+    """The first effort that surely reaches the recall, else the first that finds as much as the highest.
+
+    With it the recall that it has.
+    """
     everything = Selection(np.ones(sum(map(len, parts)), dtype=np.bool_))
     exact = FlatIndex(parts)
     starts = range(0, len(queries_QD), AT_ONCE)
     least_Q = np.concatenate(
         [exact.search(queries_QD[at : at + AT_ONCE], K, everything).scores_QK[:, -1] for at in starts]
     )
+    tried: list[tuple[int, float]] = []
     for effort in _efforts(min(HIGHEST, len(everything.live))):
         recalls_Q = _recalls(index.with_effort(effort).search(queries_QD, K, everything), least_Q)
+        tried.append((effort, float(recalls_Q.mean())))
         error = float(recalls_Q.std()) / len(recalls_Q) ** 0.5
-        if recalls_Q.mean() - SURE * error >= wanted:
-            break
-    return effort, round(float(recalls_Q.mean()), 4)
+        if tried[-1][1] - SURE * error >= wanted:
+            return effort, round(tried[-1][1], 4)
+    most = max(found for _, found in tried)
+    effort, found = next(each for each in tried if each[1] >= most - WORTH)
+    return effort, round(found, 4)
 
 
 def _efforts(highest: int) -> Iterator[int]:

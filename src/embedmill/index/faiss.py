@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class HnswIndex:
         """Search a loaded FAISS index with this efSearch."""
         self._index = index
         self._effort = search_effort
+        self._options: WeakKeyDictionary[Selection, dict[int, Any]] = WeakKeyDictionary()
 
     @classmethod
     def build(cls, parts: Iterable[Vectors], dimension: int, spec: IndexSpec) -> HnswIndex:
@@ -74,16 +76,25 @@ class HnswIndex:
 
     def search(self, queries_QD: Vectors, k: int, selection: Selection) -> Nearest:
         """The `k` best live rows, as far as the graph finds them."""
-        faiss = _faiss()
-        k, total, live = min(k, self._index.ntotal), len(selection.live), selection.count
+        k, live = min(k, self._index.ntotal), selection.count
         if not live:
             none = np.full((len(queries_QD), k), -1, dtype=np.int64)
             return Nearest(none, np.full(none.shape, -np.inf, dtype=np.float32))
-        effort = max(self._effort, 2 * k) * total // live  # dead rows fill the beam as well
-        selected = {} if live == total else {"sel": faiss.IDSelectorBitmap(selection.bits)}
-        options = faiss.SearchParametersHNSW(efSearch=min(effort, total), **selected)
-        scores, rows = self._index.search(np.ascontiguousarray(queries_QD), k, params=options)
-        return Nearest(rows, np.where(rows < 0, -np.inf, scores).astype(np.float32))
+        options = self._options_for(selection, max(self._effort, 2 * k))
+        scores, rows = self._index.search(queries_QD, k, params=options)
+        if len(rows) and rows[:, -1].min() < 0:  # fewer were found than asked for: the last ones are none
+            scores[rows < 0] = -np.inf
+        return Nearest(rows, scores)
+
+    def _options_for(self, selection: Selection, effort: int) -> Any:
+        """FAISS's options; making them takes longer than searching a small graph."""
+        kept = self._options.setdefault(selection, {})
+        if effort not in kept:
+            faiss, total, live = _faiss(), len(selection.live), selection.count
+            selected = {} if live == total else {"sel": faiss.IDSelectorBitmap(selection.bits)}
+            beam = min(effort * total // live, total)  # dead rows fill the beam as well
+            kept[effort] = faiss.SearchParametersHNSW(efSearch=beam, **selected)
+        return kept[effort]
 
 
 def require_faiss() -> None:

@@ -27,11 +27,12 @@ class FlatIndex:
         rows, scores, start, dead = [], [], 0, selection.dead_rows
         for part in self.parts:
             score = queries_QD @ part.T
-            first, last = np.searchsorted(dead, [start, start + len(part)])
-            score[:, dead[first:last] - start] = -np.inf
+            if len(dead):
+                first, last = np.searchsorted(dead, [start, start + len(part)])
+                score[:, dead[first:last] - start] = -np.inf
             best = _largest(score, k)
             rows.append(best + start)
-            scores.append(np.take_along_axis(score, best, axis=1))
+            scores.append(score[np.arange(len(score))[:, None], best])
             start += len(part)
         if not rows:
             empty = (len(queries_QD), 0)
@@ -51,9 +52,12 @@ def _largest(scores: np.ndarray, k: int) -> np.ndarray:
     """Columns of each row's `k` largest scores; of equal ones the first."""
     if scores.shape[1] <= k:
         return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    best = np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
-    smallest = np.take_along_axis(scores, best, axis=1).min(axis=1)
-    for tied in np.flatnonzero((scores >= smallest[:, None]).sum(axis=1) > k):
-        score, least = scores[tied], smallest[tied]
-        best[tied] = np.concatenate([np.flatnonzero(score > least), np.flatnonzero(score == least)])[:k]
+    least_Q = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k]  # half of argpartition's time
+    best = np.empty((len(scores), k), dtype=np.int64)
+    for row, (score, least) in enumerate(zip(scores, least_Q, strict=True)):
+        chosen = np.flatnonzero(~(score < least))
+        if len(chosen) > k:  # several are as large as the last; NaN is as large as any
+            larger = score > least
+            chosen = np.concatenate([np.flatnonzero(larger), chosen[~larger[chosen]]])[:k]
+        best[row] = chosen
     return best

@@ -1,6 +1,6 @@
 """The live release's items in the order that they lie in, which is that of the join: nothing is digested.
 
-Items ascend in id digests. So the digests of some ids tell the buckets of all those between them, and ids
+Items ascend in id digests. So the digests of some ids tell the ranges of all those between them, and ids
 are compared by what their digests are made of.
 """
 
@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from embedmill.catalog import id_digests, id_messages
 from embedmill.digest import digests_from_arrow, digests_to_arrow
-from embedmill.planning.spill import buckets_of
+from embedmill.planning.spill import ranges_of
 from embedmill.release.items import FINGERPRINT, ID, is_embedded, item_fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from embedmill.planning.spill import Buckets
+    from embedmill.planning.spill import Ranges
     from embedmill.types import Digests, Mask
 
 SAMPLED_EVERY = 64
@@ -27,56 +27,59 @@ _SCHEMA = pa.schema([("id", pa.large_binary()), (FINGERPRINT, pa.binary(16)), ("
 
 
 class BaseRows(NamedTuple):
-    """Items of one bucket: `ids` are the canonical bytes of each."""
+    """Items of one range: `head` and one of `ids` are the canonical bytes of each id."""
 
+    head: bytes
     ids: pa.LargeBinaryArray
     prints: Digests
     embedded: Mask
 
 
 class BaseItems:
-    """Items by bucket; buckets are asked for once, in ascending order."""
+    """Items by range of digests; ranges are asked for once, in ascending order."""
 
-    def __init__(self, items: Iterable[pa.RecordBatch]) -> None:
-        """Take item rows (`id`, `_fingerprint`, `_state`) in the order of their files."""
-        self._items = iter(items)
-        self._rest: tuple[pa.RecordBatch, Buckets] | None = None
+    def __init__(self, items: Iterable[pa.RecordBatch], ranges: int) -> None:
+        """Take item rows (`id`, `_fingerprint`, `_state`) in the order of their files; so many ranges."""
+        self._items, self._ranges = iter(items), ranges
+        self._head = b""
+        self._rest: tuple[pa.RecordBatch, Ranges] | None = None
 
-    def take(self, bucket: int) -> BaseRows:
-        """All rows of a bucket."""
+    def take(self, number: int) -> BaseRows:
+        """All rows of a range."""
         found: list[pa.RecordBatch] = []
         while (held := self._next()) is not None:
-            rows, buckets = held
-            end = int(np.searchsorted(buckets, bucket, "right"))
+            rows, ranges = held
+            end = int(np.searchsorted(ranges, number, "right"))
             found.append(rows.slice(0, end))
-            self._rest = (rows.slice(end), buckets[end:])
+            self._rest = (rows.slice(end), ranges[end:])
             if end < len(rows):
                 break
         table = pa.Table.from_batches(found, schema=_SCHEMA).combine_chunks()
         ids, prints, embedded = (
             column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in table.columns
         )
-        return BaseRows(ids, digests_from_arrow(prints), embedded.to_numpy(zero_copy_only=False))
+        return BaseRows(self._head, ids, digests_from_arrow(prints), embedded.to_numpy(zero_copy_only=False))
 
-    def _next(self) -> tuple[pa.RecordBatch, Buckets] | None:
-        """Rows that were not taken yet, and their buckets; None at the end."""
+    def _next(self) -> tuple[pa.RecordBatch, Ranges] | None:
+        """Rows that were not taken yet, and their ranges; None at the end."""
         while self._rest is None or not len(self._rest[0]):
             batch = next(self._items, None)
             if batch is None:
                 return None
             ids = batch.column(ID)
             own = [digests_to_arrow(item_fingerprints(batch)), pa.array(is_embedded(batch))]
-            rows = pa.RecordBatch.from_arrays([id_messages(ids), *own], schema=_SCHEMA)
-            self._rest = (rows, sorted_buckets(ids))
+            tails, self._head = id_messages(ids)
+            rows = pa.RecordBatch.from_arrays([tails, *own], schema=_SCHEMA)
+            self._rest = (rows, sorted_ranges(ids, self._ranges))
         return self._rest
 
 
-def sorted_buckets(ids: pa.Array) -> Buckets:
-    """uint8[N]: the bucket of each id; ids ascend in their digests, of which few are made."""
+def sorted_ranges(ids: pa.Array, count: int) -> Ranges:
+    """uint16[N]: the range of each id, of so many; ids ascend in their digests, of which few are made."""
     sampled = np.unique([*range(0, len(ids), SAMPLED_EVERY), len(ids) - 1])
-    known = buckets_of(id_digests(ids.take(pa.array(sampled))))
+    known = ranges_of(id_digests(ids.take(pa.array(sampled))), count)
     counts = np.diff(sampled)
-    buckets = np.concatenate([np.repeat(known[:-1], counts), known[-1:]])
+    ranges = np.concatenate([np.repeat(known[:-1], counts), known[-1:]])
     unsure = np.flatnonzero(np.repeat(known[:-1] != known[1:], counts))
-    buckets[unsure] = buckets_of(id_digests(ids.take(pa.array(unsure))))
-    return buckets
+    ranges[unsure] = ranges_of(id_digests(ids.take(pa.array(unsure))), count)
+    return ranges

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from embedmill.planning.freeze import FrozenShard
     from embedmill.release.reader import Release
     from embedmill.spec import EncoderInputs, WorkSpec
-    from embedmill.types import CanonicalColumn
+    from embedmill.types import CanonicalColumn, Encoded
 
 BYTES_PER_TOKEN = 4
 """Of English text in WordPiece tokens; only the ratio between rows matters."""
@@ -33,9 +33,17 @@ BYTES_PER_TOKEN = 4
 IMAGE_COST = 256
 """One image, in tokens of text."""
 
-SAMPLE_ROWS = 48
+SAMPLE_ROWS = 32
+"""Goldens of a plan, and what its estimate rests on."""
 TRUSTED_VECTORS = 1000
 """Vectors that a release must have computed for its rate to be taken over."""
+
+
+class Measured(NamedTuple):
+    """How long the `item` encoder took for so many rows, on one thread of this machine."""
+
+    seconds: float
+    rows: int
 
 
 def row_costs(inputs: EncoderInputs, columns: Sequence[CanonicalColumn]) -> npt.NDArray[np.int64]:
@@ -59,10 +67,12 @@ def estimate_work(
     images: ImageSource,
     work: WorkSpec,
     encoder: Callable[[], Encoder],
+    measured: Measured | None = None,
 ) -> Estimate:
     """Seconds of the embedding stage: by the live release's rate, or measured on a few of the rows.
 
-    `encoder` is called for only the latter; what it raises is found out before any work starts.
+    `encoder` is called for only the latter, unless some were `measured` already; what it raises is found out
+    before any work starts.
     """
     rows = sum(shard.rows for shard in shards)
     if not rows:
@@ -74,7 +84,8 @@ def estimate_work(
     elif images.has_urls:
         return Estimate(seconds=None, source="images come by URL, and none is fetched to find out")
     else:
-        seconds, computed = _measure(shards[len(shards) // 2], encoder(), images)
+        shard = shards[len(shards) // 2]
+        seconds, computed = measured or measure(encoder(), sample_of(shard, encoder().package, images)[0])[1]
         source = f"measured on {computed} of the rows, for {workers} workers"
     return Estimate(seconds=round(seconds / computed * rows / workers, 3), source=source)
 
@@ -84,12 +95,19 @@ def _rate_is_trusted(base: Release, package: ModelPackage) -> bool:
     return same_model and base.content.computed >= TRUSTED_VECTORS and base.content.seconds > 0
 
 
-def _measure(shard: FrozenShard, encoder: Encoder, images: ImageSource) -> tuple[float, int]:
-    """Seconds for a number of rows, on one thread; rows in order of fingerprints are a random sample."""
+def sample_of(
+    shard: FrozenShard, package: ModelPackage, images: ImageSource
+) -> tuple[pa.RecordBatch, Sequence[int]]:
+    """Its first rows with their images, and those that lack one. In order of fingerprints they are random."""
     with pa.memory_map(str(shard.file)) as source:
-        batch = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
-    rows, _ = with_images(batch, encoder.package.inputs("item").image_fields, images)
+        frozen = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
+    rows, missing = with_images(frozen, package.inputs("item").image_fields, images)
+    return rows, list(missing)
+
+
+def measure(encoder: Encoder, rows: pa.RecordBatch) -> tuple[Encoded, Measured]:
+    """Embed rows, on one thread, and say how long that took."""
     encoder.encode(rows.slice(0, 1))  # the first call makes buffers
     started = time.perf_counter()
-    encoder.encode(rows)
-    return time.perf_counter() - started, len(rows)
+    encoded = encoder.encode(rows)
+    return encoded, Measured(time.perf_counter() - started, len(rows))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,18 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.catalog import id_messages
+from embedmill.cores import cores
 from embedmill.digest import ascending, digests_from_arrow, digests_to_arrow
 from embedmill.planning.base import BaseItems, BaseRows
-from embedmill.planning.spill import BUCKETS, Spill
+from embedmill.planning.spill import BUCKETS, MOST_RANGES, Spill, ranges_of
 from embedmill.release.items import FINGERPRINT, ID, STATE, ItemFiles, states
 from embedmill.types import FETCH_REASONS, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
     from embedmill.release.quarantine import QuarantineWriter
-    from embedmill.types import Digests, Mask
+    from embedmill.types import Digests, Mask, Rows
 
 PART_ROWS = 16_384
 PART_BYTES = 64 << 20
@@ -51,22 +56,31 @@ def join_ids(
     folder: Path,
     rows: int,
     by_id: Spill,
-    base: BaseItems,
+    base: Iterable[pa.RecordBatch],
     quarantine: QuarantineWriter,
     *,
     keeps: bool = False,
+    part_rows: int = PART_ROWS,
 ) -> Join:
-    """Compare the catalog's rows with the base's, a group of buckets at a time, and write the item parts.
+    """Compare the catalog's rows with the base's items (see BaseItems), and write the item parts.
 
-    While some parts are compressed and written, the next are compared.
+    A part has some buckets, or a piece of one where buckets are large: memory is bounded by parts, of which
+    a few are in work. They are compared in threads and written in others; all is noted in order.
     Where it `keeps`, an item whose image could not be fetched has the base's fingerprint: it is unchanged.
     """
     join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=Spill(folder / "prints", PRINT_SCHEMA))
     (folder / "items").mkdir()
     none = _items(by_id.schema.empty_table(), np.zeros(0, dtype=np.bool_))
-    with ItemFiles() as written:
-        for number, group in enumerate(_groups(by_id)):
-            kept = [_join_bucket(bucket, by_id, base, join, quarantine, keeps=keeps) for bucket in group]
+    pieces = _pieces_a_bucket(by_id, part_rows)
+    compared = _in_order(by_id, BaseItems(base, BUCKETS * pieces), pieces, keeps=keeps)
+    groups = (
+        _groups(by_id, part_rows)
+        if pieces == 1
+        else (range(each, each + 1) for each in range(BUCKETS * pieces))
+    )
+    with contextlib.closing(compared), ItemFiles() as written:
+        for number, group in enumerate(groups):
+            kept = [_noted(next(compared), join, quarantine) for _ in group]
             table = pa.concat_tables([none, *kept])
             if len(table) or number == 0:  # an empty catalog has one empty part, with its schema
                 file = folder / "items" / f"part-{number:05d}.parquet"
@@ -75,11 +89,17 @@ def join_ids(
     return join
 
 
-def _groups(spill: Spill) -> Iterator[range]:
+def _pieces_a_bucket(spill: Spill, part_rows: int) -> int:
+    """Ranges of digests that each bucket is cut into, so that none is much larger than a part."""
+    most = max(max(spill.rows) / part_rows, max(spill.size_bytes) / PART_BYTES)
+    return min(1 << math.ceil(math.log2(max(1.0, most))), MOST_RANGES // BUCKETS)
+
+
+def _groups(spill: Spill, part_rows: int) -> Iterator[range]:
     """Consecutive buckets that together make a part of bounded size; every bucket is in one group."""
     start, rows, size, sizes = 0, 0, 0, spill.size_bytes
     for bucket in range(BUCKETS):
-        full = rows + spill.rows[bucket] > PART_ROWS or size + sizes[bucket] > PART_BYTES
+        full = rows + spill.rows[bucket] > part_rows or size + sizes[bucket] > PART_BYTES
         if full and bucket > start:
             yield range(start, bucket)
             start, rows, size = bucket, 0, 0
@@ -87,33 +107,88 @@ def _groups(spill: Spill) -> Iterator[range]:
     yield range(start, BUCKETS)
 
 
-def _join_bucket(
-    bucket: int, by_id: Spill, base: BaseItems, join: Join, quarantine: QuarantineWriter, *, keeps: bool
-) -> pa.Table:
-    """The bucket's items in order of id digests; counts go to `join`."""
-    table = by_id.read(bucket).combine_chunks()
-    ids = digests_from_arrow(_column(table, "_id_digest"))
+class _Compared(NamedTuple):
+    """What was found of one piece; `prints` are those of the items that need a vector."""
+
+    items: pa.Table
+    prints: Digests
+    doubled: pa.Table
+    failed: pa.Table
+    new: int
+    changed: int
+    unchanged: int
+    deleted: int
+    empty: int
+    kept: int
+
+
+def _in_order(by_id: Spill, base: BaseItems, pieces: int, *, keeps: bool) -> Generator[_Compared, None, None]:
+    """All pieces of all buckets in order; as many as there are cores are compared at once, in threads."""
+    with ThreadPoolExecutor(cores(), "join") as threads:
+        begun: deque[Future[_Compared]] = deque()
+        for bucket in range(BUCKETS):
+            table = by_id.read(bucket).combine_chunks()
+            by_id.drop(bucket)
+            for number, rows in enumerate(_pieces(table, pieces), bucket * pieces):
+                begun.append(threads.submit(_compared, table, rows, base.take(number), keeps=keeps))
+                if len(begun) > cores():
+                    yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+
+
+def _pieces(table: pa.Table, pieces: int) -> list[Rows]:
+    """int64[n] for each piece of a bucket: its rows."""
+    if pieces == 1:
+        return [np.arange(len(table))]
+    ranges = ranges_of(digests_from_arrow(_column(table, "_id_digest")), BUCKETS * pieces) % pieces
+    order = np.argsort(ranges, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(ranges, minlength=pieces))[:-1])
+
+
+def _compared(table: pa.Table, rows: Rows, base: BaseRows, *, keeps: bool) -> _Compared:
+    """These rows' items in the order of id digests, and what the base has of them."""
+    ids = digests_from_arrow(_column(table, "_id_digest"))[rows]
     order = ascending(ids)
-    table, ids = table.take(pa.array(order)), ids[order]
-    by_id.drop(bucket)
+    table, ids = table.take(pa.array(rows[order])), ids[order]
     doubled = _doubled(ids)
-    previous = _previous(base.take(bucket), _column(table, "id"))
+    previous = _previous(base, _column(table, "id"))
     failed = _column(table, "_reason").is_valid().to_numpy(zero_copy_only=False) & ~doubled
+    kept = np.zeros(len(table), dtype=np.bool_)
     if keeps and failed.any():
         kept = failed & previous.embedded & _is_of(table, FETCH_REASONS)
         table, failed = _with_prints(table, kept, previous.prints), failed & ~kept
-        join.kept += int(kept.sum())
-    join.deleted += previous.gone
-    _count(previous, table, ~doubled & ~failed, join)
-    if doubled.any() or failed.any():
-        _reject_doubled(table.filter(pa.array(doubled)), join, quarantine)
-        _reject_failed(table.filter(pa.array(failed)), quarantine)
-        table = table.filter(pa.array(~doubled & ~failed))
-    empty = _column(table, "_empty").to_numpy(zero_copy_only=False)
-    join.empty += int(empty.sum())
-    prints = digests_from_arrow(_column(table, "_fingerprint"))[~empty]
-    join.kept_prints.add(pa.RecordBatch.from_arrays([digests_to_arrow(prints)], schema=PRINT_SCHEMA), prints)
-    return _items(table, empty)
+    good = ~doubled & ~failed
+    same = previous.known & (previous.prints == digests_from_arrow(_column(table, "_fingerprint")))
+    items = table if good.all() else table.filter(pa.array(good))
+    empty = _column(items, "_empty").to_numpy(zero_copy_only=False)
+    return _Compared(
+        items=_items(items, empty),
+        prints=digests_from_arrow(_column(items, "_fingerprint"))[~empty],
+        doubled=table.filter(pa.array(doubled)) if doubled.any() else table.slice(0, 0),
+        failed=table.filter(pa.array(failed)) if failed.any() else table.slice(0, 0),
+        new=int((~previous.known & good).sum()),
+        changed=int((previous.known & ~same & good).sum()),
+        unchanged=int((same & good).sum()),
+        deleted=previous.gone,
+        empty=int(empty.sum()),
+        kept=int(kept.sum()),
+    )
+
+
+def _noted(found: _Compared, join: Join, quarantine: QuarantineWriter) -> pa.Table:
+    """The piece's items; what else was found goes to `join` and the quarantine."""
+    join.new += found.new
+    join.changed += found.changed
+    join.unchanged += found.unchanged
+    join.deleted += found.deleted
+    join.empty += found.empty
+    join.kept += found.kept
+    _reject_doubled(found.doubled, join, quarantine)
+    _reject_failed(found.failed, quarantine)
+    prints = pa.RecordBatch.from_arrays([digests_to_arrow(found.prints)], schema=PRINT_SCHEMA)
+    join.kept_prints.add(prints, found.prints)
+    return found.items
 
 
 def _doubled(ids: Digests) -> Mask:
@@ -135,7 +210,9 @@ class _Previous(NamedTuple):
 
 
 def _previous(base: BaseRows, ids: pa.Array) -> _Previous:
-    found = pc.index_in(id_messages(ids), value_set=base.ids)
+    tails, head = id_messages(ids)
+    alike = head == base.head  # else no id of one is an id of the other
+    found = pc.index_in(tails, value_set=base.ids) if alike else pa.nulls(len(ids), pa.int32())
     known: Mask = found.is_valid().to_numpy(zero_copy_only=False)
     at = found.drop_null().to_numpy(zero_copy_only=False)
     prints, embedded = np.zeros(len(ids), dtype="S16"), np.zeros(len(ids), dtype=np.bool_)
@@ -143,13 +220,6 @@ def _previous(base: BaseRows, ids: pa.Array) -> _Previous:
     seen = np.zeros(len(base.ids), dtype=np.bool_)
     seen[at] = True
     return _Previous(known, prints, embedded, int((~seen).sum()))
-
-
-def _count(previous: _Previous, table: pa.Table, counted: Mask, join: Join) -> None:
-    same = previous.known & (previous.prints == digests_from_arrow(_column(table, "_fingerprint")))
-    join.new += int((~previous.known & counted).sum())
-    join.changed += int((previous.known & ~same & counted).sum())
-    join.unchanged += int((same & counted).sum())
 
 
 def _is_of(table: pa.Table, reasons: frozenset[Reason]) -> Mask:

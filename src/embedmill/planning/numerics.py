@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from embedmill.catalog.frozen import with_images
 from embedmill.errors import DeviceUnavailable, MissingExtra
 from embedmill.model import Encoder
+from embedmill.planning.estimate import Measured, measure, sample_of
 from embedmill.release.goldens import VECTOR, read_goldens
 from embedmill.release.numerics import (
     Comparison,
@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     from embedmill.spec import WorkSpec
     from embedmill.spec.documents import Stack
 
-SAMPLE_ROWS = 32
+
+class Sample(NamedTuple):
+    """A file of goldens, how many they are, and how long the rows took that they are of."""
+
+    file: Path
+    rows: int
+    measured: Measured
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,8 @@ class Here:
         found = self._encoder
         return Comparison() if isinstance(found, Exception) else compare(found, stacks, goldens)
 
-    def sample(
-        self, shards: Sequence[FrozenShard], images: ImageSource, scratch: Path
-    ) -> tuple[Path, int] | None:
-        """Goldens of rows that are to be computed, as a file, and how many: by them workers prove themselves.
+    def sample(self, shards: Sequence[FrozenShard], images: ImageSource, scratch: Path) -> Sample | None:
+        """Goldens of rows that are to be computed: by them workers prove themselves.
 
         None where there are no rows, where this machine cannot compute, or where images come by URL: a plan
         downloads none.
@@ -98,10 +102,8 @@ class Here:
         encoder = self._encoder
         if isinstance(encoder, Exception):
             return None
-        with pa.memory_map(str(shards[len(shards) // 2].file)) as source:
-            frozen = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
-        rows, missing = with_images(frozen, self.package.inputs("item").image_fields, images)
-        encoded = encoder.encode(rows)
+        rows, missing = sample_of(shards[len(shards) // 2], self.package, images)
+        encoded, measured = measure(encoder, rows)
         usable = np.setdiff1d(np.arange(len(rows)), [*missing, *encoded.rejected])
         vectors = encoded.vectors_ND[usable]
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
@@ -109,7 +111,7 @@ class Here:
         file = scratch / "item.arrow"
         with pa.ipc.new_file(str(file), table.schema) as writer:
             writer.write_table(table)
-        return file, len(table)
+        return Sample(file, len(table), measured)
 
     def close(self) -> None:
         """Let go of what was loaded; whoever asks again would load it again."""

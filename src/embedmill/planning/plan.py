@@ -17,8 +17,7 @@ from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecEr
 from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
-from embedmill.planning.base import BaseItems
-from embedmill.planning.estimate import estimate_work
+from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
 from embedmill.planning.known import KnownPrints
@@ -82,7 +81,7 @@ class Planner:
             SpecError: A column has a name that results need.
         """
         self._check_names()
-        reader, run = self.reader(), self.home.new_run()
+        reader, run = self.reader, self.home.new_run()
         alike = [
             other
             for other in others
@@ -100,9 +99,8 @@ class Planner:
                 hasher.close()
                 self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
-                base = BaseItems(base_items)
                 keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"
-                join = join_ids(scratch, scan.rows, scan.by_id, base, quarantine, keeps=keeps)
+                join = join_ids(scratch, scan.rows, scan.by_id, base_items, quarantine, keeps=keeps)
             distinct = count_distinct(join.kept_prints)
             if self.spec.index.kind == "hnsw" and distinct >= self.spec.index.exact_below:
                 require_faiss()
@@ -120,9 +118,7 @@ class Planner:
             return "the model package changed since"
         if _shaping(plan.pipeline) != _shaping(self.spec) or plan.root != str(self.root):
             return "the pipeline's spec changed since"
-        return (
-            "" if plan.catalog_digest == self.catalog_digest(self.reader()) else "the catalog changed since"
-        )
+        return "" if plan.catalog_digest == self.catalog_digest(self.reader) else "the catalog changed since"
 
     def outgrown(self, plan: Plan) -> str:
         """Why vectors of this machine do not fit to those of an unpublished run; empty if they do."""
@@ -139,8 +135,9 @@ class Planner:
         before = self.base.content.base if self.base else None
         return before is not None and (plan.base is None or plan.base.number < before.number)
 
+    @cached_property
     def reader(self) -> CatalogReader:
-        """The catalog, as the spec and the model want it read."""
+        """The catalog, as the spec and the model want it read; found once."""
         version = self.spec.catalog.image_version
         columns = [*self.package.inputs("item").fields, *self.spec.catalog.display]
         columns += [version] if version is not None and self.package.inputs("item").image_fields else []
@@ -192,10 +189,18 @@ class Planner:
         """The epoch that a new run computes in, and what it rests on; a live release's goldens may decide."""
         return decide_numerics(self.home, self.package, self.base, self._here)
 
-    @property
+    @cached_property
     def encoder_digest(self) -> str:
         """Of the `item` encoder in that epoch."""
         return self.package.encoder_digest(epoch=self.numerics.epoch)
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether the live release surely has no vector to reuse; the model need not be loaded to know."""
+        base = self.base.content if self.base else None
+        if base is None:
+            return True
+        return base.encoder_digest != self.package.encoder_digest(epoch=base.numerics.epoch)
 
     def _reuses(self) -> bool:
         return self.base is not None and self.base.content.encoder_digest == self.encoder_digest
@@ -241,6 +246,8 @@ class Planner:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
 
+        goldens, measured = self._goldens(run, shards, images)
+
         def keep_part(part: tuple[Path, int]) -> FileEntry:
             return self._keep(run, "items", *part)
 
@@ -266,7 +273,7 @@ class Planner:
             package_digest=self.package.package_digest(),
             encoder_digest=self.encoder_digest,
             numerics=self.numerics,
-            goldens=self._goldens(run, shards, images),
+            goldens=goldens,
             dimension=self.package.spec.dimension,
             items=counts,
             excluded=scan.excluded,
@@ -278,7 +285,7 @@ class Planner:
             item_parts=tuple(in_parallel(self.home.store, keep_part, join.parts)),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
             estimate=estimate_work(
-                shards, self.package, self.base, images, self.spec.work, self._here.encoder
+                shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured
             ),
         )
 
@@ -305,13 +312,17 @@ class Planner:
     def _new_epoch(self) -> bool:
         return self.base is not None and self.numerics.epoch != self.base.content.numerics.epoch
 
-    def _goldens(self, run: str, shards: list[FrozenShard], images: ImageSource) -> FileEntry | None:
-        """What workers of another stack have to reproduce: the base's goldens, or some of the rows."""
+    def _goldens(
+        self, run: str, shards: list[FrozenShard], images: ImageSource
+    ) -> tuple[FileEntry | None, Measured | None]:
+        """What workers of another stack have to reproduce: the base's goldens, or some rows, measured."""
         if self.base is not None and self._reuses():
-            return goldens_entry(self.base)
+            return goldens_entry(self.base), None
         with scratch_folder() as scratch:
-            file = self._here.sample(shards, images, scratch)
-            return None if file is None else self._keep(run, "goldens", *file)
+            sample = self._here.sample(shards, images, scratch)
+            if sample is None:
+                return None, None
+            return self._keep(run, "goldens", sample.file, sample.rows), sample.measured
 
     def _keep(self, run: str, folder: str, file: Path, rows: int) -> FileEntry:
         key = self.home.run_key(run, folder, file.name)

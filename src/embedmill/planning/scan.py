@@ -102,8 +102,8 @@ class Scanner:
             return told.finish
         identities, rejected = self._identities(rows, told)
         columns, empty = canonical_columns(self.inputs, _replaced(rows, identities))
-        prints = self.hasher.submit(fingerprint_messages(columns))
-        ids = self.hasher.submit(id_messages(rows.column(self.id_column)))
+        prints = self.hasher.submit(*fingerprint_messages(columns))
+        ids = self.hasher.submit(*id_messages(rows.column(self.id_column)))
         seen = _Seen(rows, numbers, identities, rejected, row_costs(self.inputs, columns), empty)
 
         def finish() -> None:

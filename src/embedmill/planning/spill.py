@@ -21,13 +21,21 @@ BUCKETS = 64
 HELD_BYTES = 16 << 20
 """Written at once, in a piece for each bucket."""
 
+MOST_RANGES = 1 << 16
+
 Buckets = npt.NDArray[np.uint8]
+Ranges = npt.NDArray[np.uint16]
 
 
 def buckets_of(keys: Digests) -> Buckets:
     """uint8[N]: the bucket of each digest."""
-    first: Buckets = np.ascontiguousarray(keys).view(np.uint8)[:: keys.dtype.itemsize]
-    return first // (256 // BUCKETS)
+    return ranges_of(keys, BUCKETS).astype(np.uint8)
+
+
+def ranges_of(keys: Digests, count: int) -> Ranges:
+    """uint16[N]: the range of each digest, of so many: 2, 4, 8 and so on up to MOST_RANGES."""
+    first = np.ascontiguousarray(keys).view(">u2")[:: keys.dtype.itemsize // 2]
+    return first.astype(np.uint16) // np.uint16(MOST_RANGES // count)
 
 
 class Spill:

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 from embedmill.cores import cores
 from embedmill.digest import digests_from_arrow
 from embedmill.errors import ReleaseCorrupt, ReleaseMissing
+from embedmill.release.cells import cells_of
 from embedmill.types import ItemState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from embedmill.types import Digests, Mask
@@ -44,9 +45,8 @@ def states(empty: Mask) -> pa.Array:
 
 def is_embedded(rows: pa.RecordBatch | pa.Table) -> Mask:
     """bool[N]: rows whose item has a vector."""
-    found = pc.equal(rows.column(STATE).cast(pa.string()), ItemState.EMBEDDED.value)
-    mask: Mask = found.to_numpy(zero_copy_only=False)
-    return mask
+    embedded = pc.equal(rows.column(STATE).cast(pa.string()), ItemState.EMBEDDED.value)
+    return np.asarray(embedded.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def item_fingerprints(rows: pa.RecordBatch) -> Digests:
@@ -119,21 +119,20 @@ class ItemTable:
         self._files = tuple(files)
         self._ends = list(itertools.accumulate(rows))
         self._read: dict[int, pa.Table] = {}
-        self._columns: dict[int, dict[str, pa.ChunkedArray]] = {}
+        self._cells: dict[int, _Cells] = {}
 
-    def row(self, place: int, names: Sequence[str]) -> list[pa.Scalar]:
-        """These columns of one row.
+    def row(self, place: int, names: Sequence[str]) -> list[Any]:
+        """The Python values of these columns of one row.
 
         Raises:
             ReleaseCorrupt: Its file is no item file.
             ReleaseMissing: Its file was deleted meanwhile.
         """
         file = bisect.bisect_right(self._ends, place)
-        if file not in self._columns:
-            part = self._part(file)
-            self._columns[file] = dict(zip(part.schema.names, part.columns, strict=True))
-        columns, at = self._columns[file], place - (self._ends[file - 1] if file else 0)
-        return [columns[name][at] for name in names]
+        cells = self._cells.get(file)
+        if cells is None:
+            cells = self._cells[file] = _Cells(self._part(file))
+        return cells.row(place - self._ends[file - 1] if file else place, names)
 
     def whole(self) -> pa.Table:
         """All rows, files beside each other.
@@ -149,6 +148,23 @@ class ItemTable:
         if file not in self._read:
             self._read[file] = _read_whole(self._files[file])
         return self._read[file]
+
+
+class _Cells:
+    """The cells of one file's rows, column by column of each of its batches."""
+
+    def __init__(self, part: pa.Table) -> None:
+        batches = part.to_batches()
+        self._ends = list(itertools.accumulate(batch.num_rows for batch in batches))
+        self._columns: list[dict[str, Callable[[int], Any]]] = [
+            {name: cells_of(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+            for batch in batches
+        ]
+
+    def row(self, at: int, names: Sequence[str]) -> list[Any]:
+        batch = bisect.bisect_right(self._ends, at)
+        columns, row = self._columns[batch], at - self._ends[batch - 1] if batch else at
+        return [columns[name](row) for name in names]
 
 
 @contextlib.contextmanager

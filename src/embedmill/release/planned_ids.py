@@ -72,7 +72,7 @@ class PlannedIds:
             with Hasher() as hasher:
                 begun: deque[tuple[int, Pending]] = deque()
                 for number, entry in enumerate(self._parts):
-                    begun.append((number, hasher.submit(id_messages(self._ids(entry)))))
+                    begun.append((number, hasher.submit(*id_messages(self._ids(entry)))))
                     while len(begun) > hasher.ahead:
                         self._keep(*begun.popleft())
                         yield

@@ -14,7 +14,6 @@ from embedmill.catalog.where import compile_where
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
 from embedmill.index import UNMEASURED, FlatIndex, HnswIndex, Index, Nearest, Selection, best_of
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
-from embedmill.release.values import python_value
 from embedmill.types import Hit
 
 if TYPE_CHECKING:
@@ -37,9 +36,9 @@ class Searcher:
         table, rows = release.table, release.item_rows
         self._rows = release.item_table()
         self._names = [ID, *(name for name in release.item_schema.names if name not in OWN_COLUMNS)]
-        self._items = np.argsort(rows, kind="stable")
+        self._items: Rows = np.argsort(rows, kind="stable")
         items_each = np.bincount(rows + 1, minlength=len(table) + 1)  # the first: items without a vector
-        self._ends: Rows = np.cumsum(items_each)
+        self._ends = np.cumsum(items_each).data  # a memoryview gives Python numbers, faster than an array
         self._live: Mask = items_each[1:] > 0
         self._segments: list[tuple[int, int, Index]] = []
         start = 0
@@ -90,16 +89,26 @@ class Searcher:
                 f"{self._release.content.dimension} dimensions"
             )
         query_1D = np.asarray(vector, dtype=np.float32)[None, :]
-        nearest = self.nearest(query_1D, k) if among is None else self._nearest_among(query_1D, k, among)
-        rows, scores = nearest.rows_QK[0], nearest.scores_QK[0]
-        counts = rows >= 0 if lowest is None else (rows >= 0) & (scores >= lowest)
-        rows, scores = rows[counts], scores[counts].tolist()
-        places = self._places(rows, k, among)
-        return [self._hit(place, scores[at]) for at, place in itertools.islice(places, k)]
+        ranked = (
+            self._ranked(query_1D, k, self._selected)
+            if among is None
+            else self._ranked_among(query_1D, k, among)
+        )
+        if lowest is not None:
+            least = float(np.float32(lowest))  # as exact as scores are
+            ranked = [(row, score) for row, score in ranked if score >= least]
+        places = ((at, score) for row, score in ranked for at in self._places(row, k, among))
+        return [self._hit(at, score) for at, score in itertools.islice(places, k)]
 
     def nearest(self, queries_QD: Vectors, k: int) -> Nearest:
         """The `k` nearest live vectors of each query; rows are those of `Release.table`."""
-        return self._nearest(queries_QD, k, self._selected)
+        rows_QK, scores_QK = [], []
+        for start, (rows, scores) in self._of_segments(queries_QD, k, self._selected):
+            rows_QK.append(np.where(rows < 0, -1, rows + start))
+            scores_QK.append(scores)
+        if not rows_QK:
+            return FlatIndex([]).search(queries_QD, k, Selection(self._live))
+        return best_of(np.concatenate(rows_QK, axis=1), np.concatenate(scores_QK, axis=1), k)
 
     def where(self, text: str) -> Mask:
         """bool[all items]: those for which a filter in SQL's WHERE syntax over display columns is true.
@@ -146,38 +155,44 @@ class Searcher:
         """The live rows of each segment."""
         return [Selection(live[start : start + rows]) for start, rows, _ in self._segments]
 
-    def _nearest(self, queries_QD: Vectors, k: int, selected: Sequence[Selection]) -> Nearest:
-        rows_QK, scores_QK = [], []
+    def _of_segments(
+        self, queries_QD: Vectors, k: int, selected: Sequence[Selection]
+    ) -> Iterator[tuple[int, Nearest]]:
+        """The first row of each segment, and what is found there."""
         for (start, _, index), selection in zip(self._segments, selected, strict=True):
-            rows, scores = index.search(queries_QD, k, selection)
-            rows_QK.append(np.where(rows < 0, -1, rows + start) if start else rows)
-            scores_QK.append(scores)
-        if not rows_QK:
-            return FlatIndex([]).search(queries_QD, k, Selection(self._live))
-        return best_of(np.concatenate(rows_QK, axis=1), np.concatenate(scores_QK, axis=1), k)
+            yield start, index.search(queries_QD, k, selection)
 
-    def _nearest_among(self, queries_QD: Vectors, k: int, among: Mask) -> Nearest:
+    def _ranked(self, query_1D: Vectors, k: int, selected: Sequence[Selection]) -> list[tuple[int, float]]:
+        """What `nearest` finds for one query, as rows and scores; of a few, lists cost less than arrays."""
+        found = [
+            (-score, start + row)
+            for start, (rows, scores) in self._of_segments(query_1D, k, selected)
+            for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+            if row >= 0 and score != -np.inf
+        ]
+        found.sort()
+        return [(row, -negated) for negated, row in found[:k]]
+
+    def _ranked_among(self, query_1D: Vectors, k: int, among: Mask) -> list[tuple[int, float]]:
         wanted = self._release.item_rows[among]
         live: Mask = np.zeros(len(self._live), dtype=np.bool_)
         live[wanted[wanted >= 0]] = True
         rows: Rows = np.flatnonzero(live)
         if len(rows) > FEW:
-            return self._nearest(queries_QD, k, self._selections(live))
+            return self._ranked(query_1D, k, self._selections(live))
         everything = Selection(np.ones(len(rows), dtype=np.bool_))
-        few = FlatIndex([self._release.table.vectors(rows)]).search(queries_QD, k, everything)
-        return Nearest(np.where(few.rows_QK < 0, -1, rows[few.rows_QK]), few.scores_QK)
+        near = FlatIndex([self._release.table.vectors(rows)]).search(query_1D, k, everything)
+        few, scores = near.rows_QK[0], near.scores_QK[0]
+        return list(zip(rows[few[few >= 0]].tolist(), scores[few >= 0].tolist(), strict=True))
 
-    def _places(self, rows: Rows, k: int, among: Mask | None) -> Iterator[tuple[int, int]]:
-        """Of each row, by its number in `rows`: the items that have this vector, `k` at most."""
-        spans = zip(self._ends[rows].tolist(), self._ends[rows + 1].tolist(), strict=True)
-        for at, (begin, end) in enumerate(spans):
-            places = self._items[begin:end]
-            chosen = places if among is None else places[among[places]]
-            for place in chosen[:k].tolist():
-                yield at, place
+    def _places(self, row: int, k: int, among: Mask | None) -> list[int]:
+        """The items that have the vector of this row, `k` at most."""
+        places = self._items[self._ends[row] : self._ends[row + 1]]
+        chosen: list[int] = (places if among is None else places[among[places]])[:k].tolist()
+        return chosen
 
     def _hit(self, place: int, score: float) -> Hit:
-        identifier, *shown = map(python_value, self._rows.row(place, self._names))
+        identifier, *shown = self._rows.row(place, self._names)
         return Hit(identifier, score, dict(zip(self._names[1:], shown, strict=True)))
 
     def _place(self, item: Any) -> int:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from embedmill.decoding.process import DecodingLimits
 from embedmill.errors import ModelError, ObjectMissing, ReleaseCorrupt, RunMissing
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.release.draining import DrainWatch
 from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
@@ -21,6 +20,7 @@ from embedmill.release.runs import check_not_over, read_plan
 from embedmill.spec.documents import CommitRecord, Plan
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Encoded
+from embedmill.work.ahead import Opened, load_encoder, opening_of
 from embedmill.work.attempts import Attempts, Ready, ShardRows
 from embedmill.work.claims import Claims
 from embedmill.work.heartbeat import Heartbeat
@@ -68,8 +68,8 @@ class WorkDone:
     rejected: int
 
 
-def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
-    """Work on a run until every shard has a commit record.
+def work(home: Home, run: str, options: WorkerOptions, opened: Opened | None = None) -> WorkDone:
+    """Work on a run until every shard has a commit record; `opened` may be its model, open already.
 
     Raises:
         RunMissing: There is no such run.
@@ -92,7 +92,7 @@ def work(home: Home, run: str, options: WorkerOptions) -> WorkDone:
             scratch_folder() as scratch,
             Watchdog(options.watch_gpus) as watchdog,
             _heartbeat(home, run, options, watchdog, times) as heart,
-            _load_encoder(home, plan, options, scratch, watchdog) as encoder,
+            _encoder(home, plan, options, scratch, watchdog, opened) as encoder,
         ):
             attempts = Attempts(home, plan, encoder, options.worker, scratch, times, heart.check)
             return _Loop(attempts, heart, threaded=options.heartbeat_thread).run()
@@ -118,10 +118,22 @@ def _heartbeat(
     )
 
 
-def _load_encoder(
-    home: Home, plan: Plan, options: WorkerOptions, scratch: Path, watchdog: Watchdog
+def _encoder(
+    home: Home, plan: Plan, options: WorkerOptions, scratch: Path, watchdog: Watchdog, opened: Opened | None
 ) -> Encoder:
     """The planned model, every byte checked, on this loop's device."""
+    if opened is not None and not opened.serves(plan):
+        opened.encoder.close()
+        opened = None
+    encoder = opened.encoder if opened else _loaded(home, plan, options, scratch, watchdog)
+    with contextlib.ExitStack() as unless_checked:
+        unless_checked.callback(encoder.close)
+        check_numerics(home, plan, encoder)
+        unless_checked.pop_all()
+    return encoder
+
+
+def _loaded(home: Home, plan: Plan, options: WorkerOptions, scratch: Path, watchdog: Watchdog) -> Encoder:
     root = home.materialize(plan.model, home.release_key(plan.run), scratch / "package") / "model"
     package = ModelPackage.open(root)
     if package.encoder_digest(epoch=plan.numerics.epoch) != plan.encoder_digest:
@@ -129,26 +141,7 @@ def _load_encoder(
             f"{root}: is not the model that run {plan.run} was planned with", hint="start a new run"
         )
     watchdog.know_limits(package.spec.runtimes_for("item"), options.gpu_memory_mib)
-    settings = plan.pipeline.work
-    encoder = Encoder.load(
-        package,
-        "item",
-        device=options.device,
-        threads=options.threads,
-        batch_tokens=settings.batch_tokens,
-        batch_images=settings.batch_images,
-        gpu_memory_mib=options.gpu_memory_mib,
-        decoder=ImageDecoder(
-            children=decoders_beside(options.device, options.threads),
-            limits=options.decoding,
-            thumbnails=plan.pipeline.catalog.thumbnails,
-        ),
-    )
-    with contextlib.ExitStack() as unless_checked:
-        unless_checked.callback(encoder.close)
-        check_numerics(home, plan, encoder)
-        unless_checked.pop_all()
-    return encoder
+    return load_encoder(package, opening_of(plan, str(root)), options)
 
 
 class _Task(NamedTuple):

@@ -1,0 +1,126 @@
+"""When loops start before there is a plan, how many, and that none is left whatever becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.models import tiny_text_package
+from tests.support.killing import workers_on
+from tests.support.mill import Mill, items
+
+from embedmill.engines import LocalEngine
+from embedmill.errors import CatalogError
+from embedmill.seats import SeatFolder
+from embedmill.types import Opening, Placement, Progress
+
+
+class Noted(LocalEngine):
+    """A local engine that also notes what stands by on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, Opening]] = []
+
+    def stand_by(self, runs_url: str, placements: Sequence[Placement], opening: Opening) -> None:
+        self.asked.append((len(placements), opening))
+        super().stand_by(runs_url, placements, opening)
+
+
+@pytest.fixture
+def spec(mill: Mill) -> Path:
+    return mill.root / "pipeline.yaml"
+
+
+def asked(mill: Mill) -> list[tuple[int, Opening]]:
+    """What stands by while a plan is made."""
+    engine = Noted()
+    try:
+        mill.open().plan(engine=engine)
+        return engine.asked
+    finally:
+        engine.stop()
+
+
+def test_loops_of_a_first_run_stand_by_with_the_model_and_do_its_work(mill: Mill, spec: Path) -> None:
+    mill.settings = {"work": {"workers": 2, "shard_rows": 6, "batch_tokens": 99}}
+    mill.write(items(12))
+    engine = Noted()
+    planned = mill.open().plan(engine=engine)
+    assert engine.asked == [(2, Opening(str(mill.model), 99, 16))]
+    waiting = {process.pid for process in workers_on(spec)}
+    report = planned.run()
+    assert report.computed == 12
+    assert len(waiting) == 2
+    assert workers_on(spec) == []
+
+
+def test_a_catalog_that_has_one_shard_at_most_has_one_loop_stand_by(mill: Mill) -> None:
+    mill.settings = {"work": {"workers": 4}}
+    mill.write(items(12))
+    assert [count for count, _ in asked(mill)] == [1]
+
+
+def test_none_stands_by_for_a_refresh(mill: Mill) -> None:
+    """It computes few vectors or none, and an unchanged catalog needs no loop at all."""
+    mill.run(items(12))
+    mill.write(items(13))
+    assert asked(mill) == []
+
+
+def test_loops_stand_by_where_the_model_is_not_that_of_the_live_release(mill: Mill, tmp_path: Path) -> None:
+    mill.run(items(12))
+    mill.model = tiny_text_package(tmp_path / "other", seed=1)
+    assert [opening.model for _, opening in asked(mill)] == [str(mill.model)]
+
+
+def test_none_stands_by_where_a_plan_is_all_that_is_wanted(mill: Mill, spec: Path) -> None:
+    mill.planned(items(12))
+    assert workers_on(spec) == []
+
+
+@pytest.mark.parametrize("work", [{"workers": 2, "shard_rows": 6}, {}])
+def test_no_loop_is_left_of_a_run(mill: Mill, spec: Path, work: dict[str, Any]) -> None:
+    mill.settings = {"work": work}
+    mill.write(items(12))
+    assert mill.open().run().computed == 12
+    assert workers_on(spec) == []
+
+
+def test_no_loop_is_left_where_nothing_had_to_be_computed(mill: Mill, spec: Path) -> None:
+    """All of the first run's shards are committed, and it was not published."""
+    mill.worked(items(12))
+    assert mill.open().run().computed == 12
+    assert workers_on(spec) == []
+
+
+def test_no_loop_is_left_of_a_plan_that_fails(mill: Mill, spec: Path) -> None:
+    mill.write([])
+    with pytest.raises(CatalogError, match="no rows"):
+        mill.open().run()
+    assert workers_on(spec) == []
+
+
+def test_no_loop_is_left_where_a_plan_is_interrupted(mill: Mill, spec: Path) -> None:
+    mill.write(items(12))
+
+    def interrupt(progress: Progress) -> None:
+        assert progress.stage == "plan"
+        assert len(workers_on(spec)) == 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mill.open().run(on_progress=interrupt)
+    assert workers_on(spec) == []
+
+
+def test_none_stands_by_where_devices_are_shared_or_lent(mill: Mill, tmp_path: Path) -> None:
+    assert mill.open().standby() is not None
+    pipeline = mill.open()
+    assert type(pipeline)(pipeline.spec, pipeline.root, seats=SeatFolder(tmp_path)).standby() is None
+    ray = pipeline.spec.model_copy(update={"engine": "ray"})
+    assert type(pipeline)(ray, pipeline.root).standby() is None
+    mixed = pipeline.spec.model_copy(update={"engine": ("local", "ray")})
+    assert type(pipeline)(mixed, pipeline.root).standby() is None
