@@ -6,6 +6,7 @@ python -m benchmarks.support.staged PIPELINE.YAML
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
@@ -14,18 +15,25 @@ from embedmill.release.shares import loop_states
 
 
 class Clock:
-    """Seconds of the stages that followed each other."""
+    """Seconds of the stages that followed each other, and those of cores."""
 
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
-        self._stage, self._since = "", time.perf_counter()
+        self.cpu: dict[str, float] = {}
+        self._stage, self._since, self._cpu = "", time.perf_counter(), busy_s()
 
     def stage(self, name: str) -> None:
         """The one before has ended, and this one begins; the empty name ends the last."""
-        now = time.perf_counter()
+        now, cpu = time.perf_counter(), busy_s()
         if self._stage:
             self.stages[self._stage] = self.stages.get(self._stage, 0.0) + now - self._since
-        self._stage, self._since = name, now
+            self.cpu[self._stage] = self.cpu.get(self._stage, 0.0) + cpu - self._cpu
+        self._stage, self._since, self._cpu = name, now, cpu
+
+
+def busy_s() -> float:
+    """Seconds that cores were busy with this process, and with those it started that have ended."""
+    return sum(os.times()[:4])
 
 
 def main() -> None:
@@ -45,6 +53,7 @@ def main() -> None:
     clock.stage("")
     found = {
         "stages": clock.stages,
+        "cpu": clock.cpu,
         "loops": loops,
         "whole": time.perf_counter() - began,
         "computed": content.computed,

@@ -23,7 +23,6 @@ from embedmill.errors import (
     ReleaseCorrupt,
     ReleaseMissing,
     RunClosed,
-    RunError,
     RunMissing,
 )
 from embedmill.fleet.engines import check_places, engine_of, places_of, standby_of
@@ -40,10 +39,11 @@ from embedmill.gates import (
 from embedmill.model import ModelPackage
 from embedmill.planning import Calibrator, Planner
 from embedmill.release import layout
-from embedmill.release.assemble import assemble
+from embedmill.release.assemble import assemble, read_candidate
 from embedmill.release.folders import candidate_folder
 from embedmill.release.layout import Home
 from embedmill.release.log import read_history
+from embedmill.release.planned_ids import PlannedIds
 from embedmill.release.publish import abandon, publish
 from embedmill.release.reader import Release, open_release
 from embedmill.release.runs import check_not_over, open_plans, read_plan, terminal_of, unpublished_runs
@@ -175,7 +175,7 @@ class Pipeline:
                     or planner.outgrown(plan)
                 )
                 if not why:
-                    return PlannedRun(self, plan, resumed=True)
+                    return PlannedRun(self, plan, resumed=True, base=planner.base)
                 outlived[run.name] = why
                 if plan.base != planner.base_name:
                     abandon(self.home, run.name, why)
@@ -205,7 +205,7 @@ class Pipeline:
             on_progress(Progress("plan", rows))
 
         plan = planner.plan(on_rows, salvage[:SALVAGED_RUNS])
-        planned = PlannedRun(self, plan, resumed=False, outlived=outlived)
+        planned = PlannedRun(self, plan, resumed=False, outlived=outlived, base=planner.base)
         on_progress(Progress("plan", rows, total=rows))
         return planned
 
@@ -298,6 +298,7 @@ class PlannedRun:
     """A plan in the store, and the stages that carry it out.
 
     `outlived` has the open runs that were not gone on with, and why. `engine` works on it; None: a new one.
+    `base` is the plan's, if it is open.
     """
 
     pipeline: Pipeline
@@ -305,11 +306,17 @@ class PlannedRun:
     resumed: bool
     outlived: Mapping[str, str] = field(default_factory=dict)
     engine: Engine | None = None
+    base: Release | None = field(default=None, compare=False)
 
     @property
     def home(self) -> Home:
         """The pipeline's folder in its store."""
         return self.pipeline.home
+
+    @cached_property
+    def ids(self) -> PlannedIds:
+        """Digests of the items' ids: `work` begins to make them, `index` needs them."""
+        return PlannedIds(self.home, self.plan)
 
     @property
     def url(self) -> str:
@@ -346,13 +353,15 @@ class PlannedRun:
         places = pipeline.places(plan, engine)
         if pipeline.seats is not None:
             places = SharedPlaces(places, pipeline.seats, self.home.world)
+        self.ids.begin()
         with stopped(self.engine):  # loops may stand by that nobody needed
             drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)
 
     def index(self, on_progress: OnProgress = silent) -> Content:
         """Join items and vectors into a candidate, compact and index its segments."""
+        base, ids = self._base(), self.ids
         return assemble(
-            self.home, self.plan, self._base(), lambda step: on_progress(Progress(step, unit="steps"))
+            self.home, self.plan, base, ids, lambda step: on_progress(Progress(step, unit="steps"))
         )
 
     def check(self, accept: Collection[str] = ()) -> Gates:
@@ -363,7 +372,7 @@ class PlannedRun:
             RunError: There is no candidate yet.
         """
         check_acceptable(accept)
-        content = self._content()
+        content = read_candidate(self.home, self.plan.run)
         root, spec = self.pipeline.root, self.pipeline.spec
         limits = {"gates": spec.gates.below(root), "serving": spec.serving.below(root)}
         judged = content.model_copy(update={"pipeline": content.pipeline.model_copy(update=limits)})
@@ -377,7 +386,7 @@ class PlannedRun:
         Raises:
             GateFailed: It was not checked, or a gate stands against it.
         """
-        content = self._content()
+        content = read_candidate(self.home, self.plan.run)
         gates = gates or verdicts_on(self.home, self.plan.run)
         if gates is None:
             check_not_over(self.home, self.plan.run)
@@ -387,13 +396,5 @@ class PlannedRun:
             raise gate_failure(gates)
         return publish(self.home, self.plan, content, gates)
 
-    def _content(self) -> Content:
-        try:
-            return self.home.read(Content, self.home.release_key(self.plan.run, layout.CONTENT))
-        except ObjectMissing:
-            check_not_over(self.home, self.plan.run)
-            hint = "`embedmill index` makes it"
-            raise RunError(f"run {self.plan.run}: there is no candidate yet", hint=hint) from None
-
     def _base(self) -> Release | None:
-        return open_release(self.home, self.plan.base.release) if self.plan.base else None
+        return self.base or (open_release(self.home, self.plan.base.release) if self.plan.base else None)

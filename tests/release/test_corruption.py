@@ -17,8 +17,10 @@ from tests.support.mill import POISON, Mill, items, poisonable_package
 from embedmill import Release
 from embedmill.errors import ReleaseCorrupt, ReleaseMissing
 from embedmill.release.admin import verify
+from embedmill.release.folders import release_folder
 from embedmill.release.integrity import read_manifest, verify_files
 from embedmill.release.layout import CONTENT, MANIFEST
+from embedmill.release.log import read_history
 from embedmill.spec.documents import FileEntry, Manifest
 from embedmill.store.hashing import file_sha256
 
@@ -140,10 +142,10 @@ def test_a_folder_that_is_no_release_says_so(tmp_path: Path) -> None:
         Release.open(tmp_path / "nothing")
 
 
-def hidden_damage(folder: Path) -> Path:
-    """Change a byte of a vector file and keep its size, time and inode, as a failing disk does."""
-    file = next((folder / "vectors").rglob("*.arrow"))
+def flipped(file: Path) -> None:
+    """One bit of a file is another, and neither its size nor its time tells; twice, and all is as before."""
     before = file.stat()
+    file.chmod(0o644)
     with file.open("r+b") as handle:
         handle.seek(before.st_size // 2)
         old = handle.read(1)
@@ -151,6 +153,12 @@ def hidden_damage(folder: Path) -> Path:
         handle.write(bytes([old[0] ^ 1]))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert file.stat().st_ino == before.st_ino
+
+
+def hidden_damage(folder: Path) -> Path:
+    """Change a byte of a vector file and keep its size, time and inode, as a failing disk does."""
+    file = next((folder / "vectors").rglob("*.arrow"))
+    flipped(file)
     return file
 
 
@@ -186,6 +194,47 @@ def test_a_stamp_is_not_trusted_when_time_or_inode_changed_or_for_another_folder
         copied.folder.rename(folder)
     with pytest.raises(ReleaseCorrupt, match=file.name):
         Release.open(folder)
+
+
+def test_what_publishing_has_hashed_is_not_hashed_when_it_is_opened(mill: Mill) -> None:
+    """The second release has its own vectors, and those that it carries over."""
+    mill.run(items(20))
+    first = mill.live()
+    mill.run(items(21))
+    home, live = mill.home, read_history(mill.home).live
+    assert live is not None
+    folder = release_folder(home, live.release)
+    carried, own = sorted((folder / "vectors").rglob("*.arrow"))
+    assert carried.parent.name == first.name
+    assert own.parent.name == live.release
+    for file in (carried, own):
+        flipped(file)
+        assert mill.live().content.embedded == 1
+        flipped(file)
+    flipped(own)
+    with pytest.raises(ReleaseCorrupt, match=own.name):
+        verify_files(folder, read_manifest(folder), thorough=True)
+
+
+@pytest.mark.parametrize("lost", ["its stamp", "the link"])
+def test_what_nobody_vouches_for_is_hashed_when_a_published_release_is_opened(
+    mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """Publishing does not read what is carried over: the base's stamp has to say that it is good."""
+    monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
+    mill.run(items(20))
+    run = mill.checked(items(21))
+    folder = release_folder(run.home, run.plan.run)
+    carried = next(file for file in (folder / "vectors").rglob("*.arrow") if file.parent.name != run.plan.run)
+    if lost == "its stamp":
+        shutil.rmtree(tmp_path / "cache" / "stamps")
+    else:
+        shutil.copy2(carried, carried.with_suffix(".new"))
+        carried.with_suffix(".new").rename(carried)
+    flipped(carried)
+    run.publish()
+    with pytest.raises(ReleaseCorrupt, match=carried.name):
+        mill.live()
 
 
 @pytest.mark.parametrize("stamp", [b"", b"null", b"{", b"[1]", b"\xff"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from typing import TYPE_CHECKING
 
 from embedmill.engines import Engine, LocalEngine, LocalPlaces, MixedEngine, Places, RayEngine, StandsBy
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 FOR_NOW = 75
 """The exit code of what may be gone when it is tried again."""
+
+WORTH_A_LOOP_S = 2.0
+"""Of work, for one loop: to start one takes about a core for a second."""
 
 
 def engine_of(spec: PipelineSpec, home: Home, root: Path) -> Engine:
@@ -83,7 +88,7 @@ def places_of(
     def places(name: EngineName, engine: Engine) -> Places:
         match name:
             case "local":
-                return LocalPlaces(spec.work.workers, plan.threads)
+                return LocalPlaces(spec.work.workers or loops_worth_starting(plan), plan.threads)
             case "ssh":
                 return places_on_fleet(home, plan, spec, root, package, waits=waits)
             case "kubernetes":
@@ -99,6 +104,18 @@ def places_of(
     parts = engine.parts if isinstance(engine, MixedEngine) else {}
     mixed: dict[str, Places] = {name: places(name, parts.get(name, engine)) for name in spec.engine}
     return MixedPlaces(mixed, clock=home.world.monotonic)
+
+
+def loops_worth_starting(plan: Plan) -> int:
+    """On this machine: as many as its cores are enough for, but fewer for a refresh that takes hardly longer than starting a loop.
+
+    Only a refresh knows its rate, from the release that it is made on top of.
+    """
+    most = max(1, len(os.sched_getaffinity(0)) // plan.threads)
+    if plan.base is None or plan.estimate.seconds is None:
+        return most
+    alone_s = plan.estimate.seconds * min(most, max(1, len(plan.shards)))
+    return max(1, min(most, math.ceil(alone_s / WORTH_A_LOOP_S)))
 
 
 def _engine(name: EngineName, spec: PipelineSpec, home: Home, root: Path) -> Engine:

@@ -11,7 +11,7 @@ from embedmill.model import ModelPackage
 from embedmill.spec.documents import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from embedmill.release.reader import Release
     from embedmill.types import Vectors
@@ -37,12 +37,12 @@ class Vectorcheck:
         return Verdict(gate=self.gate, passed=self.bad == 0, found=self.bad, limit=0, message=message)
 
 
-def dimension(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG001 - the seam
-    """Every vector has the declared length and type."""
+def dimension(candidate: Release, baseline: Release | None) -> Verdict:
+    """Every new vector has the declared length and type."""
     want = candidate.content.dimension
-    found = {(part.shape[1], str(part.dtype)) for part in _new_parts(candidate, baseline=None)}
+    found = {(part.shape[1], str(part.dtype)) for part in _new_parts(candidate, baseline)}
     passed = found <= {(want, candidate.content.dtype)}
-    said = ", ".join(f"{dtype}[{width}]" for width, dtype in sorted(found)) or "no vectors"
+    said = ", ".join(f"{dtype}[{width}]" for width, dtype in sorted(found)) or "no new vectors"
     return Verdict(
         gate="dimension", passed=passed, message=f"found {said}, declared {candidate.content.dtype}[{want}]"
     )
@@ -67,14 +67,18 @@ def not_zero(candidate: Release, baseline: Release | None) -> Verdict:
 def not_constant(candidate: Release, baseline: Release | None) -> Verdict:
     """Distinct inputs do not all get one vector, and no vector has one value all along."""
     bad = rows = 0
-    extremes = [part[:1] for part in _carried_parts(candidate, baseline)]
+    extremes: list[Vectors] = []
     for part in _new_parts(candidate, baseline):
         if part.shape[1] > 1:
             bad += int((np.ptp(part, axis=1) < CONSTANT_SPREAD).sum())
         rows += len(part)
         extremes += [part.min(axis=0, keepdims=True), part.max(axis=0, keepdims=True)]
-    if rows >= SAME_ROWS and float(np.ptp(np.concatenate(extremes), axis=0).max()) < CONSTANT_SPREAD:
-        bad = rows
+    if rows >= SAME_ROWS and _are_one(extremes):  # the baseline's files are looked into only then
+        bad = (
+            rows
+            if _are_one([*extremes, *(part[:1] for part in _carried_parts(candidate, baseline))])
+            else bad
+        )
     return Vectorcheck("non-constant", "are constant, or all the same", bad, rows).verdict()
 
 
@@ -87,6 +91,11 @@ def norms(candidate: Release, baseline: Release | None) -> Verdict:
         off = np.abs(np.linalg.norm(part, axis=1) - 1.0) > NORM_TOLERANCE
         bad, rows = bad + int(off.sum()), rows + len(part)
     return Vectorcheck("norms", f"are off unit length by more than {NORM_TOLERANCE:g}", bad, rows).verdict()
+
+
+def _are_one(extremes: Sequence[Vectors]) -> bool:
+    """Whether float32[n, D] arrays have one value, near enough, in each of their columns."""
+    return float(np.ptp(np.concatenate(extremes), axis=0).max()) < CONSTANT_SPREAD
 
 
 def _new_parts(candidate: Release, baseline: Release | None) -> Iterator[Vectors]:

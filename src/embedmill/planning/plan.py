@@ -249,9 +249,6 @@ class Planner:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
 
-        def keep_part(part: tuple[Path, int]) -> FileEntry:
-            return self._keep(run, "items", *part)
-
         with beside(self.home.store, lambda: self._keep_shards(run, shards)) as kept_shards:
             goldens, measured = self._goldens(run, shards, images)  # computes, while disks are waited for
             frozen = kept_shards()
@@ -290,7 +287,9 @@ class Planner:
             salvaged=salvage.used,
             why=self._why(compute, salvage),
             shards=frozen,
-            item_parts=tuple(in_parallel(self.home.store, keep_part, join.parts)),
+            item_parts=tuple(
+                in_parallel(self.home.store, lambda part: self._keep(run, "items", *part), join.parts)
+            ),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
             estimate=estimate,
             calibration=calibrator.calibration(shards, estimate, self._here.encoder),

@@ -7,7 +7,6 @@ exactly one vector, and writes CONTENT.json, which decides: whoever creates it f
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedmill.catalog import id_messages
 from embedmill.digest import digests_to_arrow
-from embedmill.errors import AccountingError, ReleaseCorrupt
-from embedmill.hashing import Hasher, Pending
+from embedmill.errors import AccountingError, ObjectMissing, ReleaseCorrupt, RunError
 from embedmill.release.goldens import make_goldens
 from embedmill.release.integrity import content_files
 from embedmill.release.items import (
@@ -30,12 +27,14 @@ from embedmill.release.items import (
     read_part,
     write_items,
 )
+from embedmill.release.keys import TableKeys
 from embedmill.release.layout import CONTENT, Home
+from embedmill.release.planned_ids import PlannedIds
 from embedmill.release.previous import PreviousPrints
 from embedmill.release.publish import abandon
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.release.refusals import Refusal, refusals_of
-from embedmill.release.runs import check_open
+from embedmill.release.runs import check_not_over, check_open
 from embedmill.release.segments import (
     Candidate,
     build_indexes,
@@ -45,7 +44,8 @@ from embedmill.release.segments import (
     read_commits,
 )
 from embedmill.spec.documents import Content, FileEntry, Plan, distinct
-from embedmill.store import copy, join_key
+from embedmill.store import join_key
+from embedmill.store.cache import copy_all
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import FETCH_REASONS
 
@@ -71,7 +71,13 @@ class Tally:
     content: hashlib._Hash = field(default_factory=hashlib.sha256)
 
 
-def assemble(home: Home, plan: Plan, base: Release | None, on_step: Callable[[str], None]) -> Content:
+def assemble(
+    home: Home,
+    plan: Plan,
+    base: Release | None,
+    ids: PlannedIds,
+    on_step: Callable[[str], None],
+) -> Content:
     """Make the run's candidate, or read the one that was made before.
 
     Raises:
@@ -87,7 +93,7 @@ def assemble(home: Home, plan: Plan, base: Release | None, on_step: Callable[[st
     check_open(home, plan.run)
     commits = read_commits(home, plan)
     try:
-        content = _assembled(home, plan, base, commits, on_step)
+        content = _assembled(home, plan, base, commits, ids, on_step)
     except (AccountingError, ReleaseCorrupt) as error:
         if home.exists(key):  # another was faster, and has swept what it does not name
             return home.read(Content, key)
@@ -97,28 +103,46 @@ def assemble(home: Home, plan: Plan, base: Release | None, on_step: Callable[[st
     return content
 
 
+def read_candidate(home: Home, run: str) -> Content:
+    """What the run's `index` stage made.
+
+    Raises:
+        RunClosed: The run has ended, and it was collected.
+        RunError: There is none yet.
+    """
+    try:
+        return home.read(Content, home.release_key(run, CONTENT))
+    except ObjectMissing:
+        check_not_over(home, run)
+        hint = "`embedmill index` makes it"
+        raise RunError(f"run {run}: there is no candidate yet", hint=hint) from None
+
+
 def _assembled(
     home: Home,
     plan: Plan,
     base: Release | None,
     commits: list[CommitRecord],
+    ids: PlannedIds,
     on_step: Callable[[str], None],
 ) -> Content:
     with scratch_folder() as scratch:
         on_step("carry segments")
         candidate = gather(home, plan, base.content if base else None, commits)
         on_step("join items and vectors")
-        items = _Items(home, plan, candidate, refusals_of(home, commits), base, scratch)
+        items = _Items(home, plan, candidate, refusals_of(home, commits), base, ids, scratch)
         items.write()
         candidate = candidate.with_live(items.live)
         compacting = needs_compaction(candidate.segments, plan.pipeline.compact_above)
+        table = items.table
         if compacting:
             on_step("compact segments")
-            candidate = compact(candidate, items.live, scratch)
+            candidate = compact(candidate, table, items.live, scratch)
+            table = candidate.table()
         on_step("build indexes")
         candidate = build_indexes(candidate, plan.pipeline, plan.dimension, scratch)
         on_step("keep goldens")
-        goldens = make_goldens(home, plan, candidate, base, commits, scratch)
+        goldens = make_goldens(home, plan, candidate, table, base, commits, scratch)
         content = _content(plan, candidate, items, commits, goldens, compacted=compacting)
         return home.create(home.release_key(plan.run, CONTENT), content)
 
@@ -133,18 +157,22 @@ class _Items:
         candidate: Candidate,
         rejected: dict[bytes, Refusal],
         base: Release | None,
+        ids: PlannedIds,
         scratch: Path,
     ) -> None:
         self.home, self.plan, self.rejected, self.scratch = home, plan, rejected, scratch
+        self.ids = ids
         self.previous = PreviousPrints(base)
         self.prefix = home.release_key(plan.run)
-        self.table: VectorTable = candidate.table()
+        self.table: VectorTable = candidate.table(base)
+        self.keys = TableKeys(self.table, scratch / "keys")
         self.live: Mask = np.zeros(len(self.table), dtype=np.bool_)
         own = [segment.rows for segment in candidate.segments if segment.name == plan.run]
         self.first_own = len(self.table) - sum(own)
         self.attempt = home.new_attempt()
         self.tally = Tally()
         self.entries: list[FileEntry] = []
+        self.unchanged: list[tuple[str, str]] = []
         self.tally.content.update(plan.encoder_digest.encode())
 
     def write(self) -> None:
@@ -162,28 +190,21 @@ class _Items:
         self._account()
 
     def _write_parts(self, quarantine: QuarantineWriter) -> None:
-        """All parts in order, while the ids of the next ones are digested."""
-        with Hasher() as hasher:
-            begun: deque[tuple[int, Path, pa.RecordBatch, Pending]] = deque()
-            for number, entry in enumerate(self.plan.item_parts):
-                planned = self.home.verified(self.home.key(entry.path), entry)
-                part = read_part(planned, OWN_COLUMNS)
-                begun.append((number, planned, part, hasher.submit(*id_messages(part.column(ID)))))
-                while len(begun) > hasher.ahead:
-                    self._write_part(*begun.popleft(), quarantine)
-            while begun:
-                self._write_part(*begun.popleft(), quarantine)
+        """All parts in order, while the ids of the next ones may still be digested."""
+        for number in range(len(self.plan.item_parts)):
+            self._write_part(number, self.ids.of(number), quarantine)
+        copy_all(self.home.store, self.unchanged)
 
-    def _write_part(
-        self, number: int, planned: Path, part: pa.RecordBatch, ids: Pending, quarantine: QuarantineWriter
-    ) -> None:
-        """Join one part; its display columns are read only where it is not kept as it was planned."""
+    def _write_part(self, number: int, ids: Digests, quarantine: QuarantineWriter) -> None:
+        """Join one part; ids and display columns are read only where it is not kept as it was planned."""
         entry = self.plan.item_parts[number]
+        planned = self.home.fetched(self.home.key(entry.path), entry)
+        part = read_part(planned, OWN_COLUMNS[1:])
         key = join_key(self.prefix, "items", f"part-{number:05d}.{self.attempt}.parquet")
-        prints, replaced = self._with_previous(part, ids())
-        kept = self._kept(part, prints, ids(), quarantine)
+        prints, replaced = self._with_previous(part, ids)
+        kept = self._kept(planned, part, prints, ids, quarantine)
         if kept.all() and not replaced:
-            copy(self.home.store, self.home.key(entry.path), key)
+            self.unchanged.append((self.home.key(entry.path), key))
             self.entries.append(entry.model_copy(update={"path": key.removeprefix(self.prefix + "/")}))
             return
         file = self.scratch / "items.parquet"
@@ -201,7 +222,7 @@ class _Items:
         prints = prints.copy()
         failed = np.array([self._could_not_be_fetched(each) for each in prints], dtype=np.bool_)
         before = self.previous.of(ids[failed])
-        has = self.table.locate(before) >= 0
+        has = self.keys.locate(before) >= 0
         chosen = np.flatnonzero(failed)[has]
         prints[chosen] = before[has]
         self.tally.kept += len(chosen)
@@ -212,15 +233,21 @@ class _Items:
         return reason is not None and reason.reason in FETCH_REASONS
 
     def _kept(
-        self, part: pa.RecordBatch, prints: Digests, ids: Digests, quarantine: QuarantineWriter
+        self,
+        planned: Path,
+        part: pa.RecordBatch,
+        prints: Digests,
+        ids: Digests,
+        quarantine: QuarantineWriter,
     ) -> Mask:
         """bool[N]: rows whose vector is there or not needed; counts them, and quarantines the others."""
         embedded = is_embedded(part)
-        rows = np.where(embedded, self.table.locate(prints), -1)
+        rows = np.where(embedded, self.keys.locate(prints), -1)
         lost = embedded & (rows < 0)
         kept: Mask = ~lost
         if lost.any():
-            self._quarantine(part.filter(pa.array(lost)), prints[lost], quarantine)
+            names = read_part(planned, [ID]).filter(pa.array(lost)).column(ID)
+            self._quarantine(names, prints[lost], quarantine)
             embedded, prints, ids, rows = embedded[kept], prints[kept], ids[kept], rows[kept]
         self.live[rows[embedded]] = True
         self.tally.reused += int((embedded & (rows < self.first_own)).sum())
@@ -234,11 +261,11 @@ class _Items:
         row = np.dtype([("id", "S16"), ("print", "S16"), ("state", "u1"), ("vector", "S16")])
         record = np.zeros(len(ids), dtype=row)
         record["id"], record["print"] = ids, prints
-        record["state"], record["vector"] = embedded, self.table.digests(rows)
+        record["state"], record["vector"] = embedded, self.keys.digests(rows)
         self.tally.content.update(record.tobytes())
 
-    def _quarantine(self, rows: pa.RecordBatch, prints: Digests, quarantine: QuarantineWriter) -> None:
-        for identifier, value in zip(rows.column(ID).to_pylist(), prints, strict=True):
+    def _quarantine(self, ids: pa.Array, prints: Digests, quarantine: QuarantineWriter) -> None:
+        for identifier, value in zip(ids.to_pylist(), prints, strict=True):
             fingerprint = bytes(value).ljust(16, b"\0")
             why = self.rejected.get(fingerprint)
             if why is None:

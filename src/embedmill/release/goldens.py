@@ -47,15 +47,18 @@ def make_goldens(
     home: Home,
     plan: Plan,
     candidate: Candidate,
+    table: VectorTable,
     base: Release | None,
     commits: Sequence[CommitRecord],
     scratch: Path,
 ) -> list[FileEntry]:
-    """Write `goldens/<encoder>.arrow` for each declared encoder; without vectors there are none of items."""
+    """Write `goldens/<encoder>.arrow` for each declared encoder; without vectors there are none of items.
+
+    `table` has the candidate's vectors.
+    """
     prefix = home.release_key(plan.run)
     package = ModelPackage.open(home.materialize(plan.model, prefix, scratch / "package") / "model")
     wanted = plan.pipeline.goldens
-    table = candidate.table()
     kept = (
         _carried(base, table, wanted) if base and base.content.encoder_digest == plan.encoder_digest else []
     )

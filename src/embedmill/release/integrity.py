@@ -18,8 +18,11 @@ from embedmill.store import cache_folder, checked_key
 from embedmill.store.hashing import files_sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    Seen = Mapping[str, Sequence[int]]
+    """Size, time of change in nanoseconds, and inode of files by their path in a release."""
 
 FETCHED = "FETCHED.json"
 """Beside the manifest of a release that `embedmill fetch` brought."""
@@ -148,6 +151,29 @@ def note_verified(folder: Path, manifest: Manifest) -> None:
         _write_stamp(folder, manifest, stamp)
 
 
+def seen_files(folder: Path, entries: Iterable[FileEntry]) -> Seen:
+    """What a stamp says of these files, as they are now."""
+    stats = {entry.path: (folder / entry.path).stat() for entry in entries}
+    return {path: [stat.st_size, stat.st_mtime_ns, stat.st_ino] for path, stat in stats.items()}
+
+
+def note_sealed(
+    folder: Path, manifest: Manifest, seen: Seen, base: Path | None, carried: Collection[str]
+) -> None:
+    """Stamp a release that was sealed just now, so that it is not hashed again when it is opened.
+
+    Its files were hashed after they were `seen`; those `carried` have to be the very files that the base's
+    stamp vouches for, by another name. Where one is not, there is no stamp, and who opens it hashes all.
+    """
+    vouched: object = {}
+    if base is not None and carried:
+        before = read_manifest(base)
+        stamp = _stamped(base, before)
+        vouched = stamp.get("files") if stamp.get("manifest") == before.digest else None
+    if isinstance(vouched, dict) and all(vouched.get(path) == seen[path] for path in carried):
+        _write_stamp(folder, manifest, {"manifest": manifest.digest, "files": seen})
+
+
 def _verify(folder: Path, manifest: Manifest) -> None:
     files = [folder / entry.path for entry in manifest.files]
     for file, entry in zip(files, manifest.files, strict=True):
@@ -164,11 +190,9 @@ def _verify(folder: Path, manifest: Manifest) -> None:
 def _stamp(folder: Path, manifest: Manifest) -> dict[str, object] | None:
     """What a stamp would say now; None where a file is absent."""
     try:
-        stats = {entry.path: (folder / entry.path).stat() for entry in manifest.files}
+        return {"manifest": manifest.digest, "files": seen_files(folder, manifest.files)}
     except OSError:
         return None
-    seen = {path: [stat.st_size, stat.st_mtime_ns, stat.st_ino] for path, stat in stats.items()}
-    return {"manifest": manifest.digest, "files": seen}
 
 
 def _stamp_file(folder: Path, manifest: Manifest) -> Path:
@@ -176,11 +200,13 @@ def _stamp_file(folder: Path, manifest: Manifest) -> Path:
     return cache_folder() / "stamps" / f"{place}.json"
 
 
-def _stamped(folder: Path, manifest: Manifest) -> object:
+def _stamped(folder: Path, manifest: Manifest) -> dict[str, object]:
+    """What the stamp of a folder says; empty where there is none."""
     try:
-        return json.loads(_stamp_file(folder, manifest).read_bytes())
+        found = json.loads(_stamp_file(folder, manifest).read_bytes())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write_stamp(folder: Path, manifest: Manifest, stamp: dict[str, object] | None) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from embedmill.errors import Held, ObjectMissing, PublishLost, ReleaseCorrupt
-from embedmill.release.integrity import content_files
+from embedmill.release.folders import release_folder
+from embedmill.release.integrity import content_files, note_sealed, seen_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
 from embedmill.release.verdicts import seal_verdicts
 from embedmill.spec.document import sha256
 from embedmill.spec.documents import Content, FileEntry, Manifest, Terminal
+from embedmill.store import LocalPaths
 from embedmill.store.cache import in_parallel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedmill.release.integrity import Seen
     from embedmill.spec.documents import Gates, LogEntry, Plan
 
 
@@ -60,7 +66,8 @@ def publish(home: Home, plan: Plan, content: Content, gates: Gates) -> LogEntry:
 def seal(home: Home, content: Content, gates: Gates) -> Manifest:
     """Create MANIFEST.json over all files of the candidate, or read the one that is there.
 
-    Files that the base does not have are hashed: a release that cannot be opened must not go live.
+    Files that the base does not have are hashed: a release that cannot be opened must not go live. So a local
+    one gets its stamp here.
 
     Raises:
         ReleaseCorrupt: A file is gone or damaged.
@@ -69,6 +76,7 @@ def seal(home: Home, content: Content, gates: Gates) -> Manifest:
     seal_verdicts(home, content, gates)
     documents = [_entry(home, prefix, name) for name in (CONTENT, GATES, REPORT)]
     files = sorted([*content_files(content), *documents], key=lambda entry: entry.path)
+    seen = _seen(home, content.release, files)
     base = home.read(Content, home.release_key(content.base.release, CONTENT)) if content.base else None
     carried = {(entry.path, entry.sha256) for entry in content_files(base)} if base else set()
 
@@ -82,7 +90,21 @@ def seal(home: Home, content: Content, gates: Gates) -> Manifest:
     manifest = Manifest(
         release=content.release, content_digest=content.content_digest, files=tuple(files), created=home.now()
     )
-    return home.create(home.release_key(content.release, MANIFEST), manifest.sealed())
+    sealed = home.create(home.release_key(content.release, MANIFEST), manifest.sealed())
+    if seen is not None and sealed.files == manifest.files:
+        same = [entry.path for entry in files if (entry.path, entry.sha256) in carried]
+        known = release_folder(home, base.release) if base else None
+        note_sealed(release_folder(home, content.release), sealed, seen, known, same)
+    return sealed
+
+
+def _seen(home: Home, release: str, files: Sequence[FileEntry]) -> Seen | None:
+    """How a local release's files look before they are hashed; None of a remote one, or if one is gone."""
+    if not isinstance(home.store, LocalPaths):
+        return None
+    with suppress(OSError):
+        return seen_files(release_folder(home, release), files)
+    return None
 
 
 def _check_carried(home: Home, key: str, entry: FileEntry) -> None:

@@ -29,7 +29,7 @@ from embedmill.release.vectors import VectorPart, VectorTable
 from embedmill.store import LocalPaths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from embedmill.model.encoder import Encoder
     from embedmill.spec.documents import Content, Segment
@@ -97,8 +97,14 @@ class Release:
     @cached_property
     def table(self) -> VectorTable:
         """All segments' vectors, mapped."""
-        parts = [entry for segment in self.content.segments for entry in segment.parts]
-        return VectorTable([VectorPart.open(self.folder / entry.path) for entry in parts])
+        entries = [entry for segment in self.content.segments for entry in segment.parts]
+        return VectorTable([self.vector_parts[entry.sha256] for entry in entries])
+
+    @cached_property
+    def vector_parts(self) -> Mapping[str, VectorPart]:
+        """The mapped files of vectors by their SHA-256."""
+        entries = [entry for segment in self.content.segments for entry in segment.parts]
+        return {entry.sha256: VectorPart.open(self.folder / entry.path) for entry in entries}
 
     @cached_property
     def item_rows(self) -> Rows:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from embedmill.release.reader import Release
     from embedmill.spec import IndexSpec, PipelineSpec
     from embedmill.types import Digests, Mask, Vectors
 
@@ -44,10 +45,7 @@ class Candidate:
 
     def parts(self, segment: Segment) -> list[VectorPart]:
         """The mapped parts of one segment."""
-        return [
-            VectorPart.open(self.home.fetched(join_key(self.prefix, entry.path), entry))
-            for entry in segment.parts
-        ]
+        return [self._part(entry) for entry in segment.parts]
 
     def keep(self, file: Path, rows: int, *parts: str) -> FileEntry:
         """Move a file into the release's folder."""
@@ -65,12 +63,18 @@ class Candidate:
         entries = [entry for segment in self.segments for entry in segment.by_content]
         return ContentTable(ContentPart.open(self._file(entry)) for entry in entries)
 
+    def _part(self, entry: FileEntry) -> VectorPart:
+        return VectorPart.open(self._file(entry))
+
     def _file(self, entry: FileEntry) -> Path:
         return self.home.fetched(join_key(self.prefix, entry.path), entry)
 
-    def table(self) -> VectorTable:
-        """All segments as one table."""
-        return VectorTable([part for segment in self.segments for part in self.parts(segment)])
+    def table(self, base: Release | None = None) -> VectorTable:
+        """All segments as one table; what the base has, too, is mapped there, where it may be already."""
+        carried = {segment.name for segment in base.content.segments} if base else set()
+        there = base.vector_parts if base and any(each.name in carried for each in self.segments) else {}
+        entries = [entry for segment in self.segments for entry in segment.parts]
+        return VectorTable([there.get(entry.sha256) or self._part(entry) for entry in entries])
 
     def with_live(self, live: Mask) -> Candidate:
         """The same, with live rows counted; `live` bool[all rows of `table`]."""
@@ -167,7 +171,7 @@ def needs_compaction(segments: Sequence[Segment], limit: float) -> bool:
     return total > 0 and (total - base_live) / total > limit
 
 
-def compact(candidate: Candidate, live: Mask, scratch: Path) -> Candidate:
+def compact(candidate: Candidate, table: VectorTable, live: Mask, scratch: Path) -> Candidate:
     """One new segment of all live rows, in fingerprint order; vectors are moved, never computed."""
     segment, attempt = f"{candidate.release}-compacted", candidate.home.new_attempt()
     file = scratch / "compact.arrow"
@@ -175,7 +179,7 @@ def compact(candidate: Candidate, live: Mask, scratch: Path) -> Candidate:
     parts: list[FileEntry] = []
     small: list[FileEntry] = []
     by_content: list[FileEntry] = []
-    for number, (prints, vectors) in enumerate(_merged(candidate.table(), live)):
+    for number, (prints, vectors) in enumerate(_merged(table, live)):
         name = f"part-{number:05d}.{attempt}.arrow"
         write_vectors(file, prints, vectors)
         parts.append(candidate.keep(file, len(prints), "vectors", segment, name))

@@ -194,7 +194,9 @@ class WorkSpec(Section):
 
     shard_rows: int = Field(default=2048, ge=1, description="Rows in a shard of average cost.")
     workers: int | None = Field(
-        default=None, ge=1, description="Worker processes of the local engine; a core each where absent."
+        default=None,
+        ge=1,
+        description="Worker processes of the local engine; absent: a core each, fewer for a small refresh.",
     )
     batch_tokens: int | None = Field(
         default=None,

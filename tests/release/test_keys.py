@@ -1,0 +1,45 @@
+"""The copied keys of a vector table answer as the table does."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedmill.digest import digest_list, digests_from_bytes
+from embedmill.release.keys import TableKeys
+from embedmill.release.vectors import VectorPart, VectorTable
+
+prints = st.tuples(st.sampled_from([b"\0" * 8, b"a" * 8, b"\xff" * 8]), st.sampled_from(b"\0\1\xff")).map(
+    lambda halves: halves[0] + b"\0" * 7 + bytes([halves[1]])
+) | st.binary(min_size=16, max_size=16)
+
+
+def part_of(found: list[bytes]) -> VectorPart:
+    """The digest of each vector is its fingerprint backwards."""
+    ordered = sorted(found)
+    return VectorPart(
+        digests_from_bytes(b"".join(ordered)),
+        np.zeros((len(ordered), 1), dtype=np.float32),
+        digests_from_bytes(b"".join(each[::-1] for each in ordered)),
+    )
+
+
+@given(
+    parts=st.lists(st.lists(prints, max_size=8, unique=True), max_size=4),
+    asked=st.lists(prints, max_size=12),
+)
+def test_rows_and_digests_are_those_of_the_table(parts: list[list[bytes]], asked: list[bytes]) -> None:
+    """Parts overlap, as those of segments do; one fingerprint may lie in several."""
+    table = VectorTable([part_of(found) for found in parts])
+    wanted = digests_from_bytes(b"".join([*asked, *(each for found in parts for each in found)]))
+    for few_rows in (0, len(table)):
+        with tempfile.TemporaryDirectory() as folder:
+            keys = TableKeys(table, Path(folder) / "keys", few_rows=few_rows)
+            assert (Path(folder) / "keys").exists() == (len(table) > few_rows)
+            rows = keys.locate(wanted)
+            assert rows.tolist() == table.locate(wanted).tolist()
+            assert digest_list(keys.digests(rows)) == digest_list(table.digests(rows))
