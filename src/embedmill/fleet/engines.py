@@ -107,7 +107,7 @@ def places_of(
 
 
 def loops_worth_starting(plan: Plan) -> int:
-    """On this machine: as many as its cores are enough for, but fewer for a refresh that takes hardly longer than starting a loop.
+    """As many as this machine's cores are enough for, but fewer for a refresh that is soon done.
 
     Only a refresh knows its rate, from the release that it is made on top of.
     """

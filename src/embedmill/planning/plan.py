@@ -287,9 +287,7 @@ class Planner:
             salvaged=salvage.used,
             why=self._why(compute, salvage),
             shards=frozen,
-            item_parts=tuple(
-                in_parallel(self.home.store, lambda part: self._keep(run, "items", *part), join.parts)
-            ),
+            item_parts=self._keep_parts(run, join.parts),
             quarantine=self._keep(run, "planned", quarantine, quarantined),
             estimate=estimate,
             calibration=calibrator.calibration(shards, estimate, self._here.encoder),
@@ -333,6 +331,9 @@ class Planner:
     def _keep(self, run: str, folder: str, file: Path, rows: int) -> FileEntry:
         key = self.home.run_key(run, folder, file.name)
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=rows)
+
+    def _keep_parts(self, run: str, parts: list[tuple[Path, int]]) -> tuple[FileEntry, ...]:
+        return tuple(in_parallel(self.home.store, lambda part: self._keep(run, "items", *part), parts))
 
     def _keep_shards(self, run: str, shards: list[FrozenShard]) -> tuple[ShardPlan, ...]:
         return tuple(in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards))
