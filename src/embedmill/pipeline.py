@@ -25,7 +25,7 @@ from embedmill.errors import (
     RunClosed,
     RunMissing,
 )
-from embedmill.fleet.engines import check_places, engine_of, places_of, standby_of
+from embedmill.fleet.engines import check_places, engine_of, places_of
 from embedmill.gates import (
     GATES,
     OF_PRODUCTION,
@@ -115,7 +115,8 @@ class Pipeline:
 
     def standby(self) -> StandsBy | None:
         """A new engine whose loops can start while a plan is made, for `plan`; None where none may."""
-        return standby_of(self.spec) if self.seats is None else None
+        engine = self.engine() if self.seats is None and self.spec.engine == "local" else None
+        return engine if isinstance(engine, StandsBy) else None
 
     def live(self) -> Release | None:
         """The live release, or None before the first."""
