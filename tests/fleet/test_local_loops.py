@@ -46,7 +46,8 @@ def test_more_loops_than_were_measured_for_have_fewer_threads_each() -> None:
 
 
 def test_an_estimate_is_of_cores_so_that_threads_of_a_loop_share_its_work() -> None:
-    seconds = WORTH_A_LOOP_S * 2 / CORES
+    on_eight = plan(WORTH_A_LOOP_S * 2 / 8, shards=100)
     chosen = calibration().chosen.model_copy(update={"threads": 2, "sessions": 1})
     threaded = {"calibration": calibration().model_copy(update={"chosen": chosen})}
-    assert loops_worth_starting(plan(seconds, shards=100).model_copy(update=threaded)) == 1
+    assert loops_worth_starting(on_eight, 8) == 2
+    assert loops_worth_starting(on_eight.model_copy(update=threaded), 8) == 1

@@ -101,12 +101,12 @@ def places_of(
     return MixedPlaces(mixed, clock=home.world.monotonic)
 
 
-def loops_worth_starting(plan: Plan) -> int:
-    """As many as this machine's cores are enough for, but fewer for a refresh that is soon done.
+def loops_worth_starting(plan: Plan, every: int | None = None) -> int:
+    """As many as `every` core, by default of this machine, is enough for; fewer if a refresh is soon done.
 
     Only a refresh knows its rate, from the release that it is made on top of.
     """
-    every = cores(EVERY)
+    every = every or cores(EVERY)
     most = max(1, every // plan.threads)
     if plan.base is None or plan.estimate.seconds is None:
         return most
