@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from embedmill.cores import EVERY, cores
 from embedmill.types import Look, Placement, WorkerState
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ ANY = "*"
 
 @dataclass(frozen=True)
 class LocalPlaces:
-    """Cores of this machine: a loop for each `threads` of them, unless `workers` says how many."""
+    """Cores of this machine: a loop for each `threads` of them, unless `workers` says how many.
+
+    Where those are more, each has fewer threads, so that no two share a core.
+    """
 
     workers: int | None
     threads: int = 1
@@ -43,8 +47,10 @@ class LocalPlaces:
 
     def look(self, most: int, held: Collection[str]) -> Look:  # noqa: ARG002 - nobody takes cores away
         """All of them, and no more loops than shards."""
-        loops = self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
-        places = (Placement(f"local-{number}", threads=self.threads) for number in range(min(loops, most)))
+        every = cores(EVERY)
+        loops = self.workers or max(1, every // self.threads)
+        threads = min(self.threads, max(1, every // loops))
+        places = (Placement(f"local-{number}", threads=threads) for number in range(min(loops, most)))
         return Look(tuple(places))
 
 
