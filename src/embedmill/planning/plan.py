@@ -6,6 +6,7 @@ parts, counts) → freeze by fingerprint (shards) → plan.json, which is writte
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -24,7 +25,7 @@ from embedmill.planning.join import Join, join_ids
 from embedmill.planning.known import KnownPrints
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
-from embedmill.planning.scan import Scan, Scanner
+from embedmill.planning.scan import SPILLS, Scan, Scanner
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
 from embedmill.release.layout import PLAN, Home
 from embedmill.release.numerics import goldens_entry, planned_goldens
@@ -92,13 +93,13 @@ class Planner:
         ]
         salvage = Salvage.collect(self.home, run, alike)
         images = ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
-        with scratch_folder() as scratch:
+        with scratch_folder() as scratch, ThreadPoolExecutor(SPILLS, "spill") as writers:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)
                 known = self._known(scratch / "known")
                 scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher, known)
-                scan = scanner.run(scratch, on_rows)
+                scan = scanner.run(scratch, on_rows, writers)
                 hasher.close()
                 self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
