@@ -6,9 +6,9 @@ parts, counts) → freeze by fingerprint (shards) → plan.json, which is writte
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -40,6 +40,7 @@ from embedmill.store.scratch import scratch_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
+    from threading import Event
 
     from embedmill.model import ModelPackage
     from embedmill.release.reader import Release
@@ -250,7 +251,7 @@ class Planner:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
 
-        with beside(self.home.store, lambda: self._keep_shards(run, shards)) as kept_shards:
+        with beside(self.home.store, partial(self._keep_shards, run, shards)) as kept_shards:
             goldens, measured = self._goldens(run, shards, images)  # computes, while disks are waited for
             frozen = kept_shards()
         estimate = estimate_work(
@@ -336,8 +337,13 @@ class Planner:
     def _keep_parts(self, run: str, parts: list[tuple[Path, int]]) -> tuple[FileEntry, ...]:
         return tuple(in_parallel(self.home.store, lambda part: self._keep(run, "items", *part), parts))
 
-    def _keep_shards(self, run: str, shards: list[FrozenShard]) -> tuple[ShardPlan, ...]:
-        return tuple(in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards))
+    def _keep_shards(self, run: str, shards: list[FrozenShard], given_up: Event) -> tuple[ShardPlan, ...]:
+        def keep(shard: FrozenShard) -> ShardPlan:
+            if given_up.is_set():
+                raise CancelledError
+            return self._keep_shard(run, shard)
+
+        return tuple(in_parallel(self.home.store, keep, shards))
 
     def _keep_shard(self, run: str, shard: FrozenShard) -> ShardPlan:
         key = self.home.run_key(run, "frozen", shard.file.name)
