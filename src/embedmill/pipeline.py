@@ -25,7 +25,7 @@ from embedmill.errors import (
     RunClosed,
     RunMissing,
 )
-from embedmill.fleet.engines import check_places, engine_of, places_of, standby_of
+from embedmill.fleet.engines import check_places, engine_of, places_of
 from embedmill.gates import (
     GATES,
     OF_PRODUCTION,
@@ -43,7 +43,6 @@ from embedmill.release.assemble import assemble, read_candidate
 from embedmill.release.folders import candidate_folder
 from embedmill.release.layout import Home
 from embedmill.release.log import read_history
-from embedmill.release.planned_ids import PlannedIds
 from embedmill.release.publish import abandon, publish
 from embedmill.release.reader import Release, open_release
 from embedmill.release.runs import check_not_over, open_plans, read_plan, terminal_of, unpublished_runs
@@ -115,7 +114,8 @@ class Pipeline:
 
     def standby(self) -> StandsBy | None:
         """A new engine whose loops can start while a plan is made, for `plan`; None where none may."""
-        return standby_of(self.spec) if self.seats is None else None
+        engine = self.engine() if self.seats is None and self.spec.engine == "local" else None
+        return engine if isinstance(engine, StandsBy) else None
 
     def live(self) -> Release | None:
         """The live release, or None before the first."""
@@ -313,11 +313,6 @@ class PlannedRun:
         """The pipeline's folder in its store."""
         return self.pipeline.home
 
-    @cached_property
-    def ids(self) -> PlannedIds:
-        """Digests of the items' ids: `work` begins to make them, `index` needs them."""
-        return PlannedIds(self.home, self.plan)
-
     @property
     def url(self) -> str:
         """What `embedmill worker --run` takes."""
@@ -353,15 +348,13 @@ class PlannedRun:
         places = pipeline.places(plan, engine)
         if pipeline.seats is not None:
             places = SharedPlaces(places, pipeline.seats, self.home.world)
-        self.ids.begin()
         with stopped(self.engine):  # loops may stand by that nobody needed
             drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)
 
     def index(self, on_progress: OnProgress = silent) -> Content:
         """Join items and vectors into a candidate, compact and index its segments."""
-        base, ids = self._base(), self.ids
         return assemble(
-            self.home, self.plan, base, ids, lambda step: on_progress(Progress(step, unit="steps"))
+            self.home, self.plan, self._base(), lambda step: on_progress(Progress(step, unit="steps"))
         )
 
     def check(self, accept: Collection[str] = ()) -> Gates:

@@ -16,7 +16,7 @@ from embedmill.spec import document, documents
 
 PLAN_KEYS = {
     *("schema", "run", "base", "resumed", "outlived", "items", "excluded", "compute", "reused", "shards"),
-    *("estimate", "why", "epoch", "numerics"),
+    *("estimate", "calibration", "why", "epoch", "numerics"),
 }
 ITEM_KEYS = {
     *("total", "new", "changed", "unchanged", "deleted", "duplicates", "quarantined", "empty", "kept"),

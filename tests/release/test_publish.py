@@ -20,7 +20,6 @@ from embedmill.release.collect import collect
 from embedmill.release.integrity import read_manifest
 from embedmill.release.layout import Home
 from embedmill.release.log import append, read_history
-from embedmill.release.planned_ids import PlannedIds
 from embedmill.release.publish import abandon, publish, seal
 from embedmill.release.runs import open_plans
 from embedmill.release.segments import read_commits
@@ -321,7 +320,7 @@ def test_an_assembler_that_comes_too_late_finds_the_candidate_and_closes_nothing
             return super().head(key)
 
     late = Home(Late(run.home.store.url), run.home.pipeline)
-    assert assemble(late, run.plan, mill.live(), PlannedIds(late, run.plan), lambda _: None) == content
+    assert assemble(late, run.plan, mill.live(), lambda _: None) == content
     assert runs.terminal_of(run.home, run.plan.run) is None
     assert run.run().number == 2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -26,6 +26,7 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
 class StandsBy(Engine, Protocol):
     """An engine whose loops may start before there is a run, and open the model meanwhile."""
 

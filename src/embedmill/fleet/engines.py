@@ -6,7 +6,7 @@ import math
 import os
 from typing import TYPE_CHECKING
 
-from embedmill.engines import Engine, LocalEngine, LocalPlaces, MixedEngine, Places, RayEngine, StandsBy
+from embedmill.engines import Engine, LocalEngine, LocalPlaces, MixedEngine, Places, RayEngine
 from embedmill.errors import EmbedmillError
 from embedmill.fleet.agents import agent_engine, places_on_agents
 from embedmill.fleet.borrowing import check_borrowing, fleet_engine, places_on_fleet
@@ -39,11 +39,6 @@ def engine_of(spec: PipelineSpec, home: Home, root: Path) -> Engine:
     if isinstance(spec.engine, str):
         return _engine(spec.engine, spec, home, root)
     return MixedEngine({name: _engine(name, spec, home, root) for name in spec.engine})
-
-
-def standby_of(spec: PipelineSpec) -> StandsBy | None:
-    """A new engine whose loops may start before the plan is there; None where devices are lent."""
-    return LocalEngine() if spec.engine == "local" else None
 
 
 def check_places(home: Home, spec: PipelineSpec, root: Path, package: ModelPackage) -> None:

@@ -7,6 +7,7 @@ exactly one vector, and writes CONTENT.json, which decides: whoever creates it f
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedmill.catalog import id_messages
 from embedmill.digest import digests_to_arrow
 from embedmill.errors import AccountingError, ObjectMissing, ReleaseCorrupt, RunError
+from embedmill.hashing import Hasher, Pending
 from embedmill.release.goldens import make_goldens
 from embedmill.release.integrity import content_files
 from embedmill.release.items import (
@@ -29,7 +32,6 @@ from embedmill.release.items import (
 )
 from embedmill.release.keys import TableKeys
 from embedmill.release.layout import CONTENT, Home
-from embedmill.release.planned_ids import PlannedIds
 from embedmill.release.previous import PreviousPrints
 from embedmill.release.publish import abandon
 from embedmill.release.quarantine import QuarantineWriter
@@ -75,7 +77,6 @@ def assemble(
     home: Home,
     plan: Plan,
     base: Release | None,
-    ids: PlannedIds,
     on_step: Callable[[str], None],
 ) -> Content:
     """Make the run's candidate, or read the one that was made before.
@@ -93,7 +94,7 @@ def assemble(
     check_open(home, plan.run)
     commits = read_commits(home, plan)
     try:
-        content = _assembled(home, plan, base, commits, ids, on_step)
+        content = _assembled(home, plan, base, commits, on_step)
     except (AccountingError, ReleaseCorrupt) as error:
         if home.exists(key):  # another was faster, and has swept what it does not name
             return home.read(Content, key)
@@ -123,14 +124,13 @@ def _assembled(
     plan: Plan,
     base: Release | None,
     commits: list[CommitRecord],
-    ids: PlannedIds,
     on_step: Callable[[str], None],
 ) -> Content:
     with scratch_folder() as scratch:
         on_step("carry segments")
         candidate = gather(home, plan, base.content if base else None, commits)
         on_step("join items and vectors")
-        items = _Items(home, plan, candidate, refusals_of(home, commits), base, ids, scratch)
+        items = _Items(home, plan, candidate, refusals_of(home, commits), base, scratch)
         items.write()
         candidate = candidate.with_live(items.live)
         compacting = needs_compaction(candidate.segments, plan.pipeline.compact_above)
@@ -157,11 +157,9 @@ class _Items:
         candidate: Candidate,
         rejected: dict[bytes, Refusal],
         base: Release | None,
-        ids: PlannedIds,
         scratch: Path,
     ) -> None:
         self.home, self.plan, self.rejected, self.scratch = home, plan, rejected, scratch
-        self.ids = ids
         self.previous = PreviousPrints(base)
         self.prefix = home.release_key(plan.run)
         self.table: VectorTable = candidate.table(base)
@@ -190,19 +188,27 @@ class _Items:
         self._account()
 
     def _write_parts(self, quarantine: QuarantineWriter) -> None:
-        """All parts in order, while the ids of the next ones may still be digested."""
-        for number in range(len(self.plan.item_parts)):
-            self._write_part(number, self.ids.of(number), quarantine)
+        """All parts in order, while the ids of the next ones are digested."""
+        with Hasher() as hasher:
+            begun: deque[tuple[int, Path, pa.RecordBatch, Pending]] = deque()
+            for number, entry in enumerate(self.plan.item_parts):
+                planned = self.home.verified(self.home.key(entry.path), entry)
+                part = read_part(planned, OWN_COLUMNS)
+                begun.append((number, planned, part, hasher.submit(*id_messages(part.column(ID)))))
+                while len(begun) > hasher.ahead:
+                    self._write_part(*begun.popleft(), quarantine)
+            while begun:
+                self._write_part(*begun.popleft(), quarantine)
         copy_all(self.home.store, self.unchanged)
 
-    def _write_part(self, number: int, ids: Digests, quarantine: QuarantineWriter) -> None:
-        """Join one part; ids and display columns are read only where it is not kept as it was planned."""
+    def _write_part(
+        self, number: int, planned: Path, part: pa.RecordBatch, ids: Pending, quarantine: QuarantineWriter
+    ) -> None:
+        """Join one part; its display columns are read only where it is not kept as it was planned."""
         entry = self.plan.item_parts[number]
-        planned = self.home.fetched(self.home.key(entry.path), entry)
-        part = read_part(planned, OWN_COLUMNS[1:])
         key = join_key(self.prefix, "items", f"part-{number:05d}.{self.attempt}.parquet")
-        prints, replaced = self._with_previous(part, ids)
-        kept = self._kept(planned, part, prints, ids, quarantine)
+        prints, replaced = self._with_previous(part, ids())
+        kept = self._kept(part, prints, ids(), quarantine)
         if kept.all() and not replaced:
             self.unchanged.append((self.home.key(entry.path), key))
             self.entries.append(entry.model_copy(update={"path": key.removeprefix(self.prefix + "/")}))
@@ -233,12 +239,7 @@ class _Items:
         return reason is not None and reason.reason in FETCH_REASONS
 
     def _kept(
-        self,
-        planned: Path,
-        part: pa.RecordBatch,
-        prints: Digests,
-        ids: Digests,
-        quarantine: QuarantineWriter,
+        self, part: pa.RecordBatch, prints: Digests, ids: Digests, quarantine: QuarantineWriter
     ) -> Mask:
         """bool[N]: rows whose vector is there or not needed; counts them, and quarantines the others."""
         embedded = is_embedded(part)
@@ -246,8 +247,7 @@ class _Items:
         lost = embedded & (rows < 0)
         kept: Mask = ~lost
         if lost.any():
-            names = read_part(planned, [ID]).filter(pa.array(lost)).column(ID)
-            self._quarantine(names, prints[lost], quarantine)
+            self._quarantine(part.column(ID).filter(pa.array(lost)), prints[lost], quarantine)
             embedded, prints, ids, rows = embedded[kept], prints[kept], ids[kept], rows[kept]
         self.live[rows[embedded]] = True
         self.tally.reused += int((embedded & (rows < self.first_own)).sum())
