@@ -29,6 +29,8 @@ KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
 """
+SETTLED_S = 10.0
+"""So long after the kernel counted a process, it has ended: a loop that still runs was not meant."""
 ANY = "*"
 """In place of a run's name, where it is told later."""
 
@@ -74,12 +76,14 @@ class LocalEngine:
     One that the kernel ended for lack of memory starts again with batches half as large.
     """
 
-    def __init__(self, kills: Sequence[Path] = KILLS) -> None:
+    def __init__(self, kills: Sequence[Path] = KILLS, *, settled_s: float = SETTLED_S) -> None:
         """Start nothing yet. `kills`: files that may count what the kernel ended; the first one counts."""
         self._loops: dict[str, _Loop] = {}
         self._waiting: dict[Placement, _Loop] = {}
         self._kills = kills
-        self._killed = memory_kills(kills)
+        self._settled_s = settled_s
+        self._killed = self._counted = memory_kills(kills)
+        self._counted_s = time.monotonic()
         self._halvings: dict[str, int] = {}
 
     def stand_by(self, runs_url: str, placements: Sequence[Placement], opening: Opening) -> None:
@@ -105,10 +109,13 @@ class LocalEngine:
 
     def states(self) -> list[WorkerState]:
         """Exit codes as subprocess gives them: minus the signal's number where one ended it."""
-        return [
+        states = [
             WorkerState(name, process.poll(), _tail(words) if process.poll() is not None else "")
             for name, (process, words) in self._loops.items()
         ]
+        if all(state.exit_code != -signal.SIGKILL for state in states):
+            self._leave_to_others()
+        return states
 
     def stop(self) -> None:
         """SIGTERM, GRACE_S seconds, SIGKILL; those that stand by have nothing to end in order."""
@@ -128,6 +135,13 @@ class LocalEngine:
             return False
         self._killed += 1
         return True
+
+    def _leave_to_others(self) -> None:
+        """No loop was killed: what the kernel had counted a while ago were processes of others."""
+        now_s = time.monotonic()
+        if now_s - self._counted_s >= self._settled_s:
+            self._killed = max(self._killed, self._counted)
+            self._counted, self._counted_s = memory_kills(self._kills), now_s
 
     def _dismiss(self) -> None:
         """End the loops that nobody needed."""
