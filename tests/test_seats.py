@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.support.mill import Mill, items
 
+from embedmill.cores import EVERY, cores
 from embedmill.driving import drive
 from embedmill.engines import LocalEngine, LocalPlaces
 from embedmill.platform.together import devices_of
@@ -92,7 +92,7 @@ def test_idle_gpus_of_an_engine_that_was_not_asked_anew_are_kept(seats: SeatFold
 def test_a_fleet_has_as_many_devices_as_runs_have_and_found_idle() -> None:
     standings = [Standing(9, 2, 3, 1), Standing(9, 1, 2, 1)]
     assert devices_of("/etc/fleet.yaml", standings) == 4
-    assert devices_of("local", standings) == len(os.sched_getaffinity(0))
+    assert devices_of("local", standings) == cores(EVERY)
 
 
 def test_loops_beyond_the_seats_have_to_go_the_last_ones_first(seats: SeatFolder) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 MOST = 8
 """Beyond so many, what feeds them is the bottleneck, and each takes memory."""
+
+EVERY = sys.maxsize
+"""For worker loops: each core is worth one."""
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 """A container's quota and the period that it is of, in µs (docs.kernel.org/admin-guide/cgroup-v2.html)."""

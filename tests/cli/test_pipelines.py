@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.terminal import Terminal, command_line, run_alone, run_on_a_terminal
+from tests.spec.calibration_example import calibration
 from tests.support.mill import POISON, Mill, items, poisonable_package
 
 from embedmill.release.layout import TERMINAL
@@ -253,7 +254,19 @@ def test_status_for_people_shows_open_runs(mill: Mill, spec: Path, embedmill: Te
     said = embedmill("status", spec)
     assert planned.plan.run in said.out
     assert "0 of 40" in said.out
-    assert f"embedmill worker --run {planned.url} --name" in said.out
+    assert f"embedmill worker --run {planned.url} --name NAME\n" in said.out
+
+
+def test_whoever_helps_with_a_run_is_told_the_threads_that_were_measured(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    plan = mill.planned(items(40)).plan
+    chosen = calibration().chosen.model_copy(update={"threads": 2})
+    found = plan.model_copy(update={"calibration": calibration().model_copy(update={"chosen": chosen})})
+    (file,) = mill.root.glob(f"mill/**/{plan.run}/plan.json")
+    file.unlink()
+    file.write_bytes(found.to_bytes())
+    assert "--name NAME --threads 2\n" in embedmill("status", spec).out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

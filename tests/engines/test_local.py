@@ -15,6 +15,7 @@ import pytest
 from tests.contracts.engine_suite import PATIENCE_S, planned, wait_for_the_end
 from tests.support.mill import Mill
 
+from embedmill.driving import stopped
 from embedmill.engines import LocalEngine
 from embedmill.pipeline import PlannedRun
 from embedmill.release.runs import work_state
@@ -83,7 +84,7 @@ def test_loops_that_no_place_was_found_for_end_with_the_start_of_others(
 ) -> None:
     engine.stand_by(runs_url, [ONE, TWO], opening(mill))
     engine.start(planned.url, [ONE])
-    assert ["two" in process.cmdline() for process in standing_by(runs_url)] in ([False], [])
+    assert not any("two" in process.info["cmdline"] for process in standing_by(runs_url))
     assert [state.exit_code for state in wait_for_the_end(engine)] == [0]
 
 
@@ -127,6 +128,32 @@ def test_loops_that_stand_by_end_with_their_parent(mill: Mill, runs_url: str) ->
     parent.wait()
     parent.stdout.close()
     wait_until(lambda: not any(loop.is_running() for loop in loops), "a loop outlived its parent")
+
+
+def test_what_the_kernel_ended_of_others_makes_no_batches_smaller(
+    mill: Mill, planned: PlannedRun, tmp_path: Path
+) -> None:
+    """It is told apart as soon as the loops were seen to live on."""
+    kills = tmp_path / "vmstat"
+    kills.write_text("oom_kill 3\n")
+    engine = LocalEngine([kills], settled_s=0)
+    with stopped(engine):
+        engine.start(planned.url, [ONE])
+        kills.write_text("oom_kill 4\n")
+        assert [engine.states()[0].exit_code for _ in range(2)] == [None, None]
+        (process,) = loops_of(planned)
+        process.kill()
+        wait_until(lambda: engine.states()[0].exit_code is not None, "a killed loop lives")
+        engine.start(planned.url, [ONE])
+        (process,) = loops_of(planned)
+        assert "--halvings" not in process.cmdline()
+
+
+def loops_of(planned: PlannedRun) -> list[psutil.Process]:
+    children = psutil.Process().children()
+    return [
+        each for each in children if each.status() != psutil.STATUS_ZOMBIE and planned.url in each.cmdline()
+    ]
 
 
 @pytest.fixture

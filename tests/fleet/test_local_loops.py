@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from tests.spec import examples
+from tests.spec.calibration_example import calibration
 
+from embedmill.cores import EVERY, cores
+from embedmill.engines import LocalPlaces
 from embedmill.fleet.engines import WORTH_A_LOOP_S, loops_worth_starting
 from embedmill.spec.documents import Estimate, Plan, ReleaseName
 
-CORES = len(os.sched_getaffinity(0))
+CORES = cores(EVERY)
 BASE = ReleaseName(release="20260101T000000000-aaaa", number=1)
 
 
@@ -36,3 +37,17 @@ def test_a_long_refresh_starts_a_loop_for_each_core() -> None:
 @pytest.mark.parametrize("unknown", [plan(None, shards=100), plan(0.0, base=None, shards=100)])
 def test_whose_rate_is_not_known_starts_a_loop_for_each_core(unknown: Plan) -> None:
     assert loops_worth_starting(unknown) == CORES
+
+
+def test_more_loops_than_were_measured_for_have_fewer_threads_each() -> None:
+    places = LocalPlaces(CORES, threads=CORES).look(CORES, ()).free
+    assert [place.threads for place in places] == [1] * CORES
+    assert [place.threads for place in LocalPlaces(1, threads=CORES).look(9, ()).free] == [CORES]
+
+
+def test_an_estimate_is_of_cores_so_that_threads_of_a_loop_share_its_work() -> None:
+    on_eight = plan(WORTH_A_LOOP_S * 2 / 8, shards=100)
+    chosen = calibration().chosen.model_copy(update={"threads": 2, "sessions": 1})
+    threaded = {"calibration": calibration().model_copy(update={"chosen": chosen})}
+    assert loops_worth_starting(on_eight, 8) == 2
+    assert loops_worth_starting(on_eight.model_copy(update=threaded), 8) == 1

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pytest
 
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.calibration import LIMIT_S, Bench, layouts_beside, search
+from embedmill.model.calibration import LIMIT_S, SPARE_BYTES, Bench, layouts_beside, search
+from embedmill.model.feeds import Binding, Prepared
 from embedmill.spec.calibration import Setting
+from embedmill.types import Rows
 
 FIRST = Setting(batch_tokens=512, sessions=4, threads=1)
 
@@ -92,6 +97,61 @@ def test_no_session_is_loaded_once_time_is_up(tiny_model: Path) -> None:
         clock.now_s += LIMIT_S
         assert bench.rate(setting(64, 1)) is None
         assert bench.rate(setting(64, 2)) is None
+
+
+def test_sessions_of_one_layout_are_let_go_of_before_another_is_loaded(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[weakref.ref[Encoder]] = []
+    most = 0
+    load = Encoder.load
+
+    def noted(*arguments: Any, **options: Any) -> Encoder:
+        nonlocal most
+        encoder = load(*arguments, **options)
+        there.append(weakref.ref(encoder))
+        most = max(most, sum(each() is not None for each in there))
+        return encoder
+
+    encoder, rows = loaded(tiny_model)
+    monkeypatch.setattr(Encoder, "load", noted)
+    with Bench(encoder, rows, FakeClock(step_s=0.05)) as bench:
+        for each in (setting(64, 4), setting(64, 2, 2), setting(64, 1, 4)):
+            assert bench.rate(each)
+    assert (most, len(there)) == (3, 6)
+    assert [each() for each in there] == [None] * 6
+
+
+def test_where_memory_is_short_nothing_is_loaded_for_a_measurement(tiny_model: Path) -> None:
+    left = SPARE_BYTES + 2**30
+    with Bench(*loaded(tiny_model), FakeClock(step_s=0.05), lambda: left) as bench:
+        assert bench.rate(setting(64, 1))
+        left = SPARE_BYTES + 2**10
+        assert bench.rate(setting(64, 2)) is None
+        assert (bench.short, bench.late) == (True, False)
+
+
+def test_a_larger_batch_is_not_tried_where_the_last_one_took_half_of_what_is_left(tiny_model: Path) -> None:
+    left = [3 * 2**30, 3 * 2**30, 2**30, 2**30]
+    with Bench(*loaded(tiny_model), FakeClock(step_s=0.05), lambda: left.pop(0)) as bench:
+        assert bench.rate(setting(64, 1))
+        assert bench.rate(setting(128, 1)) is None
+        assert bench.short
+
+
+def test_a_setting_that_even_python_gets_no_memory_for_cannot_compute(tiny_model: Path) -> None:
+    encoder, rows = loaded(tiny_model)
+    hungry = replace(encoder, binding=Hungry(**vars(encoder.binding)))
+    with Bench(hungry, rows, FakeClock(step_s=0.05)) as bench:
+        assert bench.rate(setting(64, 1)) == 0.0
+        assert bench.short
+
+
+class Hungry(Binding):
+    """What finds no memory for a batch."""
+
+    def feed(self, prepared: Prepared, batch: Rows) -> NoReturn:
+        raise MemoryError
 
 
 class FakeClock:

@@ -5,16 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tests.support.mill import Mill, items
 
+from embedmill.model.calibration import LIMIT_S
 from embedmill.pipeline import Pipeline
 from embedmill.planning import Calibrator, Planner
-from embedmill.planning.calibrate import processor
+from embedmill.planning.calibrate import SAMPLE_ROWS, processor, sample_rows
+from embedmill.planning.freeze import FrozenShard
 from embedmill.spec.calibration import KeptCalibration, Setting
 from embedmill.spec.documents import CommitRecord, Plan
 from embedmill.work import WorkerOptions, work
-from embedmill.world import WORLD
+from embedmill.world import World
+
+
+class Stepping(World):
+    """A clock that goes on by a step whenever somebody looks, so that no stall of the machine counts."""
+
+    def __init__(self, step_s: float = 0.005) -> None:
+        self._now_s, self._step_s = 0.0, step_s
+
+    def monotonic(self) -> float:
+        self._now_s += self._step_s
+        return self._now_s
 
 
 @pytest.fixture
@@ -23,9 +37,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "calibrations"
 
 
-def planned(pipeline: Pipeline, *, worth_s: float = 0.0, one_thread: bool = False) -> Plan:
+def planned(
+    pipeline: Pipeline, *, worth_s: float = 0.0, one_thread: bool = False, world: World | None = None
+) -> Plan:
     """A new plan of a pipeline, for which a calibration is worth while from so much work on."""
-    calibrator = Calibrator(pipeline.spec, WORLD, one_thread, worth_s)
+    calibrator = Calibrator(pipeline.spec, world or Stepping(), one_thread, worth_s)
     with Planner(
         pipeline.home,
         pipeline.spec,
@@ -60,6 +76,50 @@ def test_a_run_is_measured_once_and_its_machine_remembers(mill: Mill, own_cache:
     again = planned(mill.open())
     assert again.calibration is not None
     assert again.calibration.chosen == chosen
+
+
+def test_what_is_remembered_holds_for_short_work_too(mill: Mill, own_cache: Path) -> None:
+    mill.write(items(60))
+    planned(mill.open())
+    chosen = remember(own_cache, batch_tokens=77)
+    again = planned(mill.open(), worth_s=1e9)
+    assert again.calibration is not None
+    assert again.calibration.chosen == chosen
+
+
+def test_longer_texts_are_measured_anew(mill: Mill, own_cache: Path) -> None:
+    mill.write(items(30))
+    planned(mill.open())
+    mill.write({**item, "title": "long " * 40} for item in items(30))
+    planned(mill.open())
+    assert len(list(own_cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("step_s", "measured", "kept"),
+    [(LIMIT_S / 5, True, False), (LIMIT_S * 2, False, True)],
+    ids=["cut short", "not even the default"],
+)
+def test_remembered_is_what_was_tried_to_its_end_or_could_not_be_tried_at_all(
+    mill: Mill, own_cache: Path, step_s: float, measured: bool, kept: bool
+) -> None:
+    mill.settings = {"work": {"workers": 1}}
+    mill.write(items(30))
+    assert (planned(mill.open(), world=Stepping(step_s)).calibration is not None) == measured
+    assert own_cache.exists() == kept
+    assert (planned(mill.open()).calibration is not None) == measured
+
+
+def test_rows_are_taken_from_all_pieces_of_a_shard(tmp_path: Path) -> None:
+    file = tmp_path / "00000.arrow"
+    pieces = [pa.record_batch({"title": [f"{piece} {row}" for row in range(3)]}) for piece in range(1000)]
+    with pa.ipc.new_file(str(file), pieces[0].schema) as writer:
+        for piece in pieces:
+            writer.write_batch(piece)
+    rows = sample_rows(FrozenShard("00000", file, 3000, 0))
+    assert rows.num_rows == SAMPLE_ROWS
+    piece, row = divmod(SAMPLE_ROWS - 1, 3)
+    assert rows.column("title")[SAMPLE_ROWS - 1].as_py() == f"{piece} {row}"
 
 
 def test_what_the_cache_says_is_not_believed_where_it_is_damaged_or_of_something_else(

@@ -17,6 +17,7 @@ from embedmill.planning.estimate import IMAGE_COST, row_costs
 from embedmill.release.runs import open_plans, terminal_of
 from embedmill.spec import EncoderInputs
 from embedmill.types import CanonicalColumn
+from embedmill.work import WorkerOptions, work
 
 SIZES = {"resize": {"shorter": 8}, "crop": {"height": 8, "width": 8}}
 
@@ -37,6 +38,16 @@ def test_the_rate_of_a_live_release_that_computed_much_is_taken_over(mill: Mill)
     estimate = mill.planned(items(1300)).plan.estimate
     assert estimate.source == f"the rate of release {first} on 1 workers"
     assert estimate.seconds == pytest.approx(content.seconds / 1200 * 100, abs=0.001)
+
+
+def test_loops_of_several_threads_took_so_many_times_more_of_the_cores(mill: Mill) -> None:
+    mill.settings = {"work": {"workers": 1}}
+    planned = mill.planned(items(1200))
+    work(planned.home, planned.plan.run, WorkerOptions("here", threads=2))
+    planned.run()
+    content = mill.live().content
+    estimate = mill.planned(items(1300)).plan.estimate
+    assert estimate.seconds == pytest.approx(2 * content.seconds / 1200 * 100, abs=0.001)
 
 
 def test_the_rate_of_another_model_is_not_taken_over(mill: Mill, tmp_path: Path) -> None:

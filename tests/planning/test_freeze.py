@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ Rows = Sequence[tuple[bytes, int, str]]
 
 def spilled(folder: Path, rows: Rows, *, batch: int = 1000) -> Spill:
     """Rows are (fingerprint, cost, title), numbered as they come."""
-    spill = Spill(folder, SCHEMA)
+    spill = Spill(folder, SCHEMA, ThreadPoolExecutor(1))
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
         prints = digests_from_bytes(b"".join(fingerprint for fingerprint, _, _ in part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def catalog(folder: Path, ids: pa.Array) -> Spill:
     shown = pa.array([f"shown {row}" for row in range(ROWS)])
     empty = pa.array(np.arange(ROWS) % 10 == 0)
     batch = pa.RecordBatch.from_arrays([*columns, empty, *NO_WHY, ids, shown], names=names)
-    spill = Spill(folder / "by-id", batch.schema, held_bytes=100_000)
+    spill = Spill(folder / "by-id", batch.schema, ThreadPoolExecutor(1), held_bytes=100_000)
     for start in range(0, ROWS, 700):
         spill.add(batch.slice(start, 700), digests[start : start + 700])
     return spill

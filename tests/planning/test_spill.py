@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.mill import Mill
 
 from embedmill.digest import digest_bytes, digests_from_arrow, digests_from_bytes, digests_to_arrow
 from embedmill.planning.spill import BUCKETS, Spill
-from embedmill.types import Digests
+from embedmill.types import Digests, Progress
 
 SCHEMA = pa.schema([("key", pa.binary(16)), ("row", pa.int64()), ("text", pa.string())])
 keys = st.lists(
@@ -37,7 +40,7 @@ def test_reading_all_buckets_in_order_gives_all_rows_by_ranges_of_keys(
     batches: list[list[bytes]], held_bytes: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        spill, count = Spill(Path(folder) / "spill", SCHEMA, held_bytes=held_bytes), 0
+        spill, count = Spill(Path(folder) / "spill", SCHEMA, ThreadPoolExecutor(1), held_bytes=held_bytes), 0
         for found in batches:
             spill.add(*rows_of(found, count))
             count += len(found)
@@ -53,7 +56,7 @@ def test_reading_all_buckets_in_order_gives_all_rows_by_ranges_of_keys(
 
 @pytest.mark.parametrize("held_bytes", [0, 1 << 20])
 def test_a_bucket_can_be_read_again_until_it_is_dropped(tmp_path: Path, held_bytes: int) -> None:
-    spill = Spill(tmp_path / "spill", SCHEMA, held_bytes=held_bytes)
+    spill = Spill(tmp_path / "spill", SCHEMA, ThreadPoolExecutor(1), held_bytes=held_bytes)
     spill.add(*rows_of([bytes([9] * 16), bytes([8] * 16)], 0))
     assert spill.read(2).equals(spill.read(2))
     assert len(spill.read(2)) == 2
@@ -63,7 +66,7 @@ def test_a_bucket_can_be_read_again_until_it_is_dropped(tmp_path: Path, held_byt
 
 
 def test_few_rows_need_no_files_and_many_are_not_held(tmp_path: Path) -> None:
-    spill = Spill(tmp_path / "spill", SCHEMA, held_bytes=10_000)
+    spill = Spill(tmp_path / "spill", SCHEMA, ThreadPoolExecutor(1), held_bytes=10_000)
     chance = np.random.default_rng(0)
     spill.add(*rows_of([chance.bytes(16)], 0))
     assert not list((tmp_path / "spill").iterdir())
@@ -74,12 +77,26 @@ def test_few_rows_need_no_files_and_many_are_not_held(tmp_path: Path) -> None:
 
 
 def test_an_empty_bucket_has_the_schema(tmp_path: Path) -> None:
-    assert Spill(tmp_path / "spill", SCHEMA).read(0).schema == SCHEMA
+    assert Spill(tmp_path / "spill", SCHEMA, ThreadPoolExecutor(1)).read(0).schema == SCHEMA
 
 
 def test_digests_keep_their_trailing_zeros_on_the_way(tmp_path: Path) -> None:
-    spill = Spill(tmp_path / "spill", SCHEMA, held_bytes=0)
+    spill = Spill(tmp_path / "spill", SCHEMA, ThreadPoolExecutor(1), held_bytes=0)
     key = b"\x04" + b"\0" * 15
     spill.add(*rows_of([key], 0))
     column = spill.read(1).column("key").combine_chunks()
     assert digest_bytes(digests_from_arrow(column)) == key
+
+
+def test_a_plan_that_is_interrupted_waits_for_what_is_being_written(mill: Mill) -> None:
+    mill.write(
+        [{"sku": f"s{n}", "title": "long " * 100_000, "category": "", "price": 1.0} for n in range(40)]
+    )
+
+    def interrupt(progress: Progress) -> None:
+        if progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mill.open().plan(interrupt)
+    assert [each.name for each in threading.enumerate() if each.name.startswith("spill")] == []

@@ -25,12 +25,13 @@ def calibration() -> Calibration:
 
 def kept_calibration() -> KeptCalibration:
     key = CalibrationKey(
-        encoder_digest="45" * 32,
+        package_digest="45" * 32,
         runtime="onnxruntime",
         runtime_version="1.32.0",
         device="cpu",
         processor="AMD EPYC 7B13",
         cores=2,
+        row_tokens=32,
         batch_tokens=None,
         workers=2,
         one_thread=False,

@@ -33,6 +33,18 @@ def test_an_adopted_file_is_the_object_and_cannot_be_written_to(store: LocalStor
     assert store.get("a/b") == b"1"
 
 
+def test_a_file_that_has_another_name_is_copied_and_left_as_it_is(store: LocalStore, tmp_path: Path) -> None:
+    file = tmp_path / "made"
+    file.write_bytes(b"1")
+    os.link(file, tmp_path / "elsewhere")
+    file.chmod(0o644)
+    before = file.stat()
+    assert store.adopt_if_absent("a", file) == store.head("a").etag
+    assert not store.path("a").samefile(file)
+    after = file.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
 def test_what_lies_on_another_file_system_is_copied(
     store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
@@ -72,25 +74,74 @@ def never(*arguments: object, **options: object) -> Encoder:
     raise AssertionError("a model is loaded")
 
 
-def test_a_model_with_other_settings_is_loaded_anew(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = told(opening(mill, batch_tokens=64), monkeypatch)
+def test_other_batches_than_the_planned_ones_need_no_second_load(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = told(opening(mill), monkeypatch)
+    mill.settings = {"work": {"batch_tokens": 64, "batch_images": 3}}
     run = mill.planned(items(30))
-    assert not opened.serves(run.plan)
+    monkeypatch.setattr(Encoder, "load", never)
     work(run.home, run.plan.run, OPTIONS, opened)
     key = run.home.run_key(run.plan.run, "commits", "00000.json")
-    assert run.home.read(CommitRecord, key).profile.batch_tokens == 512
+    profile = run.home.read(CommitRecord, key).profile
+    assert (profile.batch_tokens, profile.batch_images) == (64, 3)
 
 
-def test_another_model_than_the_planned_one_computes_nothing(
+def test_another_model_than_the_planned_one_computes_nothing_and_leaves_memory(
     mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tiny_text_package(tmp_path / "other", seed=1)
     opened = told(Opening(str(other), 512, 16), monkeypatch)
+    assert opened.encoder is not None
+    session = weakref.ref(opened.encoder)
     run = mill.planned(items(30))
-    assert not opened.serves(run.plan)
+    load, left = Encoder.load, list[Encoder | None]()
+
+    def loads(*arguments: object, **options: object) -> Encoder:
+        left.append(session())
+        return load(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Encoder, "load", loads)
     work(run.home, run.plan.run, OPTIONS, opened)
+    assert left == [None]
     (tmp_path / "usual").mkdir()
     assert (vectors_of(run) == vectors_of(Mill(tmp_path / "usual", mill.model).worked(items(30)))).all()
+
+
+def test_an_owner_may_write_to_the_model_while_it_computes(
+    mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = mill.worked(items(30))
+    (tmp_path / "own").mkdir()
+    own = Mill(tmp_path / "own", Path(shutil.copytree(mill.model, tmp_path / "model")))
+    opened = told(opening(own), monkeypatch)
+    run = own.planned(items(30))
+    other = tiny_text_package(tmp_path / "other", seed=1)
+    (own.model / "model.onnx").write_bytes((other / "model.onnx").read_bytes())
+    monkeypatch.setattr(Encoder, "load", never)
+    work(run.home, run.plan.run, OPTIONS, opened)
+    assert (vectors_of(run) == vectors_of(usual)).all()
+
+
+def test_a_package_whose_tensors_would_be_mapped_is_opened_from_the_store_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_text_package(tmp_path / "own")
+    model = onnx.load(folder / "model.onnx")
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    monkeypatch.setattr(Encoder, "load", never)
+    assert waited(Opening(str(folder), 512, 16), monkeypatch) == Told("file:///mill/runs/r", None)
+
+
+def test_a_package_that_changes_before_there_is_a_run_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_text_package(tmp_path / "own")
+    opened = told(Opening(str(folder), 512, 16), monkeypatch)
+    assert opened.is_unchanged()
+    (folder / "model.yaml").touch()
+    assert not opened.is_unchanged()
+    assert opened.encoder is None
 
 
 def test_a_package_that_changes_while_it_is_opened_is_not_trusted(

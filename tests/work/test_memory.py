@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.models import tiny_image_package
 from tests.support.cramped_worker import hungry_package
+from tests.support.killing import workers_on
 from tests.support.mill import Mill, items
 
 from embedmill.driving import drive
@@ -29,8 +29,9 @@ from embedmill.release.layout import Home
 from embedmill.release.vectors import VectorPart
 from embedmill.runtimes.base import run_failure
 from embedmill.spec.calibration import Calibration, Measured, Setting
-from embedmill.spec.documents import CommitRecord, Lease
+from embedmill.spec.documents import CommitRecord
 from embedmill.work import WorkerOptions, work
+from embedmill.work.leases import Leases
 from embedmill.work.shrinking import smaller
 from embedmill.world import World
 
@@ -72,9 +73,14 @@ def test_a_loop_with_little_memory_embeds_every_row_in_smaller_batches(mill: Mil
 def test_a_loop_that_the_kernel_ended_for_lack_of_memory_starts_again_with_smaller_batches(
     mill: Mill, tmp_path: Path
 ) -> None:
-    """The real engine and a real SIGKILL; the kernel's count stands in a file of the test's own."""
+    """The real engine and a real SIGKILL; the kernel's count stands in a file of the test's own.
+
+    Somebody else holds the last shard until then, so that the loop cannot be done before.
+    """
     mill.settings = {"work": {"workers": 1, "shard_rows": 2, "batch_tokens": 512}}
-    run = mill.planned(items(400))
+    run = mill.planned(items(40))
+    held = Leases(run.home, run.plan.run, "other").claim(run.plan.shards[-1].name)
+    assert held is not None
     kills = tmp_path / "vmstat"
     kills.write_text("pgfault 7\noom_kill 3\n")
     engine = LocalEngine([tmp_path / "no-cgroup", kills])
@@ -85,9 +91,10 @@ def test_a_loop_that_the_kernel_ended_for_lack_of_memory_starts_again_with_small
         while not list(run.home.store.list(folder)):
             assert time.monotonic() < deadline
             time.sleep(0.005)
-        lease = next(iter(run.home.store.list(run.home.run_key(run.plan.run, "leases"))))
+        (loop,) = workers_on(mill.root / "pipeline.yaml")
         kills.write_text("pgfault 7\noom_kill 4\n")
-        os.kill(run.home.read(Lease, lease.key).pid, signal.SIGKILL)
+        loop.kill()
+        held.release()
 
     with ThreadPoolExecutor(1) as pool:
         killing = pool.submit(kill_after_the_first_commit)
@@ -107,6 +114,18 @@ def test_batches_are_halved_to_a_floor_and_then_memory_is_what_is_missing(tiny_m
     with pytest.raises(OutOfMemory, match=r"no memory; batches of 32 tokens and .* are too large") as caught:
         smaller(least, error)
     assert "work.workers" in caught.value.hint
+
+
+def test_batches_of_images_alone_are_halved_by_images_alone(tmp_path: Path) -> None:
+    package = ModelPackage.open(tiny_image_package(tmp_path / "images"))
+    smaller_ones: list[Encoder] = []
+    with Encoder.load(package, batch_images=4) as encoder:
+        while (found := (smaller_ones[-1] if smaller_ones else encoder).smaller()) is not None:
+            smaller_ones.append(found)
+    assert [(each.profile.batch_tokens, each.profile.batch_images) for each in smaller_ones] == [
+        (512, 2),
+        (512, 1),
+    ]
 
 
 class Hurried(World):

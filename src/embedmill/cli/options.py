@@ -112,7 +112,8 @@ NoCalibrate: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--no-calibrate",
-        help="Use the default batches and threads: measure nothing, and look up nothing that was measured.",
+        help="For a new plan use the default batches and threads: measure nothing, and look up nothing that "
+        "was measured. An open run keeps those of its plan.",
     ),
 ]
 

@@ -336,7 +336,9 @@ def _say_how_to_help(states: Sequence[RunState]) -> None:
     """Where shards are left, another worker may join."""
     state = next((each for each in states if each.shards_done < each.shards), None)
     if state is not None:
+        threads = state.calibration.chosen.threads if state.calibration else 1
         line = f"embedmill worker --run {shlex.quote(state.url)} --name NAME"
+        line += f" --threads {threads}" if threads != 1 else ""
         data().print(f"\nHelp with it:  {line}", soft_wrap=True)
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from embedmill.cores import EVERY, cores
 from embedmill.types import Look, Placement, WorkerState
 
 if TYPE_CHECKING:
@@ -28,13 +29,18 @@ KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
 """
+SETTLED_S = 10.0
+"""So long after the kernel counted a process, it has ended: a loop that still runs was not meant."""
 ANY = "*"
 """In place of a run's name, where it is told later."""
 
 
 @dataclass(frozen=True)
 class LocalPlaces:
-    """Cores of this machine: a loop for each `threads` of them, unless `workers` says how many."""
+    """Cores of this machine: a loop for each `threads` of them, unless `workers` says how many.
+
+    Where those are more, each has fewer threads, so that no two share a core.
+    """
 
     workers: int | None
     threads: int = 1
@@ -43,8 +49,10 @@ class LocalPlaces:
 
     def look(self, most: int, held: Collection[str]) -> Look:  # noqa: ARG002 - nobody takes cores away
         """All of them, and no more loops than shards."""
-        loops = self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
-        places = (Placement(f"local-{number}", threads=self.threads) for number in range(min(loops, most)))
+        every = cores(EVERY)
+        loops = self.workers or max(1, every // self.threads)
+        threads = min(self.threads, max(1, every // loops))
+        places = (Placement(f"local-{number}", threads=threads) for number in range(min(loops, most)))
         return Look(tuple(places))
 
 
@@ -68,12 +76,14 @@ class LocalEngine:
     One that the kernel ended for lack of memory starts again with batches half as large.
     """
 
-    def __init__(self, kills: Sequence[Path] = KILLS) -> None:
+    def __init__(self, kills: Sequence[Path] = KILLS, *, settled_s: float = SETTLED_S) -> None:
         """Start nothing yet. `kills`: files that may count what the kernel ended; the first one counts."""
         self._loops: dict[str, _Loop] = {}
         self._waiting: dict[Placement, _Loop] = {}
         self._kills = kills
-        self._killed = memory_kills(kills)
+        self._settled_s = settled_s
+        self._killed = self._counted = memory_kills(kills)
+        self._counted_s = time.monotonic()
         self._halvings: dict[str, int] = {}
 
     def stand_by(self, runs_url: str, placements: Sequence[Placement], opening: Opening) -> None:
@@ -99,10 +109,13 @@ class LocalEngine:
 
     def states(self) -> list[WorkerState]:
         """Exit codes as subprocess gives them: minus the signal's number where one ended it."""
-        return [
+        states = [
             WorkerState(name, process.poll(), _tail(words) if process.poll() is not None else "")
             for name, (process, words) in self._loops.items()
         ]
+        if all(state.exit_code != -signal.SIGKILL for state in states):
+            self._leave_to_others()
+        return states
 
     def stop(self) -> None:
         """SIGTERM, GRACE_S seconds, SIGKILL; those that stand by have nothing to end in order."""
@@ -122,6 +135,13 @@ class LocalEngine:
             return False
         self._killed += 1
         return True
+
+    def _leave_to_others(self) -> None:
+        """No loop was killed: what the kernel had counted a while ago were processes of others."""
+        now_s = time.monotonic()
+        if now_s - self._counted_s >= self._settled_s:
+            self._killed = max(self._killed, self._counted)
+            self._counted, self._counted_s = memory_kills(self._kills), now_s
 
     def _dismiss(self) -> None:
         """End the loops that nobody needed."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING
 
+from embedmill.cores import EVERY, cores
 from embedmill.engines import Engine, LocalEngine, LocalPlaces, MixedEngine, Places, RayEngine
 from embedmill.errors import EmbedmillError
 from embedmill.fleet.agents import agent_engine, places_on_agents
@@ -101,15 +101,16 @@ def places_of(
     return MixedPlaces(mixed, clock=home.world.monotonic)
 
 
-def loops_worth_starting(plan: Plan) -> int:
-    """As many as this machine's cores are enough for, but fewer for a refresh that is soon done.
+def loops_worth_starting(plan: Plan, every: int | None = None) -> int:
+    """As many as `every` core, by default of this machine, is enough for; fewer if a refresh is soon done.
 
     Only a refresh knows its rate, from the release that it is made on top of.
     """
-    most = max(1, len(os.sched_getaffinity(0)) // plan.threads)
+    every = every or cores(EVERY)
+    most = max(1, every // plan.threads)
     if plan.base is None or plan.estimate.seconds is None:
         return most
-    alone_s = plan.estimate.seconds * min(most, max(1, len(plan.shards)))
+    alone_s = plan.estimate.seconds * min(every, max(1, len(plan.shards))) / plan.threads
     return max(1, min(most, math.ceil(alone_s / WORTH_A_LOOP_S)))
 
 

@@ -7,11 +7,11 @@ as they are faster. Then, with the best of them, fewer sessions of more threads.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ModelError
+from embedmill.errors import ModelError, OutOfMemory
+from embedmill.memory import memory_left
 from embedmill.model.batches import pack
 from embedmill.model.encoder import Encoder
 from embedmill.spec.calibration import Measured, Setting
@@ -29,6 +29,8 @@ GAIN = 1.05
 """So many times faster must a setting be than the best one before it: less is noise."""
 LIMIT_S, SLICE_S = 6.0, 0.4
 """What all of it may take, beside the batches in hand; and one measurement."""
+SPARE_BYTES = 256 * 2**20
+"""Memory that no measurement takes: it is others' who are at work, or about to be."""
 SPREAD = 0.6180339887
 """Multiples of it, modulo 1, cover batches from short to long evenly, however many are tried."""
 
@@ -96,49 +98,88 @@ def search(
 class Bench:
     """Measures settings of an encoder on some rows; leaving its `with` block lets go of all sessions.
 
-    Each session is an encoder of its own, as each worker loop has one, in a thread of its own.
+    Each session is an encoder of its own, as each worker loop has one, in a thread of its own. Only sessions
+    of one number of threads are there at once, and none is loaded that memory may be too short for.
+
+    `late`: something was not measured since time was up; `short`: since memory was short.
     """
 
-    def __init__(self, encoder: Encoder, rows: pa.RecordBatch, clock: Callable[[], float]) -> None:
-        """Tokenize the rows, by an encoder of one thread; `clock` tells seconds, from now to LIMIT_S on."""
+    def __init__(
+        self,
+        encoder: Encoder,
+        rows: pa.RecordBatch,
+        clock: Callable[[], float],
+        left: Callable[[], int] = memory_left,
+    ) -> None:
+        """Tokenize the rows, by an encoder of one thread.
+
+        `clock` tells seconds, from now to LIMIT_S on; `left` the bytes of memory that there still are.
+        """
+        self.late = self.short = False
         self._ends_s, self._clock = clock() + LIMIT_S, clock
         self._prepared = encoder.prepare(rows).prepared
         self._lengths = self._prepared.lengths(rows.num_rows)
         self._rows_per_token = rows.num_rows / max(1, int(self._lengths.sum()))
-        self._sessions: dict[int, list[Encoder]] = {1: [encoder]}
+        self._encoder, self._left = encoder, left
+        self._loaded: list[Encoder] = []  # beside the one that is the caller's
+        self._model_bytes = sum(encoder.package.path(name).stat().st_size for name in encoder.package.files())
+        self._most_taken_bytes = 0
         self._slowest_s_per_token = 0.0
-        self._loaded = ExitStack()
 
     def __enter__(self) -> Bench:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._loaded.close()
-        self._sessions.clear()
+        self._let_go()
 
     def rate(self, setting: Setting) -> float | None:
-        """Items a second of all its sessions together; 0 where it cannot compute, None where time is up."""
-        batches = pack(self._lengths, setting.batch_tokens, mixed=self._sessions[1][0].binding.masked)
+        """Items a second of all its sessions together; 0 where it cannot compute.
+
+        None where time is up or memory is short.
+        """
+        batches = pack(self._lengths, setting.batch_tokens, mixed=self._encoder.binding.masked)
         takes_s = max(SLICE_S, setting.batch_tokens * self._slowest_s_per_token)
         try:
             sessions = self._sessions_of(setting, until_s=self._ends_s - takes_s)
-            if len(sessions) < setting.sessions:
+            if len(sessions) < setting.sessions or not self._has_memory(2 * self._most_taken_bytes):
                 return None
+            before_bytes = self._left()
             with ThreadPoolExecutor(setting.sessions) as pool:
                 found = list(pool.map(lambda each: self._tokens_per_s(each, batches), sessions))
-        except ModelError:  # such as too little memory for it
+        except (ModelError, MemoryError) as error:
+            self.short |= isinstance(error, OutOfMemory | MemoryError)
             return 0.0
+        self._most_taken_bytes = max(self._most_taken_bytes, before_bytes - self._left())
         self._slowest_s_per_token = max(self._slowest_s_per_token, 1 / max(min(found), 1e-9))
         return float(sum(found) * self._rows_per_token)
 
     def _sessions_of(self, setting: Setting, until_s: float) -> list[Encoder]:
-        """So many encoders, or fewer where loading them takes too long."""
-        there = self._sessions.setdefault(setting.threads, [])
-        package, name = self._sessions[1][0].package, self._sessions[1][0].name
-        while len(there) < setting.sessions and self._clock() < until_s:
-            there.append(Encoder.load(package, name, threads=setting.threads, compared=False))
-            self._loaded.callback(there[-1].close)
-        return there[: setting.sessions] if self._clock() < until_s else []
+        """So many encoders, or fewer where loading them takes too long or more memory than there is."""
+        if any(each.profile.threads != setting.threads for each in self._loaded):
+            self._let_go()
+        first = [self._encoder] if setting.threads == 1 else []
+        package, name = self._encoder.package, self._encoder.name
+        while len(first) + len(self._loaded) < setting.sessions:
+            if not self._has_time(until_s) or not self._has_memory(2 * self._model_bytes):
+                return []
+            self._loaded.append(Encoder.load(package, name, threads=setting.threads, compared=False))
+        return [*first, *self._loaded][: setting.sessions] if self._has_time(until_s) else []
+
+    def _has_time(self, until_s: float) -> bool:
+        over = self._clock() >= until_s
+        self.late |= over
+        return not over
+
+    def _has_memory(self, size_bytes: int) -> bool:
+        """For so many bytes more: of a session twice its model, of a look twice what one took before."""
+        lacking = self._left() < size_bytes + SPARE_BYTES
+        self.short |= lacking
+        return not lacking
+
+    def _let_go(self) -> None:
+        for each in self._loaded:
+            each.close()
+        self._loaded.clear()
 
     def _tokens_per_s(self, encoder: Encoder, batches: Sequence[Rows]) -> float:
         """Of one session, without padding: batches of all lengths, for SLICE_S or one batch."""

@@ -204,14 +204,21 @@ class Encoder:
 
     def smaller(self) -> Encoder | None:
         """This encoder with batches half as large, and so another profile; None: there are none smaller."""
-        before = self.profile
-        tokens = max(before.batch_tokens // 2, min(before.batch_tokens, LEAST_TOKENS))
-        images = max(before.batch_images // 2, 1) if self.binding.files else before.batch_images
-        profile = before.model_copy(update={"batch_tokens": tokens, "batch_images": images})
-        if profile == before:
+        tokens, images = self.profile.batch_tokens, self.profile.batch_images
+        if self.binding.texts or not self.binding.files:
+            tokens = max(tokens // 2, min(tokens, LEAST_TOKENS))
+        if self.binding.files:
+            images = max(images // 2, 1)
+        smaller = self.with_batches(tokens=tokens, images=images)
+        if smaller.profile == self.profile:
             return None
         runtime = self.runtime.frugal() if isinstance(self.runtime, Frugal) else self.runtime
-        return replace(self, profile=profile, runtime=runtime)
+        return replace(smaller, runtime=runtime)
+
+    def with_batches(self, *, tokens: int, images: int) -> Encoder:
+        """The same loaded model with other batches, and so another profile."""
+        sizes = {"batch_tokens": tokens, "batch_images": images}
+        return replace(self, profile=self.profile.model_copy(update=sizes))
 
     def recut(self, ready: ReadyRows) -> ReadyRows:
         """Rows that an encoder with other batches has prepared, in batches of this one."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from embedmill.cores import EVERY, cores
 from embedmill.errors import DeviceUnavailable, MissingExtra, StoreError
 from embedmill.model.calibration import BUDGETS, Bench, search
 from embedmill.spec.calibration import Calibration, CalibrationKey, KeptCalibration, Setting
@@ -52,12 +53,12 @@ class Calibrator:
     ) -> Calibration | None:
         """What was measured before for this encoder on this machine, or is now; None where nothing is.
 
-        `encoder` has one thread. What the spec states is not tried otherwise.
+        `encoder` has one thread. What the spec states is not tried otherwise. The estimate decides only
+        whether measuring is worth while: it may be a measurement itself, and what is remembered holds always.
         """
         work = self.spec.work
         nothing_free = work.batch_tokens is not None and (work.workers is not None or self.one_thread)
-        short = estimate.seconds is None or estimate.seconds < self.worth_s
-        if not work.calibrate or self.spec.engine != "local" or nothing_free or short or not shards:
+        if not work.calibrate or self.spec.engine != "local" or nothing_free or not shards:
             return None
         try:
             loaded = encoder()
@@ -65,43 +66,55 @@ class Calibrator:
             return None
         if loaded.profile.runtime != "onnxruntime" or not loaded.binding.texts or loaded.binding.files:
             return None
-        key = self._key(loaded)
+        key = self._key(loaded, shards)
         file = cache_folder() / "calibrations" / f"{sha256(canonical_json(key.model_dump()))[:32]}.json"
-        return _remembered(file, key) or self._measured(file, key, loaded, shards[len(shards) // 2])
+        found = _remembered(file, key)
+        if found is None and estimate.seconds is not None and estimate.seconds >= self.worth_s:
+            found = self._measured(file, key, loaded, shards[len(shards) // 2])
+        return found if found is not None and found.measured else None
 
-    def _measured(
-        self, file: Path, key: CalibrationKey, encoder: Encoder, shard: FrozenShard
-    ) -> Calibration | None:
-        """Measured now, and remembered; None where not even the default could be."""
-        with pa.memory_map(str(shard.file)) as source:
-            rows = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
+    def _measured(self, file: Path, key: CalibrationKey, encoder: Encoder, shard: FrozenShard) -> Calibration:
+        """Measured now; remembered if nothing was left out of it, or if not even the default could be.
+
+        It is not where memory was short, which it may not be the next time.
+        """
         sessions = key.workers or key.cores
         tokens = key.batch_tokens or BATCH_TOKENS
         first = Setting(batch_tokens=tokens, sessions=min(sessions, MOST_CORES), threads=1)
         free = key.workers is None and not key.one_thread and key.cores <= MOST_CORES
-        with Bench(encoder, rows, self.world.monotonic) as bench:
+        with Bench(encoder, sample_rows(shard), self.world.monotonic) as bench:
             budgets = BUDGETS if key.batch_tokens is None else ()
             chosen, measured = search(first, bench.rate, budgets=budgets, layouts=free)
-        if not measured:
-            return None
+        if measured and not measured[0].items_per_s:  # the default itself failed
+            measured = ()
         created = self.world.now().strftime("%Y-%m-%d")
         found = Calibration(chosen=chosen, measured=measured, source=f"measured {created}")
-        _remember(file, KeptCalibration(key=key, calibration=found, created=created))
+        if not bench.short and not (bench.late and measured):
+            _remember(file, KeptCalibration(key=key, calibration=found, created=created))
         return found
 
-    def _key(self, encoder: Encoder) -> CalibrationKey:
+    def _key(self, encoder: Encoder, shards: Sequence[FrozenShard]) -> CalibrationKey:
         work, profile = self.spec.work, encoder.profile
+        tokens = sum(shard.cost for shard in shards) // sum(shard.rows for shard in shards)
         return CalibrationKey(
-            encoder_digest=encoder.package.encoder_digest(epoch=0),
+            package_digest=encoder.package.package_digest(),
             runtime=profile.runtime,
             runtime_version=profile.runtime_version,
             device=profile.device,
             processor=processor(),
-            cores=len(os.sched_getaffinity(0)),
+            cores=cores(EVERY),
+            row_tokens=1 << tokens.bit_length(),
             batch_tokens=work.batch_tokens,
             workers=work.workers,
             one_thread=self.one_thread,
         )
+
+
+def sample_rows(shard: FrozenShard) -> pa.RecordBatch:
+    """Its first rows, however many pieces it was written in. In order of fingerprints they are random."""
+    with pa.memory_map(str(shard.file)) as source:
+        rows = pa.ipc.open_file(source).read_all().slice(0, SAMPLE_ROWS).combine_chunks()
+    return rows.to_batches()[0]
 
 
 def processor(cpuinfo: Path = CPUINFO) -> str:
@@ -121,13 +134,13 @@ def _remembered(file: Path, key: CalibrationKey) -> Calibration | None:
     except (OSError, StoreError):
         return None
     chosen, tried = kept.calibration.chosen, {each.setting for each in kept.calibration.measured}
-    return kept.calibration if kept.key == key and chosen in tried else None
+    return kept.calibration if kept.key == key and (chosen in tried or not tried) else None
 
 
 def _remember(file: Path, kept: KeptCalibration) -> None:
     """In one step, so that no half of it is ever read; a cache that cannot be written is done without."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}")
+        partial = file.with_suffix(f".{uuid.uuid4().hex}")
         partial.write_bytes(kept.to_bytes())
         partial.replace(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.catalog.frozen import with_images
+from embedmill.cores import EVERY, cores
 from embedmill.hashing import messages_of
 from embedmill.spec import BytesInput, ImageInput, StringInput, TextInput
 from embedmill.spec.documents import Estimate
@@ -71,15 +71,18 @@ def estimate_work(
 ) -> Estimate:
     """Seconds of the embedding stage: by the live release's rate, or measured on a few of the rows.
 
+    Both are rates of a core, so that it does not matter how many threads a loop has, or had for the release.
+
     `encoder` is called for only the latter, unless some were `measured` already; what it raises is found out
     before any work starts.
     """
     rows = sum(shard.rows for shard in shards)
     if not rows:
         return Estimate(seconds=0.0, source="nothing to compute")
-    workers = min(work.workers or len(os.sched_getaffinity(0)), len(shards))
+    workers = min(work.workers or cores(EVERY), len(shards))
     if base is not None and _rate_is_trusted(base, package):
-        seconds, computed = base.content.seconds, base.content.computed
+        threads = max((profile.threads for profile in base.content.profiles), default=1)
+        seconds, computed = base.content.seconds * threads, base.content.computed
         source = f"the rate of release {base.name} on {workers} workers"
     elif images.has_urls:
         return Estimate(seconds=None, source="images come by URL, and none is fetched to find out")

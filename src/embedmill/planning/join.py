@@ -68,7 +68,8 @@ def join_ids(
     a few are in work. They are compared in threads and written in others; all is noted in order.
     Where it `keeps`, an item whose image could not be fetched has the base's fingerprint: it is unchanged.
     """
-    join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=Spill(folder / "prints", PRINT_SCHEMA))
+    kept_prints = Spill(folder / "prints", PRINT_SCHEMA, by_id.writers)
+    join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=kept_prints)
     (folder / "items").mkdir()
     none = _items(by_id.schema.empty_table(), np.zeros(0, dtype=np.bool_))
     pieces = _pieces_a_bucket(by_id, part_rows)

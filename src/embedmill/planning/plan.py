@@ -6,8 +6,9 @@ parts, counts) → freeze by fingerprint (shards) → plan.json, which is writte
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -24,7 +25,7 @@ from embedmill.planning.join import Join, join_ids
 from embedmill.planning.known import KnownPrints
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
-from embedmill.planning.scan import Scan, Scanner
+from embedmill.planning.scan import SPILLS, Scan, Scanner
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
 from embedmill.release.layout import PLAN, Home
 from embedmill.release.numerics import goldens_entry, planned_goldens
@@ -39,6 +40,7 @@ from embedmill.store.scratch import scratch_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
+    from threading import Event
 
     from embedmill.model import ModelPackage
     from embedmill.release.reader import Release
@@ -92,13 +94,13 @@ class Planner:
         ]
         salvage = Salvage.collect(self.home, run, alike)
         images = ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
-        with scratch_folder() as scratch:
+        with scratch_folder() as scratch, ThreadPoolExecutor(SPILLS, "spill") as writers:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)
                 known = self._known(scratch / "known")
                 scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher, known)
-                scan = scanner.run(scratch, on_rows)
+                scan = scanner.run(scratch, on_rows, writers)
                 hasher.close()
                 self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
@@ -249,7 +251,7 @@ class Planner:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
 
-        with beside(self.home.store, lambda: self._keep_shards(run, shards)) as kept_shards:
+        with beside(self.home.store, partial(self._keep_shards, run, shards)) as kept_shards:
             goldens, measured = self._goldens(run, shards, images)  # computes, while disks are waited for
             frozen = kept_shards()
         estimate = estimate_work(
@@ -335,8 +337,13 @@ class Planner:
     def _keep_parts(self, run: str, parts: list[tuple[Path, int]]) -> tuple[FileEntry, ...]:
         return tuple(in_parallel(self.home.store, lambda part: self._keep(run, "items", *part), parts))
 
-    def _keep_shards(self, run: str, shards: list[FrozenShard]) -> tuple[ShardPlan, ...]:
-        return tuple(in_parallel(self.home.store, lambda shard: self._keep_shard(run, shard), shards))
+    def _keep_shards(self, run: str, shards: list[FrozenShard], given_up: Event) -> tuple[ShardPlan, ...]:
+        def keep(shard: FrozenShard) -> ShardPlan:
+            if given_up.is_set():
+                raise CancelledError
+            return self._keep_shard(run, shard)
+
+        return tuple(in_parallel(self.home.store, keep, shards))
 
     def _keep_shard(self, run: str, shard: FrozenShard) -> ShardPlan:
         key = self.home.run_key(run, "frozen", shard.file.name)

@@ -26,6 +26,7 @@ from embedmill.types import Reason, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from embedmill.release.quarantine import QuarantineWriter
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from embedmill.spec import EncoderInputs
     from embedmill.types import Digests, Mask, Rows
 
+SPILLS = 2
+"""Of a scan; they are written beside each other."""
 SCANNED_ROWS = 1 << 17
 """At once, of at most BATCH_BYTES: small batches would be split into small requests to hashing processes."""
 
@@ -75,11 +78,11 @@ class Scanner:
     quarantine: QuarantineWriter
     hasher: Hasher
 
-    def run(self, folder: Path, on_rows: Callable[[int], None]) -> Scan:
-        """Read the whole catalog; `on_rows` hears of rows as they are done."""
+    def run(self, folder: Path, on_rows: Callable[[int], None], writers: Executor) -> Scan:
+        """Read the whole catalog; `on_rows` hears of rows as they are done, `writers` write spilled ones."""
         scan = Scan(
-            by_id=Spill(folder / "by-id", self._id_schema()),
-            by_fingerprint=Spill(folder / "by-fingerprint", self._work_schema()),
+            by_id=Spill(folder / "by-id", self._id_schema(), writers),
+            by_fingerprint=Spill(folder / "by-fingerprint", self._work_schema(), writers),
         )
         begun: deque[Callable[[], None]] = deque()
         for batch in _together(self.reader.batches()):

@@ -5,7 +5,6 @@ A few MiB are kept before files are begun, so that a small catalog needs none.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Executor, Future
     from pathlib import Path
 
     from embedmill.types import Digests
@@ -45,10 +45,13 @@ class Spill:
     """Writes record batches by bucket, then reads whole buckets, in the order in which rows came.
 
     Buckets are contiguous digest ranges in ascending order, so that going through them in order, and
-    sorting within each, sorts everything. Files are written by a thread, while the next rows are made.
+    sorting within each, sorts everything. Files are written by a thread of `writers`, while the next rows are
+    made; whoever ends them waits for what is being written.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema, *, held_bytes: int = HELD_BYTES) -> None:
+    def __init__(
+        self, folder: Path, schema: pa.Schema, writers: Executor, *, held_bytes: int = HELD_BYTES
+    ) -> None:
         """Spill rows of this schema into files of the folder, which is made, beyond `held_bytes` of them."""
         folder.mkdir(parents=True)
         self.schema = schema
@@ -57,7 +60,7 @@ class Spill:
         self._files = [folder / f"{bucket:02d}.arrow" for bucket in range(BUCKETS)]
         self._writers: list[pa.ipc.RecordBatchStreamWriter | None] = [None] * BUCKETS
         self._held: list[_Held] = []
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="spill")
+        self.writers = writers
         self._writing: Future[None] | None = None
         self._sorted: list[pa.RecordBatch | None] = [None] * BUCKETS
         self._held_bytes, self._most_held_bytes = 0, held_bytes
@@ -113,7 +116,7 @@ class Spill:
         """Begin to write what is held; what was begun before is waited for, so that memory stays bounded."""
         self._wait()
         if self._held:
-            self._writing = self._threads.submit(self._write, self._held)
+            self._writing = self.writers.submit(self._write, self._held)
         self._held, self._held_bytes = [], 0
 
     def _wait(self) -> None:

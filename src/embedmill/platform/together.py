@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from embedmill.cores import EVERY, cores
 from embedmill.errors import EmbedmillError
 from embedmill.platform.deadlines import next_deadline
 from embedmill.platform.turns import Turn, Turns
@@ -160,7 +161,7 @@ def _divide(members: Sequence[_Member], turns: Turns, devices: int | None) -> No
 def devices_of(pool: str, standings: Sequence[Standing]) -> int:
     """Cores of this machine; of a fleet the GPUs that runs have, and those that a run found idle last."""
     if pool == LOCAL:
-        return len(os.sched_getaffinity(0))
+        return cores(EVERY)
     return sum(each.running for each in standings) + max(each.spare for each in standings)
 
 

@@ -42,22 +42,27 @@ class Calibration(Part):
 class CalibrationKey(Part):
     """What a calibration is of: with anything else it may be another.
 
-    `batch_tokens` and `workers` are those that the pipeline states; `one_thread`: loops had to have one each.
+    `row_tokens`: the next power of two above a row's estimated tokens, on average. `batch_tokens` and
+    `workers` are those that the pipeline states; `one_thread`: loops had to have one each.
     """
 
-    encoder_digest: str
+    package_digest: str
     runtime: str
     runtime_version: str
     device: str
     processor: str
     cores: int
+    row_tokens: int
     batch_tokens: int | None
     workers: int | None
     one_thread: bool
 
 
 class KeptCalibration(Document):
-    """A calibration in the cache of the machine that it was made on."""
+    """A calibration in the cache of the machine that it was made on.
+
+    Where nothing could be measured, it has measured nothing and chose the default.
+    """
 
     SCHEMA: ClassVar[str] = "calibration/1"
 

@@ -14,6 +14,7 @@ import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.errors import ObjectExists, PreconditionFailed, StoreError
@@ -157,17 +158,24 @@ def in_parallel(store: Store, work: Callable[[ItemT], ResultT], items: Sequence[
 
 
 @contextlib.contextmanager
-def beside(store: Store, work: Callable[[], ResultT]) -> Iterator[Callable[[], ResultT]]:
+def beside(store: Store, work: Callable[[Event], ResultT]) -> Iterator[Callable[[], ResultT]]:
     """Does `work` on the store while the block does something else; gives what waits for its result.
 
-    Before the block, where the store takes one call at a time. The block is left once the work is over.
+    Before the block, where the store takes one call at a time. The block is left once the work is over: where
+    the block fails or is interrupted, `work` sees so by its event, and its own error is not told.
     """
+    given_up = Event()
     if store.transfers == 1:
-        found = work()
+        found = work(given_up)
         yield lambda: found
         return
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(work).result
+        doing = pool.submit(work, given_up)
+        try:
+            yield doing.result
+        except BaseException:
+            given_up.set()
+            raise
 
 
 def _save(store: Store, key: str, file: Path) -> ObjectInfo:

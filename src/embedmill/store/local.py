@@ -99,6 +99,8 @@ class LocalStore(Store):
         with translated(key, writing=True):
             try:
                 with file.open("rb") as written:
+                    if os.fstat(written.fileno()).st_nlink > 1:  # another object's, or somebody else's
+                        return self.put_if_absent(key, file)
                     etag = _settle(written.fileno())
                 self._link(file, target)
             except OSError as error:

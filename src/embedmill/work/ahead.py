@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import select
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from embedmill.errors import EmbedmillError
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder, decoders_beside
+from embedmill.spec import OnnxSpec
 from embedmill.types import Opening
 
 if TYPE_CHECKING:
@@ -24,18 +25,46 @@ TICK_S = 0.5
 """How often it looks for the parent."""
 
 
-@dataclass(frozen=True)
+_Stamps: TypeAlias = list[tuple[str, int, int, int]]
+
+
+@dataclass
 class Opened:
-    """A model that is open, and the settings that it was opened with."""
+    """A model that is open, until it is asked for; how it was opened, and the package, as it was then."""
 
     opening: Opening
     package: ModelPackage
-    encoder: Encoder
+    encoder: Encoder | None = field(repr=False)
+    stamps: _Stamps = field(repr=False)
 
-    def serves(self, plan: Plan) -> bool:
-        """Whether it is, byte for byte, the planned model, with the planned settings."""
+    def encoder_for(self, plan: Plan) -> Encoder | None:
+        """The encoder, once, with the plan's batches; None, and nothing holds it, where another is needed.
+
+        It is, byte for byte, the planned model, on as many threads as this loop was started with; its
+        batches are no more than numbers that its profile has.
+        """
+        encoder, self.encoder = self.encoder, None
         planned = opening_of(plan, self.opening.model)
-        return self.opening == planned and self.package.package_digest() == plan.package_digest
+        if encoder is None:
+            return None
+        if (
+            self.opening.thumbnails != planned.thumbnails
+            or self.package.package_digest() != plan.package_digest
+        ):
+            encoder.close()
+            return None
+        return encoder.with_batches(tokens=planned.batch_tokens, images=planned.batch_images)
+
+    def is_unchanged(self) -> bool:
+        """Whether no file of the package was written since; else the encoder is let go of."""
+        try:
+            unchanged = _stamps(self.package) == self.stamps
+        except OSError:
+            unchanged = False
+        if not unchanged and self.encoder is not None:
+            self.encoder.close()
+            self.encoder = None
+        return unchanged
 
 
 class Told(NamedTuple):
@@ -49,7 +78,9 @@ def stand_by(opening: Opening, options: WorkerOptions) -> Told | None:
     """Open the model, then wait for a line on stdin; None once nobody will write one."""
     opened = _open(opening, options)
     run_url = _wait_for_run(options.parent)
-    return None if run_url is None else Told(run_url, opened)
+    if run_url is None:
+        return None
+    return Told(run_url, opened if opened is not None and opened.is_unchanged() else None)
 
 
 def opening_of(plan: Plan, model: str) -> Opening:
@@ -79,19 +110,30 @@ def load_encoder(package: ModelPackage, opening: Opening, options: WorkerOptions
 def _open(opening: Opening, options: WorkerOptions) -> Opened | None:
     """What is wrong with the model is the planner's to say, and that of a loop that works."""
     try:
+        before = _stamps(ModelPackage.open(opening.model))
         package = ModelPackage.open(opening.model)
-        before = _stamps(package)
+        if not _is_read_whole(package):
+            return None
         encoder = load_encoder(package, opening, options)
         package.package_digest()
         if _stamps(package) == before:  # so what is loaded is what was digested
-            return Opened(opening, package, encoder)
+            return Opened(opening, package, encoder, before)
         encoder.close()
     except (EmbedmillError, OSError):
         pass
     return None
 
 
-def _stamps(package: ModelPackage) -> list[tuple[str, int, int, int]]:
+def _is_read_whole(package: ModelPackage) -> bool:
+    """Whether a loaded model has nothing more to do with its files, whose owner may write to them any time.
+
+    ONNX Runtime parses the ONNX file, and maps those with external tensors; other libraries may map theirs.
+    """
+    runtimes = package.spec.runtimes_for("item")
+    return all(isinstance(each, OnnxSpec) and len(package.contents(each)) == 1 for each in runtimes)
+
+
+def _stamps(package: ModelPackage) -> _Stamps:
     found = [(name, (package.root / name).stat()) for name in package.files()]
     return [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 

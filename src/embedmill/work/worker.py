@@ -131,10 +131,8 @@ def _encoder(
     home: Home, plan: Plan, options: WorkerOptions, scratch: Path, watchdog: Watchdog, opened: Opened | None
 ) -> Encoder:
     """The planned model, every byte checked, on this loop's device."""
-    if opened is not None and not opened.serves(plan):
-        opened.encoder.close()
-        opened = None
-    encoder = opened.encoder if opened else _loaded(home, plan, options, scratch, watchdog)
+    ahead = opened.encoder_for(plan) if opened is not None else None
+    encoder = ahead or _loaded(home, plan, options, scratch, watchdog)
     with contextlib.ExitStack() as unless_checked:
         unless_checked.callback(encoder.close)
         check_numerics(home, plan, encoder)
