@@ -1,4 +1,4 @@
-"""The group is what people see: the search page in a real browser, and the documentation's examples, typed."""
+"""The group is what people see: the search page in a real browser, and the docs' examples, typed."""
 
 from __future__ import annotations
 
