@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.support.mill import POISON, Mill, items, poisonable_package, quarantined
 
 from embedmill.errors import AccountingError, ReleaseCorrupt
 from embedmill.pipeline import PlannedRun
+from embedmill.release.items import write_items
 from embedmill.release.layout import CONTENT
 from embedmill.release.vectors import VectorPart, write_vectors
 from embedmill.spec.documents import CommitRecord
@@ -63,6 +66,22 @@ def test_planned_items_that_vanished_stop_the_run(mill: Mill) -> None:
     run = mill.worked(items(5))
     run.home.store.delete(run.home.key(run.plan.item_parts[0].path))
     with pytest.raises(ReleaseCorrupt, match=r"part-00000\.parquet: is missing"):
+        run.index()
+
+
+def test_damaged_items_are_not_sealed_afresh_where_their_file_is_written_again(
+    mill: Mill, tmp_path: Path
+) -> None:
+    """One item is refused, so that the others go into a new file, with a SHA-256 of its own."""
+    mill.model = poisonable_package(tmp_path / "own")
+    run = mill.worked([*items(5), {"sku": "bad", "title": POISON, "price": 7.0}])
+    (entry,) = run.plan.item_parts
+    file = run.home.verified(run.home.key(entry.path), entry)
+    rows = pq.read_table(file)
+    at = rows.schema.get_field_index("price")
+    file.chmod(0o644)
+    write_items(file, rows.set_column(at, rows.field(at), pa.array([9.5] * 6)))
+    with pytest.raises(ReleaseCorrupt, match=r"part-00000\.parquet: its bytes are not those"):
         run.index()
 
 

@@ -236,6 +236,15 @@ def test_a_carried_file_that_vanished_from_the_candidate_is_noticed(mill: Mill) 
         run.publish()
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_sound_candidate_goes_live_whatever_became_of_its_bases_manifest(mill: Mill, damage: str) -> None:
+    mill.run(items(10))
+    run = mill.checked(items(11))
+    DAMAGES[damage](mill.live().folder / layout.MANIFEST)
+    assert run.publish().number == 2
+    assert (mill.live().number, mill.live().content.embedded, mill.live().content.reused) == (2, 1, 10)
+
+
 def test_damage_between_work_and_candidate_closes_the_run_and_the_next_computes_again(mill: Mill) -> None:
     mill.run(items(2))
     run = mill.worked(items(3))

@@ -164,14 +164,21 @@ def note_sealed(
 
     Its files were hashed after they were `seen`; those `carried` have to be the very files that the base's
     stamp vouches for, by another name. Where one is not, there is no stamp, and who opens it hashes all.
+    Nothing that is wrong with the base or the cache is an error here: the release is sealed by now.
     """
-    vouched: object = {}
-    if base is not None and carried:
-        before = read_manifest(base)
-        stamp = _stamped(base, before)
-        vouched = stamp.get("files") if stamp.get("manifest") == before.digest else None
+    vouched = _vouched(base) if base is not None and carried else {}
     if isinstance(vouched, dict) and all(vouched.get(path) == seen[path] for path in carried):
         _write_stamp(folder, manifest, {"manifest": manifest.digest, "files": seen})
+
+
+def _vouched(folder: Path) -> object:
+    """The files that a release's stamp vouches for, if any."""
+    try:
+        manifest = read_manifest(folder)
+    except (ReleaseMissing, ReleaseCorrupt):
+        return None
+    stamp = _stamped(folder, manifest)
+    return stamp.get("files") if stamp.get("manifest") == manifest.digest else None
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
@@ -211,8 +218,8 @@ def _stamped(folder: Path, manifest: Manifest) -> dict[str, object]:
 
 def _write_stamp(folder: Path, manifest: Manifest, stamp: dict[str, object] | None) -> None:
     """Keep a stamp; a cache that cannot be written only makes the next open slow."""
-    file = _stamp_file(folder, manifest)
     try:
+        file = _stamp_file(folder, manifest)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".part")
         partial.write_text(json.dumps(stamp))
