@@ -65,7 +65,8 @@ def join_ids(
     """Compare the catalog's rows with the base's items (see BaseItems), and write the item parts.
 
     A part has some buckets, or a piece of one where buckets are large. In memory are a few parts and one
-    large bucket, which grows as 1/64 of the catalog beyond about a million rows. Parts are compared in threads and written in others; all is noted in order.
+    large bucket, which grows as 1/64 of the catalog beyond about a million rows. Parts are
+    compared in threads and written in others; all is noted in order.
     Where it `keeps`, an item whose image could not be fetched has the base's fingerprint: it is unchanged.
     """
     kept_prints = Spill(folder / "prints", PRINT_SCHEMA, by_id.writers)

@@ -1,7 +1,8 @@
 """Where a vector table has which fingerprint, and the digest of that vector, asked for those of all items.
 
-A release of a million vectors has hundreds of files, and looking into each for every file of items takes
-longer than all else, and so does looking for every batch of a catalog. So what is asked for is put behind each other once, in files that are mapped.
+A release of a million vectors has hundreds of files, and looking into each for every file of items, or
+every batch of a catalog, takes longer than all else. So what is asked for is put behind each other once, in
+files that are mapped.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ FEW_ROWS = 1 << 16
 
 
 class TableKeys:
-    """Fingerprints of a vector table, and digests where wanted, 16 bytes a row each, in files that are mapped."""
+    """Fingerprints of a vector table, and digests where wanted: 16 bytes a row each, in mapped files."""
 
     def __init__(
         self, table: VectorTable, folder: Path, *, digests: bool = True, few_rows: int = FEW_ROWS
