@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.catalog.reading import OpenCatalog
 from tests.sql_group.cluster import PASSWORD, Cluster, programs, running
+from tests.support.groups import take
 
 from embedmill.catalog import CatalogReader
 from embedmill.spec import CatalogSpec
@@ -42,6 +43,11 @@ class Shop:
             row = connection.execute(query.encode()).fetchone()
             assert row is not None
             return row[0]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect the tests of object stores as servers, too."""
+    take(config, "sql")
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,12 @@ TAKEN: dict[str, tuple[str, ...]] = {
         "e2e/test_several_pipelines.py",
         "test_seats.py",
     ),
+    "sql": (  # servers of data: databases, and object stores
+        "contracts/test_store_races.py",
+        "e2e/test_s3.py",
+        "e2e/test_s3_storm.py",
+    ),
+    "browser": ("docs/test_examples.py",),  # what readers see, and what they type
 }
 """Group → folders and files that it takes."""
 
