@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,13 @@ def test_a_recall_out_of_reach_ends_at_an_effort_that_finds_as_much_as_looking_a
     everything = recall(built.graph.with_effort(2400), vectors)
     assert recall(built.graph.with_effort(built.search_effort), vectors) >= everything - 0.01
     assert recall(built.graph.with_effort(built.search_effort // 4), vectors) < everything - 0.01
+
+
+def test_a_graph_does_not_keep_options_for_every_number_of_hits_ever_asked_for() -> None:
+    faiss = pytest.importorskip("faiss")
+    vectors = unit_vectors(400)
+    graph, all_rows = HnswIndex.build([vectors], DIMENSION, IndexSpec()), Selection(np.ones(400, np.bool_))
+    for k in range(100, 200):
+        graph.search(vectors[:1], k, all_rows)
+    kept = [each for each in gc.get_objects() if type(each) is faiss.SearchParametersHNSW]
+    assert 0 < len(kept) < 20

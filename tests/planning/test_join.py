@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +22,19 @@ ROWS = 5000
 NO_WHY = [pa.nulls(ROWS, pa.string())] * 3
 
 
-def catalog(folder: Path, ids: pa.Array) -> Spill:
+class WatchedSpill(Spill):
+    """Notes how much of Arrow's memory is in use whenever a bucket is read."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, writers: ThreadPoolExecutor, held_bytes: int) -> None:
+        super().__init__(folder, schema, writers, held_bytes=held_bytes)
+        self.allocated: list[int] = []
+
+    def read(self, bucket: int) -> pa.Table:
+        self.allocated.append(pa.total_allocated_bytes())
+        return super().read(bucket)
+
+
+def catalog(folder: Path, ids: pa.Array) -> WatchedSpill:
     """Rows whose fingerprints are those of their ids; each tenth is empty."""
     digests = id_digests(ids)
     columns = [digests_to_arrow(digests), pa.array(range(ROWS)), digests_to_arrow(digests)]
@@ -39,7 +52,7 @@ def catalog(folder: Path, ids: pa.Array) -> Spill:
     shown = pa.array([f"shown {row}" for row in range(ROWS)])
     empty = pa.array(np.arange(ROWS) % 10 == 0)
     batch = pa.RecordBatch.from_arrays([*columns, empty, *NO_WHY, ids, shown], names=names)
-    spill = Spill(folder / "by-id", batch.schema, ThreadPoolExecutor(1), held_bytes=100_000)
+    spill = WatchedSpill(folder / "by-id", batch.schema, ThreadPoolExecutor(1), held_bytes=100_000)
     for start in range(0, ROWS, 700):
         spill.add(batch.slice(start, 700), digests[start : start + 700])
     return spill
@@ -81,3 +94,14 @@ def test_parts_are_bounded_and_the_join_is_the_same(tmp_path: Path, part_rows: i
     assert whole.kept_prints.rows == cut.kept_prints.rows
     assert sum(whole.kept_prints.rows) == 4498
     assert len(whole.kept_prints.rows) == BUCKETS
+
+
+def test_a_large_bucket_is_done_with_before_the_next_is_read(tmp_path: Path) -> None:
+    ids = pa.array([f"id-{number}".ljust(4_000) for number in range(ROWS)])
+    spill = catalog(tmp_path, ids)
+    bucket_bytes = statistics.mean(spill.size_bytes)
+    del ids
+    with QuarantineWriter(tmp_path / "quarantine.parquet") as quarantine:
+        join_ids(tmp_path, ROWS, spill, [], quarantine, part_rows=5)
+    above = [each - spill.allocated[0] for each in spill.allocated]
+    assert statistics.median(above) < bucket_bytes / 2

@@ -43,3 +43,12 @@ def test_rows_and_digests_are_those_of_the_table(parts: list[list[bytes]], asked
             rows = keys.locate(wanted)
             assert rows.tolist() == table.locate(wanted).tolist()
             assert digest_list(keys.digests(rows)) == digest_list(table.digests(rows))
+
+
+def test_digests_that_are_not_copied_are_the_tables(tmp_path: Path) -> None:
+    table = VectorTable([part_of([b"a" * 16, b"b" * 16])])
+    keys = TableKeys(table, tmp_path / "keys", digests=False, few_rows=0)
+    rows = keys.locate(digests_from_bytes(b"b" * 16 + b"c" * 16))
+    assert rows.tolist() == [1, -1]
+    assert digest_list(keys.digests(rows)) == digest_list(table.digests(rows))
+    assert {file.name for file in (tmp_path / "keys").iterdir()} == {"high", "low"}

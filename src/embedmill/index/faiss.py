@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 UNMEASURED = 128
 """The effort of graphs whose effort nobody has stated or measured."""
 
+FEW_OPTIONS = 8
+"""Of one selection, that are kept: most searches ask for one of a few numbers of hits."""
+
 
 class HnswIndex:
     """A graph over one segment's vectors, in the order of its rows."""
@@ -89,12 +92,16 @@ class HnswIndex:
     def _options_for(self, selection: Selection, effort: int) -> Any:
         """FAISS's options; making them takes longer than searching a small graph."""
         kept = self._options.setdefault(selection, {})
-        if effort not in kept:
+        options = kept.get(effort)
+        if options is None:
             faiss, total, live = _faiss(), len(selection.live), selection.count
             selected = {} if live == total else {"sel": faiss.IDSelectorBitmap(selection.bits)}
             beam = min(effort * total // live, total)  # dead rows fill the beam as well
-            kept[effort] = faiss.SearchParametersHNSW(efSearch=beam, **selected)
-        return kept[effort]
+            options = faiss.SearchParametersHNSW(efSearch=beam, **selected)
+            if len(kept) >= FEW_OPTIONS:
+                kept.clear()  # and not the oldest one: searches in other threads look on
+            kept[effort] = options
+        return options
 
 
 def require_faiss() -> None:

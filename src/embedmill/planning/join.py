@@ -64,8 +64,9 @@ def join_ids(
 ) -> Join:
     """Compare the catalog's rows with the base's items (see BaseItems), and write the item parts.
 
-    A part has some buckets, or a piece of one where buckets are large: memory is bounded by parts, of which
-    a few are in work. They are compared in threads and written in others; all is noted in order.
+    A part has some buckets, or a piece of one where buckets are large. In memory are a few parts and one
+    large bucket, which grows as 1/64 of the catalog beyond about a million rows. Parts are
+    compared in threads and written in others; all is noted in order.
     Where it `keeps`, an item whose image could not be fetched has the base's fingerprint: it is unchanged.
     """
     kept_prints = Spill(folder / "prints", PRINT_SCHEMA, by_id.writers)
@@ -124,7 +125,10 @@ class _Compared(NamedTuple):
 
 
 def _in_order(by_id: Spill, base: BaseItems, pieces: int, *, keeps: bool) -> Generator[_Compared, None, None]:
-    """All pieces of all buckets in order; as many as there are cores are compared at once, in threads."""
+    """All pieces of all buckets in order; as many as there are cores are compared at once, in threads.
+
+    Small buckets overlap; of large ones, which are cut, each is done with before the next is read.
+    """
     with ThreadPoolExecutor(cores(), "join") as threads:
         begun: deque[Future[_Compared]] = deque()
         for bucket in range(BUCKETS):
@@ -134,6 +138,9 @@ def _in_order(by_id: Spill, base: BaseItems, pieces: int, *, keeps: bool) -> Gen
                 begun.append(threads.submit(_compared, table, rows, base.take(number), keeps=keeps))
                 if len(begun) > cores():
                     yield begun.popleft().result()
+            del table
+            while begun and pieces > 1:
+                yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()
 

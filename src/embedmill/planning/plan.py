@@ -22,11 +22,11 @@ from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
-from embedmill.planning.known import KnownPrints
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import SPILLS, Scan, Scanner
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
+from embedmill.release.keys import TableKeys
 from embedmill.release.layout import PLAN, Home
 from embedmill.release.numerics import goldens_entry, planned_goldens
 from embedmill.release.quarantine import QuarantineWriter
@@ -170,7 +170,7 @@ class Planner:
         salvage: Salvage,
         refusals: Refusals,
         hasher: Hasher,
-        known: KnownPrints | None,
+        known: TableKeys | None,
     ) -> Scanner:
         return Scanner(
             reader=reader,
@@ -210,9 +210,13 @@ class Planner:
     def _reuses(self) -> bool:
         return self.base is not None and self.base.content.encoder_digest == self.encoder_digest
 
-    def _known(self, file: Path) -> KnownPrints | None:
+    def _known(self, file: Path) -> TableKeys | None:
         """Vectors of the live release that were made by this very encoder."""
-        return KnownPrints(self.base.table, file) if self.base is not None and self._reuses() else None
+        return (
+            TableKeys(self.base.table, file, digests=False)
+            if self.base is not None and self._reuses()
+            else None
+        )
 
     def _check_names(self) -> None:
         """Columns of ours are put beside those of the catalog."""
@@ -365,9 +369,9 @@ class Planner:
         )
 
 
-def _exists(prints: Digests, known: KnownPrints | None, salvage: Salvage) -> Mask:
+def _exists(prints: Digests, known: TableKeys | None, salvage: Salvage) -> Mask:
     """bool[N]: fingerprints whose vectors are there."""
-    live: Mask = np.zeros(len(prints), dtype=np.bool_) if known is None else known.has(prints)
+    live: Mask = np.zeros(len(prints), dtype=np.bool_) if known is None else known.locate(prints) >= 0
     return live | salvage.have(prints, ~live)
 
 

@@ -1,7 +1,8 @@
 """Where a vector table has which fingerprint, and the digest of that vector, asked for those of all items.
 
-A release of a million vectors has hundreds of files, and looking into each for every file of items takes
-longer than all else. So what is asked for is put behind each other once, in files that are mapped.
+A release of a million vectors has hundreds of files, and looking into each for every file of items, or
+every batch of a catalog, takes longer than all else. So what is asked for is put behind each other once, in
+files that are mapped.
 """
 
 from __future__ import annotations
@@ -27,15 +28,23 @@ FEW_ROWS = 1 << 16
 
 
 class TableKeys:
-    """Fingerprints and digests of a vector table, 32 bytes a row, in files that are mapped."""
+    """Fingerprints of a vector table, and digests where wanted: 16 bytes a row each, in mapped files."""
 
-    def __init__(self, table: VectorTable, folder: Path, *, few_rows: int = FEW_ROWS) -> None:
-        """Write the files into a folder, which is made, unless the table has few rows."""
+    def __init__(
+        self, table: VectorTable, folder: Path, *, digests: bool = True, few_rows: int = FEW_ROWS
+    ) -> None:
+        """Write the files into a folder, which is made, unless the table has few rows.
+
+        Without `digests` only fingerprints are copied, and digests are looked up in the table.
+        """
         self._table = table
         self._copied = len(table) > few_rows and bool(len(table))
         self._runs: list[tuple[int, Halves, Halves]] = []
+        self._digests: Digests | None = None
         if self._copied:
-            self._copy(folder)
+            self._copy_fingerprints(folder)
+            if digests:
+                self._copy_digests(folder / "digests")
 
     def locate(self, fingerprints: Digests) -> Rows:
         """int64[N]: row of each fingerprint in the table, -1 where there is none."""
@@ -58,31 +67,35 @@ class TableKeys:
 
     def digests(self, rows: Rows) -> Digests:
         """S16[N]: the digests of these rows' vectors; empty for rows of -1."""
-        if not self._copied:
+        if self._digests is None:
             return self._table.digests(rows)
         found: Digests = self._digests[np.maximum(rows, 0)]
         found[rows < 0] = b""
         return found
 
-    def _copy(self, folder: Path) -> None:
+    def _copy_fingerprints(self, folder: Path) -> None:
         folder.mkdir()
-        files = folder / "high", folder / "low", folder / "digests"
-        with files[0].open("wb") as highs, files[1].open("wb") as lows, files[2].open("wb") as digests:
+        files = folder / "high", folder / "low"
+        with files[0].open("wb") as highs, files[1].open("wb") as lows:
             for part in self._table.parts:
                 high, low = halves(part.fingerprints)
                 highs.write(high.tobytes())
                 lows.write(low.tobytes())
-                digests.write(part.digests.tobytes())
         every_high, every_low = (
-            np.memmap(file, dtype=np.uint64, mode="r").view(np.ndarray) for file in files[:2]
+            np.memmap(file, dtype=np.uint64, mode="r").view(np.ndarray) for file in files
         )
-        self._digests: Digests = np.memmap(files[2], dtype="S16", mode="r").view(np.ndarray)
         bounds = [
             0,
             *(int(self._table.starts[number]) for number in _descents(self._table)),
             len(self._table),
         ]
         self._runs = [(start, every_high[start:end], every_low[start:end]) for start, end in pairwise(bounds)]
+
+    def _copy_digests(self, file: Path) -> None:
+        with file.open("wb") as copied:
+            for part in self._table.parts:
+                copied.write(part.digests.tobytes())
+        self._digests = np.memmap(file, dtype="S16", mode="r").view(np.ndarray)
 
 
 def _descents(table: VectorTable) -> list[int]:
