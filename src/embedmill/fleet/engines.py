@@ -104,7 +104,7 @@ def places_of(
 def loops_worth_starting(plan: Plan, every: int | None = None) -> int:
     """As many as `every` core, by default of this machine, is enough for; fewer if a refresh is soon done.
 
-    Only a refresh knows its rate, from the release that it is made on top of.
+    A first release starts all: its sample says too little of how long it takes.
     """
     every = every or cores(EVERY)
     most = max(1, every // plan.threads)
