@@ -27,6 +27,7 @@ from tests.support.relay import Relay
 from tests.support.sts import ROLE
 
 from embedmill.release.runs import open_plans
+from embedmill.work.leases import Leases
 
 ITEMS = 240
 LARGE_ITEMS = 2400
@@ -92,12 +93,18 @@ def test_a_server_that_dies_is_survived_by_the_other(fleet: Fleet, local_digest:
 def test_a_gpu_that_is_wanted_back_is_left_and_taken_again_when_it_is_idle(
     fleet: Fleet, local_digest: str
 ) -> None:
+    """The test has the last shard until both are left, so that the run cannot be over before."""
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
     process = begin(fleet, spec, "run", "--wait")
     wait_for_a_commit(spec)
+    (plan,) = open_plans(home(spec))
+    held = Leases(home(spec), plan.run, "nobody").claim(plan.shards[-1].name)
+    assert held is not None
+    fleet.let_each_commit(spec, "gpu-01", "gpu-02")
     fleet.turn("gpu-01", busy=True)
     fleet.turn("gpu-02", busy=True)
     wait_until_no_worker_is_left(fleet)
+    held.release()
     fleet.turn("gpu-02", busy=False)
     _, said = end(process)
     assert "fleet: gpu-01-0 ended with exit code 75" in said
