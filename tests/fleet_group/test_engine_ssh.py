@@ -82,8 +82,7 @@ def test_idle_gpus_share_a_run_and_a_busy_one_is_passed_over(fleet: Fleet, seed:
 def test_a_server_that_dies_is_survived_by_the_other(fleet: Fleet, local_digest: str) -> None:
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
     process = begin(fleet, spec)
-    wait_for_a_commit(spec)
-    fleet.wait_for_workers("gpu-01", "gpu-02")
+    fleet.let_each_commit(spec, "gpu-01", "gpu-02")
     fleet.kill("gpu-01")
     report, _ = end(process)
     assert live(spec).content.content_digest == local_digest
@@ -127,8 +126,7 @@ def test_ctrl_c_stops_the_workers_and_resume_finishes(fleet: Fleet, local_digest
 def test_workers_outlive_a_killed_run_and_resume_finds_them(fleet: Fleet, local_digest: str) -> None:
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
     process = begin(fleet, spec)
-    wait_for_a_commit(spec)
-    fleet.wait_for_workers("gpu-01", "gpu-02")
+    fleet.let_each_commit(spec, "gpu-01", "gpu-02")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     before = {worker.pid for workers in fleet.workers().values() for worker in workers}
