@@ -38,8 +38,14 @@ def _from_buffers(column: pa.Array) -> Callable[[int], Any] | None:
     if types.is_large_string(kind):
         return _texts(column, np.int64)
     if types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind):
-        return _numbers(column, 1, kind.to_pandas_dtype(), len(column)).data.__getitem__
+        return _numbers(column, 1, _dtype(kind), len(column)).data.__getitem__
     return None
+
+
+def _dtype(kind: pa.DataType) -> np.dtype[Any]:
+    """Of numbers; `kind.to_pandas_dtype` asks for pandas."""
+    letter = "f" if types.is_floating(kind) else "i" if types.is_signed_integer(kind) else "u"
+    return np.dtype(f"{letter}{kind.bit_width // 8}")
 
 
 def _texts(column: pa.Array, width: type[np.signedinteger[Any]]) -> Callable[[int], str]:
