@@ -9,7 +9,18 @@ FILES = {
     "catalog": ("columnar", "damage", "delimited", "files", "fingerprint", "jsonl", "schemas"),
     "contracts": ("runtime",),
     "decoding": ("colours", "images"),
-    "release": ("assemble", "diff", "export", "goldens", "search", "segments", "values", "vectors"),
+    "release": (
+        "assemble",
+        "cells",
+        "diff",
+        "export",
+        "goldens",
+        "keys",
+        "search",
+        "segments",
+        "values",
+        "vectors",
+    ),
     "e2e": ("edge_catalogs", "equivalence", "image_references", "images"),
 }
 
