@@ -1,19 +1,33 @@
-"""How much memory this process may still take: whatever loads more only if it fits asks here."""
+"""What the kernel says of memory: how much is left, and how many processes it ended for lack of it."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 """A container's limit and use, in bytes (docs.kernel.org/admin-guide/cgroup-v2.html)."""
+KILLS = (CGROUP / "memory.events", Path("/proc/vmstat"))
+"""What counts processes that the kernel ended for lack of memory (`oom_kill`): of a container, or of all."""
 
 
 def memory_left(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int:
     """Bytes that the machine has available and a container's limit allows; very many where nobody says."""
     return min(_available(meminfo), _allowed(cgroup))
+
+
+def memory_kills(files: Sequence[Path] = KILLS) -> int:
+    """How many processes the kernel ended for lack of memory by now; 0 where nothing counts them."""
+    for file in files:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return _fields(file)["oom_kill"]
+    return 0
 
 
 def _available(meminfo: Path) -> int:

@@ -12,7 +12,7 @@ from tests.support.mill import Mill, items
 from embedmill.model.calibration import LIMIT_S
 from embedmill.pipeline import Pipeline
 from embedmill.planning import Calibrator, Planner
-from embedmill.planning.calibrate import SAMPLE_ROWS, processor, sample_rows
+from embedmill.planning.calibrate import SAMPLE_ROWS, processor
 from embedmill.planning.freeze import FrozenShard
 from embedmill.spec.calibration import KeptCalibration, Setting
 from embedmill.spec.documents import CommitRecord, Plan
@@ -116,7 +116,7 @@ def test_rows_are_taken_from_all_pieces_of_a_shard(tmp_path: Path) -> None:
     with pa.ipc.new_file(str(file), pieces[0].schema) as writer:
         for piece in pieces:
             writer.write_batch(piece)
-    rows = sample_rows(FrozenShard("00000", file, 3000, 0))
+    rows = FrozenShard("00000", file, 3000, 0).first_rows(SAMPLE_ROWS)
     assert rows.num_rows == SAMPLE_ROWS
     piece, row = divmod(SAMPLE_ROWS - 1, 3)
     assert rows.column("title")[SAMPLE_ROWS - 1].as_py() == f"{piece} {row}"

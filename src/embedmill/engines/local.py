@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from embedmill.cores import EVERY, cores
+from embedmill.memory import KILLS, memory_kills
 from embedmill.types import Look, Placement, WorkerState
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 
 GRACE_S = 10.0
 TAIL_BYTES = 8192
-KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
-"""What counts processes that the kernel ended for lack of memory, as `oom_kill`: of a container, or of all.
-
-https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
-"""
 SETTLED_S = 10.0
 """So long after the kernel counted a process, it has ended: a loop that still runs was not meant."""
 ANY = "*"
@@ -181,17 +177,6 @@ def _tell(loop: _Loop, run_url: str) -> bool:
         loop.end()
         return False
     return True
-
-
-def memory_kills(files: Sequence[Path] = KILLS) -> int:
-    """How many processes the kernel ended for lack of memory by now; 0 where nothing counts them."""
-    for file in files:
-        with contextlib.suppress(OSError, ValueError):
-            for line in file.read_text().splitlines():
-                name, _, value = line.partition(" ")
-                if name == "oom_kill":
-                    return int(value)
-    return 0
 
 
 def _tail(words: BinaryIO) -> str:

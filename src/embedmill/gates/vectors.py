@@ -74,11 +74,8 @@ def not_constant(candidate: Release, baseline: Release | None) -> Verdict:
         rows += len(part)
         extremes += [part.min(axis=0, keepdims=True), part.max(axis=0, keepdims=True)]
     if rows >= SAME_ROWS and _are_one(extremes):  # the baseline's files are looked into only then
-        bad = (
-            rows
-            if _are_one([*extremes, *(part[:1] for part in _carried_parts(candidate, baseline))])
-            else bad
-        )
+        extremes += [part[:1] for part in _carried_parts(candidate, baseline)]
+        bad = rows if _are_one(extremes) else bad
     return Vectorcheck("non-constant", "are constant, or all the same", bad, rows).verdict()
 
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from embedmill.cores import EVERY, cores
 from embedmill.errors import DeviceUnavailable, MissingExtra, StoreError
 from embedmill.model.calibration import BUDGETS, Bench, search
@@ -82,7 +80,7 @@ class Calibrator:
         tokens = key.batch_tokens or BATCH_TOKENS
         first = Setting(batch_tokens=tokens, sessions=min(sessions, MOST_CORES), threads=1)
         free = key.workers is None and not key.one_thread and key.cores <= MOST_CORES
-        with Bench(encoder, sample_rows(shard), self.world.monotonic) as bench:
+        with Bench(encoder, shard.first_rows(SAMPLE_ROWS), self.world.monotonic) as bench:
             budgets = BUDGETS if key.batch_tokens is None else ()
             chosen, measured = search(first, bench.rate, budgets=budgets, layouts=free)
         if measured and not measured[0].items_per_s:  # the default itself failed
@@ -108,13 +106,6 @@ class Calibrator:
             workers=work.workers,
             one_thread=self.one_thread,
         )
-
-
-def sample_rows(shard: FrozenShard) -> pa.RecordBatch:
-    """Its first rows, however many pieces it was written in. In order of fingerprints they are random."""
-    with pa.memory_map(str(shard.file)) as source:
-        rows = pa.ipc.open_file(source).read_all().slice(0, SAMPLE_ROWS).combine_chunks()
-    return rows.to_batches()[0]
 
 
 def processor(cpuinfo: Path = CPUINFO) -> str:

@@ -101,10 +101,8 @@ def _rate_is_trusted(base: Release, package: ModelPackage) -> bool:
 def sample_of(
     shard: FrozenShard, package: ModelPackage, images: ImageSource
 ) -> tuple[pa.RecordBatch, Sequence[int]]:
-    """Its first rows with their images, and those that lack one. In order of fingerprints they are random."""
-    with pa.memory_map(str(shard.file)) as source:
-        frozen = pa.ipc.open_file(source).get_batch(0).slice(0, SAMPLE_ROWS)
-    rows, missing = with_images(frozen, package.inputs("item").image_fields, images)
+    """Its first rows with their images, and those that lack one."""
+    rows, missing = with_images(shard.first_rows(SAMPLE_ROWS), package.inputs("item").image_fields, images)
     return rows, list(missing)
 
 

@@ -38,7 +38,7 @@ class TableKeys:
         Without `digests` only fingerprints are copied, and digests are looked up in the table.
         """
         self._table = table
-        self._copied = len(table) > few_rows and bool(len(table))
+        self._copied = len(table) > few_rows
         self._runs: list[tuple[int, Halves, Halves]] = []
         self._digests: Digests | None = None
         if self._copied:
