@@ -13,7 +13,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from typing import Any
 import yaml
 from tests.support.fake_gpus import FakeGpu, Scenario, build_library
 from tests.support.mill import Mill, Row
+from tests.support.stock import Stock
 from tests.support.uncontained import install_podman
 
 from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
+from embedmill.release.runs import open_plans
 from embedmill.spec.documents import CommitRecord
 
 HARNESS = Path(__file__).with_name("harness")
@@ -157,6 +160,19 @@ class Farm:
         assert (folder / "result.json").is_file(), log
         found = json.loads((folder / "result.json").read_text("utf-8"))
         return Build(found["result"], found["failure"], found["events"], log, folder)
+
+    def build_while(self, rows: Sequence[Row], befalls: Callable[[Stock, Path], None]) -> Build:
+        """A build that cannot be over before something has befallen it."""
+        self.write(rows)
+        home = self.mill.home
+
+        def meanwhile(folder: Path) -> None:
+            while (plan := next(open_plans(home), None)) is None:
+                time.sleep(0.02)
+            with Stock(home, plan) as stock:
+                befalls(stock, folder)
+
+        return self.build(meanwhile)
 
     def committers(self) -> set[str]:
         """Loops that have committed shards."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.jenkins_group.farm import SECRET, Build, Farm
 from tests.support.mill import Mill, items
+from tests.support.stock import Stock
 
 STAGES = [
     *("Probe", "Plan", "Embed", "Reconcile", "Index", "Gates"),
@@ -46,11 +47,17 @@ def check_published(build: Build, farm: Farm, rows: list[dict[str, Any]], tmp_pa
 
 
 def test_a_catalog_becomes_a_release_on_three_agents(farm: Farm, tmp_path: Path) -> None:
-    farm.write(rows := items(400))
-    build = farm.build()
+    rows, workers = items(400), ("gpu-a-0", "gpu-b-0", "gpu-c-0")
+
+    def share(stock: Stock, _: Path) -> None:
+        stock.keep_until_there(*workers)
+        for worker in workers:
+            stock.hand_out_until_done_by(worker)
+
+    build = farm.build_while(rows, share)
     check_published(build, farm, rows, tmp_path)
     assert build.all("stage") == STAGES
-    assert farm.committers() == {"gpu-a-0", "gpu-b-0", "gpu-c-0"}
+    assert farm.committers() == set(workers)
     assert {event["node"] for event in build.events if event.get("branch", "").startswith("embed ")} == {
         *("gpu-a", "gpu-b", "gpu-c"),
     }
@@ -64,14 +71,13 @@ def test_an_agent_that_is_killed_in_the_middle_and_one_that_never_answers_cost_n
     farm: Farm, tmp_path: Path
 ) -> None:
     farm.add_agent("gpu-dead", answers=False)
-    farm.write(rows := items(1200))
+    rows = items(1200)
 
-    def kill(folder: Path) -> None:
-        while "gpu-a-0" not in farm.committers():
-            time.sleep(0.02)
+    def kill(stock: Stock, folder: Path) -> None:
+        stock.hand_out_until_done_by("gpu-a-0")
         (folder / "gpu-a.killed").touch()
 
-    build = farm.build(kill)
+    build = farm.build_while(rows, kill)
     check_published(build, farm, rows, tmp_path)
     assert (build.folder / "gpu-a.killed").exists()
     assert "probe of gpu-dead: no answer in time" in build.log
@@ -128,14 +134,11 @@ def test_a_parameter_that_is_no_word_stops_the_build_before_anything_is_run(farm
 
 
 def test_a_build_that_somebody_aborts_ends_and_stops_its_workers(farm: Farm) -> None:
-    farm.write(items(1200))
-
-    def abort(folder: Path) -> None:
-        while not farm.committers():
-            time.sleep(0.02)
+    def abort(stock: Stock, folder: Path) -> None:
+        stock.hand_out_until_done_by("gpu-a-0")
         (folder / "abort").touch()
 
-    build = farm.build(abort)
+    build = farm.build_while(items(1200), abort)
     assert (build.result, build.failure) == ("ABORTED", "UserInterruption"), build.log
     assert "Publish" not in build.all("stage")
     assert "was stopped" in build.log
@@ -145,29 +148,27 @@ def test_a_build_that_somebody_aborts_ends_and_stops_its_workers(farm: Farm) -> 
 
 
 def test_an_agent_that_freezes_in_the_middle_costs_its_branch_alone(farm: Farm, tmp_path: Path) -> None:
-    farm.write(rows := items(1200))
+    rows = items(1200)
 
-    def freeze(folder: Path) -> None:
-        while "gpu-b-0" not in farm.committers():
-            time.sleep(0.02)
+    def freeze(stock: Stock, folder: Path) -> None:
+        stock.hand_out_until_done_by("gpu-b-0")
         (folder / "gpu-b.frozen").touch()
 
-    build = farm.build(freeze)
+    build = farm.build_while(rows, freeze)
     check_published(build, farm, rows, tmp_path)
     assert "embed gpu-b-0: no answer in time, or its agent was lost" in build.log
 
 
 def test_an_agent_that_comes_back_finds_its_worker_at_work(farm: Farm, tmp_path: Path) -> None:
-    farm.write(rows := items(1200))
+    rows = items(1200)
 
-    def disconnect(folder: Path) -> None:
-        while "gpu-c-0" not in farm.committers():
-            time.sleep(0.02)
+    def disconnect(stock: Stock, folder: Path) -> None:
+        stock.hand_out_until_done_by("gpu-c-0")
         (folder / "gpu-c.disconnected").touch()
         time.sleep(0.5)
         (folder / "gpu-c.disconnected").unlink()
 
-    build = farm.build(disconnect)
+    build = farm.build_while(rows, disconnect)
     check_published(build, farm, rows, tmp_path)
     assert "retrying: agent gpu-c was lost" in build.log
     assert "works already" in build.log or "ended with 0" in build.log

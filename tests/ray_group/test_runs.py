@@ -17,13 +17,13 @@ from tests.support.mill import Mill, Row, items
 from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
 from tests.support.relay import Relay
 from tests.support.s3 import S3, as_identity
+from tests.support.stock import Stock
 
 from embedmill.errors import WorkerFailed
 from embedmill.release.draining import drain
 from embedmill.release.layout import Home
 from embedmill.release.runs import open_plans
 from embedmill.types import Progress
-from embedmill.work.leases import Leases
 
 ROWS = items(1200)
 WORK = {"shard_rows": 6, "attempts": 3, "look_again_s": 2.0}
@@ -112,53 +112,12 @@ def told(mill: Mill, worker: str) -> dict[str, Any]:
     return {}
 
 
-class Stock:
-    """The shards of a planned run, held from the start: no worker does all before another begins."""
-
-    def __init__(self, mill: Mill) -> None:
-        self._mill = mill
-        planned = mill.planned(ROWS)
-        leases = Leases(mill.home, planned.plan.run, "nobody")
-        self._held = [lease for shard in planned.plan.shards if (lease := leases.claim(shard.name))]
-        assert len(self._held) == len(ROWS) / WORK["shard_rows"]
-
-    def keep_until_there(self, *workers: str) -> None:
-        def there() -> bool:
-            self._beat()
-            return all(told(self._mill, worker) for worker in workers)
-
-        until(there, f"{workers} are there")
-
-    def hand_out_until_done_by(self, worker: str) -> None:
-        """Some are left afterwards: the run cannot be over yet."""
-
-        def done() -> bool:
-            self._held.pop().release()
-            assert self._held, f"others did all of the run before {worker}"
-            self._beat()
-            return bool(told(self._mill, worker).get("rows_done"))
-
-        self.keep_until_there(worker)
-        until(done, f"{worker} works")
-
-    def _beat(self) -> None:
-        for lease in self._held:
-            lease.beat()
-
-    def __enter__(self) -> Stock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Whatever is left is free."""
-        for lease in self._held:
-            lease.release()
-
-
 def test_a_run_publishes_what_the_local_engine_publishes(
     mill: Mill, run: Callable[..., Run], cluster: RayCluster, tmp_path: Path
 ) -> None:
     workers = {"large-0", "large-1", "small-0"}
-    with Stock(mill) as stock:
+    planned = mill.planned(ROWS)
+    with Stock(planned.home, planned.plan) as stock:
         driver = run()
         stock.keep_until_there(*workers)
     report = driver.report()
@@ -172,7 +131,8 @@ def test_a_run_publishes_what_the_local_engine_publishes(
 def test_a_node_that_dies_in_the_middle_is_survived(
     mill: Mill, run: Callable[..., Run], joined: RayNode, tmp_path: Path
 ) -> None:
-    with Stock(mill) as stock:
+    planned = mill.planned(ROWS)
+    with Stock(planned.home, planned.plan) as stock:
         driver = run()
         stock.hand_out_until_done_by("joined-0")
         joined.kill()
@@ -196,7 +156,8 @@ def test_a_node_that_joins_in_the_middle_works_too(
 def test_a_driver_that_is_killed_leaves_loops_that_the_next_one_finds(
     mill: Mill, run: Callable[..., Run], tmp_path: Path
 ) -> None:
-    with Stock(mill) as stock:
+    planned = mill.planned(ROWS)
+    with Stock(planned.home, planned.plan) as stock:
         first = run()
         stock.hand_out_until_done_by("small-0")
         first.process.send_signal(signal.SIGKILL)
@@ -221,7 +182,8 @@ def loops_of(url: str) -> list[Any]:
 def test_ctrl_c_stops_the_loops_and_resume_finishes(
     mill: Mill, run: Callable[..., Run], tmp_path: Path
 ) -> None:
-    with Stock(mill) as stock:
+    planned = mill.planned(ROWS)
+    with Stock(planned.home, planned.plan) as stock:
         first = run()
         stock.hand_out_until_done_by("small-0")
         first.process.send_signal(signal.SIGINT)
@@ -234,7 +196,8 @@ def test_ctrl_c_stops_the_loops_and_resume_finishes(
 
 
 def test_a_drained_run_ends_and_leaves_no_loops(mill: Mill, run: Callable[..., Run]) -> None:
-    with Stock(mill) as stock:
+    planned = mill.planned(ROWS)
+    with Stock(planned.home, planned.plan) as stock:
         driver = run()
         stock.hand_out_until_done_by("small-0")
         (plan,) = open_plans(mill.home)

@@ -1,0 +1,79 @@
+"""Shards that nobody gets before the test hands them out, so that no run is over before its time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from embedmill.release.layout import Home
+from embedmill.spec.documents import Plan
+from embedmill.work.leases import Leases
+
+PATIENCE_S = 120.0
+
+
+class Stock:
+    """The shards of a planned run, held by nobody who works.
+
+    planned = mill.planned(rows)
+    with Stock(planned.home, planned.plan) as stock:
+        driver = run()
+        stock.hand_out_until_done_by("worker-0")
+        ...  # some are left: the run goes on
+    """
+
+    def __init__(self, home: Home, plan: Plan) -> None:
+        self._home, self._run = home, plan.run
+        leases = Leases(home, plan.run, "nobody")
+        self._held = [lease for shard in plan.shards if (lease := leases.claim(shard.name))]
+        assert len(self._held) == len(plan.shards), "somebody has begun"
+
+    def keep_until_there(self, *workers: str) -> None:
+        """Until all of them look for work, and find none."""
+
+        def there() -> bool:
+            self._beat()
+            return all(self._told(worker) for worker in workers)
+
+        self._until(there, f"{', '.join(workers)}: there")
+
+    def hand_out_until_done_by(self, worker: str) -> None:
+        """One by one, until this worker has done one. Some are left afterwards."""
+
+        def done() -> bool:
+            self._held.pop().release()
+            assert self._held, f"others did all of the run before {worker}"
+            self._beat()
+            return bool(self._told(worker).get("rows_done"))
+
+        self.keep_until_there(worker)
+        self._until(done, f"{worker}: at work")
+
+    def hand_out(self) -> None:
+        """All that are left."""
+        while self._held:
+            self._held.pop().release()
+
+    def __enter__(self) -> Stock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hand_out()
+
+    def _beat(self) -> None:
+        for lease in self._held:
+            lease.beat()
+
+    def _told(self, worker: str) -> dict[str, Any]:
+        """What a worker tells of itself, nothing before it looks for work."""
+        key = self._home.run_key(self._run, "events", f"{worker}.json")
+        found: dict[str, Any] = json.loads(self._home.store.get(key)) if self._home.exists(key) else {}
+        return found
+
+    def _until(self, holds: Callable[[], bool], what: str) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline_s, f"not within {PATIENCE_S:.0f} s: {what}"
+            time.sleep(0.1)
