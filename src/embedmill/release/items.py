@@ -47,7 +47,8 @@ def is_embedded(rows: pa.RecordBatch | pa.Table) -> Mask:
     """bool[N]: rows whose item has a vector."""
     state = rows.column(STATE)
     if isinstance(state, pa.DictionaryArray):  # as files have it: the few different states are compared
-        return _is_embedded(state.dictionary)[state.indices.to_numpy(zero_copy_only=False)]
+        found: Mask = _is_embedded(state.dictionary)[state.indices.to_numpy(zero_copy_only=False)]
+        return found
     return _is_embedded(state)
 
 
