@@ -12,9 +12,10 @@ import hashlib
 import os
 import shutil
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import chain
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.errors import ObjectExists, PreconditionFailed, StoreError
@@ -148,13 +149,27 @@ def in_parallel(store: Store, work: Callable[[ItemT], ResultT], items: Sequence[
     """What `work` gives for each, in order, as many at a time as the store takes; the first error ends it."""
     if store.transfers == 1:
         return [work(item) for item in items]
+    left, taking, given_up = iter(range(len(items))), Lock(), Event()
+
+    def some() -> dict[int, ResultT]:
+        """Those that no other thread takes: a task for each costs more than linking a small file."""
+        found: dict[int, ResultT] = {}
+        while not given_up.is_set():
+            with taking:
+                number = next(left, None)
+            if number is None:
+                break
+            found[number] = work(items[number])
+        return found
+
     with ThreadPoolExecutor(store.transfers) as pool:
-        running = [pool.submit(work, item) for item in items]
+        running = [pool.submit(some) for _ in range(min(store.transfers, len(items)))]
         try:
-            return [each.result() for each in running]
+            found = dict(chain.from_iterable(each.result().items() for each in as_completed(running)))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            given_up.set()
             raise
+    return [found[number] for number in range(len(items))]
 
 
 @contextlib.contextmanager
