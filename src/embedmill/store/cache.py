@@ -19,7 +19,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.errors import ObjectExists, PreconditionFailed, StoreError
-from embedmill.store.base import Copies, Downloads, LocalPaths, ObjectInfo, Store, checked_key
+from embedmill.store.base import Copies, Downloads, Links, LocalPaths, ObjectInfo, Store, checked_key
 from embedmill.store.hashing import file_sha256
 from embedmill.store.local import OBJECT_MODE, translated
 from embedmill.store.pruning import note_use, prune
@@ -126,8 +126,9 @@ def copy(store: Store, source: str, target: str) -> None:
 
 
 def copy_all(store: Store, pairs: Sequence[tuple[str, str]]) -> None:
-    """Copy each source to its target within the store, some at a time."""
-    in_parallel(store, lambda pair: copy(store, *pair), pairs)
+    """Copy each source to its target within the store; those that are there already are left alone."""
+    left = store.link_many(pairs) if isinstance(store, Links) else pairs
+    in_parallel(store, lambda pair: copy(store, *pair), left)
 
 
 def download(store: Store, prefix: str, target: Path) -> None:
