@@ -203,33 +203,33 @@ class _Items:
     def _write_parts(self, quarantine: QuarantineWriter) -> None:
         """All parts in order, while the next ones are joined in threads, which leave the store alone."""
         with Hasher() as hasher, ThreadPoolExecutor(cores(), "join") as threads:
-            begun: deque[tuple[int, Path, Future[JoinedPart]]] = deque()
+            begun: deque[tuple[int, Future[JoinedPart]]] = deque()
             for number, entry in enumerate(self.plan.item_parts):
-                planned = self.home.verified(self.home.key(entry.path), entry)
-                begun.append(
-                    (number, planned, threads.submit(self._join, self._keys(entry, planned, hasher)))
-                )
+                begun.append((number, threads.submit(self._join, self._keys(entry, hasher))))
                 while len(begun) > cores():
                     self._write_part(*begun.popleft(), quarantine)
             while begun:
                 self._write_part(*begun.popleft(), quarantine)
         copy_all(self.home.store, self.unchanged)
 
-    def _keys(self, entry: FileEntry, planned: Path, hasher: Hasher) -> Callable[[], ItemKeys]:
-        """What the plan has left of a part; else it is read, and its ids are digested again."""
-        left = self.known.get(entry.sha256)
-        if left is not None:
-            return lambda: left
-        part = read_part(planned, OWN_COLUMNS)
-        ids = hasher.submit(*id_messages(part.column(ID)))
-        return lambda: ItemKeys(ids(), item_fingerprints(part), is_embedded(part))
+    def _keys(self, entry: FileEntry, hasher: Hasher) -> Callable[[], ItemKeys]:
+        """What the plan has left of a part; else it is read, and its ids are digested again.
+
+        In the first case sealing is what looks at the bytes, unless they are read for another file.
+        """
+        left, key = self.known.get(entry.sha256), self.home.key(entry.path)
+        if left is None:
+            part = read_part(self.home.verified(key, entry), OWN_COLUMNS)
+            ids = hasher.submit(*id_messages(part.column(ID)))
+            return lambda: ItemKeys(ids(), item_fingerprints(part), is_embedded(part))
+        if not self.home.exists(key):
+            raise ReleaseCorrupt(f"{key}: is missing")
+        return lambda: left
 
     def _join(self, keys: Callable[[], ItemKeys]) -> JoinedPart:
         return join_part(keys(), self.keys, self.previous)
 
-    def _write_part(
-        self, number: int, planned: Path, joining: Future[JoinedPart], quarantine: QuarantineWriter
-    ) -> None:
+    def _write_part(self, number: int, joining: Future[JoinedPart], quarantine: QuarantineWriter) -> None:
         """Note a joined part; all of its columns are read only where it is not kept as it was planned."""
         joined, entry = joining.result(), self.plan.item_parts[number]
         key = join_key(self.prefix, "items", f"part-{number:05d}.{self.attempt}.parquet")
@@ -239,6 +239,7 @@ class _Items:
             self.entries.append(entry.model_copy(update={"path": key.removeprefix(self.prefix + "/")}))
             return
         file, kept = self.scratch / "items.parquet", pa.array(joined.kept)
+        planned = self.home.verified(self.home.key(entry.path), entry)
         rows = pa.Table.from_batches([read_part(planned)])
         lost = pa.compute.invert(kept)
         self._quarantine(rows.column(ID).filter(lost), joined.keys.prints[~joined.kept], quarantine)
