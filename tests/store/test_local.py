@@ -18,7 +18,6 @@ import pytest
 
 from embedmill.errors import ObjectExists, ObjectMissing, StoreError
 from embedmill.store import cache_folder, open_store
-from embedmill.store.cache import copy_all
 from embedmill.store.local import LocalStore
 
 HEADER = """
@@ -256,26 +255,6 @@ def test_objects_are_not_for_writing_and_a_copy_shares_their_bytes(store: LocalS
     store.copy_if_absent("a", "b/c")
     assert store.path("a").stat().st_mode & 0o777 == 0o444
     assert store.path("a").samefile(store.path("b/c"))
-
-
-def test_many_objects_are_linked_and_what_cannot_be_is_left_to_be_copied(store: LocalStore) -> None:
-    for name in ("a", "b", "taken"):
-        store.put_if_absent(name, name.encode())
-    left = store.link_many([("a", "x/a"), ("b", "x/y/b"), ("a", "taken"), ("none", "x/none"), ("b", "a/b")])
-    assert left == [("none", "x/none"), ("b", "a/b")]  # of the latter the folder is an object
-    assert store.path("x/a").samefile(store.path("a"))
-    assert store.path("x/y/b").samefile(store.path("b"))
-    assert store.get("taken") == b"taken"
-    assert {info.key for info in store.list("")} == {"a", "b", "taken", "x/a", "x/y/b"}
-
-
-def test_a_copy_of_many_says_what_is_missing_or_in_the_way(store: LocalStore) -> None:
-    store.put_if_absent("a", b"1")
-    with pytest.raises(ObjectMissing, match=r"^none: "):
-        copy_all(store, [("a", "b"), ("none", "c")])
-    with pytest.raises(StoreError, match="a: file exists"):
-        copy_all(store, [("a", "a/d")])
-    assert store.get("b") == b"1"
 
 
 # Death

@@ -155,22 +155,29 @@ def in_parallel(store: Store, work: Callable[[ItemT], ResultT], items: Sequence[
     def some() -> dict[int, ResultT]:
         """Those that no other thread takes: a task for each costs more than linking a small file."""
         found: dict[int, ResultT] = {}
-        while not given_up.is_set():
-            with taking:
-                number = next(left, None)
-            if number is None:
-                break
-            found[number] = work(items[number])
+        with _giving_up(given_up):
+            while not given_up.is_set():
+                with taking:
+                    number = next(left, None)
+                if number is None:
+                    break
+                found[number] = work(items[number])
         return found
 
-    with ThreadPoolExecutor(store.transfers) as pool:
+    with ThreadPoolExecutor(store.transfers) as pool, _giving_up(given_up):
         running = [pool.submit(some) for _ in range(min(store.transfers, len(items)))]
-        try:
-            found = dict(chain.from_iterable(each.result().items() for each in as_completed(running)))
-        except BaseException:
-            given_up.set()
-            raise
+        found = dict(chain.from_iterable(each.result().items() for each in as_completed(running)))
     return [found[number] for number in range(len(items))]
+
+
+@contextlib.contextmanager
+def _giving_up(event: Event) -> Iterator[None]:
+    """Tell others by the event when this fails or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        event.set()
+        raise
 
 
 @contextlib.contextmanager
@@ -187,11 +194,8 @@ def beside(store: Store, work: Callable[[Event], ResultT]) -> Iterator[Callable[
         return
     with ThreadPoolExecutor(1) as pool:
         doing = pool.submit(work, given_up)
-        try:
+        with _giving_up(given_up):
             yield doing.result
-        except BaseException:
-            given_up.set()
-            raise
 
 
 def _save(store: Store, key: str, file: Path) -> ObjectInfo:
