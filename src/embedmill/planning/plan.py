@@ -216,11 +216,9 @@ class Planner:
 
     def _known(self, file: Path) -> TableKeys | None:
         """Vectors of the live release that were made by this very encoder."""
-        return (
-            TableKeys(self.base.table, file, digests=False)
-            if self.base is not None and self._reuses()
-            else None
-        )
+        if self.base is None or not self._reuses():
+            return None
+        return TableKeys(self.base.table, file, digests=False)
 
     def _check_names(self) -> None:
         """Columns of ours are put beside those of the catalog."""
@@ -258,7 +256,6 @@ class Planner:
     ) -> Plan:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
-
         with beside(self.home.store, partial(self._keep_shards, run, shards)) as kept_shards:
             goldens, measured = self._goldens(run, shards, images)  # computes, while disks are waited for
             frozen = kept_shards()
