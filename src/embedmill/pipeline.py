@@ -41,6 +41,7 @@ from embedmill.planning import Calibrator, Planner
 from embedmill.release import layout
 from embedmill.release.assemble import assemble, read_candidate
 from embedmill.release.folders import candidate_folder
+from embedmill.release.item_keys import KnownKeys
 from embedmill.release.layout import Home
 from embedmill.release.log import read_history
 from embedmill.release.publish import abandon, publish
@@ -205,7 +206,9 @@ class Pipeline:
             on_progress(Progress("plan", rows))
 
         plan = planner.plan(on_rows, salvage[:SALVAGED_RUNS])
-        planned = PlannedRun(self, plan, resumed=False, outlived=outlived, base=planner.base)
+        planned = PlannedRun(
+            self, plan, resumed=False, outlived=outlived, base=planner.base, keys=planner.keys
+        )
         on_progress(Progress("plan", rows, total=rows))
         return planned
 
@@ -298,7 +301,7 @@ class PlannedRun:
     """A plan in the store, and the stages that carry it out.
 
     `outlived` has the open runs that were not gone on with, and why. `engine` works on it; None: a new one.
-    `base` is the plan's, if it is open.
+    `base` is the plan's, if it is open. `keys` is what the plan left of its items, if it was made just now.
     """
 
     pipeline: Pipeline
@@ -307,6 +310,7 @@ class PlannedRun:
     outlived: Mapping[str, str] = field(default_factory=dict)
     engine: Engine | None = None
     base: Release | None = field(default=None, compare=False)
+    keys: KnownKeys | None = field(default=None, compare=False, repr=False)
 
     @property
     def home(self) -> Home:
@@ -353,9 +357,11 @@ class PlannedRun:
 
     def index(self, on_progress: OnProgress = silent) -> Content:
         """Join items and vectors into a candidate, compact and index its segments."""
-        return assemble(
-            self.home, self.plan, self._base(), lambda step: on_progress(Progress(step, unit="steps"))
-        )
+
+        def on_step(step: str) -> None:
+            on_progress(Progress(step, unit="steps"))
+
+        return assemble(self.home, self.plan, self._base(), on_step, self.keys)
 
     def check(self, accept: Collection[str] = ()) -> Gates:
         """Run the gates on the candidate, by today's limits, and write gates.json and the report of the run.

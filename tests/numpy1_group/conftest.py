@@ -15,6 +15,7 @@ FILES = {
         "diff",
         "export",
         "goldens",
+        "item_keys",
         "keys",
         "search",
         "segments",

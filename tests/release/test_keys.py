@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.digest import digest_list, digests_from_bytes
-from embedmill.release.keys import TableKeys
+from embedmill.release.keys import Ascending, TableKeys
 from embedmill.release.vectors import VectorPart, VectorTable
 
 prints = st.tuples(st.sampled_from([b"\0" * 8, b"a" * 8, b"\xff" * 8]), st.sampled_from(b"\0\1\xff")).map(
@@ -52,3 +52,16 @@ def test_digests_that_are_not_copied_are_the_tables(tmp_path: Path) -> None:
     assert rows.tolist() == [1, -1]
     assert digest_list(keys.digests(rows)) == digest_list(table.digests(rows))
     assert {file.name for file in (tmp_path / "keys").iterdir()} == {"high", "low"}
+
+
+@given(
+    numbers=st.lists(st.integers(0, 2**64 - 1) | st.integers(2**40, 2**40 + 99), min_size=1, max_size=60),
+    asked=st.lists(st.integers(0, 2**64 - 1) | st.integers(2**40, 2**40 + 99), max_size=20),
+)
+def test_numbers_are_found_where_a_search_of_all_of_them_finds_them(
+    numbers: list[int], asked: list[int]
+) -> None:
+    """However many share their leading bits, and whatever is less or more than all."""
+    ordered = np.sort(np.array(numbers, dtype=np.uint64))
+    wanted = np.array([*asked, *numbers], dtype=np.uint64)
+    assert Ascending(ordered).search(wanted).tolist() == np.searchsorted(ordered, wanted).tolist()

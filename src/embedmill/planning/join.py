@@ -18,6 +18,7 @@ from embedmill.cores import cores
 from embedmill.digest import ascending, digests_from_arrow, digests_to_arrow
 from embedmill.planning.base import BaseItems, BaseRows
 from embedmill.planning.spill import BUCKETS, MOST_RANGES, Spill, ranges_of
+from embedmill.release.item_keys import ItemKeys, ItemKeysFile
 from embedmill.release.items import FINGERPRINT, ID, STATE, ItemFiles, states
 from embedmill.types import FETCH_REASONS, Reason
 
@@ -38,7 +39,7 @@ class Join:
     """What the second pass found.
 
     `dropped` is bool[rows of the catalog]: rows of duplicate ids. `kept_prints` has the fingerprints of all
-    items that need a vector.
+    items that need a vector, `keys` those of the rows of each part.
     """
 
     dropped: Mask
@@ -50,6 +51,7 @@ class Join:
     empty: int = 0
     kept: int = 0
     parts: list[tuple[Path, int]] = field(default_factory=list)
+    keys: list[ItemKeys] = field(default_factory=list)
 
 
 def join_ids(
@@ -80,14 +82,17 @@ def join_ids(
         if pieces == 1
         else (range(each, each + 1) for each in range(BUCKETS * pieces))
     )
+    keys = ItemKeysFile(folder / "keys")
     with contextlib.closing(compared), ItemFiles() as written:
         for number, group in enumerate(groups):
             kept = [_noted(next(compared), join, quarantine) for _ in group]
-            table = pa.concat_tables([none, *kept])
+            table = pa.concat_tables([none, *(each.items for each in kept)])
             if len(table) or number == 0:  # an empty catalog has one empty part, with its schema
                 file = folder / "items" / f"part-{number:05d}.parquet"
                 written.add(file, table)
+                keys.add([each.keys for each in kept])
                 join.parts.append((file, len(table)))
+    join.keys = keys.mapped()
     return join
 
 
@@ -110,10 +115,10 @@ def _groups(spill: Spill, part_rows: int) -> Iterator[range]:
 
 
 class _Compared(NamedTuple):
-    """What was found of one piece; `prints` are those of the items that need a vector."""
+    """What was found of one piece."""
 
     items: pa.Table
-    prints: Digests
+    keys: ItemKeys
     doubled: pa.Table
     failed: pa.Table
     new: int
@@ -168,11 +173,11 @@ def _compared(table: pa.Table, rows: Rows, base: BaseRows, *, keeps: bool) -> _C
         table, failed = _with_prints(table, kept, previous.prints), failed & ~kept
     good = ~doubled & ~failed
     same = previous.known & (previous.prints == digests_from_arrow(_column(table, "_fingerprint")))
-    items = table if good.all() else table.filter(pa.array(good))
+    items, ids = (table, ids) if good.all() else (table.filter(pa.array(good)), ids[good])
     empty = _column(items, "_empty").to_numpy(zero_copy_only=False)
     return _Compared(
         items=_items(items, empty),
-        prints=digests_from_arrow(_column(items, "_fingerprint"))[~empty],
+        keys=ItemKeys(ids, digests_from_arrow(_column(items, "_fingerprint")), ~empty),
         doubled=table.filter(pa.array(doubled)) if doubled.any() else table.slice(0, 0),
         failed=table.filter(pa.array(failed)) if failed.any() else table.slice(0, 0),
         new=int((~previous.known & good).sum()),
@@ -184,8 +189,8 @@ def _compared(table: pa.Table, rows: Rows, base: BaseRows, *, keeps: bool) -> _C
     )
 
 
-def _noted(found: _Compared, join: Join, quarantine: QuarantineWriter) -> pa.Table:
-    """The piece's items; what else was found goes to `join` and the quarantine."""
+def _noted(found: _Compared, join: Join, quarantine: QuarantineWriter) -> _Compared:
+    """The piece again; what was found beside its items goes to `join` and the quarantine."""
     join.new += found.new
     join.changed += found.changed
     join.unchanged += found.unchanged
@@ -194,9 +199,9 @@ def _noted(found: _Compared, join: Join, quarantine: QuarantineWriter) -> pa.Tab
     join.kept += found.kept
     _reject_doubled(found.doubled, join, quarantine)
     _reject_failed(found.failed, quarantine)
-    prints = pa.RecordBatch.from_arrays([digests_to_arrow(found.prints)], schema=PRINT_SCHEMA)
-    join.kept_prints.add(prints, found.prints)
-    return found.items
+    prints = found.keys.prints[found.keys.embedded]
+    join.kept_prints.add(pa.RecordBatch.from_arrays([digests_to_arrow(prints)], schema=PRINT_SCHEMA), prints)
+    return found
 
 
 def _doubled(ids: Digests) -> Mask:

@@ -7,7 +7,7 @@ parts, counts) → freeze by fingerprint (shards) → plan.json, which is writte
 from __future__ import annotations
 
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
@@ -25,6 +25,7 @@ from embedmill.planning.join import Join, join_ids
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import SPILLS, Scan, Scanner
+from embedmill.release.item_keys import ItemKeys
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
 from embedmill.release.keys import TableKeys
 from embedmill.release.layout import PLAN, Home
@@ -56,7 +57,8 @@ class Planner:
     """Plans runs of one pipeline. `root` is the folder that the spec's paths are relative to.
 
     `hasher` makes what digests the catalog; the plan is the same whatever it is. `calibrator` decides how
-    this machine's workers compute; None: one of the spec's own.
+    this machine's workers compute; None: one of the spec's own. `keys` is what a plan leaves of its items for
+    a join in the same process.
 
     Its `with` block lets go of the model that it loaded, so that it is not there beside the workers'.
     """
@@ -68,6 +70,7 @@ class Planner:
     base: Release | None
     hasher: Callable[[], Hasher] = Hasher
     calibrator: Calibrator | None = None
+    keys: dict[str, ItemKeys] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __enter__(self) -> Self:
         return self
@@ -113,6 +116,7 @@ class Planner:
             plan = self._document(
                 run, reader, scan, join, quarantine.rows, distinct, shards, file, salvage, images
             )
+            self.keys.update(zip((part.sha256 for part in plan.item_parts), join.keys, strict=True))
         return self.home.create(self.home.run_key(run, PLAN), plan)
 
     def outdated(self, plan: Plan, live: ReleaseName | None) -> str:
@@ -212,11 +216,9 @@ class Planner:
 
     def _known(self, file: Path) -> TableKeys | None:
         """Vectors of the live release that were made by this very encoder."""
-        return (
-            TableKeys(self.base.table, file, digests=False)
-            if self.base is not None and self._reuses()
-            else None
-        )
+        if self.base is None or not self._reuses():
+            return None
+        return TableKeys(self.base.table, file, digests=False)
 
     def _check_names(self) -> None:
         """Columns of ours are put beside those of the catalog."""
@@ -254,7 +256,6 @@ class Planner:
     ) -> Plan:
         kept = join.new + join.changed + join.unchanged
         compute = sum(shard.rows for shard in shards)
-
         with beside(self.home.store, partial(self._keep_shards, run, shards)) as kept_shards:
             goldens, measured = self._goldens(run, shards, images)  # computes, while disks are waited for
             frozen = kept_shards()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedmill.catalog import id_messages
+from embedmill.cores import cores
 from embedmill.digest import digests_to_arrow
 from embedmill.errors import AccountingError, ObjectMissing, ReleaseCorrupt, RunError
-from embedmill.hashing import Hasher, Pending
+from embedmill.hashing import Hasher
 from embedmill.release.goldens import make_goldens
 from embedmill.release.integrity import content_files
+from embedmill.release.item_keys import ItemKeys
 from embedmill.release.items import (
     FINGERPRINT,
     ID,
@@ -30,6 +33,7 @@ from embedmill.release.items import (
     read_part,
     write_items,
 )
+from embedmill.release.joining import JoinedPart, join_part
 from embedmill.release.keys import TableKeys
 from embedmill.release.layout import CONTENT, Home
 from embedmill.release.previous import PreviousPrints
@@ -55,10 +59,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from embedmill.release.item_keys import KnownKeys
     from embedmill.release.reader import Release
     from embedmill.release.vectors import VectorTable
     from embedmill.spec.documents import CommitRecord
-    from embedmill.types import Digests, Mask, Rows
+    from embedmill.types import Digests, Mask
 
 
 @dataclass
@@ -78,8 +83,11 @@ def assemble(
     plan: Plan,
     base: Release | None,
     on_step: Callable[[str], None],
+    known: KnownKeys | None = None,
 ) -> Content:
     """Make the run's candidate, or read the one that was made before.
+
+    `known` is what the plan has left of its items, if it was made in this process.
 
     Raises:
         ShardsMissing: Work is not done.
@@ -94,7 +102,7 @@ def assemble(
     check_open(home, plan.run)
     commits = read_commits(home, plan)
     try:
-        content = _assembled(home, plan, base, commits, on_step)
+        content = _assembled(home, plan, base, commits, on_step, known or {})
     except (AccountingError, ReleaseCorrupt) as error:
         if home.exists(key):  # another was faster, and has swept what it does not name
             return home.read(Content, key)
@@ -125,12 +133,13 @@ def _assembled(
     base: Release | None,
     commits: list[CommitRecord],
     on_step: Callable[[str], None],
+    known: KnownKeys,
 ) -> Content:
     with scratch_folder() as scratch:
         on_step("carry segments")
         candidate = gather(home, plan, base.content if base else None, commits)
         on_step("join items and vectors")
-        items = _Items(home, plan, candidate, refusals_of(home, commits), base, scratch)
+        items = _Items(home, plan, candidate, refusals_of(home, commits), base, known, scratch)
         items.write()
         candidate = candidate.with_live(items.live)
         compacting = needs_compaction(candidate.segments, plan.pipeline.compact_above)
@@ -157,10 +166,14 @@ class _Items:
         candidate: Candidate,
         rejected: dict[bytes, Refusal],
         base: Release | None,
+        known: KnownKeys,
         scratch: Path,
     ) -> None:
         self.home, self.plan, self.rejected, self.scratch = home, plan, rejected, scratch
-        self.previous = PreviousPrints(base)
+        self.known = known
+        lost = [each for each, why in rejected.items() if why.reason in FETCH_REASONS]
+        keeps = plan.pipeline.catalog.fetch.on_error == "keep_previous"
+        self.previous = PreviousPrints(base, lost) if keeps and lost else None
         self.prefix = home.release_key(plan.run)
         self.table: VectorTable = candidate.table(base)
         self.keys = TableKeys(self.table, scratch / "keys")
@@ -188,83 +201,65 @@ class _Items:
         self._account()
 
     def _write_parts(self, quarantine: QuarantineWriter) -> None:
-        """All parts in order, while the ids of the next ones are digested."""
-        with Hasher() as hasher:
-            begun: deque[tuple[int, Path, pa.RecordBatch, Pending]] = deque()
+        """All parts in order, while the next ones are joined in threads, which leave the store alone."""
+        with Hasher() as hasher, ThreadPoolExecutor(cores(), "join") as threads:
+            begun: deque[tuple[int, Future[JoinedPart]]] = deque()
             for number, entry in enumerate(self.plan.item_parts):
-                planned = self.home.verified(self.home.key(entry.path), entry)
-                part = read_part(planned, OWN_COLUMNS)
-                begun.append((number, planned, part, hasher.submit(*id_messages(part.column(ID)))))
-                while len(begun) > hasher.ahead:
+                begun.append((number, threads.submit(self._join, self._keys(entry, hasher))))
+                while len(begun) > cores():
                     self._write_part(*begun.popleft(), quarantine)
             while begun:
                 self._write_part(*begun.popleft(), quarantine)
         copy_all(self.home.store, self.unchanged)
 
-    def _write_part(
-        self, number: int, planned: Path, part: pa.RecordBatch, ids: Pending, quarantine: QuarantineWriter
-    ) -> None:
-        """Join one part; its display columns are read only where it is not kept as it was planned."""
-        entry = self.plan.item_parts[number]
+    def _keys(self, entry: FileEntry, hasher: Hasher) -> Callable[[], ItemKeys]:
+        """What the plan has left of a part; else it is read, and its ids are digested again.
+
+        In the first case sealing is what looks at the bytes, unless they are read for another file.
+        """
+        left, key = self.known.get(entry.sha256), self.home.key(entry.path)
+        if left is None:
+            part = read_part(self.home.verified(key, entry), OWN_COLUMNS)
+            ids = hasher.submit(*id_messages(part.column(ID)))
+            return lambda: ItemKeys(ids(), item_fingerprints(part), is_embedded(part))
+        if not self.home.exists(key):
+            raise ReleaseCorrupt(f"{key}: is missing")
+        return lambda: left
+
+    def _join(self, keys: Callable[[], ItemKeys]) -> JoinedPart:
+        return join_part(keys(), self.keys, self.previous)
+
+    def _write_part(self, number: int, joining: Future[JoinedPart], quarantine: QuarantineWriter) -> None:
+        """Note a joined part; all of its columns are read only where it is not kept as it was planned."""
+        joined, entry = joining.result(), self.plan.item_parts[number]
         key = join_key(self.prefix, "items", f"part-{number:05d}.{self.attempt}.parquet")
-        prints, replaced = self._with_previous(part, ids())
-        kept = self._kept(part, prints, ids(), quarantine)
-        if kept.all() and not replaced:
+        self._count(joined)
+        if joined.kept.all() and not joined.replaced:
             self.unchanged.append((self.home.key(entry.path), key))
             self.entries.append(entry.model_copy(update={"path": key.removeprefix(self.prefix + "/")}))
             return
-        file = self.scratch / "items.parquet"
+        file, kept = self.scratch / "items.parquet", pa.array(joined.kept)
+        planned = self.home.verified(self.home.key(entry.path), entry)
         rows = pa.Table.from_batches([read_part(planned)])
+        lost = pa.compute.invert(kept)
+        self._quarantine(rows.column(ID).filter(lost), joined.keys.prints[~joined.kept], quarantine)
         at = rows.schema.get_field_index(FINGERPRINT)
-        rows = rows.set_column(at, rows.field(at), digests_to_arrow(prints)).filter(pa.array(kept))
+        rows = rows.set_column(at, rows.field(at), digests_to_arrow(joined.keys.prints)).filter(kept)
         write_items(file, rows)
         self.entries.append(self.home.keep(key, file, relative_to=self.prefix, rows=len(rows)))
 
-    def _with_previous(self, part: pa.RecordBatch, ids: Digests) -> tuple[Digests, int]:
-        """The rows' fingerprints, and how many are the base's: of images that could not be fetched."""
-        prints = item_fingerprints(part)
-        if self.plan.pipeline.catalog.fetch.on_error != "keep_previous" or not self.rejected:
-            return prints, 0
-        prints = prints.copy()
-        failed = np.array([self._could_not_be_fetched(each) for each in prints], dtype=np.bool_)
-        before = self.previous.of(ids[failed])
-        has = self.keys.locate(before) >= 0
-        chosen = np.flatnonzero(failed)[has]
-        prints[chosen] = before[has]
-        self.tally.kept += len(chosen)
-        return prints, len(chosen)
+    def _count(self, joined: JoinedPart) -> None:
+        """Add a part to the tally, its vectors to those that live, its records to the content digest."""
+        embedded = joined.rows[joined.rows >= 0]
+        own = int((embedded >= self.first_own).sum())
+        self.live[embedded] = True
+        self.tally.kept += joined.replaced
+        self.tally.embedded += own
+        self.tally.reused += len(embedded) - own
+        self.tally.empty += len(joined.rows) - len(embedded)
+        self.tally.content.update(joined.records)
 
-    def _could_not_be_fetched(self, fingerprint: bytes) -> bool:
-        reason = self.rejected.get(bytes(fingerprint).ljust(16, b"\0"))
-        return reason is not None and reason.reason in FETCH_REASONS
-
-    def _kept(
-        self, part: pa.RecordBatch, prints: Digests, ids: Digests, quarantine: QuarantineWriter
-    ) -> Mask:
-        """bool[N]: rows whose vector is there or not needed; counts them, and quarantines the others."""
-        embedded = is_embedded(part)
-        rows = np.where(embedded, self.keys.locate(prints), -1)
-        lost = embedded & (rows < 0)
-        kept: Mask = ~lost
-        if lost.any():
-            self._quarantine(part.column(ID).filter(pa.array(lost)), prints[lost], quarantine)
-            embedded, prints, ids, rows = embedded[kept], prints[kept], ids[kept], rows[kept]
-        self.live[rows[embedded]] = True
-        self.tally.reused += int((embedded & (rows < self.first_own)).sum())
-        self.tally.embedded += int((rows >= self.first_own).sum())
-        self.tally.empty += int((~embedded).sum())
-        self._digest(ids, prints, embedded, rows)
-        return kept
-
-    def _digest(self, ids: Digests, prints: Digests, embedded: Mask, rows: Rows) -> None:
-        """Add (id, fingerprint, state, vector bits) of each row to the content digest."""
-        row = np.dtype([("id", "S16"), ("print", "S16"), ("state", "u1"), ("vector", "S16")])
-        record = np.zeros(len(ids), dtype=row)
-        record["id"], record["print"] = ids, prints
-        record["state"], record["vector"] = embedded, self.keys.digests(rows)
-        self.tally.content.update(record.tobytes())
-
-    def _quarantine(self, ids: pa.Array, prints: Digests, quarantine: QuarantineWriter) -> None:
+    def _quarantine(self, ids: pa.ChunkedArray, prints: Digests, quarantine: QuarantineWriter) -> None:
         for identifier, value in zip(ids.to_pylist(), prints, strict=True):
             fingerprint = bytes(value).ljust(16, b"\0")
             why = self.rejected.get(fingerprint)

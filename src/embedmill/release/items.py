@@ -45,7 +45,15 @@ def states(empty: Mask) -> pa.Array:
 
 def is_embedded(rows: pa.RecordBatch | pa.Table) -> Mask:
     """bool[N]: rows whose item has a vector."""
-    embedded = pc.equal(rows.column(STATE).cast(pa.string()), ItemState.EMBEDDED.value)
+    state = rows.column(STATE)
+    if isinstance(state, pa.DictionaryArray):  # as files have it: the few different states are compared
+        found: Mask = _is_embedded(state.dictionary)[state.indices.to_numpy(zero_copy_only=False)]
+        return found
+    return _is_embedded(state)
+
+
+def _is_embedded(state: pa.Array | pa.ChunkedArray) -> Mask:
+    embedded = pc.equal(state.cast(pa.string()), ItemState.EMBEDDED.value)
     return np.asarray(embedded.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 

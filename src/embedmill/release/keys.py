@@ -26,6 +26,34 @@ Halves = npt.NDArray[np.uint64]
 FEW_ROWS = 1 << 16
 """Vectors of which no copy of the fingerprints is worth its while."""
 
+SLOT_BITS = 16
+"""Leading bits of a fingerprint that tell where to begin to look: half a MiB for each segment."""
+
+
+class Ascending:
+    """Numbers in ascending order, and where those begin that share their leading bits.
+
+    Fingerprints are spread evenly. So a few steps from there find any number, where a search of all takes
+    twenty, and what is asked for need not be sorted.
+    """
+
+    def __init__(self, numbers: Halves) -> None:
+        """Take uint64[N], of which there is at least one."""
+        self.numbers = numbers
+        beginnings = np.arange(1 << SLOT_BITS, dtype=np.uint64) << np.uint64(64 - SLOT_BITS)
+        self._first = np.append(np.searchsorted(numbers, beginnings), len(numbers))
+        self._steps = [1 << bit for bit in reversed(range(int(np.diff(self._first).max()).bit_length()))]
+
+    def search(self, wanted: Halves) -> Rows:
+        """int64[M]: how many numbers are less than each, as of `numpy.searchsorted`."""
+        slots = (wanted >> np.uint64(64 - SLOT_BITS)).astype(np.int64)
+        less, most = self._first[slots], self._first[slots + 1]
+        for step in self._steps:
+            more = less + step
+            fits = (more <= most) & (self.numbers.take(more - 1, mode="clip") < wanted)
+            less = np.where(fits, more, less)
+        return less
+
 
 class TableKeys:
     """Fingerprints of a vector table, and digests where wanted: 16 bytes a row each, in mapped files."""
@@ -39,7 +67,7 @@ class TableKeys:
         """
         self._table = table
         self._copied = len(table) > few_rows
-        self._runs: list[tuple[int, Halves, Halves]] = []
+        self._runs: list[tuple[int, Ascending, Halves]] = []
         self._digests: Digests | None = None
         if self._copied:
             self._copy_fingerprints(folder)
@@ -51,18 +79,17 @@ class TableKeys:
         if not self._copied:
             return self._table.locate(fingerprints)
         high, low = halves(fingerprints)
-        order = np.argsort(high)
-        high, low = high[order], low[order]
-        rows: Rows = np.full(len(order), -1, dtype=np.int64)
-        unsure = np.zeros(len(order), dtype=np.bool_)
-        for start, known_high, known_low in self._runs:
-            at = np.minimum(np.searchsorted(known_high, high), len(known_high) - 1)
-            same = known_high[at] == high
-            equal = same & (known_low[at] == low)
-            rows[order[equal]] = start + at[equal]
-            unsure |= same & ~equal
-        doubted = order[unsure]
-        rows[doubted] = self._table.locate(fingerprints[doubted])
+        rows: Rows = np.full(len(high), -1, dtype=np.int64)
+        unsure = np.zeros(len(high), dtype=np.bool_)
+        left = np.arange(len(high))
+        for start, known_high, known_low in reversed(self._runs):  # of several, the last segment counts
+            at = np.minimum(known_high.search(high[left]), len(known_low) - 1)
+            same = known_high.numbers[at] == high[left]
+            equal = same & (known_low[at] == low[left])
+            rows[left[equal]] = start + at[equal]
+            unsure[left[same & ~equal]] = True
+            left = left[~equal]
+        rows[unsure] = self._table.locate(fingerprints[unsure])
         return rows
 
     def digests(self, rows: Rows) -> Digests:
@@ -89,7 +116,9 @@ class TableKeys:
             *(int(self._table.starts[number]) for number in _descents(self._table)),
             len(self._table),
         ]
-        self._runs = [(start, every_high[start:end], every_low[start:end]) for start, end in pairwise(bounds)]
+        self._runs = [
+            (start, Ascending(every_high[start:end]), every_low[start:end]) for start, end in pairwise(bounds)
+        ]
 
     def _copy_digests(self, file: Path) -> None:
         with file.open("wb") as copied:

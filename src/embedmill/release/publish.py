@@ -17,7 +17,7 @@ from embedmill.store import LocalPaths
 from embedmill.store.cache import in_parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from embedmill.release.integrity import Seen
     from embedmill.spec.documents import Gates, LogEntry, Plan
@@ -86,7 +86,7 @@ def seal(home: Home, content: Content, gates: Gates) -> Manifest:
         else:
             home.verified(f"{prefix}/{entry.path}", entry)
 
-    in_parallel(home.store, check, files)
+    in_parallel(home.store, check, [entry for entry in files if not _looks_carried(entry, carried, seen)])
     manifest = Manifest(
         release=content.release, content_digest=content.content_digest, files=tuple(files), created=home.now()
     )
@@ -105,6 +105,13 @@ def _seen(home: Home, release: str, files: Sequence[FileEntry]) -> Seen | None:
     with suppress(OSError):
         return seen_files(release_folder(home, release), files)
     return None
+
+
+def _looks_carried(entry: FileEntry, carried: Collection[tuple[str, str]], seen: Seen | None) -> bool:
+    """Whether a file was carried over and has been seen with its size."""
+    if seen is None or (entry.path, entry.sha256) not in carried:
+        return False
+    return seen[entry.path][0] == entry.size_bytes
 
 
 def _check_carried(home: Home, key: str, entry: FileEntry) -> None:

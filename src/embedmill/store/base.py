@@ -121,6 +121,19 @@ class Copies(Protocol):
 
 
 @runtime_checkable
+class Links(Protocol):
+    """A store that gives many objects second names for less than one after the other."""
+
+    def link_many(self, pairs: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """As `copy_if_absent` of each source and target, but a target that is taken is left alone.
+
+        Returns the pairs that it cannot link, to be copied: that says why. Stores around others do not have
+        this power, so that what they do to a call they do to the copy of each.
+        """
+        ...
+
+
+@runtime_checkable
 class Adopts(Protocol):
     """A store that makes an object of a file without copying its bytes."""
 

@@ -12,13 +12,14 @@ import hashlib
 import os
 import shutil
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import chain
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.errors import ObjectExists, PreconditionFailed, StoreError
-from embedmill.store.base import Copies, Downloads, LocalPaths, ObjectInfo, Store, checked_key
+from embedmill.store.base import Copies, Downloads, Links, LocalPaths, ObjectInfo, Store, checked_key
 from embedmill.store.hashing import file_sha256
 from embedmill.store.local import OBJECT_MODE, translated
 from embedmill.store.pruning import note_use, prune
@@ -125,8 +126,9 @@ def copy(store: Store, source: str, target: str) -> None:
 
 
 def copy_all(store: Store, pairs: Sequence[tuple[str, str]]) -> None:
-    """Copy each source to its target within the store, some at a time."""
-    in_parallel(store, lambda pair: copy(store, *pair), pairs)
+    """Copy each source to its target within the store; those that are there already are left alone."""
+    left = store.link_many(pairs) if isinstance(store, Links) else pairs
+    in_parallel(store, lambda pair: copy(store, *pair), left)
 
 
 def download(store: Store, prefix: str, target: Path) -> None:
@@ -148,13 +150,34 @@ def in_parallel(store: Store, work: Callable[[ItemT], ResultT], items: Sequence[
     """What `work` gives for each, in order, as many at a time as the store takes; the first error ends it."""
     if store.transfers == 1:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(store.transfers) as pool:
-        running = [pool.submit(work, item) for item in items]
-        try:
-            return [each.result() for each in running]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    left, taking, given_up = iter(range(len(items))), Lock(), Event()
+
+    def some() -> dict[int, ResultT]:
+        """Those that no other thread takes: a task for each costs more than linking a small file."""
+        found: dict[int, ResultT] = {}
+        with _giving_up(given_up):
+            while not given_up.is_set():
+                with taking:
+                    number = next(left, None)
+                if number is None:
+                    break
+                found[number] = work(items[number])
+        return found
+
+    with ThreadPoolExecutor(store.transfers) as pool, _giving_up(given_up):
+        running = [pool.submit(some) for _ in range(min(store.transfers, len(items)))]
+        found = dict(chain.from_iterable(each.result().items() for each in as_completed(running)))
+    return [found[number] for number in range(len(items))]
+
+
+@contextlib.contextmanager
+def _giving_up(event: Event) -> Iterator[None]:
+    """Tell others by the event when this fails or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        event.set()
+        raise
 
 
 @contextlib.contextmanager
@@ -171,11 +194,8 @@ def beside(store: Store, work: Callable[[Event], ResultT]) -> Iterator[Callable[
         return
     with ThreadPoolExecutor(1) as pool:
         doing = pool.submit(work, given_up)
-        try:
+        with _giving_up(given_up):
             yield doing.result
-        except BaseException:
-            given_up.set()
-            raise
 
 
 def _save(store: Store, key: str, file: Path) -> ObjectInfo:

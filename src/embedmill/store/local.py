@@ -31,7 +31,7 @@ from embedmill.errors import (
 from embedmill.store.base import Body, Leftovers, ObjectInfo, Store, body_stream, checked_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 TEMPORARY = ".tmp"
 LOCK = "lock"
@@ -66,7 +66,8 @@ class LocalStore(Store):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects below `prefix`, by key."""
         top = self._target(prefix) if prefix else self.root
-        for key in sorted(path.relative_to(self.root).as_posix() for path in _files(top)):
+        begins = len(os.path.join(self.root, ""))  # noqa: PTH118 - as a string, which is ten times faster
+        for key in sorted(str(path)[begins:] for path in _files(top)):
             if not key.startswith(TEMPORARY + "/"):
                 with contextlib.suppress(ObjectMissing):  # deleted since
                     yield self.head(key)
@@ -83,7 +84,7 @@ class LocalStore(Store):
         with translated(key, writing=True), self._staged(body) as (staged, etag), self._locked():
             if if_match is not None and self._etag(target) != if_match:
                 raise PreconditionFailed(f"{key}: changed since it was read")
-            _place(staged.rename, target)
+            _sync_folders(_placed(staged.rename, target))
             return etag
 
     def put_if_absent(self, key: str, body: Body) -> str:
@@ -141,6 +142,21 @@ class LocalStore(Store):
                     raise
                 self.put_if_absent(target, original)
 
+    def link_many(self, pairs: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """Hard-link each, and sync a folder once for all that came into it."""
+        changed: set[Path] = set()
+        left: list[tuple[str, str]] = []
+        for source, target in pairs:
+            try:
+                changed |= self._linked(self.path(source), self._target(target))
+            except ObjectExists:
+                continue
+            except (OSError, ObjectMissing):
+                left.append((source, target))
+        with translated("", writing=True):
+            _sync_folders(changed)
+        return left
+
     def sweep_unfinished(self, older_than_s: float, *, dry_run: bool = False) -> Leftovers:
         """Remove temporary files that nobody has written to for so long, by their modification times."""
         newest_ns = time.time_ns() - round(older_than_s * 1e9)
@@ -168,8 +184,12 @@ class LocalStore(Store):
             return None
 
     def _link(self, source: Path, target: Path) -> None:
+        _sync_folders(self._linked(source, target))
+
+    def _linked(self, source: Path, target: Path) -> set[Path]:
+        """Link a file; returns the folders that are to be synced yet."""
         try:
-            _place(lambda place: os.link(source, place), target)
+            return _placed(lambda place: os.link(source, place), target)
         except FileExistsError as error:
             if error.filename2 is None or target.is_dir():  # an object or a folder is in the way
                 raise
@@ -233,32 +253,35 @@ def _files(top: Path) -> Iterator[Path]:
             yield Path(entry.path)
 
 
-def _place(put: Callable[[Path], object], target: Path) -> None:
-    """Put a file in its folder, durably; the folder is made, again if a delete removes it meanwhile."""
-    folder = target.parent
-    for attempt in itertools.count(1):
+def _placed(put: Callable[[Path], object], target: Path) -> set[Path]:
+    """Put a file in its folder; the folder is made, again if a delete removes it meanwhile.
+
+    Returns the folders that changed: once these are synced, the file is there for good.
+    """
+    folder, attempt = target.parent, 0
+    while True:
+        attempt += 1
         made = list(itertools.takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             put(target)
-            break
+            return {folder, *(each.parent for each in made)}
         except FileNotFoundError:
             if attempt == PLACE_ATTEMPTS:
                 raise
         except FileExistsError as error:  # of the object, or of mkdir: which then looks, and finds it gone
             if attempt == PLACE_ATTEMPTS or error.filename2 is not None or folder.is_file():
                 raise
-    with contextlib.suppress(FileNotFoundError):  # someone deleted the object, and with it the folder
-        for changed in (folder, *(each.parent for each in made)):
-            _sync_folder(changed)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _sync_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):  # someone deleted the object, and with it the folder
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 @contextlib.contextmanager

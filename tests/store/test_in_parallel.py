@@ -1,0 +1,38 @@
+"""Many calls are shared by as many threads as a store takes calls at a time."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from embedmill.store.cache import in_parallel
+from embedmill.store.local import LocalStore
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 1000])
+def test_results_come_in_the_order_of_the_items(tmp_path: Path, count: int) -> None:
+    assert in_parallel(LocalStore(tmp_path), str, range(count)) == [str(number) for number in range(count)]
+
+
+def test_calls_are_made_beside_each_other(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    all_there = threading.Barrier(store.transfers, timeout=60)
+    assert len(in_parallel(store, lambda _: all_there.wait(), range(store.transfers))) == store.transfers
+
+
+def test_an_error_ends_it(tmp_path: Path) -> None:
+    """Whoever works meanwhile finishes what it has begun, and little more."""
+    failed, begun = threading.Event(), []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number == 3:
+            failed.set()
+            raise LookupError(number)
+        failed.wait(60)
+
+    with pytest.raises(LookupError):
+        in_parallel(LocalStore(tmp_path), work, range(100_000))
+    assert len(begun) < 100_000
