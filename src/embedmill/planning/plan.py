@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -98,7 +98,7 @@ class Planner:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)
-                known = self._known(scratch / "known")
+                known = cache(partial(self._known, scratch / "known"))  # found while first rows are digested
                 scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher, known)
                 scan = scanner.run(scratch, on_rows, writers)
                 hasher.close()
@@ -170,7 +170,7 @@ class Planner:
         salvage: Salvage,
         refusals: Refusals,
         hasher: Hasher,
-        known: TableKeys | None,
+        known: Callable[[], TableKeys | None],
     ) -> Scanner:
         return Scanner(
             reader=reader,
@@ -179,7 +179,7 @@ class Planner:
             id_column=self.spec.catalog.id,
             display=tuple(dict.fromkeys(self.spec.catalog.display)),
             version_column=self.spec.catalog.image_version,
-            exists=lambda prints: _exists(prints, known, salvage),
+            exists=lambda prints: _exists(prints, known(), salvage),
             refusals=refusals,
             quarantine=quarantine,
             hasher=hasher,
