@@ -19,7 +19,7 @@ REQUEST = struct.Struct("=QQQ")
 OFFSET_BYTES = 8
 DIGEST_BYTES = 16
 PIECE = 4096
-"""Messages whose offsets and digests are Python values at once: as many of them as fit into a core's cache."""
+"""Messages whose offsets and digests are Python values at once: so many fit into a core's cache."""
 
 
 def joined_digests(offsets: memoryview, tails: bytes | memoryview, head: bytes) -> bytes:

@@ -33,7 +33,7 @@ def read_ahead(made: Generator[EachT, None, None]) -> Generator[EachT, None, Non
 def worked_ahead(
     work: Callable[[EachT], FoundT], each: Iterable[EachT], *, most: int | None = None
 ) -> Generator[FoundT, None, None]:
-    """What `work` makes of each, in order; at most `most`, by default one for each core, at once and ahead."""
+    """What `work` makes of each, in order; `most` at once and ahead, by default one for each core."""
     most = cores() if most is None else most
     begun: deque[Future[FoundT]] = deque()
     with ThreadPoolExecutor(max(1, most), "ahead") as threads:

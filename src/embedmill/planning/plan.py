@@ -12,6 +12,7 @@ from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import pyarrow as pa
 
 from embedmill.catalog import CatalogReader, ImageSource
 from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecError
@@ -102,6 +103,7 @@ class Planner:
                 scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher, known)
                 scan = scanner.run(scratch, on_rows, writers)
                 hasher.close()
+                pa.default_memory_pool().release_unused()  # batches, which are larger than what comes next
                 self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
                 keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"

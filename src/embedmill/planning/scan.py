@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SPILLS = 2
 """Of a scan; they are written beside each other."""
 SCANNED_ROWS = 1 << 16
-"""At once, of at most BATCH_BYTES: small batches would be split into small requests to hashing processes."""
+"""At once, of at most BATCH_BYTES: fewer make small requests to hashing processes, more fill fresh pages."""
 
 
 @dataclass
