@@ -18,6 +18,8 @@ from typing import BinaryIO
 REQUEST = struct.Struct("=QQQ")
 OFFSET_BYTES = 8
 DIGEST_BYTES = 16
+PIECE = 4096
+"""Messages whose offsets and digests are Python values at once: so many fit into a core's cache."""
 
 
 def joined_digests(offsets: memoryview, tails: bytes | memoryview, head: bytes) -> bytes:
@@ -25,14 +27,18 @@ def joined_digests(offsets: memoryview, tails: bytes | memoryview, head: bytes) 
 
     A state that has taken in the head is copied, which is faster than to make one for each message.
     """
-    start, *ends = offsets.cast("B").cast("q").tolist()
-    begun, found = blake2b(head, digest_size=DIGEST_BYTES).copy, []
-    for end in ends:
-        state = begun()
-        state.update(tails[start:end])
-        found.append(state.digest())
-        start = end
-    return b"".join(found)
+    begun, pieces = blake2b(head, digest_size=DIGEST_BYTES).copy, []
+    edges = offsets.cast("B").cast("q")
+    for first in range(0, len(edges) - 1, PIECE):
+        start, *ends = edges[first : first + PIECE + 1].tolist()
+        found = []
+        for end in ends:
+            state = begun()
+            state.update(tails[start:end])
+            found.append(state.digest())
+            start = end
+        pieces.append(b"".join(found))
+    return b"".join(pieces)
 
 
 def main() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from embedmill.cores import cores
 from embedmill.digest import ascending, digests_from_arrow
+from embedmill.planning.ahead import worked_ahead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 128 << 20
 """Shards are cut here too, so that a worker can hold one whole."""
+
+SMALL_BYTES = 8 << 20
+"""Of a bucket, of which some may be in memory at once."""
 
 OWN = ["_fingerprint", "_row", "_cost"]
 """What shards are cut by; all other columns are the encoder's, and may be large."""
@@ -42,7 +48,7 @@ class FrozenShard:
 def count_distinct(prints: Spill) -> int:
     """Distinct fingerprints in a spill of them."""
     read = (_prints(prints.read(bucket)) for bucket in prints.filled())
-    return sum(int(_first_of_equal(found[ascending(found)]).sum()) for found in read)
+    return sum(worked_ahead(lambda found: int(_first_of_equal(found[ascending(found)]).sum()), read))
 
 
 def freeze(
@@ -54,17 +60,19 @@ def freeze(
     """
     folder.mkdir()
     rows = cost = 0
-    for bucket in spill.filled():
-        costs = _distinct(spill.read(bucket).select(OWN), dropped).column("_cost").to_numpy()
-        rows, cost = rows + len(costs), cost + int(costs.sum())
+    owned = (spill.read(bucket).select(OWN) for bucket in spill.filled())
+    for found in worked_ahead(partial(_distinct, dropped=dropped), owned):
+        rows, cost = rows + len(found), cost + int(found.column("_cost").to_numpy().sum())
     if not rows:
         return []
     target = cost / max(1, round(rows / shard_rows))
     cutter = _Cutter(folder, target, shard_bytes)
-    for bucket in spill.filled():
-        chosen = _distinct(spill.read(bucket), dropped)
-        if len(chosen):
-            cutter.add(chosen.drop_columns(["_row"]))
+    most = cores() if max(spill.size_bytes) <= SMALL_BYTES else 0
+    whole = (spill.read(bucket) for bucket in spill.filled())
+    chosen = worked_ahead(partial(_distinct, dropped=dropped), whole, most=most)
+    for bucket, found in zip(spill.filled(), chosen, strict=True):
+        if len(found):
+            cutter.add(found.drop_columns(["_row"]))
         spill.drop(bucket)
     return cutter.finish()
 

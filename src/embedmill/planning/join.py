@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PART_ROWS = 16_384
 PART_BYTES = 64 << 20
+PRINT_BYTES = 4 << 20
+"""Of fingerprints of items, held before they are written: four times as many are in memory meanwhile."""
 PRINT_SCHEMA = pa.schema([("_fingerprint", pa.binary(16))])
 
 
@@ -71,7 +73,7 @@ def join_ids(
     compared in threads and written in others; all is noted in order.
     Where it `keeps`, an item whose image could not be fetched has the base's fingerprint: it is unchanged.
     """
-    kept_prints = Spill(folder / "prints", PRINT_SCHEMA, by_id.writers)
+    kept_prints = Spill(folder / "prints", PRINT_SCHEMA, by_id.writers, held_bytes=PRINT_BYTES)
     join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=kept_prints)
     (folder / "items").mkdir()
     none = _items(by_id.schema.empty_table(), np.zeros(0, dtype=np.bool_))

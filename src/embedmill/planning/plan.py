@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import pyarrow as pa
 
 from embedmill.catalog import CatalogReader, ImageSource
 from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecError
@@ -101,10 +102,11 @@ class Planner:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)
-                known = self._known(scratch / "known")
+                known = cache(partial(self._known, scratch / "known"))  # found while first rows are digested
                 scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher, known)
                 scan = scanner.run(scratch, on_rows, writers)
                 hasher.close()
+                pa.default_memory_pool().release_unused()  # batches, which are larger than what comes next
                 self._check_not_empty(scan)
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
                 keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"
@@ -174,7 +176,7 @@ class Planner:
         salvage: Salvage,
         refusals: Refusals,
         hasher: Hasher,
-        known: TableKeys | None,
+        known: Callable[[], TableKeys | None],
     ) -> Scanner:
         return Scanner(
             reader=reader,
@@ -183,7 +185,7 @@ class Planner:
             id_column=self.spec.catalog.id,
             display=tuple(dict.fromkeys(self.spec.catalog.display)),
             version_column=self.spec.catalog.image_version,
-            exists=lambda prints: _exists(prints, known, salvage),
+            exists=lambda prints: _exists(prints, known(), salvage),
             refusals=refusals,
             quarantine=quarantine,
             hasher=hasher,

@@ -1,11 +1,12 @@
 """First pass over the catalog: read once, fingerprint, and spill rows by id and by fingerprint.
 
 Only rows whose vector is not there yet spill their inputs; all others leave a few bytes and their display
-columns. Memory is bounded by one batch, whatever the catalog's size.
+columns. Memory is bounded by a few batches, whatever the catalog's size.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,12 +21,13 @@ from embedmill.catalog.frozen import IDENTITY
 from embedmill.digest import digests_to_arrow
 from embedmill.hashing import Hasher
 from embedmill.model.inputs import canonical_columns
+from embedmill.planning.ahead import read_ahead
 from embedmill.planning.estimate import row_costs
 from embedmill.planning.spill import Spill
 from embedmill.types import Reason, Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
 
 SPILLS = 2
 """Of a scan; they are written beside each other."""
-SCANNED_ROWS = 1 << 17
-"""At once, of at most BATCH_BYTES: small batches would be split into small requests to hashing processes."""
+SCANNED_ROWS = 1 << 16
+"""At once, of at most BATCH_BYTES: fewer make small requests to hashing processes, more fill fresh pages."""
 
 
 @dataclass
@@ -85,10 +87,11 @@ class Scanner:
             by_fingerprint=Spill(folder / "by-fingerprint", self._work_schema(), writers),
         )
         begun: deque[Callable[[], None]] = deque()
-        for batch in _together(self.reader.batches()):
-            begun.append(self._begun(scan, batch, _Told(len(batch.rows), on_rows)))
-            while len(begun) > self.hasher.ahead:
-                begun.popleft()()
+        with contextlib.closing(read_ahead(_together(self.reader.batches()))) as batches:
+            for batch in batches:
+                begun.append(self._begun(scan, batch, _Told(len(batch.rows), on_rows)))
+                while len(begun) > self.hasher.ahead:
+                    begun.popleft()()
         while begun:
             begun.popleft()()
         return scan
@@ -214,7 +217,7 @@ class Scanner:
         return pa.schema([*own, *fields, *((name + IDENTITY, pa.binary()) for name in self._references())])
 
 
-def _together(batches: Iterable[CatalogBatch]) -> Iterator[CatalogBatch]:
+def _together(batches: Iterable[CatalogBatch]) -> Generator[CatalogBatch, None, None]:
     """The batches, small ones put together: what is done once a batch is done seldom."""
     held: list[CatalogBatch] = []
     rows = size = 0
