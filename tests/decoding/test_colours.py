@@ -11,6 +11,7 @@ from PIL import Image
 from tests.decoding.pictures import BLUE, GREEN, RED, WHITE, Viewer, encoded, noise, plain, spec
 from tests.decoding.profiles import linear_grey, press_with_green_ink_for_cyan, swapping_rgb
 
+from embedmill.decoding.colours import rgb
 from embedmill.decoding.images import FORMATS
 
 LOSSLESS: dict[str, dict[str, Any]] = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
@@ -38,6 +39,19 @@ def test_a_grey_profile_counts_for_grey_images(view: Viewer) -> None:
 def test_a_grey_profile_counts_for_16_bits_too(view: Viewer) -> None:
     photo = encoded(plain(55 * 257, "I;16"), icc_profile=linear_grey())
     np.testing.assert_allclose(view.colour(photo), (128, 128, 128), atol=2)
+
+
+def test_every_value_of_16_bits_becomes_the_one_of_8_bits_below_it() -> None:
+    values = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    for mode, stored in (("I;16", "<u2"), ("I;16L", "<u2"), ("I;16B", ">u2"), ("I;16N", "=u2")):
+        image = Image.frombytes(mode, (256, 256), values.astype(stored).tobytes())
+        assert (np.asarray(rgb(image, WHITE))[:, :, 0] == values // 257).all(), mode
+
+
+def test_values_beyond_16_bits_are_black_or_white() -> None:
+    values = np.array([[-(1 << 31), -1, 0, 65535, 65536, 1 << 30, (1 << 31) - 1]], np.int32)
+    found = np.asarray(rgb(Image.fromarray(values), WHITE))[0, :, 0]
+    assert found.tolist() == [0, 0, 0, 255, 255, 255, 255]
 
 
 def test_a_profile_of_another_kind_of_colour_is_ignored(view: Viewer) -> None:

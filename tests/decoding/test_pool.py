@@ -159,11 +159,15 @@ def test_a_process_has_no_secrets(pool: DecoderPool, monkeypatch: pytest.MonkeyP
         "LD_LIBRARY_PATH",
         "MALLOC_MMAP_THRESHOLD_",
         "MALLOC_TRIM_THRESHOLD_",
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
         "PYTHONDONTWRITEBYTECODE",
         "PYTHONPATH",
     }
+
+
+def test_what_decodes_needs_no_numpy() -> None:
+    asked = "import sys; import embedmill.decoding.child; print('numpy' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", asked], stdout=subprocess.PIPE, check=True, text=True).stdout
+    assert said == "False\n"
 
 
 def test_processes_start_at_the_first_image_stay_and_end_when_closed() -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
 from embedmill.errors import ModelError
-from embedmill.model import Encoder
-from embedmill.planning.estimate import IMAGE_COST, row_costs
+from embedmill.model import Encoder, ModelPackage
+from embedmill.planning.estimate import IMAGE_COST, measure, row_costs
 from embedmill.release.runs import open_plans, terminal_of
 from embedmill.spec import EncoderInputs
 from embedmill.types import CanonicalColumn
@@ -29,6 +30,15 @@ def test_a_first_estimate_is_measured_on_some_of_the_rows(mill: Mill) -> None:
     assert 0 < estimate.seconds < 10
     assert estimate.source.startswith("measured on ")
     assert estimate.source.endswith(" of the rows, for 2 workers")
+
+
+def test_what_is_measured_has_the_vectors_that_it_has_otherwise(tmp_path: Path) -> None:
+    encoder = Encoder.load(ModelPackage.open(tiny_text_package(tmp_path / "model")), batch_tokens=8)
+    rows = pa.record_batch({field: [f"red lamp {n}" for n in range(40)] for field in encoder.fields})
+    encoded, measured = measure(encoder, rows)
+    assert encoded.vectors_ND.tobytes() == encoder.encode(rows).vectors_ND.tobytes()
+    assert measured.rows == 40
+    assert measured.seconds > 0
 
 
 def test_the_rate_of_a_live_release_that_computed_much_is_taken_over(mill: Mill) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.mill import Mill
 
 from embedmill.digest import digest_bytes, digests_from_arrow, digests_from_bytes, digests_to_arrow
-from embedmill.planning.spill import BUCKETS, Spill
+from embedmill.planning.spill import BUCKETS, LARGE_ROW_BYTES, Spill
 from embedmill.types import Digests, Progress
 
 SCHEMA = pa.schema([("key", pa.binary(16)), ("row", pa.int64()), ("text", pa.string())])
@@ -74,6 +74,22 @@ def test_few_rows_need_no_files_and_many_are_not_held(tmp_path: Path) -> None:
         spill.add(*rows_of([chance.bytes(16) for _ in range(100)], start))
     written = sum(file.stat().st_size for file in (tmp_path / "spill").iterdir())
     assert written > sum(spill.size_bytes) - 10_000
+
+
+def test_large_rows_are_written_in_order_as_small_ones_are(tmp_path: Path) -> None:
+    spill = Spill(tmp_path / "spill", SCHEMA, ThreadPoolExecutor(1), held_bytes=0)
+    chance = np.random.default_rng(0)
+    found = [chance.bytes(16) for _ in range(200)]
+    texts = [f"{row} ".ljust(LARGE_ROW_BYTES, "x") for row in range(len(found))]
+    for start in range(0, len(found), 50):
+        batch, digests = rows_of(found[start : start + 50], start)
+        spill.add(batch.set_column(2, "text", pa.array(texts[start : start + 50])), digests)
+    read = [row for bucket in range(BUCKETS) for row in spill.read(bucket).to_pylist()]
+    wanted = sorted(range(len(found)), key=lambda row: (found[row][0] >> 2, row))
+    assert [(row["key"], row["row"], row["text"]) for row in read] == [
+        (found[row], row, texts[row]) for row in wanted
+    ]
+    assert sum(spill.size_bytes) > LARGE_ROW_BYTES * len(found)
 
 
 def test_an_empty_bucket_has_the_schema(tmp_path: Path) -> None:

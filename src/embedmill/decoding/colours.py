@@ -6,7 +6,6 @@ import functools
 import io
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image, ImageChops, ImageCms, ImagePalette
 
 PALETTES = ImagePalette
@@ -66,8 +65,8 @@ def _right_way_round(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode not in WIDE_MODES:
         return image
-    wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)  # `convert` would clip, not scale
-    return _told(Image.fromarray((wide // 257).astype(np.uint8)), image, but="transparency")
+    scaled = image.convert("I").point(lambda value: value * (1 / 257) + 0.5 / 257)  # cut off: value // 257
+    return _told(scaled.convert("L"), image, but="transparency")  # clips; alone it would not scale
 
 
 def _told(made: Image.Image, of: Image.Image, but: str = "") -> Image.Image:

@@ -47,8 +47,6 @@ HANDED_ON = ("LD_LIBRARY_PATH",)
 """Of the environment, which may have secrets, only what a Python needs to start."""
 
 ALWAYS = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),

@@ -23,6 +23,9 @@ BUCKETS = 64
 HELD_BYTES = 16 << 20
 """Written at once, in a piece for each bucket."""
 
+LARGE_ROW_BYTES = 64 << 10
+"""From this size on rows are written one by one, from where they lie: a gather costs more than the writes."""
+
 MOST_RANGES = 1 << 16
 
 Buckets = npt.NDArray[np.uint8]
@@ -108,7 +111,8 @@ class Spill:
     def _finish(self) -> None:
         """Bring what is still held in order; it stays in memory."""
         self._wait()
-        for bucket, rows in self._in_order(self._held):
+        for bucket, rows in _gathered(self._held):
+            self._sizes[bucket] += rows.nbytes
             self._sorted[bucket] = rows
         self._held = []
 
@@ -125,27 +129,35 @@ class Spill:
             writing.result()
 
     def _write(self, held: list[_Held]) -> None:
-        for bucket, rows in self._in_order(held):
+        size, count = sum(batch.nbytes for batch, _ in held), sum(len(batch) for batch, _ in held)
+        for bucket, rows in _one_by_one(held) if size >= LARGE_ROW_BYTES * count else _gathered(held):
+            self._sizes[bucket] += rows.nbytes
             self._writer(bucket).write_batch(rows)
-
-    def _in_order(self, held: list[_Held]) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The rows of each bucket: one gather for all of them, a slice for each."""
-        if not held:
-            return
-        rows = pa.concat_batches([batch for batch, _ in held])
-        buckets = np.concatenate([buckets for _, buckets in held])
-        held.clear()
-        order = np.argsort(buckets, kind="stable")
-        rows = rows.take(pa.array(order))
-        edges = np.searchsorted(buckets[order], np.arange(BUCKETS + 1)).tolist()
-        for bucket, (start, end) in enumerate(pairwise(edges)):
-            if start < end:
-                part = rows.slice(start, end - start)
-                self._sizes[bucket] += part.nbytes
-                yield bucket, part
 
     def _writer(self, bucket: int) -> pa.ipc.RecordBatchStreamWriter:
         writer = self._writers[bucket]
         if writer is None:
             writer = self._writers[bucket] = pa.ipc.new_stream(str(self._files[bucket]), self.schema)
         return writer
+
+
+def _gathered(held: list[_Held]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows of each bucket: one gather for all of them, a slice for each. Nothing is held any more."""
+    if not held:
+        return
+    rows = pa.concat_batches([batch for batch, _ in held])
+    buckets = np.concatenate([buckets for _, buckets in held])
+    held.clear()
+    order = np.argsort(buckets, kind="stable")
+    rows = rows.take(pa.array(order))
+    edges = np.searchsorted(buckets[order], np.arange(BUCKETS + 1)).tolist()
+    for bucket, (start, end) in enumerate(pairwise(edges)):
+        if start < end:
+            yield bucket, rows.slice(start, end - start)
+
+
+def _one_by_one(held: list[_Held]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Each row with its bucket, where it lies, in the order in which they came."""
+    for batch, buckets in held:
+        for row, bucket in enumerate(buckets.tolist()):
+            yield bucket, batch.slice(row, 1)
