@@ -43,9 +43,16 @@ from embedmill.release.assemble import assemble, read_candidate
 from embedmill.release.folders import candidate_folder
 from embedmill.release.layout import Home
 from embedmill.release.log import read_history
-from embedmill.release.publish import abandon, publish
+from embedmill.release.publish import publish
 from embedmill.release.reader import Release, open_release
-from embedmill.release.runs import check_not_over, open_plans, read_plan, terminal_of, unpublished_runs
+from embedmill.release.runs import (
+    abandon,
+    check_not_over,
+    open_plans,
+    read_plan,
+    terminal_of,
+    unpublished_runs,
+)
 from embedmill.release.shares import worker_shares
 from embedmill.release.verdicts import record_verdicts, verdicts_on
 from embedmill.seats import SeatFolder, SharedPlaces

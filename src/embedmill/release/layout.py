@@ -13,7 +13,6 @@ from embedmill.spec.documents import FileEntry
 from embedmill.store import Adopts, LocalPaths, Store, join_key, open_store
 from embedmill.store.cache import fetch_checked, fetch_content, in_parallel, link_or_copy
 from embedmill.store.hashing import file_sha256
-from embedmill.store.probe import require_fit
 from embedmill.world import WORLD, World
 
 if TYPE_CHECKING:
@@ -111,6 +110,8 @@ class Home:
             StoreUnfit: The store does not do what releases rest on.
         """
         if self.store.remote:
+            from embedmill.store.probe import require_fit
+
             require_fit(self.store)
 
     def keep(self, key: str, file: Path, *, relative_to: str, rows: int | None = None) -> FileEntry:
