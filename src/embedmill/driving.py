@@ -36,7 +36,7 @@ EXPIRED = 77
 """Its credentials have ended; a new start gets new ones."""
 LOST = 255
 """Its host gives no answer: whether another try helps is found out by looking for places again."""
-LEAST_ROW_BYTES, MANY = 8, 1 << 20
+LEAST_ROW_BYTES, MANY = 8, 1 << 31
 """Of a catalog's files for a row: compressed Parquet of short texts has several times as many."""
 AWAY = frozenset({YIELDED, LOST})
 """How loops end whose places have to be found idle anew."""
@@ -88,17 +88,22 @@ def stopped(engine: Engine | None) -> Iterator[None]:
             engine.stop()
 
 
+def most_rows(catalog: CatalogReader) -> int:
+    """No less than the rows that it has, before any is read."""
+    size_bytes = sum(file.size_bytes for file in catalog.files)  # 0 of most databases
+    return size_bytes // LEAST_ROW_BYTES if size_bytes else MANY
+
+
 def stand_by(
-    engine: StandsBy | None, home: Home, spec: PipelineSpec, package: ModelPackage, catalog: CatalogReader
+    engine: StandsBy | None, home: Home, spec: PipelineSpec, package: ModelPackage, rows: int
 ) -> None:
-    """Let loops open the model while this catalog is planned: as many as there can be shards for.
+    """Let loops open the model while so many rows are planned: as many as there will be shards for.
 
     Without an engine that can do this, they start with their run.
     """
     if engine is None:
         return
-    size_bytes = sum(file.size_bytes for file in catalog.files)  # 0 of most databases
-    shards = size_bytes // (LEAST_ROW_BYTES * spec.work.shard_rows) + 1 if size_bytes else MANY
+    shards = max(1, round(rows / spec.work.shard_rows))
     opening = Opening(
         model=str(package.root.absolute()),
         batch_tokens=spec.work.batch_tokens or BATCH_TOKENS,

@@ -63,10 +63,20 @@ def test_a_catalog_that_has_one_shard_at_most_has_one_loop_stand_by(mill: Mill) 
     assert [count for count, _ in asked(mill)] == [1]
 
 
-def test_none_stands_by_for_a_refresh(mill: Mill) -> None:
-    """It computes few vectors or none, and an unchanged catalog needs no loop at all."""
+def test_loops_stand_by_for_a_refresh_once_it_is_known_what_it_has_to_compute(mill: Mill) -> None:
+    mill.settings = {"work": {"workers": 4, "shard_rows": 6}}
+    mill.run(items(50))
+    mill.write(items(62))
+    engine, seen = Noted(), list[int]()
+    planned = mill.open().plan(lambda progress: seen.append(len(engine.asked)), engine=engine)
+    assert [count for count, _ in engine.asked] == [2]
+    assert seen[0] == 0
+    assert planned.run().computed == 12
+
+
+def test_none_stands_by_where_every_vector_is_there(mill: Mill) -> None:
     mill.run(items(12))
-    mill.write(items(13))
+    mill.write([*items(11), items(1)[0] | {"sku": "again"}])
     assert asked(mill) == []
 
 
