@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from embedmill.catalog import CatalogReader, ImageSource
-from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecError
+from embedmill.errors import CatalogError, ModelError, ObjectMissing, ReleaseCorrupt, SpecError
 from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
@@ -56,8 +56,8 @@ class Planner:
     """Plans runs of one pipeline. `root` is the folder that the spec's paths are relative to.
 
     `hasher` makes what digests the catalog; the plan is the same whatever it is. `calibrator` decides how
-    this machine's workers compute; None: one of the spec's own. `on_work` hears of how many rows no vector is
-    there for, once all are read, if there are any; duplicates count. Not where it `starts_anew`.
+    this machine's workers compute; None: one of the spec's own. Unless it `starts_anew`, `on_work` hears how
+    many rows lack a vector, once all are read, if there are any; duplicates count.
 
     Its `with` block lets go of the model that it loaded, so that it is not there beside the workers'.
     """
@@ -86,6 +86,7 @@ class Planner:
         Raises:
             CatalogError: The catalog cannot be read.
             SpecError: A column has a name that results need.
+            ModelError: The package changed meanwhile.
         """
         self._check_names()
         reader, run = self.reader, self.home.new_run()
@@ -105,8 +106,7 @@ class Planner:
                 scan = scanner.run(scratch, on_rows, writers)
                 hasher.close()
                 self._check_not_empty(scan)
-                missing = sum(scan.by_fingerprint.rows)
-                if missing and not self.starts_anew:
+                if not self.starts_anew and (missing := sum(scan.by_fingerprint.rows)):
                     self.on_work(missing)
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
                 keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"
@@ -217,11 +217,9 @@ class Planner:
 
     def _known(self, file: Path) -> TableKeys | None:
         """Vectors of the live release that were made by this very encoder."""
-        return (
-            TableKeys(self.base.table, file, digests=False)
-            if self.base is not None and self._reuses()
-            else None
-        )
+        if self.base is None or not self._reuses():
+            return None
+        return TableKeys(self.base.table, file, digests=False)
 
     def _check_names(self) -> None:
         """Columns of ours are put beside those of the catalog."""
@@ -365,13 +363,14 @@ class Planner:
             source, target = self.home.release_key(base), self.home.release_key(run)
             copy_all(self.home.store, [(f"{source}/{each.path}", f"{target}/{each.path}") for each in model])
             return model
-        prefix = self.home.release_key(run)
-        return tuple(
-            self.home.keep(
-                self.home.release_key(run, "model", name), self.package.root / name, relative_to=prefix
-            )
-            for name in self.package.files()
+        prefix, root = self.home.release_key(run), self.package.root
+        kept = tuple(
+            self.home.keep(f"{prefix}/model/{name}", root / name, relative_to=prefix, digest=digest)
+            for name, digest in self.package.file_digests().items()
         )
+        if not self.package.is_as_digested():
+            raise ModelError(f"{root}: changed while it was planned with", hint="run again")
+        return kept
 
 
 def _exists(prints: Digests, known: TableKeys | None, salvage: Salvage) -> Mask:

@@ -114,9 +114,14 @@ class Home:
 
             require_fit(self.store)
 
-    def keep(self, key: str, file: Path, *, relative_to: str, rows: int | None = None) -> FileEntry:
-        """Store a file under a new key; the entry's path is relative to the key `relative_to`."""
-        digest, size = file_sha256(file), file.stat().st_size
+    def keep(
+        self, key: str, file: Path, *, relative_to: str, rows: int | None = None, digest: str | None = None
+    ) -> FileEntry:
+        """Store a file under a new key; the entry's path is relative to the key `relative_to`.
+
+        Its digest, SHA-256 in hex, may be known; who knows it knows that the file did not change since.
+        """
+        digest, size = digest or file_sha256(file), file.stat().st_size
         self.store.put_if_absent(key, file)
         return FileEntry(path=relative(key, relative_to), size_bytes=size, sha256=digest, rows=rows)
 
