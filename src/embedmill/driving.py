@@ -36,7 +36,7 @@ EXPIRED = 77
 """Its credentials have ended; a new start gets new ones."""
 LOST = 255
 """Its host gives no answer: whether another try helps is found out by looking for places again."""
-LEAST_ROW_BYTES, MANY = 8, 1 << 31
+LEAST_ROW_BYTES, MANY = 8, 1 << 20
 """Of a catalog's files for a row: compressed Parquet of short texts has several times as many."""
 AWAY = frozenset({YIELDED, LOST})
 """How loops end whose places have to be found idle anew."""
@@ -88,29 +88,28 @@ def stopped(engine: Engine | None) -> Iterator[None]:
             engine.stop()
 
 
-def most_rows(catalog: CatalogReader) -> int:
-    """No less than the rows that it has, before any is read."""
+def most_shards(spec: PipelineSpec, catalog: CatalogReader) -> int:
+    """How many there can be, before any row is read."""
     size_bytes = sum(file.size_bytes for file in catalog.files)  # 0 of most databases
-    return size_bytes // LEAST_ROW_BYTES if size_bytes else MANY
+    return size_bytes // (LEAST_ROW_BYTES * spec.work.shard_rows) + 1 if size_bytes else MANY
 
 
 def stand_by(
-    engine: StandsBy | None, home: Home, spec: PipelineSpec, package: ModelPackage, rows: int
+    engine: StandsBy | None, home: Home, spec: PipelineSpec, package: ModelPackage, most: int
 ) -> None:
-    """Let loops open the model while so many rows are planned: as many as there will be shards for.
+    """Let loops open the model while a catalog is planned: one a core, and `most` at most.
 
     Without an engine that can do this, they start with their run.
     """
     if engine is None:
         return
-    shards = max(1, round(rows / spec.work.shard_rows))
     opening = Opening(
         model=str(package.root.absolute()),
         batch_tokens=spec.work.batch_tokens or BATCH_TOKENS,
         batch_images=spec.work.batch_images,
         thumbnails=spec.catalog.thumbnails,
     )
-    engine.stand_by(f"{home.url}/runs", LocalPlaces(spec.work.workers).look(shards, ()).free, opening)
+    engine.stand_by(f"{home.url}/runs", LocalPlaces(spec.work.workers).look(most, ()).free, opening)
 
 
 @dataclass

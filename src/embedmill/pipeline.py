@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from embedmill.driving import drive, most_rows, stand_by, stopped
+from embedmill.driving import drive, most_shards, stand_by, stopped
 from embedmill.engines import Engine, Places, StandsBy
 from embedmill.errors import (
     AccountingError,
@@ -153,9 +153,9 @@ class Pipeline:
         live = self.live()
         ahead = partial(stand_by, engine, self.home, self.spec, self.package)
         about = (self.home, self.spec, self.root, self.package, live)
-        with Planner(*about, calibrator=calibrator, on_work=ahead) as planner:
+        with Planner(*about, calibrator=calibrator, on_work=partial(ahead, 1)) as planner:
             if planner.starts_anew:
-                ahead(most_rows(planner.reader))
+                ahead(most_shards(self.spec, planner.reader))
             planned = self._resumed_or_anew(planner, given_up or {}, on_progress)
         return replace(planned, engine=engine)
 

@@ -56,8 +56,8 @@ class Planner:
     """Plans runs of one pipeline. `root` is the folder that the spec's paths are relative to.
 
     `hasher` makes what digests the catalog; the plan is the same whatever it is. `calibrator` decides how
-    this machine's workers compute; None: one of the spec's own. Unless it `starts_anew`, `on_work` hears how
-    many rows lack a vector, once all are read, if there are any; duplicates count.
+    this machine's workers compute; None: one of the spec's own. Unless it `starts_anew`, `on_work` is called
+    once all rows are read, if any lacks a vector; duplicates count.
 
     Its `with` block lets go of the model that it loaded, so that it is not there beside the workers'.
     """
@@ -69,7 +69,7 @@ class Planner:
     base: Release | None
     hasher: Callable[[], Hasher] = Hasher
     calibrator: Calibrator | None = None
-    on_work: Callable[[int], None] = lambda _: None
+    on_work: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
         return self
@@ -106,8 +106,8 @@ class Planner:
                 scan = scanner.run(scratch, on_rows, writers)
                 hasher.close()
                 self._check_not_empty(scan)
-                if not self.starts_anew and (missing := sum(scan.by_fingerprint.rows)):
-                    self.on_work(missing)
+                if scan.by_fingerprint.filled() and not self.starts_anew:
+                    self.on_work()
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
                 keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"
                 join = join_ids(scratch, scan.rows, scan.by_id, base_items, quarantine, keeps=keeps)
