@@ -93,6 +93,7 @@ def test_bad_input_is_one_line_that_says_what_is_wrong(
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_with_json_is_one_document(mill: Mill, spec: Path, embedmill: Terminal, name: str) -> None:
+    """And the line is there, too: in a pipeline, stdout is often a file."""
     spoil, code, found, _ = BAD[name]
     mill.write(items(8))
     spoil(mill)
@@ -103,6 +104,9 @@ def test_bad_input_with_json_is_one_document(mill: Mill, spec: Path, embedmill: 
     assert set(document["error"]) == {"code", "message", "hint", "exit_code"}
     assert document["error"]["exit_code"] == code
     assert found in document["error"]["message"] + document["error"]["hint"]
+    (line,) = embedmill("plan", spec, "--quiet", "--json").err.splitlines()
+    assert line.startswith("error: ")
+    assert found in line
 
 
 def write_unchecked(mill: Mill) -> None:

@@ -112,29 +112,55 @@ def told(mill: Mill, worker: str) -> dict[str, Any]:
     return {}
 
 
-def await_work(mill: Mill, worker: str) -> None:
-    until(lambda: told(mill, worker).get("rows_done", 0) > 0, f"{worker} works")
+class Stock:
+    """The shards of a planned run, held from the start: no worker does all before another begins."""
+
+    def __init__(self, mill: Mill) -> None:
+        self._mill = mill
+        planned = mill.planned(ROWS)
+        leases = Leases(mill.home, planned.plan.run, "nobody")
+        self._held = [lease for shard in planned.plan.shards if (lease := leases.claim(shard.name))]
+        assert len(self._held) == len(ROWS) / WORK["shard_rows"]
+
+    def keep_until_there(self, *workers: str) -> None:
+        def there() -> bool:
+            self._beat()
+            return all(told(self._mill, worker) for worker in workers)
+
+        until(there, f"{workers} are there")
+
+    def hand_out_until_done_by(self, worker: str) -> None:
+        """Some are left afterwards: the run cannot be over yet."""
+
+        def done() -> bool:
+            self._held.pop().release()
+            assert self._held, f"others did all of the run before {worker}"
+            self._beat()
+            return bool(told(self._mill, worker).get("rows_done"))
+
+        self.keep_until_there(worker)
+        until(done, f"{worker} works")
+
+    def _beat(self) -> None:
+        for lease in self._held:
+            lease.beat()
+
+    def __enter__(self) -> Stock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Whatever is left is free."""
+        for lease in self._held:
+            lease.release()
 
 
 def test_a_run_publishes_what_the_local_engine_publishes(
     mill: Mill, run: Callable[..., Run], cluster: RayCluster, tmp_path: Path
 ) -> None:
-    """Nobody can begin before all are there: the test holds all shards until then."""
-    planned = mill.planned(ROWS)
-    leases = Leases(mill.home, planned.plan.run, "nobody")
-    held = [lease for shard in planned.plan.shards if (lease := leases.claim(shard.name)) is not None]
-    assert len(held) == len(ROWS) / WORK["shard_rows"]
     workers = {"large-0", "large-1", "small-0"}
-
-    def all_are_there() -> bool:
-        for lease in held:
-            lease.beat()
-        return all(told(mill, worker) for worker in workers)
-
-    driver = run()
-    until(all_are_there, "all workers are there")
-    for lease in held:
-        lease.release()
+    with Stock(mill) as stock:
+        driver = run()
+        stock.keep_until_there(*workers)
     report = driver.report()
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
     assert {share["worker"] for share in report["shares"]} == workers
@@ -146,10 +172,10 @@ def test_a_run_publishes_what_the_local_engine_publishes(
 def test_a_node_that_dies_in_the_middle_is_survived(
     mill: Mill, run: Callable[..., Run], joined: RayNode, tmp_path: Path
 ) -> None:
-    mill.write(ROWS)
-    driver = run()
-    await_work(mill, "joined-0")
-    joined.kill()
+    with Stock(mill) as stock:
+        driver = run()
+        stock.hand_out_until_done_by("joined-0")
+        joined.kill()
     report = driver.report()
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
     assert report["embedded"] == report["total"] == len(ROWS)
@@ -170,11 +196,11 @@ def test_a_node_that_joins_in_the_middle_works_too(
 def test_a_driver_that_is_killed_leaves_loops_that_the_next_one_finds(
     mill: Mill, run: Callable[..., Run], tmp_path: Path
 ) -> None:
-    mill.write(ROWS)
-    first = run()
-    await_work(mill, "small-0")
-    first.process.send_signal(signal.SIGKILL)
-    first.process.wait()
+    with Stock(mill) as stock:
+        first = run()
+        stock.hand_out_until_done_by("small-0")
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
     (plan,) = open_plans(mill.home)
     url = f"{mill.home.url}/runs/{plan.run}"
     loops = {line[line.index("--name") + 1]: loop for loop in loops_of(url) if (line := loop.cmdline())}
@@ -195,11 +221,11 @@ def loops_of(url: str) -> list[Any]:
 def test_ctrl_c_stops_the_loops_and_resume_finishes(
     mill: Mill, run: Callable[..., Run], tmp_path: Path
 ) -> None:
-    mill.write(ROWS)
-    first = run()
-    await_work(mill, "small-0")
-    first.process.send_signal(signal.SIGINT)
-    first.process.communicate(timeout=PATIENCE_S)
+    with Stock(mill) as stock:
+        first = run()
+        stock.hand_out_until_done_by("small-0")
+        first.process.send_signal(signal.SIGINT)
+        first.process.communicate(timeout=PATIENCE_S)
     assert first.process.returncode in {75, 130}, first.log.read_text()
     (plan,) = open_plans(mill.home)
     assert loops_of(f"{mill.home.url}/runs/{plan.run}") == []
@@ -208,12 +234,12 @@ def test_ctrl_c_stops_the_loops_and_resume_finishes(
 
 
 def test_a_drained_run_ends_and_leaves_no_loops(mill: Mill, run: Callable[..., Run]) -> None:
-    mill.write(ROWS)
-    driver = run()
-    await_work(mill, "small-0")
-    (plan,) = open_plans(mill.home)
-    drain(mill.home, plan.run)
-    driver.process.communicate(timeout=PATIENCE_S)
+    with Stock(mill) as stock:
+        driver = run()
+        stock.hand_out_until_done_by("small-0")
+        (plan,) = open_plans(mill.home)
+        drain(mill.home, plan.run)
+        driver.process.communicate(timeout=PATIENCE_S)
     assert driver.process.returncode == 75, driver.log.read_text()
     assert loops_of(f"{mill.home.url}/runs/{plan.run}") == []
 

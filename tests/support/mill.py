@@ -51,9 +51,10 @@ class Mill:
         pq.write_table(pa.Table.from_pylist(list(rows), self.schema), self.root / "items.parquet")
 
     def open(self) -> Pipeline:
-        """The pipeline as a new process would see it."""
-        file = self.root / "pipeline.yaml"
-        file.write_text(yaml.safe_dump(self.spec))
+        """The pipeline as a new process would see it: who reads the file meanwhile never finds half of it."""
+        file, text = self.root / "pipeline.yaml", yaml.safe_dump(self.spec)
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
         return Pipeline.from_file(file)
 
     @property

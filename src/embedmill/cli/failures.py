@@ -1,4 +1,4 @@
-"""What goes wrong, as one line on stderr or one JSON document on stdout, and an exit code."""
+"""What goes wrong: one line on stderr, with `--json` a document on stdout too, and an exit code."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def report(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> 
         raise error
     if as_json:
         _print_json(message, hint, code, exit_code)
-    elif arguments[:1] == ["worker"]:  # an engine shows the last line that a worker wrote
+    if arguments[:1] == ["worker"]:  # an engine shows the last line that a worker wrote
         print(one_line(f"{message} ({hint})" if hint else message), file=sys.stderr)
     else:
         _print_line(message, hint)
