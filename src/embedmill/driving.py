@@ -88,24 +88,28 @@ def stopped(engine: Engine | None) -> Iterator[None]:
             engine.stop()
 
 
+def most_shards(spec: PipelineSpec, catalog: CatalogReader) -> int:
+    """How many there can be, before any row is read."""
+    size_bytes = sum(file.size_bytes for file in catalog.files)  # 0 of most databases
+    return size_bytes // (LEAST_ROW_BYTES * spec.work.shard_rows) + 1 if size_bytes else MANY
+
+
 def stand_by(
-    engine: StandsBy | None, home: Home, spec: PipelineSpec, package: ModelPackage, catalog: CatalogReader
+    engine: StandsBy | None, home: Home, spec: PipelineSpec, package: ModelPackage, most: int
 ) -> None:
-    """Let loops open the model while this catalog is planned: as many as there can be shards for.
+    """Let loops open the model while a catalog is planned: one a core, and `most` at most.
 
     Without an engine that can do this, they start with their run.
     """
     if engine is None:
         return
-    size_bytes = sum(file.size_bytes for file in catalog.files)  # 0 of most databases
-    shards = size_bytes // (LEAST_ROW_BYTES * spec.work.shard_rows) + 1 if size_bytes else MANY
     opening = Opening(
         model=str(package.root.absolute()),
         batch_tokens=spec.work.batch_tokens or BATCH_TOKENS,
         batch_images=spec.work.batch_images,
         thumbnails=spec.catalog.thumbnails,
     )
-    engine.stand_by(f"{home.url}/runs", LocalPlaces(spec.work.workers).look(shards, ()).free, opening)
+    engine.stand_by(f"{home.url}/runs", LocalPlaces(spec.work.workers).look(most, ()).free, opening)
 
 
 @dataclass

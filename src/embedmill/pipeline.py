@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
-from embedmill.driving import drive, stand_by, stopped
+from embedmill.driving import drive, most_shards, stand_by, stopped
 from embedmill.engines import Engine, Places, StandsBy
 from embedmill.errors import (
     AccountingError,
@@ -38,13 +38,13 @@ from embedmill.gates import (
 )
 from embedmill.model import ModelPackage
 from embedmill.planning import Calibrator, Planner
-from embedmill.release import layout
+from embedmill.release import layout, runs
 from embedmill.release.assemble import assemble, read_candidate
 from embedmill.release.folders import candidate_folder
 from embedmill.release.item_keys import KnownKeys
 from embedmill.release.layout import Home
 from embedmill.release.log import read_history
-from embedmill.release.publish import abandon, publish
+from embedmill.release.publish import publish
 from embedmill.release.reader import Release, open_release
 from embedmill.release.runs import check_not_over, open_plans, read_plan, terminal_of, unpublished_runs
 from embedmill.release.shares import worker_shares
@@ -139,7 +139,7 @@ class Pipeline:
         Args:
             on_progress: Hears of rows as they are read.
             given_up: Runs not to go on with, and why.
-            engine: On it loops stand by meanwhile, where no vector is there yet; for `stop` to end.
+            engine: On it loops stand by once vectors are known to be missing; for `stop` to end.
 
         Raises:
             StoreUnfit: The store does not do what releases rest on; nothing was written to it.
@@ -152,9 +152,11 @@ class Pipeline:
         self.home.check_fit()
         calibrator = Calibrator(self.spec, self.home.world, one_thread=self.seats is not None)
         live = self.live()
-        with Planner(self.home, self.spec, self.root, self.package, live, calibrator=calibrator) as planner:
+        ahead = partial(stand_by, engine, self.home, self.spec, self.package)
+        about = (self.home, self.spec, self.root, self.package, live)
+        with Planner(*about, calibrator=calibrator, on_work=partial(ahead, 1)) as planner:
             if planner.starts_anew:
-                stand_by(engine, self.home, self.spec, self.package, planner.reader)
+                ahead(most_shards(self.spec, planner.reader))
             planned = self._resumed_or_anew(planner, given_up or {}, on_progress)
         return replace(planned, engine=engine)
 
@@ -179,7 +181,7 @@ class Pipeline:
                     return PlannedRun(self, plan, resumed=True, base=planner.base)
                 outlived[run.name] = why
                 if plan.base != planner.base_name:
-                    abandon(self.home, run.name, why)
+                    runs.abandon(self.home, run.name, why)
             if self._has_bad_vectors(run.name):  # which it may have taken over itself
                 bad |= {run.name, *(source.run for source in plan.salvaged)}
             if not planner.had_its_chance(plan):
@@ -293,7 +295,7 @@ class Pipeline:
             RunMissing: There is none.
         """
         plan = self.open_run(run).plan
-        return abandon(self.home, plan.run, "it was cancelled")
+        return runs.abandon(self.home, plan.run, "it was cancelled")
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,23 @@ def test_a_catalog_that_has_one_shard_at_most_has_one_loop_stand_by(mill: Mill) 
     assert [count for count, _ in asked(mill)] == [1]
 
 
-def test_none_stands_by_for_a_refresh(mill: Mill) -> None:
-    """It computes few vectors or none, and an unchanged catalog needs no loop at all."""
+def test_one_stands_by_for_a_refresh_once_it_is_known_to_compute_something(mill: Mill, spec: Path) -> None:
+    """How many loops it is worth is not known before its plan."""
+    mill.settings = {"work": {"workers": 2, "shard_rows": 6}}
     mill.run(items(12))
-    mill.write(items(13))
+    mill.write(items(24))
+    engine, seen = Noted(), list[int]()
+    planned = mill.open().plan(lambda _: seen.append(len(engine.asked)), engine=engine)
+    assert [count for count, _ in engine.asked] == [1]
+    assert seen[0] == 0
+    (waiting,) = workers_on(spec)
+    assert planned.run().computed == 12
+    assert not waiting.is_running()
+
+
+def test_none_stands_by_where_every_vector_is_there(mill: Mill) -> None:
+    mill.run(items(12))
+    mill.write([*items(11), items(1)[0] | {"sku": "again"}])
     assert asked(mill) == []
 
 

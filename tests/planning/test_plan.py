@@ -13,9 +13,11 @@ import pytest
 from tests.models import tiny_text_package
 from tests.support.mill import SCHEMA, Mill, items, quarantined
 
-from embedmill.errors import SpecError
+from embedmill.errors import ModelError, SpecError
 from embedmill.release.layout import MANIFEST
 from embedmill.spec.documents import Plan
+from embedmill.store.hashing import file_sha256
+from embedmill.types import Progress
 
 
 def counts(plan: Plan) -> dict[str, int]:
@@ -123,6 +125,24 @@ def test_a_comment_in_the_model_makes_a_new_package_and_computes_nothing(mill: M
     assert plan.compute == 0
     mill.run()
     assert "# reviewed" in (mill.live().model_folder / "model.yaml").read_text()
+
+
+def test_a_model_that_changes_between_its_digest_and_its_copy_is_planned_with_by_nobody(
+    mill: Mill, tmp_path: Path
+) -> None:
+    mill.model = tiny_text_package(tmp_path / "own")
+    mill.write(items(5))
+    pipeline = mill.open()
+    pipeline.package.package_digest()
+
+    def changed(_: Progress) -> None:
+        (mill.model / "model.yaml").touch()
+
+    with pytest.raises(ModelError, match="changed while"):
+        pipeline.plan(changed)
+    assert [entry.sha256 for entry in mill.planned().plan.model if entry.path == "model/model.yaml"] == [
+        file_sha256(mill.model / "model.yaml")
+    ]
 
 
 def test_rows_that_where_leaves_out_are_excluded_and_not_counted(mill: Mill) -> None:

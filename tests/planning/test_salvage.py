@@ -16,8 +16,7 @@ from embedmill.pipeline import PlannedRun
 from embedmill.release.collect import collect
 from embedmill.release.goldens import read_goldens
 from embedmill.release.layout import TERMINAL
-from embedmill.release.publish import abandon
-from embedmill.release.runs import commit_records, unpublished_runs
+from embedmill.release.runs import abandon, commit_records, unpublished_runs
 from embedmill.release.verdicts import verdicts_on
 from embedmill.store.faults import Script
 from embedmill.store.faulty import FaultyStore

@@ -35,8 +35,8 @@ from embedmill.release.collect import Policy, collect
 from embedmill.release.describe import list_releases
 from embedmill.release.layout import MANIFEST, PLAN, TERMINAL, Home
 from embedmill.release.log import read_history
-from embedmill.release.publish import abandon
 from embedmill.release.reader import open_release
+from embedmill.release.runs import abandon
 from embedmill.release.transfer import copy_release
 from embedmill.spec.documents import Manifest
 from embedmill.store.local import LocalStore

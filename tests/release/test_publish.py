@@ -20,8 +20,8 @@ from embedmill.release.collect import collect
 from embedmill.release.integrity import read_manifest
 from embedmill.release.layout import Home
 from embedmill.release.log import append, read_history
-from embedmill.release.publish import abandon, publish, seal
-from embedmill.release.runs import open_plans
+from embedmill.release.publish import publish, seal
+from embedmill.release.runs import abandon, open_plans
 from embedmill.release.segments import read_commits
 from embedmill.release.verdicts import verdicts_on
 from embedmill.spec.document import now

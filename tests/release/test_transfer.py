@@ -24,7 +24,7 @@ from embedmill.release.admin import pin, rollback, verify
 from embedmill.release.collect import Policy, collect
 from embedmill.release.layout import CONTENT, MANIFEST, PLAN, Home
 from embedmill.release.log import read_history
-from embedmill.release.publish import abandon
+from embedmill.release.runs import abandon
 from embedmill.release.transfer import copy_release
 from embedmill.store import open_store
 from embedmill.store.local import LocalStore

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from embedmill.cli.importing import importing
+
 if TYPE_CHECKING:
     from embedmill.pipeline import Pipeline
 
@@ -132,7 +134,8 @@ def open_pipeline(
     Raises:
         SpecError: The spec is wrong, or there is no such engine.
     """
-    from embedmill.pipeline import Pipeline
+    with importing():
+        from embedmill.pipeline import Pipeline
 
     pipeline = Pipeline.from_file(file)
     given = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedmill.cli.importing import importing
 from embedmill.cli.options import (
     Accept,
     AsJson,
@@ -81,8 +82,8 @@ def worker(
     as_json: AsJson = False,
 ) -> None:
     """Work on a run until no shard is left: claim, embed, commit."""
-    from embedmill.spec.reports import WorkReport
-    from embedmill.work import Told, WorkerOptions
+    with importing():
+        from embedmill.work import Told, WorkerOptions
 
     if environment_stdin:
         take_environment()
@@ -103,6 +104,8 @@ def worker(
         return
     done = _work(*_run_of(told.run_url), options, told.opened)
     if as_json:
+        from embedmill.spec.reports import WorkReport
+
         emit(WorkReport(shards=done.shards, vectors=done.vectors, rejected=done.rejected))
     else:
         print(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from embedmill.errors import ModelError
 from embedmill.runtimes.contents import contents
@@ -18,6 +18,15 @@ from embedmill.spec import EncoderInputs, InputSpec, ModelSpec, RuntimeSection, 
 SPEC_FILE = "model.yaml"
 PACKAGE_DIGEST = "embedmill/package-digest/1"
 ENCODER_DIGEST = "embedmill/encoder-digest/1"
+
+
+class Stamp(NamedTuple):
+    """A file, and what changes with whatever changes it."""
+
+    name: str
+    inode: int
+    size_bytes: int
+    written_ns: int
 
 
 @dataclass(frozen=True)
@@ -86,13 +95,22 @@ class ModelPackage:
             if path.is_file() and _belongs(path.relative_to(self.root))
         )
 
+    def stamps(self) -> list[Stamp]:
+        """Of all files, as they are now: one that was written to, or is another one, has another stamp."""
+        found = [(name, (self.root / name).stat()) for name in self.files()]
+        return [Stamp(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+
     def file_digests(self) -> Mapping[str, str]:
         """SHA-256 of every file's contents, in hex, by path; read once."""
-        return self._file_digests
+        return self._digested[1]
+
+    def is_as_digested(self) -> bool:
+        """Whether no file changed since its digest was made."""
+        return self.stamps() == self._digested[0]
 
     @cached_property
-    def _file_digests(self) -> Mapping[str, str]:
-        return {name: _sha256(self.path(name)) for name in self.files()}
+    def _digested(self) -> tuple[list[Stamp], Mapping[str, str]]:
+        return self.stamps(), {name: _sha256(self.path(name)) for name in self.files()}
 
     def package_digest(self) -> str:
         """SHA-256 over every file's path and contents, in hex: integrity."""

@@ -6,7 +6,7 @@ parts, counts) → freeze by fingerprint (shards) → plan.json, which is writte
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Self
@@ -23,6 +23,7 @@ from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
+from embedmill.planning.keep import Kept
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import SPILLS, Scan, Scanner
@@ -35,14 +36,13 @@ from embedmill.release.quarantine import QuarantineWriter
 from embedmill.release.refusals import Refusals
 from embedmill.spec import GateLimits, ServingSpec
 from embedmill.spec.document import canonical_json, sha256
-from embedmill.spec.documents import Counts, FileEntry, Numerics, Plan, ReleaseName, ShardPlan
-from embedmill.store.cache import beside, copy_all, in_parallel
+from embedmill.spec.documents import Counts, FileEntry, Numerics, Plan, ReleaseName
+from embedmill.store.cache import beside
 from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
-    from threading import Event
 
     from embedmill.model import ModelPackage
     from embedmill.release.reader import Release
@@ -58,8 +58,9 @@ class Planner:
     """Plans runs of one pipeline. `root` is the folder that the spec's paths are relative to.
 
     `hasher` makes what digests the catalog; the plan is the same whatever it is. `calibrator` decides how
-    this machine's workers compute; None: one of the spec's own. `keys` is what a plan leaves of its items for
-    a join in the same process.
+    this machine's workers compute; None: one of the spec's own. Unless it `starts_anew`, `on_work` is called
+    once all rows are read, if any lacks a vector; duplicates count. `keys` is what a plan leaves of its items
+    for a join in the same process.
 
     Its `with` block lets go of the model that it loaded, so that it is not there beside the workers'.
     """
@@ -71,6 +72,7 @@ class Planner:
     base: Release | None
     hasher: Callable[[], Hasher] = Hasher
     calibrator: Calibrator | None = None
+    on_work: Callable[[], None] = lambda: None
     keys: dict[str, ItemKeys] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __enter__(self) -> Self:
@@ -88,6 +90,7 @@ class Planner:
         Raises:
             CatalogError: The catalog cannot be read.
             SpecError: A column has a name that results need.
+            ModelError: The package changed meanwhile.
         """
         self._check_names()
         reader, run = self.reader, self.home.new_run()
@@ -108,6 +111,8 @@ class Planner:
                 hasher.close()
                 pa.default_memory_pool().release_unused()  # batches, which are larger than what comes next
                 self._check_not_empty(scan)
+                if scan.by_fingerprint.filled() and not self.starts_anew:
+                    self.on_work()
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
                 keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"
                 join = join_ids(scratch, scan.rows, scan.by_id, base_items, quarantine, keeps=keeps)
@@ -256,10 +261,10 @@ class Planner:
         salvage: Salvage,
         images: ImageSource,
     ) -> Plan:
-        kept = join.new + join.changed + join.unchanged
+        kept = Kept(self.home, run)
         compute = sum(shard.rows for shard in shards)
-        with beside(self.home.store, partial(self._keep_shards, run, shards)) as kept_shards:
-            goldens, measured = self._goldens(run, shards, images)  # computes, while disks are waited for
+        with beside(self.home.store, partial(kept.shards, shards)) as kept_shards:
+            goldens, measured = self._goldens(kept, shards, images)  # computes, while disks are waited for
             frozen = kept_shards()
         estimate = estimate_work(
             shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured
@@ -271,7 +276,7 @@ class Planner:
             changed=join.changed,
             unchanged=join.unchanged,
             deleted=join.deleted,
-            duplicates=kept - join.empty - distinct,
+            duplicates=join.new + join.changed + join.unchanged - join.empty - distinct,
             quarantined=quarantined,
             empty=join.empty,
             kept=join.kept,
@@ -283,7 +288,7 @@ class Planner:
             created=self.home.now(),
             base=self.base_name,
             catalog_digest=self.catalog_digest(reader),
-            model=self._keep_model(run),
+            model=kept.model(self.package, self.base),
             package_digest=self.package.package_digest(),
             encoder_digest=self.encoder_digest,
             numerics=self.numerics,
@@ -296,8 +301,8 @@ class Planner:
             salvaged=salvage.used,
             why=self._why(compute, salvage),
             shards=frozen,
-            item_parts=self._keep_parts(run, join.parts),
-            quarantine=self._keep(run, "planned", quarantine, quarantined),
+            item_parts=kept.item_parts(join.parts),
+            quarantine=kept.file("planned", quarantine, quarantined),
             estimate=estimate,
             calibration=calibrator.calibration(shards, estimate, self._here.encoder),
         )
@@ -326,7 +331,7 @@ class Planner:
         return self.base is not None and self.numerics.epoch != self.base.content.numerics.epoch
 
     def _goldens(
-        self, run: str, shards: list[FrozenShard], images: ImageSource
+        self, kept: Kept, shards: list[FrozenShard], images: ImageSource
     ) -> tuple[FileEntry | None, Measured | None]:
         """What workers of another stack have to reproduce: the base's goldens, or some rows, measured."""
         if self.base is not None and self._reuses():
@@ -335,41 +340,7 @@ class Planner:
             sample = self._here.sample(shards, images, scratch)
             if sample is None:
                 return None, None
-            return self._keep(run, "goldens", sample.file, sample.rows), sample.measured
-
-    def _keep(self, run: str, folder: str, file: Path, rows: int) -> FileEntry:
-        key = self.home.run_key(run, folder, file.name)
-        return self.home.keep(key, file, relative_to=self.home.pipeline, rows=rows)
-
-    def _keep_parts(self, run: str, parts: list[tuple[Path, int]]) -> tuple[FileEntry, ...]:
-        return tuple(in_parallel(self.home.store, lambda part: self._keep(run, "items", *part), parts))
-
-    def _keep_shards(self, run: str, shards: list[FrozenShard], given_up: Event) -> tuple[ShardPlan, ...]:
-        def keep(shard: FrozenShard) -> ShardPlan:
-            if given_up.is_set():
-                raise CancelledError
-            return self._keep_shard(run, shard)
-
-        return tuple(in_parallel(self.home.store, keep, shards))
-
-    def _keep_shard(self, run: str, shard: FrozenShard) -> ShardPlan:
-        key = self.home.run_key(run, "frozen", shard.file.name)
-        entry = self.home.adopt(key, shard.file, relative_to=self.home.pipeline, rows=shard.rows)
-        return ShardPlan(name=shard.name, rows=shard.rows, cost=shard.cost, file=entry)
-
-    def _keep_model(self, run: str) -> tuple[FileEntry, ...]:
-        if self.base is not None and self.base.content.package_digest == self.package.package_digest():
-            model, base = self.base.content.model, self.base.name
-            source, target = self.home.release_key(base), self.home.release_key(run)
-            copy_all(self.home.store, [(f"{source}/{each.path}", f"{target}/{each.path}") for each in model])
-            return model
-        prefix = self.home.release_key(run)
-        return tuple(
-            self.home.keep(
-                self.home.release_key(run, "model", name), self.package.root / name, relative_to=prefix
-            )
-            for name in self.package.files()
-        )
+            return kept.file("goldens", sample.file, sample.rows), sample.measured
 
 
 def _exists(prints: Digests, known: TableKeys | None, salvage: Salvage) -> Mask:

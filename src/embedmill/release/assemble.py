@@ -37,10 +37,9 @@ from embedmill.release.joining import JoinedPart, join_part
 from embedmill.release.keys import TableKeys
 from embedmill.release.layout import CONTENT, Home
 from embedmill.release.previous import PreviousPrints
-from embedmill.release.publish import abandon
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.release.refusals import Refusal, refusals_of
-from embedmill.release.runs import check_not_over, check_open
+from embedmill.release.runs import abandon, check_not_over, check_open
 from embedmill.release.segments import (
     Candidate,
     build_indexes,

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from embedmill.errors import ObjectMissing, PublishLost, SpecError, StoreDenied, StoreError
 from embedmill.release.layout import CONTENT, MANIFEST, PLAN, TERMINAL, Home
 from embedmill.release.log import History, append
-from embedmill.release.publish import abandon
+from embedmill.release.runs import abandon
 from embedmill.release.survey import DAY_S, HOPELESS, Folder, State, Survey, survey
 from embedmill.spec.documents import Manifest, ReleaseName
 from embedmill.spec.upkeep import CollectReport, Deletion, KeptRelease, NamedRun

@@ -13,7 +13,6 @@ from embedmill.spec.documents import FileEntry
 from embedmill.store import Adopts, LocalPaths, Store, join_key, open_store
 from embedmill.store.cache import fetch_checked, fetch_content, in_parallel, link_or_copy
 from embedmill.store.hashing import file_sha256
-from embedmill.store.probe import require_fit
 from embedmill.world import WORLD, World
 
 if TYPE_CHECKING:
@@ -111,11 +110,18 @@ class Home:
             StoreUnfit: The store does not do what releases rest on.
         """
         if self.store.remote:
+            from embedmill.store.probe import require_fit
+
             require_fit(self.store)
 
-    def keep(self, key: str, file: Path, *, relative_to: str, rows: int | None = None) -> FileEntry:
-        """Store a file under a new key; the entry's path is relative to the key `relative_to`."""
-        digest, size = file_sha256(file), file.stat().st_size
+    def keep(
+        self, key: str, file: Path, *, relative_to: str, rows: int | None = None, digest: str | None = None
+    ) -> FileEntry:
+        """Store a file under a new key; the entry's path is relative to the key `relative_to`.
+
+        Its digest, SHA-256 in hex, may be known; who knows it knows that the file did not change since.
+        """
+        digest, size = digest or file_sha256(file), file.stat().st_size
         self.store.put_if_absent(key, file)
         return FileEntry(path=relative(key, relative_to), size_bytes=size, sha256=digest, rows=rows)
 

@@ -10,6 +10,7 @@ from embedmill.release.folders import release_folder
 from embedmill.release.integrity import content_files, note_sealed, seen_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
+from embedmill.release.runs import abandon
 from embedmill.release.verdicts import seal_verdicts
 from embedmill.spec.document import sha256
 from embedmill.spec.documents import Content, FileEntry, Manifest, Terminal
@@ -121,12 +122,6 @@ def _check_carried(home: Home, key: str, entry: FileEntry) -> None:
         size_bytes = -1
     if size_bytes != entry.size_bytes:
         raise ReleaseCorrupt(f"{key}: is not the file that was carried over")
-
-
-def abandon(home: Home, run: str, why: str) -> Terminal:
-    """Close a run that will not be published; returns how it was closed, which may have been before."""
-    terminal = Terminal(run=run, outcome="abandon", number=None, why=why, created=home.now())
-    return home.create(home.run_key(run, TERMINAL), terminal)
 
 
 def _check_base(home: Home, plan: Plan, history: History) -> None:

@@ -200,3 +200,9 @@ class Rejections:
                         CommitRecord, self._home.run_key(self._run, "commits", f"{shard}.json")
                     )
                     self._rows[shard] = record.rejected.rows or 0 if record.rejected else 0
+
+
+def abandon(home: Home, run: str, why: str) -> Terminal:
+    """Close a run that will not be published; returns how it was closed, which may have been before."""
+    terminal = Terminal(run=run, outcome="abandon", number=None, why=why, created=home.now())
+    return home.create(home.run_key(run, TERMINAL), terminal)

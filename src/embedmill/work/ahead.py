@@ -9,7 +9,7 @@ import os
 import select
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from embedmill.errors import EmbedmillError
 from embedmill.model import Encoder, ModelPackage
@@ -18,14 +18,12 @@ from embedmill.spec import OnnxSpec
 from embedmill.types import Opening
 
 if TYPE_CHECKING:
+    from embedmill.model.package import Stamp
     from embedmill.spec.documents import Plan
     from embedmill.work.worker import WorkerOptions
 
 TICK_S = 0.5
 """How often it looks for the parent."""
-
-
-_Stamps: TypeAlias = list[tuple[str, int, int, int]]
 
 
 @dataclass
@@ -35,7 +33,7 @@ class Opened:
     opening: Opening
     package: ModelPackage
     encoder: Encoder | None = field(repr=False)
-    stamps: _Stamps = field(repr=False)
+    stamps: list[Stamp] = field(repr=False)
 
     def encoder_for(self, plan: Plan) -> Encoder | None:
         """The encoder, once, with the plan's batches; None, and nothing holds it, where another is needed.
@@ -58,7 +56,7 @@ class Opened:
     def is_unchanged(self) -> bool:
         """Whether no file of the package was written since; else the encoder is let go of."""
         try:
-            unchanged = _stamps(self.package) == self.stamps
+            unchanged = self.package.stamps() == self.stamps
         except OSError:
             unchanged = False
         if not unchanged and self.encoder is not None:
@@ -110,13 +108,13 @@ def load_encoder(package: ModelPackage, opening: Opening, options: WorkerOptions
 def _open(opening: Opening, options: WorkerOptions) -> Opened | None:
     """What is wrong with the model is the planner's to say, and that of a loop that works."""
     try:
-        before = _stamps(ModelPackage.open(opening.model))
+        before = ModelPackage.open(opening.model).stamps()
         package = ModelPackage.open(opening.model)
         if not _is_read_whole(package):
             return None
         encoder = load_encoder(package, opening, options)
         package.package_digest()
-        if _stamps(package) == before:  # so what is loaded is what was digested
+        if package.stamps() == before:  # so what is loaded is what was digested
             return Opened(opening, package, encoder, before)
         encoder.close()
     except (EmbedmillError, OSError):
@@ -131,11 +129,6 @@ def _is_read_whole(package: ModelPackage) -> bool:
     """
     runtimes = package.spec.runtimes_for("item")
     return all(isinstance(each, OnnxSpec) and len(package.contents(each)) == 1 for each in runtimes)
-
-
-def _stamps(package: ModelPackage) -> _Stamps:
-    found = [(name, (package.root / name).stat()) for name in package.files()]
-    return [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
 def _wait_for_run(parent: int | None) -> str | None:

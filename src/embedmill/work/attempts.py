@@ -17,7 +17,7 @@ from embedmill.digest import digests_from_arrow
 from embedmill.errors import ReleaseCorrupt, RunClosed
 from embedmill.release.contents import BY_CONTENT, write_contents
 from embedmill.release.originals import Originals
-from embedmill.release.publish import abandon
+from embedmill.release.runs import abandon
 from embedmill.release.thumbnails import THUMBNAILS, write_thumbnails
 from embedmill.release.vectors import write_vectors
 from embedmill.spec.documents import CommitRecord, FileEntry
