@@ -5,11 +5,13 @@
     python -m benchmarks.searching --items 100000 [--queries 500] [--rounds 3] [--json]
 
 The release has a base and a delta segment: 1 % of its items have changed. Bare FAISS searches the same
-index files with the same effort, and compares the vectors of a segment that has none (IndexFlatIP), on as
-many threads; it neither masks dead rows nor says which items were found. Queries are texts that no item
-has, one at a time; each way gets the same ones, in turns. An answer after a stamped open is that of a new
-process, from the start of opening on; that from the start of Python is shown as well. The hashing open is
-one without a stamp: its files are in the page cache.
+index files with the same effort, and compares the vectors of a segment that has none (IndexFlatIP), both
+on as many threads as FAISS sees fit; it neither masks dead rows nor says which items were found. Queries
+are texts that no item has, one at a time. The ways take turns every few queries, so that other work on the
+machine slows all of them; each gets all queries, but never those that the others get around then, whose
+vectors would be in the processor's cache. An answer after a stamped open is that of a new process, from the
+start of opening on; that from the start of Python is shown as well. The hashing open is one without a
+stamp: its files are in the page cache.
 
 The release and its refresh are kept in build/bench and found again, so that a second run begins at once; the
 graph of 10^6 takes 10 to 20 minutes on two cores. Delete the folder to build it anew, such as after a change
@@ -21,25 +23,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmarks.refresh import live_release, prepared, refreshed
 from benchmarks.support.finding import exact_rows, recall
-from benchmarks.support.measuring import Findings, Spread, Verdict, in_turns, warned
+from benchmarks.support.measuring import Findings, Spread, Verdict, seconds_of, warned
 from benchmarks.support.words import Words
 
 from embedmill.release.reader import Release
 from embedmill.release.search import search_effort
 
 RECALL, OF_FAISS, ANSWER_S = 0.98, 1.2, 2.0
-FAR_BLOCK, K = 10**6, 10
+FAR_BLOCK, K, TURN = 10**6, 10, 10
 SMALL_EXACT_BELOW = 100
 """So that the delta of a small release has an index, too."""
 FIRST = """
@@ -93,9 +96,7 @@ def searched(release: Release, queries_QD: np.ndarray[Any, Any], rounds: int) ->
         "nearest rows alone": lambda query: release.searcher.nearest(query[None], K),
         "bare FAISS": bare(release),
     }
-    found = in_turns(
-        {name: lambda way=way: median_ms(way, queries_QD) for name, way in ways.items()}, rounds, unmeasured=1
-    )
+    found = query_ms(ways, queries_QD, rounds)
     rows = release.searcher.nearest(queries_QD, K).rows_QK
     return {
         "items": release.content.counts.total,
@@ -113,14 +114,21 @@ def searched(release: Release, queries_QD: np.ndarray[Any, Any], rounds: int) ->
     }
 
 
-def median_ms(way: Callable[[np.ndarray[Any, Any]], object], queries_QD: np.ndarray[Any, Any]) -> float:
-    """Of one query."""
-    took = []
-    for query in queries_QD:
-        started = time.perf_counter()
-        way(query)
-        took.append(time.perf_counter() - started)
-    return 1000 * Spread.of(took).median
+def query_ms(
+    ways: dict[str, Callable[[np.ndarray[Any, Any]], object]], queries_QD: np.ndarray[Any, Any], rounds: int
+) -> dict[str, Spread]:
+    """Of one query, the median of each round; the first round warms files and does not count."""
+    shift = len(queries_QD) // len(ways)
+    own = [np.roll(queries_QD, number * shift, axis=0) for number in range(len(ways))]
+    medians: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(1 + rounds):
+        took: dict[str, list[float]] = {name: [] for name in ways}
+        for start in range(0, len(queries_QD), TURN):
+            for (name, way), queries in zip(ways.items(), own, strict=True):
+                took[name] += [seconds_of(partial(way, query)) for query in queries[start : start + TURN]]
+        for name, seconds in took.items():
+            medians[name].append(1000 * statistics.median(seconds))
+    return {name: Spread.of(values[1:]) for name, values in medians.items()}
 
 
 def bare(release: Release) -> Callable[[np.ndarray[Any, Any]], object]:

@@ -49,11 +49,16 @@ def mask(rows: int, dead: float, seed: int = 0) -> Mask:
 
 @pytest.mark.parametrize("cuts", [[], [1000], [1, 2, 2999]])
 @pytest.mark.parametrize("dead", [0.0, 0.3, 0.999])
-def test_the_flat_index_is_exact_over_all_parts(cuts: list[int], dead: float) -> None:
+@pytest.mark.parametrize("k", [1, 5, 20])
+@pytest.mark.parametrize("small_numbers", [0, ROWS * DIMENSION])
+@pytest.mark.parametrize("queries", [unit_vectors(10, seed=1), unit_vectors(1, seed=2)], ids=["ten", "one"])
+def test_the_flat_index_is_exact_over_all_parts(
+    cuts: list[int], dead: float, k: int, small_numbers: int, queries: Vectors
+) -> None:
     vectors, live = unit_vectors(ROWS), mask(ROWS, dead)
-    index = FlatIndex(np.split(vectors, cuts))
-    found = index.search(unit_vectors(10, seed=1), 20, Selection(live))
-    assert rows_of(found) == brute_force(unit_vectors(10, seed=1), vectors, live, 20)
+    index = FlatIndex(np.split(vectors, cuts), small_numbers=small_numbers)
+    found = index.search(queries, k, Selection(live))
+    assert rows_of(found) == brute_force(queries, vectors, live, k)
     assert found.scores_QK.dtype == np.float32
     assert found.rows_QK.dtype == np.int64
 
@@ -68,8 +73,27 @@ def test_ties_go_to_the_smaller_row(grid: list[list[int]], cut: int, k: int, dea
     vectors = np.array(grid, dtype=np.float32)
     live = np.array([row not in dead for row in range(len(grid))])
     queries = np.array([[1, 0], [1, 1], [0, 0]], dtype=np.float32)
-    found = FlatIndex(np.split(vectors, [min(cut, len(grid))])).search(queries, k, Selection(live))
-    assert rows_of(found) == brute_force(queries, vectors, live, k)
+    index, selection = FlatIndex(np.split(vectors, [min(cut, len(grid))])), Selection(live)
+    wanted = brute_force(queries, vectors, live, k)
+    assert rows_of(index.search(queries, k, selection)) == wanted
+    assert [rows_of(index.search(query[None], k, selection))[0] for query in queries] == wanted
+
+
+@pytest.mark.parametrize("k", [1, 7])
+def test_ties_among_many_rows_go_to_the_smaller_ones(k: int) -> None:
+    vectors = np.ones((ROWS, 2), dtype=np.float32)
+    vectors[::3] = 2
+    live = mask(ROWS, 0.5)
+    found = FlatIndex(np.split(vectors, [1000])).search(vectors[:1], k, Selection(live))
+    assert rows_of(found) == [np.flatnonzero(live & (vectors[:, 0] == 2))[:k].tolist()]
+
+
+def test_equal_vectors_have_equal_scores_wherever_they_lie() -> None:
+    vectors = np.tile(unit_vectors(1), (ROWS, 1))
+    found = FlatIndex(np.split(vectors, [1, 700, 701])).search(
+        unit_vectors(1, seed=1), ROWS, Selection(mask(ROWS, 0.0))
+    )
+    assert len(set(found.scores_QK[0].tolist())) == 1
 
 
 def test_scores_are_inner_products_in_falling_order_and_missing_rows_are_told() -> None:
@@ -87,6 +111,8 @@ def test_vectors_that_are_not_numbers_do_not_end_a_search() -> None:
     found = FlatIndex([vectors]).search(vectors[1:], 2, Selection(np.ones(3, dtype=np.bool_)))
     assert found.rows_QK.shape == (2, 2)
     assert 2 in found.rows_QK[1]
+    alone = FlatIndex([np.tile(vectors, (1000, 1))]).search(vectors[2:], 2, Selection(mask(3000, 0.0)))
+    assert alone.rows_QK.shape == (1, 2)
 
 
 def test_an_index_without_vectors_finds_nothing() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Selection:
     def __init__(self, live: Mask) -> None:
         """Select the rows where `live` bool[N] is true; it must not change any more."""
         self.live = live
+        self.options: dict[int, Any] = {}
+        """What a library is told of the selection, by effort: graphs keep it here."""
 
     @cached_property
     def count(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -34,7 +33,6 @@ class HnswIndex:
         """Search a loaded FAISS index with this efSearch."""
         self._index = index
         self._effort = search_effort
-        self._options: WeakKeyDictionary[Selection, dict[int, Any]] = WeakKeyDictionary()
 
     @classmethod
     def build(cls, parts: Iterable[Vectors], dimension: int, spec: IndexSpec) -> HnswIndex:
@@ -85,13 +83,13 @@ class HnswIndex:
             return Nearest(none, np.full(none.shape, -np.inf, dtype=np.float32))
         options = self._options_for(selection, max(self._effort, 2 * k))
         scores, rows = self._index.search(queries_QD, k, params=options)
-        if len(rows) and rows[:, -1].min() < 0:  # fewer were found than asked for: the last ones are none
+        if min(rows[:, -1].tolist(), default=0) < 0:  # fewer were found than asked for
             scores[rows < 0] = -np.inf
         return Nearest(rows, scores)
 
     def _options_for(self, selection: Selection, effort: int) -> Any:
         """FAISS's options; making them takes longer than searching a small graph."""
-        kept = self._options.setdefault(selection, {})
+        kept = selection.options
         options = kept.get(effort)
         if options is None:
             faiss, total, live = _faiss(), len(selection.live), selection.count

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def cells_of(column: pa.Array) -> Callable[[int], Any]:
+def cells_of(column: pa.Array | pa.ChunkedArray) -> Callable[[int], Any]:
     """Reads a row's value, as `python_value` says it of the column's scalar."""
-    read = _from_buffers(column) if len(column) else None
+    if isinstance(column, pa.ChunkedArray) and column.num_chunks == 1:
+        column = column.chunk(0)
+    read = _from_buffers(column) if isinstance(column, pa.Array) and len(column) else None
     if read is None:
         return lambda row: python_value(column[row])
     if not column.null_count:

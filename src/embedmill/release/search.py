@@ -33,12 +33,14 @@ class Searcher:
     def __init__(self, release: Release) -> None:
         """Load the indexes; vectors that no item refers to are masked."""
         self._release = release
+        self._dimension = release.content.dimension
         table, rows = release.table, release.item_rows
         self._rows = release.item_table()
         self._names = [ID, *(name for name in release.item_schema.names if name not in OWN_COLUMNS)]
-        self._items: Rows = np.argsort(rows, kind="stable")
+        # Memoryviews give Python numbers, faster than arrays.
+        self._items = np.argsort(rows, kind="stable").data
         items_each = np.bincount(rows + 1, minlength=len(table) + 1)  # the first: items without a vector
-        self._ends = np.cumsum(items_each).data  # a memoryview gives Python numbers, faster than an array
+        self._ends = np.cumsum(items_each).data
         self._live: Mask = items_each[1:] > 0
         self._segments: list[tuple[int, int, Index]] = []
         start = 0
@@ -83,10 +85,9 @@ class Searcher:
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
-        if vector.shape != (self._release.content.dimension,):
+        if vector.shape != (self._dimension,):
             raise ReleaseIncompatible(
-                f"the query has shape {vector.shape}; vectors have "
-                f"{self._release.content.dimension} dimensions"
+                f"the query has shape {vector.shape}; vectors have {self._dimension} dimensions"
             )
         query_1D = np.asarray(vector, dtype=np.float32)[None, :]
         ranked = (
@@ -97,8 +98,7 @@ class Searcher:
         if lowest is not None:
             least = float(np.float32(lowest))  # as exact as scores are
             ranked = [(row, score) for row, score in ranked if score >= least]
-        places = ((at, score) for row, score in ranked for at in self._places(row, k, among))
-        return [self._hit(at, score) for at, score in itertools.islice(places, k)]
+        return self._hits(self._placed(ranked, k, among))
 
     def nearest(self, queries_QD: Vectors, k: int) -> Nearest:
         """The `k` nearest live vectors of each query; rows are those of `Release.table`."""
@@ -127,7 +127,7 @@ class Searcher:
         Raises:
             ReleaseMissing: No item has that id.
         """
-        hit = self._hit(self._place(item), 0.0)
+        (hit,) = self._hits([(self._place(item), 0.0)])
         return {ID: hit.id, **hit.fields}
 
     def vector_of(self, item: Any) -> Vectors:
@@ -185,15 +185,28 @@ class Searcher:
         few, scores = near.rows_QK[0], near.scores_QK[0]
         return list(zip(rows[few[few >= 0]].tolist(), scores[few >= 0].tolist(), strict=True))
 
-    def _places(self, row: int, k: int, among: Mask | None) -> list[int]:
-        """The items that have the vector of this row, `k` at most."""
-        places = self._items[self._ends[row] : self._ends[row + 1]]
-        chosen: list[int] = (places if among is None else places[among[places]])[:k].tolist()
-        return chosen
+    def _placed(
+        self, ranked: Sequence[tuple[int, float]], k: int, among: Mask | None
+    ) -> list[tuple[int, float]]:
+        """The first `k` items that have the vectors of these rows, each with its score."""
+        found: list[tuple[int, float]] = []
+        for row, score in ranked:
+            start, end = self._ends[row], self._ends[row + 1]
+            if among is None:
+                found += [(self._items[at], score) for at in range(start, min(end, start + k))]
+            else:
+                sharing = np.asarray(self._items[start:end])
+                found += [(place, score) for place in sharing[among[sharing]][:k].tolist()]
+        return found[:k]
 
-    def _hit(self, place: int, score: float) -> Hit:
-        identifier, *shown = self._rows.row(place, self._names)
-        return Hit(identifier, score, dict(zip(self._names[1:], shown, strict=True)))
+    def _hits(self, placed: Sequence[tuple[int, float]]) -> list[Hit]:
+        ids, *columns = self._rows.columns([place for place, _ in placed], self._names)
+        shown = zip(*columns, strict=True) if columns else itertools.repeat(())
+        names = self._names[1:]
+        return [
+            Hit(identifier, score, dict(zip(names, cells, strict=True)))
+            for (_, score), identifier, cells in zip(placed, ids, shown, strict=False)
+        ]
 
     def _place(self, item: Any) -> int:
         ids = self._shown.column(ID)
