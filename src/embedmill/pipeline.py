@@ -46,7 +46,6 @@ from embedmill.release.layout import Home
 from embedmill.release.log import read_history
 from embedmill.release.publish import publish
 from embedmill.release.reader import Release, open_release
-from embedmill.release.runs import check_not_over, open_plans, read_plan, terminal_of, unpublished_runs
 from embedmill.release.shares import worker_shares
 from embedmill.release.verdicts import record_verdicts, verdicts_on
 from embedmill.seats import SeatFolder, SharedPlaces
@@ -166,9 +165,9 @@ class Pipeline:
         outlived: dict[str, str] = {}
         salvage: list[Plan] = []
         bad: set[str] = set()
-        for run in unpublished_runs(self.home):
+        for run in runs.unpublished_runs(self.home):
             wanted = run.open or len(salvage) < SALVAGED_RUNS
-            plan = read_plan(self.home, run.name) if wanted else None
+            plan = runs.read_plan(self.home, run.name) if wanted else None
             if plan is None:
                 continue
             if run.open:
@@ -232,7 +231,7 @@ class Pipeline:
         self.home.check_fit()
         if run is not None:
             return PlannedRun(self, self._planned(run), resumed=True)
-        for plan in open_plans(self.home):
+        for plan in runs.open_plans(self.home):
             return PlannedRun(self, plan, resumed=True)
         raise RunMissing(f"{self.home.url}: no open run", hint="`embedmill run` starts one")
 
@@ -282,7 +281,7 @@ class Pipeline:
 
     def _has_moved(self, entries: int, planned: PlannedRun | None) -> bool:
         """Whether the log grew or the run was closed meanwhile: then files may go, and a new plan helps."""
-        closed = planned is not None and terminal_of(self.home, planned.plan.run) is not None
+        closed = planned is not None and runs.terminal_of(self.home, planned.plan.run) is not None
         return closed or len(read_history(self.home).entries) != entries
 
     def cancel(self, run: str | None = None) -> Terminal:
@@ -390,7 +389,7 @@ class PlannedRun:
         content = read_candidate(self.home, self.plan.run)
         gates = gates or verdicts_on(self.home, self.plan.run)
         if gates is None:
-            check_not_over(self.home, self.plan.run)
+            runs.check_not_over(self.home, self.plan.run)
             hint = "`embedmill check` does it"
             raise GateFailed(f"run {self.plan.run}: the candidate is not checked yet", hint=hint)
         if not gates.passed:
