@@ -96,6 +96,7 @@ def test_keys_are_mapped_and_outlive_the_name_of_their_file(tmp_path: Path) -> N
     whole, empty = file.mapped()
     (tmp_path / "keys").unlink()
     assert pa.total_allocated_bytes() - before < 20_000
+    assert not any(array.flags.owndata for array in whole)
     order = np.argsort(~keys.embedded, kind="stable")
     assert whole.ids.tobytes() == keys.ids[order].tobytes()
     assert whole.prints.tobytes() == keys.prints[order].tobytes()
