@@ -100,7 +100,7 @@ def test_loops_stand_by_with_the_threads_that_the_machine_remembers(
     mill: Mill, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: int
 ) -> None:
     monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
-    mill.settings = {"work": {"shard_rows": 6}}
+    mill.settings = {"work": {"shard_rows": 6, "batch_tokens": 99}}  # little is measured
     mill.write(items(30))
     planned_after_measuring(mill.open())
     remember(tmp_path / "cache" / "calibrations", sessions=1, threads=cores(EVERY))

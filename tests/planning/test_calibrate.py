@@ -53,7 +53,7 @@ def test_threads_are_remembered_of_this_model_and_runtime_where_the_spec_leaves_
     mill: Mill, own_cache: Path, tmp_path: Path
 ) -> None:
     def threads(**work: Any) -> int:
-        mill.settings = {"work": work}
+        mill.settings = {"work": {"batch_tokens": 99, **work}}
         pipeline = mill.open()
         return Calibrator(pipeline.spec, World()).remembered_threads(pipeline.package)
 
@@ -69,6 +69,7 @@ def test_threads_are_remembered_of_this_model_and_runtime_where_the_spec_leaves_
 
 
 def test_threads_of_another_version_of_the_runtime_are_not_taken(mill: Mill, own_cache: Path) -> None:
+    mill.settings = {"work": {"batch_tokens": 99}}
     mill.write(items(60))
     planned(mill.open())
     remember(own_cache, threads=3)
