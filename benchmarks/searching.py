@@ -43,6 +43,8 @@ from embedmill.release.search import search_effort
 
 RECALL, OF_FAISS, ANSWER_S = 0.98, 1.2, 2.0
 FAR_BLOCK, K, TURN = 10**6, 10, 10
+FEWEST = 6 * TURN
+"""Queries. Each of three ways gets a query at least two turns after another had it."""
 SMALL_EXACT_BELOW = 100
 """So that the delta of a small release has an index, too."""
 FIRST = """
@@ -66,6 +68,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
+    if options.queries < FEWEST:
+        parser.error(f"--queries: {FEWEST} at least, so that no way gets what another has just had")
     lines = warned()
     if options.full:
         print("10^6 items: building their graph takes 10 to 20 minutes, unless it is kept", file=sys.stderr)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from embedmill.catalog import CatalogReader
     from embedmill.engines import Engine, Places, StandsBy
     from embedmill.model import ModelPackage
+    from embedmill.planning import Calibrator
     from embedmill.release.layout import Home
     from embedmill.spec import PipelineSpec, WorkSpec
     from embedmill.spec.documents import Plan
@@ -94,22 +95,36 @@ def most_shards(spec: PipelineSpec, catalog: CatalogReader) -> int:
     return size_bytes // (LEAST_ROW_BYTES * spec.work.shard_rows) + 1 if size_bytes else MANY
 
 
-def stand_by(
-    engine: StandsBy | None, home: Home, spec: PipelineSpec, package: ModelPackage, most: int
-) -> None:
-    """Let loops open the model while a catalog is planned: one a core, and `most` at most.
+@contextlib.contextmanager
+def stopped_on_failure(engine: Engine | None) -> Iterator[None]:
+    """Loops that stand by on this engine, if there is one, end with the block if it fails."""
+    try:
+        yield
+    except BaseException:
+        if engine is not None:
+            engine.stop()
+        raise
 
+
+def stand_by(
+    engine: StandsBy | None, home: Home, calibrator: Calibrator, package: ModelPackage, most: int
+) -> None:
+    """Let loops open the model while a catalog is planned: as many as use all cores, and `most` at most.
+
+    Each has the threads that this machine remembers as its fastest: the run's loops will have them.
     Without an engine that can do this, they start with their run.
     """
     if engine is None:
         return
+    spec = calibrator.spec
     opening = Opening(
         model=str(package.root.absolute()),
         batch_tokens=spec.work.batch_tokens or BATCH_TOKENS,
         batch_images=spec.work.batch_images,
         thumbnails=spec.catalog.thumbnails,
     )
-    engine.stand_by(f"{home.url}/runs", LocalPlaces(spec.work.workers).look(most, ()).free, opening)
+    places = LocalPlaces(spec.work.workers, calibrator.remembered_threads(package))
+    engine.stand_by(f"{home.url}/runs", places.look(most, ()).free, opening)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from embedmill.driving import drive, most_shards, stand_by, stopped
+from embedmill.driving import drive, most_shards, stand_by, stopped, stopped_on_failure
 from embedmill.engines import Engine, Places, StandsBy
 from embedmill.errors import (
     AccountingError,
@@ -138,7 +138,8 @@ class Pipeline:
         Args:
             on_progress: Hears of rows as they are read.
             given_up: Runs not to go on with, and why.
-            engine: On it loops stand by once vectors are known to be missing; for `stop` to end.
+            engine: On it loops stand by once vectors are known to be missing; for `stop` to end. If the
+                plan fails, it has been stopped.
 
         Raises:
             StoreUnfit: The store does not do what releases rest on; nothing was written to it.
@@ -150,10 +151,9 @@ class Pipeline:
         check_places(self.home, self.spec, self.root, self.package)
         self.home.check_fit()
         calibrator = Calibrator(self.spec, self.home.world, one_thread=self.seats is not None)
-        live = self.live()
-        ahead = partial(stand_by, engine, self.home, self.spec, self.package)
-        about = (self.home, self.spec, self.root, self.package, live)
-        with Planner(*about, calibrator=calibrator, on_work=partial(ahead, 1)) as planner:
+        ahead = partial(stand_by, engine, self.home, calibrator, self.package)
+        prepare = partial(Planner, self.home, self.spec, self.root, self.package, self.live())
+        with stopped_on_failure(engine), prepare(calibrator=calibrator, on_work=partial(ahead, 1)) as planner:
             if planner.starts_anew:
                 ahead(most_shards(self.spec, planner.reader))
             planned = self._resumed_or_anew(planner, given_up or {}, on_progress)

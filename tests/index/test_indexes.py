@@ -112,7 +112,17 @@ def test_vectors_that_are_not_numbers_do_not_end_a_search() -> None:
     assert found.rows_QK.shape == (2, 2)
     assert 2 in found.rows_QK[1]
     alone = FlatIndex([np.tile(vectors, (1000, 1))]).search(vectors[2:], 2, Selection(mask(3000, 0.0)))
-    assert alone.rows_QK.shape == (1, 2)
+    assert alone.rows_QK.tolist() == [[2, 5]]
+
+
+def test_fewer_rows_that_are_not_numbers_than_are_asked_for_come_behind_the_numbers() -> None:
+    rising = np.arange(ROWS, dtype=np.float32)[:, None]
+    two = np.zeros((ROWS, 1), dtype=np.float32)
+    two[[5, 17]] = 1
+    rising[1000] = two[1000] = np.nan
+    query, every = np.ones((1, 1), dtype=np.float32), Selection(mask(ROWS, 0.0))
+    assert FlatIndex([rising]).search(query, 3, every).rows_QK.tolist() == [[ROWS - 1, ROWS - 2, ROWS - 3]]
+    assert FlatIndex([two]).search(query, 3, every).rows_QK.tolist() == [[5, 17, 1000]]
 
 
 def test_an_index_without_vectors_finds_nothing() -> None:

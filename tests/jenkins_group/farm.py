@@ -8,13 +8,15 @@ build.result, build.log, build.stages
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 import yaml
 from tests.support.fake_gpus import FakeGpu, Scenario, build_library
 from tests.support.mill import Mill, Row
-from tests.support.stock import Stock
+from tests.support.stock import PATIENCE_S, Stock
 from tests.support.uncontained import install_podman
 
 from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
@@ -79,6 +81,24 @@ class Build:
         return json.loads((self.folder / "archive" / name).read_text("utf-8"))
 
 
+@contextlib.contextmanager
+def beside(meanwhile: Callable[[Path, threading.Event], None] | None, folder: Path) -> Iterator[None]:
+    """Does this in a thread beside the block, and raises what it raised after it, with the build's log."""
+    if meanwhile is None:
+        yield
+        return
+    ended = threading.Event()
+    with ThreadPoolExecutor(1, "meanwhile") as executor:
+        befallen = executor.submit(meanwhile, folder, ended)
+        try:
+            yield
+        finally:
+            ended.set()
+    if error := befallen.exception():
+        error.add_note((folder / "log").read_text())
+        raise error
+
+
 @dataclass
 class Farm:
     """A repository with a pipeline, a fleet whose servers are agents, and a controller."""
@@ -125,9 +145,16 @@ class Farm:
             (self.repository / name).write_text(yaml.safe_dump(document))
 
     def build(
-        self, meanwhile: Callable[[Path], None] | None = None, timeout_s: float = 240, **parameters: Any
+        self,
+        meanwhile: Callable[[Path, threading.Event], None] | None = None,
+        timeout_s: float = 240,
+        **parameters: Any,
     ) -> Build:
-        """Deploy to Jenkins, and run one build; `meanwhile` gets its folder, in a thread."""
+        """Deploy to Jenkins, and run one build.
+
+        `meanwhile` gets its folder and what says that it has ended, in a thread; it has to end soon after.
+        What it raises is raised here.
+        """
         self._count += 1
         folder = self.root / f"build-{self._count}"
         folder.mkdir()
@@ -145,30 +172,35 @@ class Farm:
             "agents": self.agents,
             "minute_ms": self.minute_ms,
         }
-        if meanwhile is not None:
-            threading.Thread(target=meanwhile, args=(folder,), daemon=True).start()
-        done = subprocess.run(
-            pipeline_command(folder, config),
-            env=self.groovy,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        log = done.stdout + done.stderr
-        (folder / "log").write_text(log)
+        with beside(meanwhile, folder):
+            done = subprocess.run(
+                pipeline_command(folder, config),
+                env=self.groovy,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+            )
+            log = done.stdout + done.stderr
+            (folder / "log").write_text(log)
         assert (folder / "result.json").is_file(), log
         found = json.loads((folder / "result.json").read_text("utf-8"))
         return Build(found["result"], found["failure"], found["events"], log, folder)
 
     def build_while(self, rows: Sequence[Row], befalls: Callable[[Stock, Path], None]) -> Build:
-        """A build that cannot be over before something has befallen it."""
+        """A build that cannot be over before something has befallen it, unless it fails.
+
+        The build makes its plan itself, in the folder of its checkout: its first workers may be at work
+        before the stock is taken, which is what they have left.
+        """
         self.write(rows)
         home = self.mill.home
 
-        def meanwhile(folder: Path) -> None:
+        def meanwhile(folder: Path, ended: threading.Event) -> None:
+            deadline_s = time.monotonic() + PATIENCE_S
             while (plan := next(open_plans(home), None)) is None:
-                time.sleep(0.02)
+                assert not ended.wait(0.02), "the build ended, and has planned nothing"
+                assert time.monotonic() < deadline_s, f"no plan within {PATIENCE_S:.0f} s"
             with Stock(home, plan) as stock:
                 befalls(stock, folder)
 

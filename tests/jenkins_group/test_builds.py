@@ -137,6 +137,7 @@ def test_a_build_that_somebody_aborts_ends_and_stops_its_workers(farm: Farm) -> 
     def abort(stock: Stock, folder: Path) -> None:
         stock.hand_out_until_done_by("gpu-a-0")
         (folder / "abort").touch()
+        stock.keep_until((folder / "result.json").is_file, "the build has ended")
 
     build = farm.build_while(items(1200), abort)
     assert (build.result, build.failure) == ("ABORTED", "UserInterruption"), build.log

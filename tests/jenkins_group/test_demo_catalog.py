@@ -6,7 +6,7 @@ Needs what `make demo` is made of: `make environment-demo`, then
 
 from __future__ import annotations
 
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,9 +38,9 @@ def test_the_demos_catalog_is_published_although_an_agent_is_killed(
     farm.add_agent("gpu-dead", answers=False)
     farm.write(())
 
-    def kill(folder: Path) -> None:
+    def kill(folder: Path, ended: threading.Event) -> None:
         while "gpu-a-0" not in farm.committers():
-            time.sleep(0.1)
+            assert not ended.wait(0.1), "the build ended, and gpu-a had done nothing"
         (folder / "gpu-a.killed").touch()
 
     build = farm.build(kill, timeout_s=1200)

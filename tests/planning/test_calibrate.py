@@ -7,62 +7,24 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from tests.models import tiny_text_package
+from tests.support.calibrations import Stepping, planned, remember
 from tests.support.mill import Mill, items
 
 from embedmill.model.calibration import LIMIT_S
-from embedmill.pipeline import Pipeline
-from embedmill.planning import Calibrator, Planner
+from embedmill.planning import Calibrator
 from embedmill.planning.calibrate import SAMPLE_ROWS, processor
 from embedmill.planning.freeze import FrozenShard
-from embedmill.spec.calibration import KeptCalibration, Setting
-from embedmill.spec.documents import CommitRecord, Plan
+from embedmill.spec.calibration import KeptCalibration
+from embedmill.spec.documents import CommitRecord
 from embedmill.work import WorkerOptions, work
 from embedmill.world import World
-
-
-class Stepping(World):
-    """A clock that goes on by a step whenever somebody looks, so that no stall of the machine counts."""
-
-    def __init__(self, step_s: float = 0.005) -> None:
-        self._now_s, self._step_s = 0.0, step_s
-
-    def monotonic(self) -> float:
-        self._now_s += self._step_s
-        return self._now_s
 
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "calibrations"
-
-
-def planned(
-    pipeline: Pipeline, *, worth_s: float = 0.0, one_thread: bool = False, world: World | None = None
-) -> Plan:
-    """A new plan of a pipeline, for which a calibration is worth while from so much work on."""
-    calibrator = Calibrator(pipeline.spec, world or Stepping(), one_thread, worth_s)
-    with Planner(
-        pipeline.home,
-        pipeline.spec,
-        pipeline.root,
-        pipeline.package,
-        pipeline.live(),
-        calibrator=calibrator,
-    ) as planner:
-        return planner.plan()
-
-
-def remember(cache: Path, **changed: int) -> Setting:
-    """Write another choice into what the cache remembers, as if it had been measured."""
-    (file,) = cache.iterdir()
-    kept = KeptCalibration.from_bytes(file.read_bytes(), str(file))
-    first = kept.calibration.measured[0]
-    chosen = first.setting.model_copy(update=changed)
-    measured = (first, first.model_copy(update={"setting": chosen}))
-    found = kept.calibration.model_copy(update={"chosen": chosen, "measured": measured})
-    file.write_bytes(kept.model_copy(update={"calibration": found}).to_bytes())
-    return chosen
 
 
 def test_a_run_is_measured_once_and_its_machine_remembers(mill: Mill, own_cache: Path) -> None:
@@ -85,6 +47,38 @@ def test_what_is_remembered_holds_for_short_work_too(mill: Mill, own_cache: Path
     again = planned(mill.open(), worth_s=1e9)
     assert again.calibration is not None
     assert again.calibration.chosen == chosen
+
+
+def test_threads_are_remembered_of_this_model_and_runtime_where_the_spec_leaves_them_open(
+    mill: Mill, own_cache: Path, tmp_path: Path
+) -> None:
+    def threads(**work: Any) -> int:
+        mill.settings = {"work": {"batch_tokens": 99, **work}}
+        pipeline = mill.open()
+        return Calibrator(pipeline.spec, World()).remembered_threads(pipeline.package)
+
+    assert threads() == 1
+    mill.write(items(60))
+    planned(mill.open())
+    remember(own_cache, threads=3)
+    assert threads() == 3
+    assert threads(workers=2) == 1
+    assert threads(calibrate=False) == 1
+    mill.model = tiny_text_package(tmp_path / "other", seed=1)
+    assert threads() == 1
+
+
+def test_threads_of_another_version_of_the_runtime_are_not_taken(mill: Mill, own_cache: Path) -> None:
+    mill.settings = {"work": {"batch_tokens": 99}}
+    mill.write(items(60))
+    planned(mill.open())
+    remember(own_cache, threads=3)
+    (file,) = own_cache.iterdir()
+    kept = KeptCalibration.from_bytes(file.read_bytes(), str(file))
+    other = kept.model_copy(update={"key": kept.key.model_copy(update={"runtime_version": "0.1"})})
+    file.write_bytes(other.to_bytes())
+    pipeline = mill.open()
+    assert Calibrator(pipeline.spec, World()).remembered_threads(pipeline.package) == 1
 
 
 def test_longer_texts_are_measured_anew(mill: Mill, own_cache: Path) -> None:

@@ -44,6 +44,33 @@ def test_results_are_those_of_brute_force_over_all_segments(mill: Mill, exact_be
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
+class Touched:
+    """Numbers that tell how many of them were asked for."""
+
+    def __init__(self, numbers: Any) -> None:
+        self._numbers = numbers
+        self.count = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        found = self._numbers[at]
+        self.count += len(found) if isinstance(at, slice) else 1
+        return found
+
+
+@pytest.mark.parametrize("k", [3, 10, 25])
+def test_no_more_items_are_looked_at_than_are_found(mill: Mill, k: int) -> None:
+    mill.run([row(f"{title}-{number}", title) for title in ("a", "b", "c", "d") for number in range(10)])
+    release = mill.live()
+    searcher, query = release.searcher, release.searcher.vector_of("b-0")
+    expected = searcher.hits(query, k)
+    touched = searcher._items = Touched(searcher._items)  # type: ignore[assignment]
+    assert searcher.hits(query, k) == expected
+    assert (len(expected), touched.count) == (k, k)
+    everything = np.ones(40, dtype=np.bool_)
+    assert searcher.hits(query, k, among=everything) == expected
+    assert touched.count == k + -(-k // 10) * 10
+
+
 def test_a_graph_is_searched_with_the_effort_that_was_measured_until_another_is_stated(mill: Mill) -> None:
     mill.settings = {"index": {"exact_below": 10}, "compact_above": 1.0}
     mill.run(items(2100))

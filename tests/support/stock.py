@@ -9,7 +9,7 @@ from typing import Any
 
 from embedmill.release.layout import Home
 from embedmill.spec.documents import Plan
-from embedmill.work.leases import Leases
+from embedmill.work.leases import HeldLease, Leases
 
 PATIENCE_S = 120.0
 
@@ -25,19 +25,35 @@ class Stock:
     """
 
     def __init__(self, home: Home, plan: Plan) -> None:
+        """Take the shards that nobody works on or has done: all of them, unless workers were first.
+
+        Raises:
+            AssertionError: None is left; nothing is held.
+        """
         self._home, self._run = home, plan.run
+        self._held: list[HeldLease] = []
         leases = Leases(home, plan.run, "nobody")
-        self._held = [lease for shard in plan.shards if (lease := leases.claim(shard.name))]
-        assert len(self._held) == len(plan.shards), "somebody has begun"
+        try:
+            for shard in plan.shards:
+                if lease := leases.claim(shard.name):
+                    self._held.append(lease)
+            self._leave_what_is_done()
+        except BaseException:
+            self.hand_out()
+            raise
+        assert self._held, "others have begun all of it"
+
+    def keep_until(self, holds: Callable[[], bool], what: str) -> None:
+        """Until something holds, which `what` says in words."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline_s, f"not within {PATIENCE_S:.0f} s: {what}"
+            self._beat()
+            time.sleep(0.1)
 
     def keep_until_there(self, *workers: str) -> None:
         """Until all of them look for work, and find none."""
-
-        def there() -> bool:
-            self._beat()
-            return all(self._told(worker) for worker in workers)
-
-        self._until(there, f"{', '.join(workers)}: there")
+        self.keep_until(lambda: all(map(self._told, workers)), f"{', '.join(workers)}: there")
 
     def hand_out_until_done_by(self, worker: str) -> None:
         """One by one, until this worker has done one. Some are left afterwards."""
@@ -45,11 +61,10 @@ class Stock:
         def done() -> bool:
             self._held.pop().release()
             assert self._held, f"others did all of the run before {worker}"
-            self._beat()
             return bool(self._told(worker).get("rows_done"))
 
         self.keep_until_there(worker)
-        self._until(done, f"{worker}: at work")
+        self.keep_until(done, f"{worker}: at work")
 
     def hand_out(self) -> None:
         """All that are left."""
@@ -62,6 +77,12 @@ class Stock:
     def __exit__(self, *_: object) -> None:
         self.hand_out()
 
+    def _leave_what_is_done(self) -> None:
+        for lease in list(self._held):
+            if self._home.exists(self._home.run_key(self._run, "commits", f"{lease.lease.shard}.json")):
+                self._held.remove(lease)
+                lease.release()
+
     def _beat(self) -> None:
         for lease in self._held:
             lease.beat()
@@ -71,9 +92,3 @@ class Stock:
         key = self._home.run_key(self._run, "events", f"{worker}.json")
         found: dict[str, Any] = json.loads(self._home.store.get(key)) if self._home.exists(key) else {}
         return found
-
-    def _until(self, holds: Callable[[], bool], what: str) -> None:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not holds():
-            assert time.monotonic() < deadline_s, f"not within {PATIENCE_S:.0f} s: {what}"
-            time.sleep(0.1)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Imports in this block take a seventh less time.
+    """Imports in this block take less time.
 
-    Else Python looks for garbage after every 700 objects, and imports make many of them that stay.
+    Else Python looks for garbage again and again, and imports make many objects that stay.
     """
     was_enabled = gc.isenabled()
     gc.disable()

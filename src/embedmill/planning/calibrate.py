@@ -6,6 +6,7 @@ import contextlib
 import platform
 import uuid
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from embedmill.store import cache_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from embedmill.model import Encoder
+    from embedmill.model import Encoder, ModelPackage
     from embedmill.planning.freeze import FrozenShard
     from embedmill.spec import PipelineSpec
     from embedmill.spec.documents import Estimate
@@ -54,9 +55,7 @@ class Calibrator:
         `encoder` has one thread. What the spec states is not tried otherwise. The estimate decides only
         whether measuring is worth while: it may be a measurement itself, and what is remembered holds always.
         """
-        work = self.spec.work
-        nothing_free = work.batch_tokens is not None and (work.workers is not None or self.one_thread)
-        if not work.calibrate or self.spec.engine != "local" or nothing_free or not shards:
+        if not self._chooses or not shards:
             return None
         try:
             loaded = encoder()
@@ -64,12 +63,40 @@ class Calibrator:
             return None
         if loaded.profile.runtime != "onnxruntime" or not loaded.binding.texts or loaded.binding.files:
             return None
-        key = self._key(loaded, shards)
-        file = cache_folder() / "calibrations" / f"{sha256(canonical_json(key.model_dump()))[:32]}.json"
+        profile, tokens = loaded.profile, sum(shard.cost for shard in shards)
+        digest, row_tokens = loaded.package.package_digest(), tokens // sum(shard.rows for shard in shards)
+        runs_on = (profile.runtime, profile.runtime_version, profile.device)
+        key = self._key(digest, *runs_on, row_tokens=1 << row_tokens.bit_length())
+        file = _folder() / f"{sha256(canonical_json(key.model_dump()))[:32]}.json"
         found = _remembered(file, key)
         if found is None and estimate.seconds is not None and estimate.seconds >= self.worth_s:
             found = self._measured(file, key, loaded, shards[len(shards) // 2])
         return found if found is not None and found.measured else None
+
+    def remembered_threads(self, package: ModelPackage) -> int:
+        """Of each loop that computes this model here: as it was measured last, or one.
+
+        Neither rows nor an encoder are asked: of rows of another length the plan may say otherwise.
+        """
+        if not self._chooses:
+            return 1
+        versions = _runtime_versions()
+        for file in _newest_first():
+            kept = _kept(file)
+            if kept is None or kept.key.runtime_version not in versions:
+                continue
+            key, unknown = kept.key, ("runtime", "runtime_version", "device", "row_tokens")
+            alike = self._key(key.package_digest, **{name: getattr(key, name) for name in unknown})
+            if key == alike and key.package_digest == package.package_digest():
+                return kept.calibration.chosen.threads if kept.calibration.measured else 1
+        return 1
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether the spec leaves anything to what is measured."""
+        work = self.spec.work
+        states_all = work.batch_tokens is not None and (work.workers is not None or self.one_thread)
+        return work.calibrate and self.spec.engine == "local" and not states_all
 
     def _measured(self, file: Path, key: CalibrationKey, encoder: Encoder, shard: FrozenShard) -> Calibration:
         """Measured now; remembered if nothing was left out of it, or if not even the default could be.
@@ -91,19 +118,20 @@ class Calibrator:
             _remember(file, KeptCalibration(key=key, calibration=found, created=created))
         return found
 
-    def _key(self, encoder: Encoder, shards: Sequence[FrozenShard]) -> CalibrationKey:
-        work, profile = self.spec.work, encoder.profile
-        tokens = sum(shard.cost for shard in shards) // sum(shard.rows for shard in shards)
+    def _key(
+        self, package_digest: str, runtime: str, runtime_version: str, device: str, row_tokens: int
+    ) -> CalibrationKey:
+        """Of this machine and this spec."""
         return CalibrationKey(
-            package_digest=encoder.package.package_digest(),
-            runtime=profile.runtime,
-            runtime_version=profile.runtime_version,
-            device=profile.device,
+            package_digest=package_digest,
+            runtime=runtime,
+            runtime_version=runtime_version,
+            device=device,
             processor=processor(),
             cores=cores(EVERY),
-            row_tokens=1 << tokens.bit_length(),
-            batch_tokens=work.batch_tokens,
-            workers=work.workers,
+            row_tokens=row_tokens,
+            batch_tokens=self.spec.work.batch_tokens,
+            workers=self.spec.work.workers,
             one_thread=self.one_thread,
         )
 
@@ -118,14 +146,40 @@ def processor(cpuinfo: Path = CPUINFO) -> str:
     return platform.machine()
 
 
+def _folder() -> Path:
+    return cache_folder() / "calibrations"
+
+
+def _newest_first() -> list[Path]:
+    """What the cache remembers; nothing where a file goes just now."""
+    with contextlib.suppress(OSError):
+        return sorted(_folder().glob("*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    return []
+
+
+def _runtime_versions() -> set[str]:
+    """Of ONNX Runtime as it is installed; it is not imported."""
+    found = set[str]()
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.add(version(name))
+    return found
+
+
 def _remembered(file: Path, key: CalibrationKey) -> Calibration | None:
-    """What the cache has of this very key; a file that cannot be read, or is of another, counts as none."""
+    """What the cache has of this very key."""
+    kept = _kept(file)
+    return kept.calibration if kept is not None and kept.key == key else None
+
+
+def _kept(file: Path) -> KeptCalibration | None:
+    """What a file of the cache says; one that cannot be read, or was not measured, counts as none."""
     try:
         kept = KeptCalibration.from_bytes(file.read_bytes(), str(file))
     except (OSError, StoreError):
         return None
     chosen, tried = kept.calibration.chosen, {each.setting for each in kept.calibration.measured}
-    return kept.calibration if kept.key == key and (chosen in tried or not tried) else None
+    return kept if chosen in tried or not tried else None
 
 
 def _remember(file: Path, kept: KeptCalibration) -> None:

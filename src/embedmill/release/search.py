@@ -191,13 +191,15 @@ class Searcher:
         """The first `k` items that have the vectors of these rows, each with its score."""
         found: list[tuple[int, float]] = []
         for row, score in ranked:
-            start, end = self._ends[row], self._ends[row + 1]
+            start, end, left = self._ends[row], self._ends[row + 1], k - len(found)
+            if not left:
+                break
             if among is None:
-                found += [(self._items[at], score) for at in range(start, min(end, start + k))]
+                found += [(self._items[at], score) for at in range(start, min(end, start + left))]
             else:
                 sharing = np.asarray(self._items[start:end])
-                found += [(place, score) for place in sharing[among[sharing]][:k].tolist()]
-        return found[:k]
+                found += [(place, score) for place in sharing[among[sharing]][:left].tolist()]
+        return found
 
     def _hits(self, placed: Sequence[tuple[int, float]]) -> list[Hit]:
         ids, *columns = self._rows.columns([place for place, _ in placed], self._names)
