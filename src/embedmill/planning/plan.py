@@ -105,7 +105,7 @@ class Planner:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)
-                known = cache(partial(self._known, scratch / "known"))  # found while first rows are digested
+                known = cache(partial(self._known, scratch / "known"))  # when first rows are looked for
                 scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher, known)
                 scan = scanner.run(scratch, on_rows, writers)
                 hasher.close()

@@ -34,8 +34,8 @@ class Ascending:
     """Numbers in ascending order, and where those begin that share their leading bits.
 
     Fingerprints are spread evenly. So a few steps from there find any number, where a search of all takes
-    twenty, and what is asked for need not be sorted. Beginnings take less room than the numbers, however few
-    these are: a table may have hundreds of small segments.
+    twenty, and what is asked for need not be sorted. There are fewer beginnings where there are fewer
+    numbers: a table may have hundreds of small segments.
     """
 
     def __init__(self, numbers: Halves) -> None:
