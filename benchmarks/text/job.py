@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.support.measuring import seconds_of
 from benchmarks.text import loops, peers
 from benchmarks.text.peers import Peer
 
@@ -30,7 +29,7 @@ def main() -> None:
     began = time.perf_counter()
     peer = PEERS[name](Path(folder), Path(source), json.loads(settings), Path(out))
     ready = time.perf_counter() - began
-    seconds = seconds_of(peer.work)
+    seconds = peer.timed()
     print(json.dumps({"ready": ready, "seconds": seconds, "others": peer.afterwards()}))
 
 

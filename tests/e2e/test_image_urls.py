@@ -26,7 +26,7 @@ def test_a_thousand_items_of_which_some_hang_fail_or_are_corrupt(shop: Mill, web
     serve(web, ITEMS)
     web.paths |= {f"/{n}": hang for n in hanging} | {f"/{n}": status(503) for n in failing}
     web.paths |= {f"/{n}": picture(png(n)[:60]) for n in corrupt}
-    fetching(shop, web, deadline_s=60.0)
+    fetching(shop, web, deadline_s=60.0, timeout_s=2.0)
     bad = len(hanging) + len(failing) + len(corrupt)
 
     started = time.monotonic()

@@ -6,6 +6,7 @@ What is in the containers is a process of the server here; `test_fleet_up_contai
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import time
@@ -22,9 +23,9 @@ from tests.fleet_group.borrowed import SERVERS, Fleet, digest_of_a_local_run, en
 from tests.support.fake_gpus import build_library
 from tests.support.fleet_cluster import FleetCluster
 from tests.support.gpu_servers import GpuServers
-from tests.support.holding import wait_until
-from tests.support.killing import wait_for_a_commit
+from tests.support.stock import Stock
 
+from embedmill import Pipeline
 from embedmill.devices.locks import holder_of
 from embedmill.devices.procfs import is_worker
 
@@ -148,16 +149,18 @@ def show_a_run_with_a_yield(fleet: Fleet, cluster: FleetCluster, pipeline: Path)
     again = run_alone("fleet", "up", pipeline, "--json")
     assert [node["state"] for node in again.json["nodes"]] == ["there", "there"]
 
-    running = begin(cluster, pipeline)
-    wait_for_a_commit(pipeline)
-    wait_until(lambda: working(fleet) == {"gpu-01", "gpu-02"}, 60, "a worker on each server")
-    began = time.monotonic()
-    fleet.turn("gpu-01", busy=True)
-    while rays(fleet, "gpu-01"):
-        assert time.monotonic() - began < LEAVES_S, rays(fleet, "gpu-01")
-        time.sleep(0.05)
-    took_s = time.monotonic() - began
-    assert cluster.servers() == {"gpu-02"}
+    with stock_of(pipeline) as stock:
+        running = begin(cluster, pipeline)
+        for worker in ("cpu-0", "cpu-1"):
+            stock.hand_out_until_done_by(worker)
+        assert working(fleet) == {"gpu-01", "gpu-02"}
+        began = time.monotonic()
+        fleet.turn("gpu-01", busy=True)
+        while rays(fleet, "gpu-01"):
+            assert time.monotonic() - began < LEAVES_S, rays(fleet, "gpu-01")
+            time.sleep(0.05)
+        took_s = time.monotonic() - began
+        assert cluster.servers() == {"gpu-02"}
 
     report, _ = end(running)
     servers = {share["server"] for share in report["shares"] if share["vectors"]}
@@ -225,6 +228,18 @@ def test_a_wrong_token_is_refused_by_the_head(fleet: Fleet, cluster: FleetCluste
     said = run_alone("fleet", "up", fleet.file, *given)
     assert said.code == 1, said.err
     assert "does not take the token" in said.err
+
+
+@contextlib.contextmanager
+def stock_of(pipeline: Path) -> Iterator[Stock]:
+    """Shards that are handed out one by one, in folders that somebody else writes to as well."""
+    before = os.umask(0)
+    try:
+        planned = Pipeline.from_file(pipeline).plan()
+        with Stock(planned.home, planned.plan) as stock:
+            yield stock
+    finally:
+        os.umask(before)
 
 
 def begin(cluster: FleetCluster, pipeline: Path) -> subprocess.Popen[str]:

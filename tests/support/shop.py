@@ -13,7 +13,7 @@ from embedmill.spec.reports import RunReport
 
 
 def fetching(mill: Mill, web: WebServer, identity: dict[str, str] | None = None, **fetch: Any) -> None:
-    settings = {"allow": [web.host], "timeout_s": 1.0, "attempts": 2, "connections_per_host": 16} | fetch
+    settings = {"allow": [web.host], "timeout_s": 10.0, "attempts": 2, "connections_per_host": 16} | fetch
     catalog = {"source": "items.parquet", "id": "sku", "fetch": settings} | (identity or {})
     mill.settings = {"catalog": catalog, "work": {"shard_rows": 256}}
 
