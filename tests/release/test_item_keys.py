@@ -6,6 +6,7 @@ Who has it does not hash these files before they are sealed: damage is found by 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,10 @@ def test_one_run_plans_anew_where_a_check_meets_damage(mill: Mill) -> None:
     result = mill.open().run(on_planned=on_planned)
     assert len(damaged) == 2
     assert (result.release, result.number) == (damaged[1], 1)
+
+
+def test_the_file_of_keys_is_closed_however_its_writing_ends(tmp_path: Path) -> None:
+    with suppress(KeyError), ItemKeysFile(tmp_path / "keys") as file:
+        file.add([])
+        raise KeyError
+    assert pa.ipc.open_file(str(tmp_path / "keys")).num_record_batches == 1
