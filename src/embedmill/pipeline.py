@@ -206,12 +206,9 @@ class Pipeline:
             rows += count
             on_progress(Progress("plan", rows))
 
-        plan = planner.plan(on_rows, salvage[:SALVAGED_RUNS])
-        planned = PlannedRun(
-            self, plan, resumed=False, outlived=outlived, base=planner.base, keys=planner.keys
-        )
+        plan, keys = planner.plan(on_rows, salvage[:SALVAGED_RUNS])
         on_progress(Progress("plan", rows, total=rows))
-        return planned
+        return PlannedRun(self, plan, resumed=False, outlived=outlived, base=planner.base, keys=keys)
 
     def outdated(self, plan: Plan) -> str:
         """Why `run` would not go on with this open run; empty if it would. Opens no release, reads no row.
@@ -370,14 +367,17 @@ class PlannedRun:
         Raises:
             SpecError: `accept` names no gate that may be accepted.
             RunError: There is no candidate yet.
+            ReleaseCorrupt: A file of the candidate is gone or damaged; the run is closed.
         """
         check_acceptable(accept)
         content = read_candidate(self.home, self.plan.run)
         root, spec = self.pipeline.root, self.pipeline.spec
         limits = {"gates": spec.gates.below(root), "serving": spec.serving.below(root)}
         judged = content.model_copy(update={"pipeline": content.pipeline.model_copy(update=limits)})
-        candidate = Release(candidate_folder(self.home, content), judged)
-        gates = run_gates(GATES, candidate, self._base(), accept)
+        base = self._base()
+        with runs.closed_if_corrupt(self.home, self.plan.run):
+            candidate = Release(candidate_folder(self.home, content), judged)
+            gates = run_gates(GATES, candidate, base, accept)
         return record_verdicts(self.home, content, gates)
 
     def publish(self, gates: Gates | None = None) -> LogEntry:

@@ -8,7 +8,8 @@ from collections.abc import Generator
 
 import pytest
 
-from embedmill.planning.ahead import read_ahead, worked_ahead
+from embedmill.cores import cores
+from embedmill.planning.ahead import SMALL_BYTES, most_ahead, read_ahead, worked_ahead
 
 
 def counted(count: int, closed_in: list[int]) -> Generator[int, None, None]:
@@ -56,8 +57,8 @@ def test_an_error_comes_in_the_place_of_what_could_not_be_read() -> None:
         next(numbers)
 
 
-@pytest.mark.parametrize("most", [0, 1, 3, None])
-def test_results_come_in_the_order_of_what_was_worked_on(most: int | None) -> None:
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_results_come_in_the_order_of_what_was_worked_on(most: int) -> None:
     assert list(worked_ahead(lambda number: number * number, range(9), most=most)) == [
         n * n for n in range(9)
     ]
@@ -77,3 +78,9 @@ def test_an_error_of_the_work_comes_in_its_place() -> None:
     assert next(found) == 1
     with pytest.raises(ZeroDivisionError):
         next(found)
+
+
+def test_what_is_large_is_worked_on_one_at_a_time() -> None:
+    """However small the others are: memory does not grow with the cores then."""
+    assert most_ahead([]) == most_ahead([1, SMALL_BYTES]) == cores()
+    assert most_ahead([1, SMALL_BYTES + 1]) == 0

@@ -34,7 +34,7 @@ def planned_by(mill: Mill, processes: int) -> Plan:
     own = partial(Hasher, processes, worth_rows=0, fewest_rows=10)
     planner = Planner(pipeline.home, pipeline.spec, pipeline.root, pipeline.package, pipeline.live(), own)
     with planner:
-        return planner.plan()
+        return planner.plan()[0]
 
 
 def test_plans_of_one_and_of_two_processes_differ_in_names_alone(mill: Mill) -> None:

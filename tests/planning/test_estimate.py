@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from tests.support.mill import Mill, items
 
 from embedmill.errors import ModelError
 from embedmill.model import Encoder, ModelPackage
-from embedmill.planning.estimate import IMAGE_COST, measure, row_costs
+from embedmill.model.feeds import Fed
+from embedmill.planning.estimate import IMAGE_COST, Aside, measure, row_costs
 from embedmill.release.runs import open_plans, terminal_of
 from embedmill.spec import EncoderInputs
 from embedmill.types import CanonicalColumn
@@ -39,6 +42,57 @@ def test_what_is_measured_has_the_vectors_that_it_has_otherwise(tmp_path: Path) 
     assert encoded.vectors_ND.tobytes() == encoder.encode(rows).vectors_ND.tobytes()
     assert measured.rows == 40
     assert measured.seconds > 0
+
+
+class Clock:
+    """What is spent is told to it, by each thread of its own time. Whoever waits has waited until then.
+
+    The thread that made it waits before every other call that it makes, after the first; none works then.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+        self._waits, self._calls = threading.get_ident(), 0
+
+    def spend(self, seconds: float) -> None:
+        self._seconds[threading.get_ident()] = self._seconds.get(threading.get_ident(), 0.0) + seconds
+
+    def __call__(self) -> float:
+        mine = threading.get_ident()
+        if mine == self._waits:
+            if self._calls and self._calls % 2 == 0:
+                self._seconds[mine] = max(self._seconds.values())
+            self._calls += 1
+        return self._seconds.get(mine, 0.0)
+
+
+@pytest.mark.parametrize(("make_s", "compute_s"), [(3.0, 1.0), (1.0, 3.0), (2.0, 2.0)])
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_what_is_made_aside_counts_and_what_is_waited_for_does_not(
+    overlaps: bool, make_s: float, compute_s: float
+) -> None:
+    """An estimate is of one thread, which would make the arrays of each batch before it computes it."""
+    clock = Clock()
+    aside = Aside(overlaps=overlaps, clock=clock)
+    batches = [Fed({}, np.arange(size), {}, {}) for size in (4, 4, 2)]
+
+    def made() -> Iterator[Fed]:
+        for batch in batches:
+            clock.spend(make_s)
+            yield batch
+
+    def compute() -> list[Fed]:
+        computed = []
+        with aside.feeding(made()) as fed:
+            for batch in fed:
+                clock.spend(compute_s)
+                computed.append(batch)
+        return computed
+
+    computed, spent_s = aside.timed(compute)
+    assert [id(each) for each in computed] == [id(each) for each in batches]
+    assert spent_s == 3 * (make_s + compute_s)
+    assert (aside.waited_s > 0) == overlaps
 
 
 def test_the_rate_of_a_live_release_that_computed_much_is_taken_over(mill: Mill) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -165,3 +166,12 @@ def test_a_single_row_of_more_bytes_than_a_shard_may_have_is_a_shard(tmp_path: P
 def test_distinct_contents_are_counted_over_all_buckets(tmp_path: Path) -> None:
     rows = [*random_rows(100, seed=5), *random_rows(100, seed=5), (b"\0" * 16, 1, ""), (b"\0" * 16, 1, "")]
     assert count_distinct(spilled(tmp_path / "spill", rows)) == 101
+
+
+def test_who_cannot_write_a_shard_leaves_no_thread_behind(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    rows = [(bytes([number]) * 16, 1, "lamp") for number in range(256)]
+    with pytest.raises(ZeroDivisionError) as caught:
+        frozen(tmp_path, rows, 10, shard_bytes=0)
+    left = [each.name for each in threading.enumerate() if each not in before]
+    assert not any(name.startswith("ahead") for name in left), caught.value

@@ -128,7 +128,7 @@ def publish_beside(mill: Mill) -> None:
     """A release of another run, which leaves open those that there are."""
     pipeline = mill.open()
     planner = Planner(pipeline.home, pipeline.spec, pipeline.root, pipeline.package, pipeline.live())
-    plan = planner.plan()
+    plan, _ = planner.plan()
     work(pipeline.home, plan.run, WorkerOptions("beside"))
     pipeline.open_run(plan.run).run()
 

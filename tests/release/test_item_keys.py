@@ -1,7 +1,12 @@
-"""What a plan leaves of its items is what their files say, and a candidate is the same without it."""
+"""What a plan leaves of its items is what their files say, and a candidate is the same without it.
+
+Who has it does not hash these files before they are sealed: damage is found by whoever comes next.
+"""
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +14,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.support.mill import POISON, Mill, items, poisonable_package
+from tests.support.mill import OPEN_GATES, POISON, Mill, items, poisonable_package
 
 from embedmill.catalog import id_digests
+from embedmill.errors import ReleaseCorrupt
 from embedmill.pipeline import PlannedRun
 from embedmill.release.item_keys import ItemKeys, ItemKeysFile, KnownKeys
 from embedmill.release.items import ID, OWN_COLUMNS, is_embedded, item_fingerprints, read_part
 from embedmill.release.layout import CONTENT
+from embedmill.release.runs import terminal_of
 from embedmill.spec.documents import Content
 
 
@@ -97,8 +104,9 @@ def test_keys_are_mapped_and_outlive_the_name_of_their_file(tmp_path: Path) -> N
         np.arange(20_000).astype("S16"), np.arange(20_000, 40_000).astype("S16"), np.arange(20_000) % 3 > 0
     )
     file = ItemKeysFile(tmp_path / "keys")
-    file.add([keys.only(keys.embedded), keys.only(~keys.embedded)])
-    file.add([])
+    with file:
+        file.add([keys.only(keys.embedded), keys.only(~keys.embedded)])
+        file.add([])
     before = pa.total_allocated_bytes()
     whole, empty = file.mapped()
     (tmp_path / "keys").unlink()
@@ -109,3 +117,59 @@ def test_keys_are_mapped_and_outlive_the_name_of_their_file(tmp_path: Path) -> N
     assert whole.prints.tobytes() == keys.prints[order].tobytes()
     assert whole.embedded.tolist() == keys.embedded[order].tolist()
     assert len(empty.ids) == len(empty.prints) == len(empty.embedded) == 0
+
+
+def ask(mill: Mill) -> None:
+    """A check then reads a candidate's items."""
+    query = {"query": "item 3. all", "relevant": {"s3": 1}}
+    (mill.root / "queries.jsonl").write_text(json.dumps(query) + "\n")
+    mill.settings["gates"] = {**OPEN_GATES, "relevance": {"queries": "queries.jsonl", "k": 5}}
+
+
+@pytest.mark.parametrize("store", ["a folder", "remote"])
+def test_damage_to_a_planned_item_file_that_a_check_meets_closes_the_run(
+    mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    """A gate reads a local candidate's files as they lie; a remote one's are fetched, and hashed, for it."""
+    ask(mill)
+    if store == "remote":
+        monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
+        mill.settings["store"] = f"memory://{tmp_path.name}"
+    mill.run(items(10))
+    run = mill.worked(items(12))
+    (entry,) = run.plan.item_parts
+    key = run.home.key(entry.path)
+    run.home.store.put(key, run.home.store.get(key)[:-1])
+    run.index()
+    with pytest.raises(ReleaseCorrupt) as caught:
+        run.check()
+    assert caught.value.hint == "run again: it plans a new run"
+    closed = terminal_of(run.home, run.plan.run)
+    assert closed is not None
+    assert (closed.outcome, closed.why) == ("abandon", caught.value.message)
+    result = mill.run()
+    assert (result.resumed, result.number, result.computed) == (False, 2, 0)
+
+
+def test_one_run_plans_anew_where_a_check_meets_damage(mill: Mill) -> None:
+    ask(mill)
+    damaged: list[str] = []
+
+    def on_planned(planned: PlannedRun) -> None:
+        """The first plan's item file is damaged, as soon as it is there."""
+        if not damaged:
+            key = planned.home.key(planned.plan.item_parts[0].path)
+            planned.home.store.put(key, planned.home.store.get(key)[:-1])
+        damaged.append(planned.plan.run)
+
+    mill.write(items(10))
+    result = mill.open().run(on_planned=on_planned)
+    assert len(damaged) == 2
+    assert (result.release, result.number) == (damaged[1], 1)
+
+
+def test_the_file_of_keys_is_closed_however_its_writing_ends(tmp_path: Path) -> None:
+    with suppress(KeyError), ItemKeysFile(tmp_path / "keys") as file:
+        file.add([])
+        raise KeyError
+    assert pa.ipc.open_file(str(tmp_path / "keys")).num_record_batches == 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,3 +67,18 @@ def test_numbers_are_found_where_a_search_of_all_of_them_finds_them(
     ordered = np.sort(np.array(numbers, dtype=np.uint64))
     wanted = np.array([*asked, *numbers], dtype=np.uint64)
     assert Ascending(ordered).search(wanted).tolist() == np.searchsorted(ordered, wanted).tolist()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 500])
+def test_many_small_segments_take_little_memory_and_are_searched_alike(tmp_path: Path, rows: int) -> None:
+    """As each day's new vectors are one: a table of beginnings for each grows with its rows."""
+    numbers = np.random.default_rng(1).integers(0, 2**64, size=(200, rows, 2), dtype=np.uint64)
+    parts = [part_of([row.tobytes() for row in segment]) for segment in numbers]
+    table = VectorTable(parts)
+    tracemalloc.start()
+    keys = TableKeys(table, tmp_path / "keys", few_rows=0)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < len(parts) * (4096 + 8 * rows)
+    wanted = digests_from_bytes(numbers.tobytes() + b"none".ljust(16))
+    assert keys.locate(wanted).tolist() == table.locate(wanted).tolist()

@@ -18,6 +18,22 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
 
 
+@pytest.fixture
+def synced(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The store's folders, each time that one is brought to the disk: relative to it, in order."""
+    found: list[str] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        file = Path(f"/proc/self/fd/{handle}").readlink()
+        if file.is_dir():
+            found.append(file.relative_to(store.root).as_posix())
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return found
+
+
 def test_many_objects_are_linked_and_what_cannot_be_is_left_to_be_copied(store: LocalStore) -> None:
     for name in ("a", "b", "taken"):
         store.put_if_absent(name, name.encode())
@@ -55,3 +71,39 @@ def test_where_a_file_system_has_no_links_many_are_copied(
     copy_all(store, [("a", "b"), ("a", "c"), ("a", "taken")])
     assert [store.get(key) for key in ("b", "c", "taken")] == [b"1", b"1", b"2"]
     assert not store.path("a").samefile(store.path("b"))
+
+
+def test_each_folder_that_links_came_into_is_synced_once_and_so_is_where_it_was_made(
+    store: LocalStore, synced: list[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        store.put_if_absent(name, b"1")
+    synced.clear()
+    store.link_many([("a", "x/y/a"), ("b", "x/y/b"), ("c", "x/y/c")])
+    assert sorted(synced) == [".", "x", "x/y"]
+    synced.clear()
+    store.link_many([("a", "x/y/d"), ("b", "x/b")])
+    assert sorted(synced) == ["x", "x/y"]
+
+
+def test_what_was_linked_before_is_synced_as_if_it_were_new(
+    store: LocalStore, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its maker may have died between the links and the syncs."""
+    for name in ("a", "b"):
+        store.put_if_absent(name, b"1")
+    with monkeypatch.context() as dying:
+        link = os.link
+
+        def dies(source: Path, target: Path) -> None:
+            if target.name == "b":
+                raise KeyboardInterrupt
+            link(source, target)
+
+        dying.setattr(os, "link", dies)
+        synced.clear()
+        with pytest.raises(KeyboardInterrupt):
+            store.link_many([("a", "x/y/a"), ("b", "z/b")])
+        assert synced == []
+    assert store.link_many([("a", "x/y/a"), ("b", "z/b")]) == []
+    assert sorted(synced) == [".", "x", "x/y", "z"]

@@ -35,7 +35,7 @@ def planned(
         pipeline.live(),
         calibrator=calibrator,
     ) as planner:
-        return planner.plan()
+        return planner.plan()[0]
 
 
 def remember(cache: Path, **changed: int) -> Setting:

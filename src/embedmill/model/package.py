@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -105,8 +106,10 @@ class ModelPackage:
         return self._digested[1]
 
     def is_as_digested(self) -> bool:
-        """Whether no file changed since its digest was made."""
-        return self.stamps() == self._digested[0]
+        """Whether no file changed since its digest was made, and all are there."""
+        with suppress(OSError):
+            return self.stamps() == self._digested[0]
+        return False
 
     @cached_property
     def _digested(self) -> tuple[list[Stamp], Mapping[str, str]]:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 from embedmill.cores import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Sequence
+
+SMALL_BYTES = 8 << 20
+"""Of what is read whole, and of which some may be in memory at once."""
 
 EachT = TypeVar("EachT")
 FoundT = TypeVar("FoundT")
@@ -30,11 +33,15 @@ def read_ahead(made: Generator[EachT, None, None]) -> Generator[EachT, None, Non
             thread.submit(made.close).result()
 
 
+def most_ahead(sizes_bytes: Sequence[int]) -> int:
+    """How many things of these sizes to work on ahead: one for each core if all are small, none otherwise."""
+    return cores() if max(sizes_bytes, default=0) <= SMALL_BYTES else 0
+
+
 def worked_ahead(
-    work: Callable[[EachT], FoundT], each: Iterable[EachT], *, most: int | None = None
+    work: Callable[[EachT], FoundT], each: Iterable[EachT], *, most: int
 ) -> Generator[FoundT, None, None]:
-    """What `work` makes of each, in order; `most` at once and ahead, by default one for each core."""
-    most = cores() if most is None else most
+    """What `work` makes of each, in order; at most so many at once and ahead, and one that is used."""
     begun: deque[Future[FoundT]] = deque()
     with ThreadPoolExecutor(max(1, most), "ahead") as threads:
         for one in each:

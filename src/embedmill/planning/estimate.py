@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from embedmill.release.reader import Release
     from embedmill.spec import EncoderInputs, WorkSpec
     from embedmill.types import CanonicalColumn, Encoded
+
+ResultT = TypeVar("ResultT")
 
 BYTES_PER_TOKEN = 4
 """Of English text in WordPiece tokens; only the ratio between rows matters."""
@@ -114,40 +116,52 @@ def sample_of(
 def measure(encoder: Encoder, rows: pa.RecordBatch) -> tuple[Encoded, Measured]:
     """Embed rows, and say how long one thread takes for that."""
     encoder.encode(rows.slice(0, 1))  # the first call makes buffers
-    aside, started = _Aside(), time.perf_counter()
-    encoded = encoder.compute(encoder.prepare(rows), feeding=aside.feeding)
-    spent_s = time.perf_counter() - started - aside.waited_s + aside.made_s
+    aside = Aside(overlaps=cores() > 1)
+    encoded, spent_s = aside.timed(lambda: encoder.compute(encoder.prepare(rows), feeding=aside.feeding))
     return encoded, Measured(spent_s, len(rows))
 
 
 @dataclass
-class _Aside:
+class Aside:
     """A thread makes the arrays of the next batch while one is computed: images are decoded meanwhile.
 
-    `made_s`: how long it made them; `waited_s`: how long they were waited for.
+    Only where it `overlaps`: on one core both would take turns, and the time of each be counted twice.
+    `made_s`: how long the thread made them; `waited_s`: how long they were waited for.
     """
 
+    overlaps: bool
+    clock: Callable[[], float] = time.perf_counter
     made_s: float = 0.0
     waited_s: float = 0.0
 
+    def timed(self, compute: Callable[[], ResultT]) -> tuple[ResultT, float]:
+        """What is computed, and the seconds that this and making its arrays take one after the other."""
+        started_s = self.clock()
+        computed = compute()
+        return computed, self.clock() - started_s - self.waited_s + self.made_s
+
     @contextmanager
     def feeding(self, feeds: Iterator[Fed]) -> Iterator[Iterator[Fed]]:
+        """The arrays of each batch."""
+        if not self.overlaps:
+            yield feeds
+            return
         with ThreadPoolExecutor(1, "sample") as thread:
             yield self._handed_on(thread, feeds)
 
     def _handed_on(self, thread: Executor, feeds: Iterator[Fed]) -> Iterator[Fed]:
         coming = thread.submit(self._made, feeds)
         while True:
-            asked_s = time.perf_counter()
+            asked_s = self.clock()
             fed = coming.result()
-            self.waited_s += time.perf_counter() - asked_s
+            self.waited_s += self.clock() - asked_s
             if fed is None:
                 return
             coming = thread.submit(self._made, feeds)
             yield fed
 
     def _made(self, feeds: Iterator[Fed]) -> Fed | None:
-        began_s = time.perf_counter()
+        began_s = self.clock()
         fed = next(feeds, None)
-        self.made_s += time.perf_counter() - began_s
+        self.made_s += self.clock() - began_s
         return fed

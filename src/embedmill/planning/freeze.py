@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from embedmill.cores import cores
 from embedmill.digest import ascending, digests_from_arrow
-from embedmill.planning.ahead import worked_ahead
+from embedmill.planning.ahead import most_ahead, worked_ahead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 SHARD_BYTES = 128 << 20
 """Shards are cut here too, so that a worker can hold one whole."""
 
-SMALL_BYTES = 8 << 20
-"""Of a bucket, of which some may be in memory at once."""
-
 OWN = ["_fingerprint", "_row", "_cost"]
 """What shards are cut by; all other columns are the encoder's, and may be large."""
+
+OWN_BYTES = 16 + 8 + 8
+"""Of these columns in a row."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,10 @@ class FrozenShard:
 def count_distinct(prints: Spill) -> int:
     """Distinct fingerprints in a spill of them."""
     read = (_prints(prints.read(bucket)) for bucket in prints.filled())
-    return sum(worked_ahead(lambda found: int(_first_of_equal(found[ascending(found)]).sum()), read))
+    most = most_ahead(prints.size_bytes)
+    return sum(
+        worked_ahead(lambda found: int(_first_of_equal(found[ascending(found)]).sum()), read, most=most)
+    )
 
 
 def freeze(
@@ -60,20 +63,21 @@ def freeze(
     """
     folder.mkdir()
     rows = cost = 0
+    distinct = partial(_distinct, dropped=dropped)
+    own_bytes = [count * OWN_BYTES for count in spill.rows]
     owned = (spill.read(bucket).select(OWN) for bucket in spill.filled())
-    for found in worked_ahead(partial(_distinct, dropped=dropped), owned):
+    for found in worked_ahead(distinct, owned, most=most_ahead(own_bytes)):
         rows, cost = rows + len(found), cost + int(found.column("_cost").to_numpy().sum())
     if not rows:
         return []
     target = cost / max(1, round(rows / shard_rows))
     cutter = _Cutter(folder, target, shard_bytes)
-    most = cores() if max(spill.size_bytes) <= SMALL_BYTES else 0
     whole = (spill.read(bucket) for bucket in spill.filled())
-    chosen = worked_ahead(partial(_distinct, dropped=dropped), whole, most=most)
-    for bucket, found in zip(spill.filled(), chosen, strict=True):
-        if len(found):
-            cutter.add(found.drop_columns(["_row"]))
-        spill.drop(bucket)
+    with closing(worked_ahead(distinct, whole, most=most_ahead(spill.size_bytes))) as chosen:
+        for bucket, found in zip(spill.filled(), chosen, strict=True):
+            if len(found):
+                cutter.add(found.drop_columns(["_row"]))
+            spill.drop(bucket)
     return cutter.finish()
 
 

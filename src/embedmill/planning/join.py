@@ -85,7 +85,7 @@ def join_ids(
         else (range(each, each + 1) for each in range(BUCKETS * pieces))
     )
     keys = ItemKeysFile(folder / "keys")
-    with contextlib.closing(compared), ItemFiles() as written:
+    with contextlib.closing(compared), keys, ItemFiles() as written:
         for number, group in enumerate(groups):
             kept = [_noted(next(compared), join, quarantine) for _ in group]
             table = pa.concat_tables([none, *(each.items for each in kept)])

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ModelError
+from embedmill.errors import ModelError, StoreError
 from embedmill.spec.documents import ShardPlan
 from embedmill.store.cache import copy_all, in_parallel
 
@@ -61,18 +61,27 @@ class Kept:
         """The package, taken from the live release where it has the same.
 
         Raises:
-            ModelError: The package changed since it was digested.
+            ModelError: The package changed since it was digested: it may not be what was planned with.
         """
+        try:
+            kept = self._model(package, base)
+        except (OSError, StoreError):  # perhaps for the want of a file
+            if package.is_as_digested():
+                raise
+        else:
+            if package.is_as_digested():
+                return kept
+        hint = "run again; in Python, open the pipeline again"
+        raise ModelError(f"{package.root}: changed while it was planned with", hint=hint)
+
+    def _model(self, package: ModelPackage, base: Release | None) -> tuple[FileEntry, ...]:
         if base is not None and base.content.package_digest == package.package_digest():
             model = base.content.model
             source, target = self.home.release_key(base.name), self.home.release_key(self.run)
             copy_all(self.home.store, [(f"{source}/{each.path}", f"{target}/{each.path}") for each in model])
             return model
-        prefix, root = self.home.release_key(self.run), package.root
-        kept = tuple(
-            self.home.keep(f"{prefix}/model/{name}", root / name, relative_to=prefix, digest=digest)
+        prefix = self.home.release_key(self.run)
+        return tuple(
+            self.home.keep(f"{prefix}/model/{name}", package.root / name, relative_to=prefix, digest=digest)
             for name, digest in package.file_digests().items()
         )
-        if not package.is_as_digested():
-            raise ModelError(f"{root}: changed while it was planned with", hint="run again")
-        return kept

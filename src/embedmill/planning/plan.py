@@ -7,7 +7,7 @@ parts, counts) → freeze by fingerprint (shards) → plan.json, which is writte
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Self
 
@@ -27,7 +27,6 @@ from embedmill.planning.keep import Kept
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import SPILLS, Scan, Scanner
-from embedmill.release.item_keys import ItemKeys
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
 from embedmill.release.keys import TableKeys
 from embedmill.release.layout import PLAN, Home
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedmill.model import ModelPackage
+    from embedmill.release.item_keys import KnownKeys
     from embedmill.release.reader import Release
     from embedmill.spec import PipelineSpec
     from embedmill.types import Digests, Mask
@@ -59,8 +59,7 @@ class Planner:
 
     `hasher` makes what digests the catalog; the plan is the same whatever it is. `calibrator` decides how
     this machine's workers compute; None: one of the spec's own. Unless it `starts_anew`, `on_work` is called
-    once all rows are read, if any lacks a vector; duplicates count. `keys` is what a plan leaves of its items
-    for a join in the same process.
+    once all rows are read, if any lacks a vector; duplicates count.
 
     Its `with` block lets go of the model that it loaded, so that it is not there beside the workers'.
     """
@@ -73,7 +72,6 @@ class Planner:
     hasher: Callable[[], Hasher] = Hasher
     calibrator: Calibrator | None = None
     on_work: Callable[[], None] = lambda: None
-    keys: dict[str, ItemKeys] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __enter__(self) -> Self:
         return self
@@ -81,11 +79,13 @@ class Planner:
     def __exit__(self, *raised: object) -> None:
         self._here.close()
 
-    def plan(self, on_rows: Callable[[int], None] = lambda _: None, others: Iterable[Plan] = ()) -> Plan:
+    def plan(
+        self, on_rows: Callable[[int], None] = lambda _: None, others: Iterable[Plan] = ()
+    ) -> tuple[Plan, KnownKeys]:
         """Plan a new run and freeze its work in the store; nothing is computed yet.
 
         `on_rows` hears of rows as they are read; vectors that `others`, unpublished runs, have committed
-        are taken over.
+        are taken over. Beside the plan comes what it leaves of its items for a join in the same process.
 
         Raises:
             CatalogError: The catalog cannot be read.
@@ -105,7 +105,7 @@ class Planner:
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)
-                known = cache(partial(self._known, scratch / "known"))  # found while first rows are digested
+                known = cache(partial(self._known, scratch / "known"))  # when first rows are looked for
                 scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher, known)
                 scan = scanner.run(scratch, on_rows, writers)
                 hasher.close()
@@ -123,8 +123,8 @@ class Planner:
             plan = self._document(
                 run, reader, scan, join, quarantine.rows, distinct, shards, file, salvage, images
             )
-            self.keys.update(zip((part.sha256 for part in plan.item_parts), join.keys, strict=True))
-        return self.home.create(self.home.run_key(run, PLAN), plan)
+        keys = dict(zip((part.sha256 for part in plan.item_parts), join.keys, strict=True))
+        return self.home.create(self.home.run_key(run, PLAN), plan), keys
 
     def outdated(self, plan: Plan, live: ReleaseName | None) -> str:
         """Why an open run's plan is not what would be planned now, on top of `live`; empty if it is."""

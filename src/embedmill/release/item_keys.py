@@ -9,7 +9,7 @@ the item file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -42,12 +42,21 @@ KnownKeys: TypeAlias = Mapping[str, ItemKeys]
 
 
 class ItemKeysFile:
-    """Keys of one item file after another, written and then mapped: 33 bytes a row, and no memory."""
+    """Keys of one item file after another, written and then mapped: 33 bytes a row, and no memory.
+
+    Its `with` block is for writing, and closes the file however it ends.
+    """
 
     def __init__(self, file: Path) -> None:
         """Begin the file."""
         self._file = file
         self._writer = pa.ipc.new_file(str(file), _SCHEMA)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._writer.close()
 
     def add(self, pieces: Sequence[ItemKeys]) -> None:
         """Write the keys of the next item file, which has the rows of all these pieces."""
@@ -58,8 +67,7 @@ class ItemKeysFile:
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_SCHEMA))
 
     def mapped(self) -> list[ItemKeys]:
-        """Keys of each item file. End of writing; the file may lose its name."""
-        self._writer.close()
+        """Keys of each item file, once all are written; the file may lose its name then."""
         with pa.memory_map(str(self._file)) as source:
             reader = pa.ipc.open_file(source)
             return [_keys_of(reader.get_batch(number)) for number in range(reader.num_record_batches)]

@@ -26,27 +26,30 @@ Halves = npt.NDArray[np.uint64]
 FEW_ROWS = 1 << 16
 """Vectors of which no copy of the fingerprints is worth its while."""
 
-SLOT_BITS = 16
-"""Leading bits of a fingerprint that tell where to begin to look: half a MiB for each segment."""
+MOST_SLOT_BITS = 16
+"""Leading bits of a fingerprint that tell where to begin to look, at most: half a MiB for a segment."""
 
 
 class Ascending:
     """Numbers in ascending order, and where those begin that share their leading bits.
 
     Fingerprints are spread evenly. So a few steps from there find any number, where a search of all takes
-    twenty, and what is asked for need not be sorted.
+    twenty, and what is asked for need not be sorted. There are fewer beginnings where there are fewer
+    numbers: a table may have hundreds of small segments.
     """
 
     def __init__(self, numbers: Halves) -> None:
         """Take uint64[N], of which there is at least one."""
         self.numbers = numbers
-        beginnings = np.arange(1 << SLOT_BITS, dtype=np.uint64) << np.uint64(64 - SLOT_BITS)
+        bits = min(MOST_SLOT_BITS, max(1, len(numbers).bit_length() - 2))
+        self._shift = np.uint64(64 - bits)
+        beginnings = np.arange(1 << bits, dtype=np.uint64) << self._shift
         self._first = np.append(np.searchsorted(numbers, beginnings), len(numbers))
         self._steps = [1 << bit for bit in reversed(range(int(np.diff(self._first).max()).bit_length()))]
 
     def search(self, wanted: Halves) -> Rows:
         """int64[M]: how many numbers are less than each, as of `numpy.searchsorted`."""
-        slots = (wanted >> np.uint64(64 - SLOT_BITS)).astype(np.int64)
+        slots = (wanted >> self._shift).astype(np.int64)
         less, most = self._first[slots], self._first[slots + 1]
         for step in self._steps:
             more = less + step

@@ -10,7 +10,7 @@ from embedmill.release.folders import release_folder
 from embedmill.release.integrity import content_files, note_sealed, seen_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
 from embedmill.release.log import History, append, read_history
-from embedmill.release.runs import abandon
+from embedmill.release.runs import abandon, closed_if_corrupt
 from embedmill.release.verdicts import seal_verdicts
 from embedmill.spec.document import sha256
 from embedmill.spec.documents import Content, FileEntry, Manifest, Terminal
@@ -43,11 +43,8 @@ def publish(home: Home, plan: Plan, content: Content, gates: Gates) -> LogEntry:
             f"{history.hold.release} (log entry {history.hold.number})",
             hint="`embedmill release unhold` lifts it; then run again",
         )
-    try:
+    with closed_if_corrupt(home, plan.run):
         manifest = seal(home, content, gates)
-    except ReleaseCorrupt as error:
-        abandon(home, plan.run, error.message)
-        raise ReleaseCorrupt(error.message, hint="run again: it plans a new run") from error
     terminal = home.create(
         home.run_key(plan.run, TERMINAL),
         Terminal(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ObjectMissing, RunClosed
+from embedmill.errors import ObjectMissing, ReleaseCorrupt, RunClosed
 from embedmill.release.layout import PLAN, TERMINAL, Home
 from embedmill.release.log import read_history
 from embedmill.spec.documents import CommitRecord, Plan, Terminal
@@ -206,3 +206,18 @@ def abandon(home: Home, run: str, why: str) -> Terminal:
     """Close a run that will not be published; returns how it was closed, which may have been before."""
     terminal = Terminal(run=run, outcome="abandon", number=None, why=why, created=home.now())
     return home.create(home.run_key(run, TERMINAL), terminal)
+
+
+@contextmanager
+def closed_if_corrupt(home: Home, run: str) -> Iterator[None]:
+    """Close the run whose candidate is read here, if that turns out to be damaged: it can never be published.
+
+    Raises:
+        ReleaseCorrupt: It is. Where nothing else became of the run meanwhile, the hint is to run again.
+    """
+    try:
+        yield
+    except ReleaseCorrupt as error:
+        if abandon(home, run, error.message).outcome != "abandon":
+            raise
+        raise ReleaseCorrupt(error.message, hint="run again: it plans a new run") from error

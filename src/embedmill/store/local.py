@@ -143,14 +143,17 @@ class LocalStore(Store):
                 self.put_if_absent(target, original)
 
     def link_many(self, pairs: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
-        """Hard-link each, and sync a folder once for all that came into it."""
+        """Hard-link each, and sync a folder once for all that came into it.
+
+        An object that is there already may be somebody's who died before its folder was synced.
+        """
         changed: set[Path] = set()
         left: list[tuple[str, str]] = []
         for source, target in pairs:
             try:
                 changed |= self._linked(self.path(source), self._target(target))
             except ObjectExists:
-                continue
+                changed |= self._folders(target)
             except (OSError, ObjectMissing):
                 left.append((source, target))
         with translated("", writing=True):
@@ -176,6 +179,10 @@ class LocalStore(Store):
         if checked_key(key).split("/", 1)[0] == TEMPORARY:
             raise StoreError(f"{key!r} is not a key", hint=f"{TEMPORARY} is for unfinished objects")
         return self.root / key
+
+    def _folders(self, key: str) -> set[Path]:
+        """Those that an object lies in, up to the store's own."""
+        return {self.root / folder for folder in Path(key).parents}
 
     def _etag(self, target: Path) -> str | None:
         try:
