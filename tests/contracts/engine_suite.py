@@ -10,13 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.support.mill import Mill, items
+from tests.support.stock import Stock
 
 from embedmill.engines import Engine
 from embedmill.pipeline import PlannedRun
 from embedmill.release.runs import work_state
-from embedmill.spec.documents import Lease
 from embedmill.types import Placement, WorkerState
-from embedmill.work.leases import Leases
 
 PATIENCE_S = 60.0
 MISSING = "20260101T000000000-0000"
@@ -98,14 +97,10 @@ def planned(mill: Mill) -> PlannedRun:
 
 
 @pytest.fixture
-def waiting(planned: PlannedRun) -> PlannedRun:
-    """A run whose shards somebody elsewhere holds for the next 30 s: loops on it wait."""
-    for shard in planned.plan.shards:
-        held = Leases(planned.home, planned.plan.run, "silent").claim(shard.name)
-        assert held is not None
-        lease = planned.home.read(Lease, held.key).model_copy(update={"host": "elsewhere"})
-        planned.home.store.put(held.key, lease.to_bytes())
-    return planned
+def waiting(planned: PlannedRun) -> Iterator[PlannedRun]:
+    """A run whose shards somebody elsewhere holds until the test is over: loops on it wait."""
+    with Stock(planned.home, planned.plan) as stock, stock.kept_elsewhere():
+        yield planned
 
 
 def wait_for_the_end(engine: Engine) -> list[WorkerState]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from embedmill.release.layout import Home
 from embedmill.spec.documents import Plan
-from embedmill.work.leases import HeldLease, Leases
+from embedmill.work.leases import BEAT_S, HeldLease, Leases
 
 PATIENCE_S = 120.0
 
@@ -65,6 +67,26 @@ class Stock:
 
         self.keep_until_there(worker)
         self.keep_until(done, f"{worker}: at work")
+
+    @contextmanager
+    def kept_elsewhere(self) -> Iterator[None]:
+        """By somebody of another machine, for as long as this lasts, whatever the test does meanwhile."""
+        for lease in self._held:
+            lease.lease = lease.lease.model_copy(update={"host": "elsewhere"})
+        over = threading.Event()
+
+        def keep() -> None:
+            self._beat()
+            while not over.wait(BEAT_S):
+                self._beat()
+
+        keeper = threading.Thread(target=keep)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
 
     def hand_out(self) -> None:
         """All that are left."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from tests.support.mill import Mill, items
-from tests.support.stock import Stock
+from tests.support.stock import PATIENCE_S, Stock
 
 from embedmill.pipeline import PlannedRun
+from embedmill.spec.documents import Lease
 from embedmill.work import WorkerOptions, work
 from embedmill.work.leases import Leases
 
@@ -29,6 +32,19 @@ def test_what_others_have_claimed_stays_theirs(planned: PlannedRun) -> None:
     assert not theirs.lost
 
 
+def test_what_is_kept_elsewhere_is_nobodys_however_long_it_lasts(
+    planned: PlannedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.stock.BEAT_S", 0.05)
+    shards = [shard.name for shard in planned.plan.shards]
+    leases = Leases(planned.home, planned.plan.run, "another")
+    with Stock(planned.home, planned.plan) as stock, stock.kept_elsewhere():
+        for shard in shards:
+            assert leases.claim(shard) is None
+            wait_for_beats(planned, shard)
+    assert all(leases.claim(shard) for shard in shards)
+
+
 def test_where_all_is_done_there_is_no_stock_and_nothing_is_held(planned: PlannedRun) -> None:
     work(planned.home, planned.plan.run, WorkerOptions("worker"))
     for shard in planned.plan.shards:
@@ -37,3 +53,13 @@ def test_where_all_is_done_there_is_no_stock_and_nothing_is_held(planned: Planne
         Stock(planned.home, planned.plan)
     leases = Leases(planned.home, planned.plan.run, "another")
     assert all(leases.claim(shard.name) for shard in planned.plan.shards)
+
+
+def wait_for_beats(run: PlannedRun, shard: str) -> None:
+    """Its lease is of another machine, and goes on changing."""
+    key = run.home.run_key(run.plan.run, "leases", f"{shard}.json")
+    deadline_s = time.monotonic() + PATIENCE_S
+    while (lease := run.home.read(Lease, key)).beat < 3:
+        assert time.monotonic() < deadline_s, "nobody keeps it"
+        time.sleep(0.05)
+    assert lease.host == "elsewhere"
