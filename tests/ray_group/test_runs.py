@@ -27,7 +27,7 @@ from embedmill.types import Progress
 
 ROWS = items(1200)
 WORK = {"shard_rows": 6, "attempts": 3, "look_again_s": 2.0}
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_run_publishes_what_the_local_engine_publishes(
     planned = mill.planned(ROWS)
     with Stock(planned.home, planned.plan) as stock:
         driver = run()
-        stock.keep_until_there(*workers)
+        stock.hand_out_until_done_by(*workers)
     report = driver.report()
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
     assert {share["worker"] for share in report["shares"]} == workers

@@ -189,4 +189,4 @@ class Load:
         return [n for n, question in enumerate(self.book.questions) if question.kind == kind]
 
     def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=30)
+        return http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=120)

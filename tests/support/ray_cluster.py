@@ -26,7 +26,7 @@ from typing import Self
 
 PORT, METRICS_PORT = 6379, 8090
 STORE_BYTES = 80_000_000
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 KEEPALIVES = {
     "RAY_grpc_client_keepalive_time_ms": "5000",
     "RAY_grpc_client_keepalive_timeout_ms": "5000",
@@ -187,7 +187,7 @@ class RayCluster:
         for node in self.nodes:
             with (
                 contextlib.suppress(OSError),
-                urllib.request.urlopen(f"http://{node.address}:{METRICS_PORT}/metrics", timeout=5) as page,
+                urllib.request.urlopen(f"http://{node.address}:{METRICS_PORT}/metrics", timeout=60) as page,
             ):
                 found.append(page.read().decode())
         return "\n".join(found)

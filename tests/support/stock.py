@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from embedmill.release.layout import Home
 from embedmill.spec.documents import Plan
 from embedmill.work.leases import BEAT_S, HeldLease, Leases
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
+PAUSE_S = 0.1
 
 
 class Stock:
@@ -26,67 +26,67 @@ class Stock:
         ...  # some are left: the run goes on
     """
 
-    def __init__(self, home: Home, plan: Plan) -> None:
+    def __init__(self, home: Home, plan: Plan, *, elsewhere: bool = False) -> None:
         """Take the shards that nobody works on or has done: all of them, unless workers were first.
+
+        They are kept until they are handed out, whatever the test does meanwhile; `elsewhere`: by somebody of
+        another machine.
 
         Raises:
             AssertionError: None is left; nothing is held.
         """
         self._home, self._run = home, plan.run
         self._held: list[HeldLease] = []
+        self._over = threading.Event()
         leases = Leases(home, plan.run, "nobody")
         try:
             for shard in plan.shards:
                 if lease := leases.claim(shard.name):
                     self._held.append(lease)
             self._leave_what_is_done()
+            if elsewhere:
+                self._move_away()
         except BaseException:
             self.hand_out()
             raise
         assert self._held, "others have begun all of it"
+        self._keeper = threading.Thread(target=self._keep, name="stock", daemon=True)
+        self._keeper.start()
 
     def keep_until(self, holds: Callable[[], bool], what: str) -> None:
         """Until something holds, which `what` says in words."""
         deadline_s = time.monotonic() + PATIENCE_S
         while not holds():
             assert time.monotonic() < deadline_s, f"not within {PATIENCE_S:.0f} s: {what}"
-            self._beat()
             time.sleep(0.1)
 
     def keep_until_there(self, *workers: str) -> None:
         """Until all of them look for work, and find none."""
         self.keep_until(lambda: all(map(self._told, workers)), f"{', '.join(workers)}: there")
 
-    def hand_out_until_done_by(self, worker: str) -> None:
-        """One by one, until this worker has done one. Some are left afterwards."""
+    def hand_out_until_done_by(self, *workers: str) -> None:
+        """One by one, until all of these workers have done one. Some are left afterwards.
+
+        Ever more slowly, so that a worker that looks for work seldom gets one, too.
+        """
+        self.keep_until_there(*workers)
+        handed_out, next_s, missing = 0, 0.0, set(workers)
 
         def done() -> bool:
+            nonlocal handed_out, next_s
+            if time.monotonic() >= next_s:
+                self._held.pop().release()
+                handed_out, next_s = handed_out + 1, time.monotonic() + PAUSE_S * handed_out
+                assert self._held, f"others did all of the run before {', '.join(missing)}"
+            missing.difference_update({each for each in missing if self._told(each).get("rows_done")})
+            return not missing
+
+        self.keep_until(done, f"{', '.join(workers)}: at work")
+
+    def hand_out_all_but_one(self) -> None:
+        """The run goes on until the last one is handed out, too."""
+        while len(self._held) > 1:
             self._held.pop().release()
-            assert self._held, f"others did all of the run before {worker}"
-            return bool(self._told(worker).get("rows_done"))
-
-        self.keep_until_there(worker)
-        self.keep_until(done, f"{worker}: at work")
-
-    @contextmanager
-    def kept_elsewhere(self) -> Iterator[None]:
-        """By somebody of another machine, for as long as this lasts, whatever the test does meanwhile."""
-        for lease in self._held:
-            lease.lease = lease.lease.model_copy(update={"host": "elsewhere"})
-        over = threading.Event()
-
-        def keep() -> None:
-            self._beat()
-            while not over.wait(BEAT_S):
-                self._beat()
-
-        keeper = threading.Thread(target=keep)
-        keeper.start()
-        try:
-            yield
-        finally:
-            over.set()
-            keeper.join()
 
     def hand_out(self) -> None:
         """All that are left."""
@@ -97,6 +97,8 @@ class Stock:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._keeper.join()
         self.hand_out()
 
     def _leave_what_is_done(self) -> None:
@@ -105,9 +107,15 @@ class Stock:
                 self._held.remove(lease)
                 lease.release()
 
-    def _beat(self) -> None:
+    def _move_away(self) -> None:
         for lease in self._held:
+            lease.lease = lease.lease.model_copy(update={"host": "elsewhere"})
             lease.beat()
+
+    def _keep(self) -> None:
+        while not self._over.wait(BEAT_S):
+            for lease in list(self._held):
+                lease.beat()
 
     def _told(self, worker: str) -> dict[str, Any]:
         """What a worker tells of itself, nothing before it looks for work."""

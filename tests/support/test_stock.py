@@ -38,7 +38,7 @@ def test_what_is_kept_elsewhere_is_nobodys_however_long_it_lasts(
     monkeypatch.setattr("tests.support.stock.BEAT_S", 0.05)
     shards = [shard.name for shard in planned.plan.shards]
     leases = Leases(planned.home, planned.plan.run, "another")
-    with Stock(planned.home, planned.plan) as stock, stock.kept_elsewhere():
+    with Stock(planned.home, planned.plan, elsewhere=True):
         for shard in shards:
             assert leases.claim(shard) is None
             wait_for_beats(planned, shard)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytriton
 
-READY_S = 60.0
-STOP_S = 40.0
+READY_S = 120.0
+STOP_S = 60.0
 CONFIG = """
 name: "{name}"
 backend: "python"

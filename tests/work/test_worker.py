@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tests.support.mill import POISON, Mill, items, poisonable_package
+from tests.support.stock import Stock
 
 from embedmill.digest import digest_list
 from embedmill.errors import ReleaseCorrupt, RunClosed, RunMissing, StoreError, Yielded
@@ -31,6 +32,8 @@ from embedmill.store.local import LocalStore
 from embedmill.work import WorkerOptions, work
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import Leases, process_start
+
+PATIENCE_S = 120.0
 
 
 def planned(mill: Mill, count: int, shard_rows: int) -> PlannedRun:
@@ -141,7 +144,7 @@ def test_a_shard_that_a_living_process_holds_is_left_to_it_until_it_ends(mill: M
             assert not going.done()
             sleeper.kill()
             sleeper.wait()
-            assert going.result(timeout=20).shards == len(run.plan.shards)
+            assert going.result(timeout=PATIENCE_S).shards == len(run.plan.shards)
     finally:
         sleeper.kill()
         sleeper.communicate()
@@ -205,7 +208,8 @@ def stopped_by_sigterm(mill: Mill) -> PlannedRun:
         wait_until(lambda: bool(commits(run)))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with ThreadPoolExecutor(1) as pool:
+    with Stock(run.home, run.plan) as stock, ThreadPoolExecutor(1) as pool:
+        stock.hand_out_all_but_one()
         pool.submit(stop_after_the_first_commit)
         with pytest.raises(Yielded, match="worker w was asked to stop"):
             work(run.home, run.plan.run, WorkerOptions("w"))
@@ -252,7 +256,8 @@ def test_a_loop_tells_how_far_it_is_and_keeps_its_lease_alive(mill: Mill) -> Non
         heart.hold(lease)
         heart.take(lease, 5)
         heart.advance(3)
-        wait_until(lambda: run.home.exists(key) and run.home.read(Lease, lease.key).beat > 0)
+        wait_until(lambda: run.home.read(Lease, lease.key).beat > 0)
+        wait_until(lambda: run.home.exists(key) and json.loads(run.home.store.get(key))["rows_done"] > 0)
         event = json.loads(run.home.store.get(key))
     assert event["schema"] == "event/1"
     assert (event["worker"], event["shard"]) == ("w", "00000")
@@ -279,7 +284,7 @@ def raises_yielded(check: Callable[[], None]) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
