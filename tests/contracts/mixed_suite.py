@@ -15,7 +15,7 @@ from tests.support.stock import Stock
 
 ROWS = items(600)
 SHARD_ROWS = 4
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 class MixedRunSuite:

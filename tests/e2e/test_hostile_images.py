@@ -23,7 +23,7 @@ from embedmill.types import Reason
 from embedmill.work import WorkerOptions, work
 
 GOOD = {f"good {n}": encoded(noise(20 + n, 24, n), ["PNG", "JPEG", "WEBP"][n % 3]) for n in range(40)}
-FAULTY = DecodingLimits(cpu_s=1, wall_s=2.0, module="tests.decoding.faulty_child")
+FAULTY = DecodingLimits(cpu_s=1, wall_s=15.0, module="tests.decoding.faulty_child")
 FAULTS = {"segfault": 4, "abort": 1, "leave": 1, "spin": 1, "sleep": 1, "devour": 1, "break-the-next": 4}
 DEADLY = {f"{fault} {n}": faulty(fault, n) for fault, count in FAULTS.items() for n in range(count)}
 REFUSED, ODD = hostile.refused(), hostile.odd()

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from tests.contracts.engine_suite import PATIENCE_S, planned, wait_for_the_end, waiting
 from tests.support.mill import Mill
+from tests.support.stock import Stock
 
 from embedmill.driving import stopped
 from embedmill.engines import LocalEngine
@@ -72,8 +73,9 @@ def test_loops_that_stand_by_work_on_the_run_that_they_are_told_of(
     engine.stand_by(runs_url, [ONE, TWO], opening(mill))
     assert engine.states() == []
     before = {process.pid for process in standing_by(runs_url)}
-    engine.start(planned.url, [ONE, TWO])
-    assert {process.pid for process in standing_by(runs_url)} == before
+    with Stock(planned.home, planned.plan):
+        engine.start(planned.url, [ONE, TWO])
+        assert {process.pid for process in standing_by(runs_url)} == before
     ended = wait_for_the_end(engine)
     assert {state.worker: state.exit_code for state in ended} == {"one": 0, "two": 0}
     assert work_state(planned.home, planned.plan).complete

@@ -37,7 +37,7 @@ class Noted(LocalEngine):
 
     def start(self, run_url: str, placements: Sequence[Placement]) -> None:
         super().start(run_url, placements)
-        self.at_work |= pids(self._spec)
+        self.at_work |= {loop.process.pid for loop in self._loops.values()}  # some have ended by now
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from embedmill.release.layout import Home
-from embedmill.spec.documents import Plan
+from embedmill.spec.documents import CommitRecord, Plan
 from embedmill.work.leases import BEAT_S, HeldLease, Leases
 
 PATIENCE_S = 240.0
@@ -37,6 +35,7 @@ class Stock:
         """
         self._home, self._run = home, plan.run
         self._held: list[HeldLease] = []
+        self._committed: dict[str, str] = {}
         self._over = threading.Event()
         leases = Leases(home, plan.run, "nobody")
         try:
@@ -62,7 +61,7 @@ class Stock:
 
     def keep_until_there(self, *workers: str) -> None:
         """Until all of them look for work, and find none."""
-        self.keep_until(lambda: all(map(self._told, workers)), f"{', '.join(workers)}: there")
+        self.keep_until(lambda: all(map(self._has_told, workers)), f"{', '.join(workers)}: there")
 
     def hand_out_until_done_by(self, *workers: str) -> None:
         """One by one, until all of these workers have done one. Some are left afterwards.
@@ -78,7 +77,7 @@ class Stock:
                 self._held.pop().release()
                 handed_out, next_s = handed_out + 1, time.monotonic() + PAUSE_S * handed_out
                 assert self._held, f"others did all of the run before {', '.join(missing)}"
-            missing.difference_update({each for each in missing if self._told(each).get("rows_done")})
+            missing.difference_update(self._committers())
             return not missing
 
         self.keep_until(done, f"{', '.join(workers)}: at work")
@@ -117,8 +116,13 @@ class Stock:
             for lease in list(self._held):
                 lease.beat()
 
-    def _told(self, worker: str) -> dict[str, Any]:
-        """What a worker tells of itself, nothing before it looks for work."""
-        key = self._home.run_key(self._run, "events", f"{worker}.json")
-        found: dict[str, Any] = json.loads(self._home.store.get(key)) if self._home.exists(key) else {}
-        return found
+    def _has_told(self, worker: str) -> bool:
+        """Whether a worker has told of itself, as it does from when it looks for work."""
+        return self._home.exists(self._home.run_key(self._run, "events", f"{worker}.json"))
+
+    def _committers(self) -> set[str]:
+        """Workers that have committed shards; each record is read once."""
+        for info in self._home.store.list(self._home.run_key(self._run, "commits")):
+            if info.key not in self._committed:
+                self._committed[info.key] = self._home.read(CommitRecord, info.key).worker
+        return set(self._committed.values())
