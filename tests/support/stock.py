@@ -64,20 +64,22 @@ class Stock:
         self.keep_until(lambda: all(map(self._has_told, workers)), f"{', '.join(workers)}: there")
 
     def hand_out_until_done_by(self, *workers: str) -> None:
-        """One by one, until all of these workers have done one. Some are left afterwards.
+        """One by one, until all of these workers have committed one. Some are left afterwards.
 
-        Ever more slowly, so that a worker that looks for work seldom gets one, too.
+        No more than these workers are busy with, and ever more slowly, so that one that looks for work seldom
+        gets one, too.
         """
         self.keep_until_there(*workers)
         handed_out, next_s, missing = 0, 0.0, set(workers)
 
         def done() -> bool:
             nonlocal handed_out, next_s
-            if time.monotonic() >= next_s:
+            missing.difference_update(self._committers())
+            busy = handed_out - len(self._committed) >= 2 * len(workers)
+            if missing and not busy and time.monotonic() >= next_s:
                 self._held.pop().release()
                 handed_out, next_s = handed_out + 1, time.monotonic() + PAUSE_S * handed_out
                 assert self._held, f"others did all of the run before {', '.join(missing)}"
-            missing.difference_update(self._committers())
             return not missing
 
         self.keep_until(done, f"{', '.join(workers)}: at work")
