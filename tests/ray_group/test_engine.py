@@ -229,9 +229,13 @@ def test_a_killed_actor_is_started_again_and_its_loop_was_lost(make: Make, waiti
 
 
 def test_the_processes_of_a_node_may_all_die(joined: RayNode, make: Make, waiting: PlannedRun) -> None:
-    engine = make(SMALL, JOINED, silent_s=30.0)
+    elsewhere = replace(SMALL, labels={"pool": "large"})  # it would else take the place on the node that dies
+    engine = make(elsewhere, JOINED)
     engine.start(waiting.url, [place("one"), place("two", image="joined")])
+    for worker in ("one", "two"):
+        until(engine, worker, lambda state: state == WorkerState(state.worker, None), "at work")
     wait_for_loops(waiting, 2)
+    engine._silent_s = 30.0
     joined.kill()
     assert ended(engine, "two").exit_code == 255
     assert {state.worker: state.exit_code for state in engine.states()}["one"] is None

@@ -32,13 +32,15 @@ def test_a_loop_whose_only_node_left_goes_on_where_one_joins(
     family = Family("cpu", memory_mib=512, labels=alone.labels)
     node = cluster.join(alone)
     try:
-        engine = make(family, silent_s=30.0)
+        engine = make(family)
         engine.start(waiting.url, [place("one")])
         wait_for_loops(waiting, 1)
-        until(engine, "one", lambda state: not state.waits, "at work")
+        until(engine, "one", lambda state: state == WorkerState("one", None), "at work")
+        engine._silent_s = 30.0
     finally:
         cluster.remove(node)
     assert ended(engine, "one").exit_code == 255
+    engine._silent_s = 120.0
     if driver == "another":
         engine = make(family)
     engine.start(waiting.url, [place("one")])
