@@ -72,7 +72,7 @@ def test_a_run_with_its_own_workers_ends_as_one_with_quarantine(
     mill = catalog(tmp_path / "mill", GOOD | REFUSED | ODD)
     mill.open()
     command = [sys.executable, "-m", "embedmill", "run", str(mill.root / "pipeline.yaml"), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 4, done.stderr
     report = json.loads(done.stdout)
     assert (report["embedded"], report["quarantined"]) == (len(GOOD) + len(ODD), len(REFUSED))

@@ -39,7 +39,7 @@ from embedmill.world import World
 def work_with_little_memory(mill: Mill, run: PlannedRun, mib: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.support.cramped_worker", "pipeline.yaml", run.plan.run, str(mib)]
     paths = {"PYTHONPATH": str(Path(__file__).parents[2]), "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.run(command, cwd=mill.root, env=paths, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=mill.root, env=paths, capture_output=True, text=True, timeout=600)
 
 
 def test_a_loop_with_little_memory_embeds_every_row_in_smaller_batches(mill: Mill, tmp_path: Path) -> None:
