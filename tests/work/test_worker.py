@@ -32,6 +32,7 @@ from embedmill.store.local import LocalStore
 from embedmill.work import WorkerOptions, work
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import Leases, process_start
+from embedmill.world import World
 
 PATIENCE_S = 120.0
 
@@ -127,8 +128,16 @@ def test_without_any_leases_work_is_wasted_and_nothing_else(mill: Mill) -> None:
     assert run.run().embedded == 60
 
 
+class Still(World):
+    """A world in which no lease expires, since no time goes by."""
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
 def test_a_shard_that_a_living_process_holds_is_left_to_it_until_it_ends(mill: Mill) -> None:
     run = planned(mill, 10, shard_rows=2)
+    home = Home(run.home.store, run.home.pipeline, world=Still())
     sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     held = Leases(run.home, run.plan.run, "sleeper").claim(run.plan.shards[0].name)
     assert held is not None
@@ -138,7 +147,7 @@ def test_a_shard_that_a_living_process_holds_is_left_to_it_until_it_ends(mill: M
     run.home.store.put(held.key, lease.to_bytes())
     try:
         with ThreadPoolExecutor(1) as pool:
-            going = pool.submit(work, run.home, run.plan.run, WorkerOptions("w"))
+            going = pool.submit(work, home, run.plan.run, WorkerOptions("w"))
             wait_until(lambda: len(commits(run)) == len(run.plan.shards) - 1)
             time.sleep(0.3)
             assert not going.done()
