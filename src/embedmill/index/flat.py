@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedmill.index.base import Nearest
+from embedmill.index.beside import Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from embedmill.index.base import Selection
     from embedmill.types import Vectors
@@ -28,12 +29,30 @@ class FlatIndex:
     def __init__(self, parts: Sequence[Vectors], *, small_numbers: int = SMALL_NUMBERS) -> None:
         """Search these float32[N, D] arrays as one; nothing is copied."""
         self.parts = tuple(parts)
-        self._small = sum(part.size for part in parts) <= small_numbers
+        self.small = bool(parts) and sum(part.size for part in parts) <= small_numbers
+        """One query is compared row by row, and may be so by a second thread."""
 
     def search(self, queries_QD: Vectors, k: int, selection: Selection) -> Nearest:
         """The `k` best live rows; ties go to the smaller row."""
+        if self.small and len(queries_QD) == 1:
+            return self.search_scored(self.scores(queries_QD), k, selection)
+        if not self.parts:
+            none = np.zeros((len(queries_QD), 0))
+            return best_of(none, none, k)
+        return self._best((queries_QD @ part.T for part in self.parts), k, selection)
+
+    def scores(self, query_1D: Vectors) -> Scores:
+        """Those of one query in a `small` segment, to be made at leisure."""
+        return Scores(query_1D[0], self.parts)
+
+    def search_scored(self, scores: Scores, k: int, selection: Selection) -> Nearest:
+        """What `search` finds for the query of these scores."""
+        return self._best([np.concatenate(scores.all()).reshape(1, -1)], k, selection)
+
+    def _best(self, scores: Iterable[Vectors], k: int, selection: Selection) -> Nearest:
+        """Of float32[Q, rows] of one part after the other, or of all at once."""
         start, dead, found = 0, selection.dead_rows, []
-        for score in self._scores(queries_QD):
+        for score in scores:
             end = start + score.shape[1]
             if len(dead):
                 first, last = np.searchsorted(dead, [start, end])
@@ -43,19 +62,8 @@ class FlatIndex:
             start = end
         if len(found) == 1:
             return _without_dead(*found[0])
-        rows = [np.zeros((len(queries_QD), 0), dtype=np.int64), *(rows for rows, _ in found)]
-        scores = [np.zeros((len(queries_QD), 0), dtype=np.float32), *(scores for _, scores in found)]
-        return best_of(np.concatenate(rows, axis=1), np.concatenate(scores, axis=1), k)
-
-    def _scores(self, queries_QD: Vectors) -> Iterator[Vectors]:
-        """float32[Q, rows] of one part after the other, or at once where that is little."""
-        if self._small and len(queries_QD) == 1 and self.parts:
-            query_D = queries_QD[0]
-            scores = [np.matmul(part[:, None, :], query_D) for part in self.parts]  # a dot product a row
-            yield np.concatenate(scores).reshape(1, -1)
-            return
-        for part in self.parts:
-            yield queries_QD @ part.T
+        rows, scored = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+        return best_of(rows, scored, k)
 
 
 def best_of(rows_QK: np.ndarray, scores_QK: np.ndarray, k: int) -> Nearest:
