@@ -1,10 +1,10 @@
-"""Exact scores of small segments, made by a second thread while the one that asks walks a graph.
+"""A second thread, which searches small segments while the one that asks walks a graph.
 
-    asks   ── begin ─────── graph ─────── all: takes what is there, makes the rest ──▶
+    asks   ── begin ─────── graph ─────── takes what is there, makes the rest ──▶
     helps     └─▶ wakes ── part ── part ──┘
 
 Nobody waits for the helper. Where cores have other work it wakes late or loses its core halfway, and the
-thread that asks makes those scores itself, as if there were no helper (docs/decisions/0064).
+thread that asks does the work itself, as if there were no helper (docs/decisions/0064).
 """
 
 from __future__ import annotations
@@ -14,44 +14,20 @@ import threading
 import weakref
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from embedmill.types import Vectors
-
 _NO_PRIORITY = os.sched_param(0)
 
 
-class Scores:
-    """What one query float32[D] scores with the rows of each part. Two threads may make them together."""
+class Work(Protocol):
+    """What one of two threads does, or both do together."""
 
-    def __init__(self, query_D: Vectors, parts: Sequence[Vectors]) -> None:
-        """Make none yet; parts are float32[N, D]."""
-        self._query_D = query_D
-        self._parts = parts
-        self._left = list(range(len(parts)))
-        self._made: list[Vectors | None] = [None] * len(parts)
-
-    def make(self) -> None:
-        """Make those that nobody has begun."""
-        with suppress(IndexError):  # none is left
-            while True:
-                number = self._left.pop()  # which the other thread can then not take
-                self._made[number] = self._of(number)
-
-    def all(self) -> list[Vectors]:
-        """float32[N, 1] of each part. What the other thread has begun and not ended is made here, too."""
-        self.make()
-        return [self._of(number) if made is None else made for number, made in enumerate(self._made)]
-
-    def _of(self, number: int) -> Vectors:
-        # A dot product a row: too short for BLAS to divide, and the same whoever makes it (see 0057).
-        scores: Vectors = np.matmul(self._parts[number][:, None, :], self._query_D)
-        return scores
+    def help(self) -> object:
+        """Do what nobody has begun."""
+        ...
 
 
 class Helper:
@@ -61,8 +37,8 @@ class Helper:
         """Start nothing yet."""
         self._standing: _Standing | None = None
 
-    def begin(self, scores: Sequence[Scores]) -> bool:
-        """Have these made meanwhile, soon or too late; False where the helper is busy, or none can start."""
+    def begin(self, work: Sequence[Work]) -> bool:
+        """Have this done meanwhile, soon or too late; False where the helper is busy, or none can start."""
         standing = self._standing
         if standing is None or not standing.thread.is_alive():  # not yet, or only before a fork
             try:
@@ -71,7 +47,7 @@ class Helper:
                 return False
         if not standing.free.acquire(blocking=False):
             return False
-        standing.asked.put(scores)
+        standing.asked.put(work)
         return True
 
 
@@ -79,28 +55,27 @@ class _Standing:
     """One thread, what it is asked for, and a lock that is held until that is done."""
 
     def __init__(self) -> None:
-        self.asked: SimpleQueue[Sequence[Scores] | None] = SimpleQueue()
+        self.asked: SimpleQueue[Sequence[Work] | None] = SimpleQueue()
         self.free = threading.Lock()
         self.thread = threading.Thread(
-            target=_stand_by, args=(self.asked, self.free), name="exact-scores", daemon=True
+            target=_stand_by, args=(self.asked, self.free), name="search-helper", daemon=True
         )
         self.thread.start()
         weakref.finalize(self, self.asked.put, None)
 
 
-def _stand_by(asked: SimpleQueue[Sequence[Scores] | None], free: threading.Lock) -> None:
+def _stand_by(asked: SimpleQueue[Sequence[Work] | None], free: threading.Lock) -> None:
     with suppress(OSError):  # forbidden: then it may take its core from the thread that asks
         os.sched_setscheduler(
             0, os.SCHED_BATCH, _NO_PRIORITY
         )  # of this thread: it wakes where a core is idle
-    while (scores := asked.get()) is not None:
-        try:
-            _make(scores)
-        finally:
-            del scores  # they hold mapped files
-            free.release()
+    while (work := asked.get()) is not None:
+        with suppress(Exception):  # the thread that asks has it, too, when it does what is not done
+            _help(work)
+        del work  # it holds mapped files
+        free.release()
 
 
-def _make(scores: Sequence[Scores]) -> None:
-    for each in scores:
-        each.make()
+def _help(work: Sequence[Work]) -> None:
+    for each in work:
+        each.help()

@@ -15,12 +15,12 @@ from embedmill.cores import cores
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
 from embedmill.index import (
     UNMEASURED,
+    Begun,
     FlatIndex,
     Helper,
     HnswIndex,
     Index,
     Nearest,
-    Scores,
     Selection,
     best_of,
 )
@@ -178,18 +178,21 @@ class Searcher:
         self, queries_QD: Vectors, k: int, selected: Sequence[Selection]
     ) -> Iterator[tuple[int, Nearest]]:
         """The first row of each segment, and what is found there."""
-        begun = self._begun(queries_QD)
+        begun = self._begun(queries_QD, k, selected)
         for number, ((start, _, index), selection) in enumerate(zip(self._segments, selected, strict=True)):
-            if number in begun:
-                yield start, self._exact[number].search_scored(begun[number], k, selection)
-            else:
-                yield start, index.search(queries_QD, k, selection)
+            here = begun.get(number)
+            yield start, here.end() if here else index.search(queries_QD, k, selection)
 
-    def _begun(self, queries_QD: Vectors) -> dict[int, Scores]:
-        """What the helper makes of one query while this thread walks graphs, unless another search has it."""
+    def _begun(self, queries_QD: Vectors, k: int, selected: Sequence[Selection]) -> dict[int, Begun]:
+        """The segments that the helper searches for one query while this thread walks graphs.
+
+        None where it is busy: another thread's search has it.
+        """
         if self._helper is None or len(queries_QD) != 1:
             return {}
-        begun = {number: index.scores(queries_QD) for number, index in self._exact.items()}
+        begun = {
+            number: index.begin(queries_QD, k, selected[number]) for number, index in self._exact.items()
+        }
         return begun if self._helper.begin(list(begun.values())) else {}
 
     def _ranked(self, query_1D: Vectors, k: int, selected: Sequence[Selection]) -> list[tuple[int, float]]:
