@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_NO_PRIORITY = os.sched_param(0)
-
 
 class Work(Protocol):
     """What one of two threads does, or both do together."""
@@ -65,10 +63,9 @@ class _Standing:
 
 
 def _stand_by(asked: SimpleQueue[Sequence[Work] | None], free: threading.Lock) -> None:
-    with suppress(OSError):  # forbidden: then it may take its core from the thread that asks
-        os.sched_setscheduler(
-            0, os.SCHED_BATCH, _NO_PRIORITY
-        )  # of this thread: it wakes where a core is idle
+    # It wakes on idle cores alone. Where this is forbidden it may take its core from the thread that asks.
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     while (work := asked.get()) is not None:
         with suppress(Exception):  # the thread that asks has it, too, when it does what is not done
             _help(work)
