@@ -224,6 +224,15 @@ class Encoder:
         """Rows that an encoder with other batches has prepared, in batches of this one."""
         return replace(ready, batches=self._batches(ready.prepared, ready.count))
 
+    def start_decoders(self) -> None:
+        """Start the processes that decode images, if it reads any, before the first one.
+
+        Raises:
+            DecodersFailed: One cannot be started.
+        """
+        for feed in self.binding.images:
+            self.binding.decoder.start(feed.spec)
+
     def close(self) -> None:
         """End the processes that decode images; the next image would start new ones."""
         self.binding.decoder.close()
