@@ -19,6 +19,7 @@ from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecEr
 from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
+from embedmill.model.lanes import lanes_of
 from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
@@ -266,10 +267,12 @@ class Planner:
         with beside(self.home.store, partial(kept.shards, shards)) as kept_shards:
             goldens, measured = self._goldens(kept, shards, images)  # computes, while disks are waited for
             frozen = kept_shards()
-        estimate = estimate_work(
-            shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured
-        )
         calibrator = self.calibrator or Calibrator(self.spec, self.home.world)
+        apart = calibrator.one_thread or "local" not in self.spec.engines
+        lanes = 1 if apart else lanes_of(self.package)
+        estimate = estimate_work(
+            shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured, lanes
+        )
         counts = Counts(
             total=scan.total,
             new=join.new,
