@@ -264,12 +264,12 @@ class Planner:
     ) -> Plan:
         kept = Kept(self.home, run)
         compute = sum(shard.rows for shard in shards)
-        with beside(self.home.store, partial(kept.shards, shards)) as kept_shards:
+        keep = partial(kept.shards_and_model, shards, self.package, self.base)
+        with beside(self.home.store, keep) as stored:
             goldens, measured = self._goldens(kept, shards, images)  # computes, while disks are waited for
-            frozen = kept_shards()
+            frozen, model = stored()
         calibrator = self.calibrator or Calibrator(self.spec, self.home.world)
-        apart = calibrator.one_thread or "local" not in self.spec.engines
-        lanes = 1 if apart else lanes_of(self.package)
+        lanes = 1 if calibrator.one_thread or "local" not in self.spec.engines else lanes_of(self.package)
         estimate = estimate_work(
             shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured, lanes
         )
@@ -291,7 +291,7 @@ class Planner:
             created=self.home.now(),
             base=self.base_name,
             catalog_digest=self.catalog_digest(reader),
-            model=kept.model(self.package, self.base),
+            model=model,
             package_digest=self.package.package_digest(),
             encoder_digest=self.encoder_digest,
             numerics=self.numerics,

@@ -43,12 +43,12 @@ class WorkerOptions:
     """How one loop runs. `parent` is the pid whose end ends the loop; None: none.
 
     `lanes`: batches beside each other, `threads` each, where the model lets them share a process. Without
-    `heartbeat_thread` there is no thread at all: leases beat between two batches only, and no stage overlaps
-    another. `decoding`: what one image may take. `watch_gpus`: UUIDs of GPUs that are given back when
-    somebody else comes; if it must be, the process is ended. `gpu_memory_mib`: the most memory of a GPU that it takes;
-    None: as the model says. `halvings`: how often batches are halved before the first, since memory was too
-    short for larger ones. `major_faults`: pages of this process that were waited for, by now. `where`:
-    `host`, `gpu` and `image`, for people. `listener` gets each `event/1` as a line.
+    `heartbeat_thread` there is no thread at all: leases beat between two batches only, and no stage
+    overlaps another. `decoding`: what one image may take. `watch_gpus`: UUIDs of GPUs that are given back
+    when somebody else comes; if it must be, the process is ended. `gpu_memory_mib`: the most memory of a
+    GPU that it takes; None: as the model says. `halvings`: how often batches are halved before the first,
+    since memory was too short for larger ones. `major_faults`: pages of this process that were waited
+    for, by now. `where`: `host`, `gpu` and `image`, for people. `listener` gets each `event/1` as a line.
     """
 
     worker: str
