@@ -57,6 +57,19 @@ def file_of(run: PlannedRun, key: str) -> Path:
     return run.home.store.path(key)
 
 
+def test_lanes_of_a_loop_move_no_bit_and_the_seconds_of_each_count(mill: Mill, tmp_path: Path) -> None:
+    digests = []
+    for lanes in (1, 3):
+        mill.settings = {"work": {"shard_rows": 10, "batch_tokens": 32}, "store": str(tmp_path / f"{lanes}")}
+        run = mill.planned(items(25))
+        work(run.home, run.plan.run, WorkerOptions("w", lanes=lanes))
+        content, records = run.index(), commits(run).values()
+        assert {record.lanes for record in records} == {lanes}
+        assert content.seconds == pytest.approx(lanes * sum(record.seconds for record in records))
+        digests.append(content.content_digest)
+    assert digests[0] == digests[1]
+
+
 def test_every_shard_gets_one_commit_record_that_says_all(mill: Mill) -> None:
     run = planned(mill, 25, shard_rows=10)
     done = work(run.home, run.plan.run, WorkerOptions("w"))
