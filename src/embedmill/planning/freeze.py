@@ -107,7 +107,7 @@ class _Cutter:
         costs = found.costs
         before = self._spent + np.cumsum(costs) - costs
         shard = (before / self._target).astype(np.int64)
-        starts = np.flatnonzero(np.diff(shard, prepend=-1))
+        starts = np.flatnonzero(np.diff(shard, prepend=-1)).tolist()
         for start, end in zip(starts, [*starts[1:], len(shard)], strict=True):
             self._append(found.gathered(start, end), int(shard[start]))
         self._spent += int(costs.sum())
