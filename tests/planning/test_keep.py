@@ -11,13 +11,12 @@ from embedmill.store.local import LocalStore
 
 
 def test_a_local_store_links_the_item_files_that_were_planned(tmp_path: Path) -> None:
-    home = Home(LocalStore(tmp_path / "store"), "shop")
+    store = LocalStore(tmp_path / "store")
+    home = Home(store, "shop")
     files = [tmp_path / "part-00000.parquet", tmp_path / "part-00001.parquet"]
     for number, file in enumerate(files):
         file.write_bytes(b"items" * (number + 1))
     entries = Kept(home, "r1").item_parts([(file, rows) for rows, file in enumerate(files)])
     for rows, (entry, file) in enumerate(zip(entries, files, strict=True)):
-        found = home.store.path(home.key(entry.path))
-        assert found is not None
-        assert found.samefile(file)
+        assert store.path(home.key(entry.path)).samefile(file)
         assert (entry.rows, entry.sha256) == (rows, hashlib.sha256(file.read_bytes()).hexdigest())
