@@ -2,7 +2,7 @@
 
     python -m benchmarks.planning            20,000 and 200,000 items: the ratios say little
     python -m benchmarks.planning --full     10^6 and 10^7 items, of which nothing is published yet: minutes,
-                                             and up to 8 GB in build/bench and $TMPDIR meanwhile
+                                             2 GB in build/bench, and at least as much in $TMPDIR meanwhile
     python -m benchmarks.planning --items 50000 --rounds 3 --profile build/plan.prof [--json]
 
 The bare loop reads the columns that the plan reads (pyarrow), makes one 128-bit digest a row of what the
