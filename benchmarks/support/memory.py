@@ -13,6 +13,8 @@ from pathlib import Path
 
 SAMPLE_S = 0.02
 MIB = 1024.0
+FORKED = 0x40
+"""PF_FORKNOEXEC, of the kernel's include/linux/sched.h: its memory is that of whoever starts it."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,12 @@ def _children(pid: int) -> list[int]:
 
 
 def anonymous_kib(pid: int) -> int:
-    """RssAnon of a process; 0 once it is gone."""
+    """RssAnon of a process; 0 once it is gone, and before it runs a program: then it is its parent's."""
     try:
+        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
+        return 0
+    if flags & FORKED:
         return 0
     return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0)

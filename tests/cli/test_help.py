@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import yaml
 from tests.cli.terminal import Terminal
 from tests.support.mill import Mill, items
 
+from embedmill.cli.app import FLAT_MEMORY
 from embedmill.cli.schemas import Kind, schema_bytes
 from embedmill.spec import load_pipeline_spec
 from embedmill.spec.jenkins_workers import JenkinsWorkersSpec
@@ -161,3 +163,16 @@ def test_help_loads_no_library_that_computes() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert loaded & {"typer", "numpy", "pyarrow", "pydantic", "yaml", "PIL", "rich"} == {"typer"}
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(None, "system"), ("mimalloc", "mimalloc")])
+def test_arrow_takes_memory_from_the_system_unless_the_environment_says_otherwise(
+    asked: str | None, taken: str
+) -> None:
+    told = "import pyarrow as pa; print(pa.default_memory_pool().backend_name)"
+    code = f"from embedmill.cli import main; main(['--help']); {told}"
+    environment = {name: value for name, value in os.environ.items() if name != FLAT_MEMORY[0]}
+    environment |= {} if asked is None else {FLAT_MEMORY[0]: asked}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedmill.planning.spill import Spill
-    from embedmill.types import Digests, Mask
+    from embedmill.types import Digests, Mask, Rows
 
 SHARD_BYTES = 128 << 20
 """Shards are cut here too, so that a worker can hold one whole."""
@@ -67,7 +67,7 @@ def freeze(
     own_bytes = [count * OWN_BYTES for count in spill.rows]
     owned = (spill.read(bucket).select(OWN) for bucket in spill.filled())
     for found in worked_ahead(distinct, owned, most=most_ahead(own_bytes)):
-        rows, cost = rows + len(found), cost + int(found.column("_cost").to_numpy().sum())
+        rows, cost = rows + len(found.rows), cost + int(found.costs.sum())
     if not rows:
         return []
     target = cost / max(1, round(rows / shard_rows))
@@ -75,10 +75,22 @@ def freeze(
     whole = (spill.read(bucket) for bucket in spill.filled())
     with closing(worked_ahead(distinct, whole, most=most_ahead(spill.size_bytes))) as chosen:
         for bucket, found in zip(spill.filled(), chosen, strict=True):
-            if len(found):
-                cutter.add(found.drop_columns(["_row"]))
+            if len(found.rows):
+                cutter.add(found)
             spill.drop(bucket)
     return cutter.finish()
+
+
+class _Distinct(NamedTuple):
+    """The rows of a bucket that are to be computed: where they lie in it, ascending by fingerprint."""
+
+    bucket: pa.Table
+    rows: Rows
+    costs: Rows
+
+    def gathered(self, start: int, end: int) -> pa.Table:
+        """Some of them, in their order."""
+        return self.bucket.take(pa.array(self.rows[start:end]))
 
 
 class _Cutter:
@@ -90,13 +102,14 @@ class _Cutter:
         self._shards: list[FrozenShard] = []
         self._spent = self._current = 0
 
-    def add(self, rows: pa.Table) -> None:
-        costs = rows.column("_cost").to_numpy()
+    def add(self, found: _Distinct) -> None:
+        """Rows are gathered for each shard, so that they are not in memory twice."""
+        costs = found.costs
         before = self._spent + np.cumsum(costs) - costs
         shard = (before / self._target).astype(np.int64)
-        starts = np.flatnonzero(np.diff(shard, prepend=-1))
+        starts = np.flatnonzero(np.diff(shard, prepend=-1)).tolist()
         for start, end in zip(starts, [*starts[1:], len(shard)], strict=True):
-            self._append(rows.slice(start, end - start), int(shard[start]))
+            self._append(found.gathered(start, end), int(shard[start]))
         self._spent += int(costs.sum())
 
     def finish(self) -> list[FrozenShard]:
@@ -125,12 +138,14 @@ class _Cutter:
         self._shards.append(FrozenShard(name, file, len(table), int(table.column("_cost").to_numpy().sum())))
 
 
-def _distinct(table: pa.Table, dropped: Mask) -> pa.Table:
+def _distinct(table: pa.Table, dropped: Mask) -> _Distinct:
     """Rows that are not dropped, one a fingerprint: the first in the catalog, ascending by fingerprint."""
     kept = np.flatnonzero(~dropped[table.column("_row").to_numpy()])
     prints = _prints(table)[kept]
     order = ascending(prints)  # rows came in the catalog's order, so the first one stays first
-    return table.take(pa.array(kept[order[_first_of_equal(prints[order])]]))  # once: images are large
+    rows = kept[order[_first_of_equal(prints[order])]]
+    bucket = table.drop_columns(["_row"]).combine_chunks()  # else each gather would do that
+    return _Distinct(bucket, rows, table.column("_cost").to_numpy()[rows])
 
 
 def _first_of_equal(ordered: Digests) -> Mask:

@@ -35,8 +35,8 @@ class Kept:
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=rows)
 
     def item_parts(self, parts: Sequence[tuple[Path, int]]) -> tuple[FileEntry, ...]:
-        """Files of planned items, each with its rows."""
-        return tuple(in_parallel(self.home.store, lambda part: self.file("items", *part), parts))
+        """Files of planned items, each with its rows, which the store may adopt."""
+        return tuple(in_parallel(self.home.store, lambda part: self._adopted("items", *part), parts))
 
     def shards(self, shards: Sequence[FrozenShard], given_up: Event) -> tuple[ShardPlan, ...]:
         """Frozen shards, which the store may adopt.
@@ -53,9 +53,12 @@ class Kept:
         return tuple(in_parallel(self.home.store, keep, shards))
 
     def _shard(self, shard: FrozenShard) -> ShardPlan:
-        key = self.home.run_key(self.run, "frozen", shard.file.name)
-        entry = self.home.adopt(key, shard.file, relative_to=self.home.pipeline, rows=shard.rows)
+        entry = self._adopted("frozen", shard.file, shard.rows)
         return ShardPlan(name=shard.name, rows=shard.rows, cost=shard.cost, file=entry)
+
+    def _adopted(self, folder: str, file: Path, rows: int) -> FileEntry:
+        key = self.home.run_key(self.run, folder, file.name)
+        return self.home.adopt(key, file, relative_to=self.home.pipeline, rows=rows)
 
     def shards_and_model(
         self, shards: Sequence[FrozenShard], package: ModelPackage, base: Release | None, given_up: Event

@@ -110,13 +110,14 @@ class Planner:
                 scanner = self._scanner(reader, images, quarantine, salvage, refusals, hasher, known)
                 scan = scanner.run(scratch, on_rows, writers)
                 hasher.close()
-                pa.default_memory_pool().release_unused()  # batches, which are larger than what comes next
+                pa.default_memory_pool().release_unused()  # what comes next needs pieces of other sizes
                 self._check_not_empty(scan)
                 if scan.by_fingerprint.filled() and not self.starts_anew:
                     self.on_work()
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
                 keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"
                 join = join_ids(scratch, scan.rows, scan.by_id, base_items, quarantine, keeps=keeps)
+                pa.default_memory_pool().release_unused()
             distinct = count_distinct(join.kept_prints)
             if self.spec.index.kind == "hnsw" and distinct >= self.spec.index.exact_below:
                 require_faiss()

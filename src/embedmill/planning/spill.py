@@ -26,6 +26,9 @@ HELD_BYTES = 16 << 20
 LARGE_ROW_BYTES = 64 << 10
 """From this size on rows are written one by one, from where they lie: a gather costs more than the writes."""
 
+WRITTEN_BYTES = 16 << 10
+"""To a file at once, at least: a batch of rows has dozens of buffers, most of them small."""
+
 MOST_RANGES = 1 << 16
 
 Buckets = npt.NDArray[np.uint8]
@@ -61,7 +64,7 @@ class Spill:
         self.rows = [0] * BUCKETS
         self._sizes = [0] * BUCKETS
         self._files = [folder / f"{bucket:02d}.arrow" for bucket in range(BUCKETS)]
-        self._writers: list[pa.ipc.RecordBatchStreamWriter | None] = [None] * BUCKETS
+        self._writers: list[_BucketFile | None] = [None] * BUCKETS
         self._held: list[_Held] = []
         self.writers = writers
         self._writing: Future[None] | None = None
@@ -132,13 +135,29 @@ class Spill:
         size, count = sum(batch.nbytes for batch, _ in held), sum(len(batch) for batch, _ in held)
         for bucket, rows in _one_by_one(held) if size >= LARGE_ROW_BYTES * count else _gathered(held):
             self._sizes[bucket] += rows.nbytes
-            self._writer(bucket).write_batch(rows)
+            self._writer(bucket).write(rows)
 
-    def _writer(self, bucket: int) -> pa.ipc.RecordBatchStreamWriter:
+    def _writer(self, bucket: int) -> _BucketFile:
         writer = self._writers[bucket]
         if writer is None:
-            writer = self._writers[bucket] = pa.ipc.new_stream(str(self._files[bucket]), self.schema)
+            writer = self._writers[bucket] = _BucketFile(self._files[bucket], self.schema)
         return writer
+
+
+class _BucketFile:
+    """A file that is being written."""
+
+    def __init__(self, file: Path, schema: pa.Schema) -> None:
+        self._stream = pa.BufferedOutputStream(pa.OSFile(str(file), "wb"), WRITTEN_BYTES)
+        self._writer = pa.ipc.new_stream(self._stream, schema)
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        self._writer.write_batch(rows)
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._stream.close()
 
 
 def _gathered(held: list[_Held]) -> Iterator[tuple[int, pa.RecordBatch]]:
