@@ -144,7 +144,7 @@ class Load:
         finally:
             self._stop.set()
             for client in clients:
-                client.join(60)
+                client.join(150)
 
     def wait_for(self, answers: int, timeout_s: float = 300) -> None:
         """Until so many more answers came."""
@@ -189,4 +189,4 @@ class Load:
         return [n for n, question in enumerate(self.book.questions) if question.kind == kind]
 
     def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=30)
+        return http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=120)

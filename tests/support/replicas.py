@@ -39,7 +39,7 @@ class Replica:
         )
         self._shown: dict[str, Any] = {}
 
-    def wait_ready(self, timeout_s: float = 60) -> str:
+    def wait_ready(self, timeout_s: float = 120) -> str:
         """Its URL, once it listens.
 
         Raises:
@@ -76,7 +76,7 @@ class Replica:
         """As the kubelet does it."""
         self._process.send_signal(signal.SIGTERM)
 
-    def wait_ended(self, timeout_s: float = 45) -> int:
+    def wait_ended(self, timeout_s: float = 120) -> int:
         """Its exit code."""
         code = self._process.wait(timeout_s)
         self._close()
