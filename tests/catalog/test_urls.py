@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -228,11 +230,14 @@ def test_images_are_told_of_while_they_are_waited_for(web: WebServer) -> None:
 
 
 def test_ctrl_c_ends_it_at_once(web: WebServer) -> None:
-    async def interrupting(writer: Any, request: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
+    asked = itertools.count()
+
+    async def interrupt_once(writer: Any, request: Any) -> None:
+        if next(asked) == 0:
+            os.kill(os.getpid(), signal.SIGINT)
         await hang(writer, request)
 
-    web.paths |= {"/0": interrupting} | {f"/{n}": hang for n in range(1, 20)}
+    web.paths |= {f"/{n}": interrupt_once for n in range(20)}
     before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         images(web, timeout_s=60).fetch(pa.array([web.url(f"/{n}") for n in range(20)]), None)

@@ -7,6 +7,7 @@ import json
 import random
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.support.killing import (
     wait_for_orphans,
     workers_on,
 )
+from tests.support.stock import Stock
 
 from embedmill import Pipeline, Release
 from embedmill.release.runs import open_plans
@@ -81,13 +83,14 @@ def test_a_killed_worker_is_replaced_while_the_run_goes_on(
     tmp_path: Path, undisturbed: Undisturbed, seed: int
 ) -> None:
     spec = make_pipeline(tmp_path)
-    process = start(["run", str(spec), "--json"])
-    worker = a_worker_of(process)
+    with kept(spec):
+        process = start(["run", str(spec), "--json"])
+        worker = a_worker_of(process)
     time.sleep(0.6 * spread(seed) * undisturbed.seconds)
     before = commits(spec)
     with contextlib.suppress(psutil.NoSuchProcess):  # it was faster: then this is a calm run
         worker.kill()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert json.loads(out)["computed"] == len(set(undisturbed.items.values()))
     assert_nothing_was_done_twice(before, commits(spec))
@@ -98,11 +101,13 @@ def test_interrupting_a_run_keeps_what_is_done_and_says_how_to_go_on(
     tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     spec = make_pipeline(tmp_path)
-    process = start(["run", str(spec)])
-    a_worker_of(process)
-    wait_for_a_commit(spec)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    with kept(spec) as stock:
+        process = start(["run", str(spec)])
+        a_worker_of(process)
+        stock.hand_out_one()
+        wait_for_a_commit(spec)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "resume" in err
     assert "Traceback" not in err
@@ -112,6 +117,14 @@ def test_interrupting_a_run_keeps_what_is_done_and_says_how_to_go_on(
     run_to_the_end(spec, command="resume")
     assert_nothing_was_done_twice(before, commits(spec))
     assert_same(live(spec), undisturbed)
+
+
+@contextlib.contextmanager
+def kept(spec: Path) -> Iterator[Stock]:
+    """A run whose shards nobody gets meanwhile, so that it is not over before somebody has looked."""
+    planned = Pipeline.from_file(spec).plan()
+    with Stock(planned.home, planned.plan) as stock, stock.kept_elsewhere():
+        yield stock
 
 
 def spread(seed: int) -> float:
@@ -134,7 +147,7 @@ def make_pipeline(root: Path) -> Path:
 
 def run_to_the_end(spec: Path, command: str = "run") -> None:
     done = start([command, str(spec), "--json"])
-    out, err = done.communicate(timeout=120)
+    out, err = done.communicate(timeout=240)
     assert done.returncode == 0, err
     assert json.loads(out)["total"] == ITEMS
 

@@ -188,4 +188,4 @@ def test_a_node_whose_asker_is_gone_is_found_by_its_name(server: Server) -> None
     server.start(f"gpu-01-0{CLUSTER.ending}", ["GPU-0"])
     (node,) = take_down(CLUSTER, [Host("gpu-01", (), str(server.folder))]).nodes
     assert node.node == "gpu-01-0"
-    wait_until(lambda: holder_of(str(server.folder), "GPU-0") is None, 5, "its lock is free")
+    wait_until(lambda: holder_of(str(server.folder), "GPU-0") is None, "its lock is free")

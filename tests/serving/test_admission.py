@@ -45,8 +45,7 @@ class Listening:
     runtime: Slow
 
     def connect(self) -> socket.socket:
-        found = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
-        return found
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
 
     def metric(self, line: str) -> float:
         text = self.server.metrics.text().decode()

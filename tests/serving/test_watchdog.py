@@ -29,10 +29,9 @@ class Clock:
     def __call__(self) -> float:
         return self.now_s
 
-    def goes_on(self) -> Clock:
+    def goes_on(self) -> None:
         """By the time between two looks."""
         self.now_s += EVERY_S
-        return self
 
 
 @pytest.fixture
@@ -66,11 +65,14 @@ def watched(slow: tuple[Server, Slow]) -> Iterator[tuple[TestClient, Slow]]:
         yield client, runtime
 
 
-def until(done: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
-    end = time.monotonic() + seconds
+def until(done: Callable[[], bool], clock: Clock | None = None) -> None:
+    """While a clock that is given goes on."""
+    end = time.monotonic() + PATIENCE_S
     while not done():
         assert time.monotonic() < end
         time.sleep(0.02)
+        if clock is not None:
+            clock.goes_on()
 
 
 def test_a_model_that_hangs_is_not_ready_until_it_works_again(
@@ -80,7 +82,7 @@ def test_a_model_that_hangs_is_not_ready_until_it_works_again(
     until(lambda: len(runtime.batches) > 3 and client.get("/readyz").status_code == 200)
     runtime.works.clear()
     complaint = "query_text has made no right vector"
-    until(lambda: clock.goes_on() and complaint in client.get("/readyz").json()["status"])
+    until(lambda: complaint in client.get("/readyz").json()["status"], clock)
     assert client.get("/readyz").status_code == 503
     assert client.get("/healthz").status_code == 200
     assert client.get("/metrics").text.rstrip().endswith("embedmill_ready 0.0")
@@ -94,20 +96,18 @@ def test_a_model_that_hangs_for_long_is_to_be_restarted(
 ) -> None:
     client, runtime = watched
     runtime.works.clear()
-    until(lambda: clock.goes_on() and client.get("/healthz").status_code == 503)
+    until(lambda: client.get("/healthz").status_code == 503, clock)
     assert client.get("/v2/health/live").status_code == 503
 
 
-def test_a_model_whose_thread_was_killed_is_not_ready(
-    watched: tuple[TestClient, Slow], clock: Clock
-) -> None:
+def test_a_model_whose_thread_was_killed_is_not_ready(watched: tuple[TestClient, Slow], clock: Clock) -> None:
     client, runtime = watched
     runtime.fails_with = Killed()
     until(lambda: client.get("/readyz").json()["status"] == "a model's thread is dead")
     answer = client.post("/search", json={"text": "item 8"})
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
-    until(lambda: clock.goes_on() and client.get("/healthz").status_code == 503)
+    until(lambda: client.get("/healthz").status_code == 503, clock)
     assert client.get("/v2/health/live").status_code == 503
 
 
@@ -122,9 +122,8 @@ def test_a_model_that_makes_other_vectors_is_not_ready(
     assert watchdog.complaint(served) == ""
 
     def complains() -> bool:
-        clock.goes_on()
         watchdog.look()
         return "query_text" in watchdog.complaint(served)
 
-    until(complains)
+    until(complains, clock)
     assert "has the cosine -1.000000" in caplog.text

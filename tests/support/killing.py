@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from embedmill import Pipeline
 from embedmill.release.layout import Home
 from embedmill.spec.documents import CommitRecord
 
+PATIENCE_S = 120.0
+
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "embedmill", *arguments]
@@ -21,11 +24,13 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 
 
 def a_worker_of(process: subprocess.Popen[str]) -> psutil.Process:
-    deadline = time.monotonic() + 60
+    """Before the run is over: who must not miss it keeps the run's shards meanwhile."""
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and process.poll() is None:
-        for child in psutil.Process(process.pid).children():
-            if "worker" in child.cmdline():
-                return child
+        with contextlib.suppress(psutil.Error):  # one that ended just now
+            for child in psutil.Process(process.pid).children():
+                if "worker" in child.cmdline():
+                    return child
         time.sleep(0.01)
     raise AssertionError("the run started no worker")
 
@@ -43,14 +48,14 @@ def workers_on(spec: Path) -> list[psutil.Process]:
 
 def wait_for_orphans(spec: Path) -> None:
     """Workers end by themselves when the run that started them is gone."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while workers_on(spec):
         assert time.monotonic() < deadline, "a worker outlived its run"
         time.sleep(0.05)
 
 
 def wait_for_a_commit(spec: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not commits(spec):
         assert time.monotonic() < deadline
         time.sleep(0.02)

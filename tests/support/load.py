@@ -108,7 +108,7 @@ class Client:
         self._asked = 0
 
     async def closed_loop(self, workers: int, seconds: float, *, refused_s: float = 0.0) -> Answers:
-        """So many callers, each of whom waits for its answer before it asks again, later if it was refused."""
+        """So many callers, each of whom waits for its answer before it asks again, later if refused."""
         found, end = Answers(), time.monotonic() + seconds
         async with self._session() as session:
 
@@ -123,7 +123,7 @@ class Client:
     async def open_loop(self, rate: float, seconds: float, *, seed: int = 0) -> Answers:
         """Requests at random times (Poisson), `rate` a second, however many are open."""
         found, random_times = Answers(), random.Random(seed)
-        open_requests: set[asyncio.Future[None]] = set()
+        open_requests: set[asyncio.Future[int]] = set()
         async with self._session() as session:
             with _without_pauses():
                 started, due = time.monotonic(), 0.0

@@ -34,6 +34,7 @@ class Stock:
         """
         self._home, self._run = home, plan.run
         self._held: list[HeldLease] = []
+        self._handing_out = threading.Lock()
         leases = Leases(home, plan.run, "nobody")
         try:
             for shard in plan.shards:
@@ -56,6 +57,16 @@ class Stock:
     def keep_until_there(self, *workers: str) -> None:
         """Until all of them look for work, and find none."""
         self.keep_until(lambda: all(map(self._told, workers)), f"{', '.join(workers)}: there")
+
+    def hand_out_one(self) -> None:
+        """To whoever is first."""
+        with self._handing_out:
+            self._held.pop().release()
+
+    def hand_out_all_but_one(self) -> None:
+        """So that the run goes on, and is not over."""
+        while len(self._held) > 1:
+            self.hand_out_one()
 
     def hand_out_until_done_by(self, worker: str) -> None:
         """One by one, until this worker has done one. Some are left afterwards."""
@@ -106,8 +117,9 @@ class Stock:
                 lease.release()
 
     def _beat(self) -> None:
-        for lease in self._held:
-            lease.beat()
+        with self._handing_out:
+            for lease in self._held:
+                lease.beat()
 
     def _told(self, worker: str) -> dict[str, Any]:
         """What a worker tells of itself, nothing before it looks for work."""
