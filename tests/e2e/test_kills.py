@@ -7,7 +7,6 @@ import json
 import random
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +20,12 @@ from tests.support.killing import (
     assert_nothing_was_done_twice,
     commits,
     home,
+    kept,
     start,
     wait_for_a_commit,
     wait_for_orphans,
     workers_on,
 )
-from tests.support.stock import Stock
 
 from embedmill import Pipeline, Release
 from embedmill.release.runs import open_plans
@@ -117,14 +116,6 @@ def test_interrupting_a_run_keeps_what_is_done_and_says_how_to_go_on(
     run_to_the_end(spec, command="resume")
     assert_nothing_was_done_twice(before, commits(spec))
     assert_same(live(spec), undisturbed)
-
-
-@contextlib.contextmanager
-def kept(spec: Path) -> Iterator[Stock]:
-    """A run whose shards nobody gets meanwhile, so that it is not over before somebody has looked."""
-    planned = Pipeline.from_file(spec).plan()
-    with Stock(planned.home, planned.plan) as stock, stock.kept_elsewhere():
-        yield stock
 
 
 def spread(seed: int) -> float:

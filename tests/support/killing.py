@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+from tests.support.stock import Stock
 
 from embedmill import Pipeline
 from embedmill.release.layout import Home
@@ -21,6 +22,14 @@ PATIENCE_S = 120.0
 def start(arguments: list[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "embedmill", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@contextlib.contextmanager
+def kept(spec: Path) -> Iterator[Stock]:
+    """A run whose shards nobody gets meanwhile, so that it is not over before somebody has looked."""
+    planned = Pipeline.from_file(spec).plan()
+    with Stock(planned.home, planned.plan) as stock, stock.kept_elsewhere():
+        yield stock
 
 
 def a_worker_of(process: subprocess.Popen[str]) -> psutil.Process:
