@@ -17,7 +17,7 @@ from embedmill.pipeline import PlannedRun
 from embedmill.release.runs import work_state
 from embedmill.types import Placement, WorkerState
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 MISSING = "20260101T000000000-0000"
 
 
@@ -99,16 +99,18 @@ def planned(mill: Mill) -> PlannedRun:
 @pytest.fixture
 def waiting(planned: PlannedRun) -> Iterator[PlannedRun]:
     """A run whose shards somebody elsewhere holds until the test is over: loops on it wait."""
-    with Stock(planned.home, planned.plan) as stock, stock.kept_elsewhere():
+    with Stock(planned.home, planned.plan, elsewhere=True):
         yield planned
 
 
 def wait_for_the_end(engine: Engine) -> list[WorkerState]:
     deadline = time.monotonic() + PATIENCE_S
-    while any(state.exit_code is None for state in engine.states()):
+    while True:
+        states = engine.states()
+        if all(state.exit_code is not None for state in states):
+            return states
         assert time.monotonic() < deadline, "a loop does not end"
         time.sleep(0.1)
-    return engine.states()
 
 
 def wait_for_loops(run: PlannedRun, count: int) -> list[psutil.Process]:

@@ -210,7 +210,7 @@ def kept(spec: Path) -> Iterator[Stock]:
     """What is left of a run that has begun: nobody gets it meanwhile, so that the run is not over."""
     wait_for_a_commit(spec)
     (plan,) = open_plans(home(spec))
-    with Stock(home(spec), plan) as stock, stock.kept_elsewhere():
+    with Stock(home(spec), plan, elsewhere=True) as stock:
         yield stock
 
 

@@ -150,7 +150,7 @@ def has_begun(run: PlannedRun) -> bool:
 @contextmanager
 def kept_but_one(run: PlannedRun) -> Iterator[None]:
     """A run of which one shard is handed out, so that it is not over, however fast its worker is."""
-    with Stock(run.home, run.plan) as stock, stock.kept_elsewhere():
+    with Stock(run.home, run.plan, elsewhere=True) as stock:
         stock.hand_out_one()
         yield
 

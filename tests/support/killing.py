@@ -28,7 +28,7 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 def kept(spec: Path) -> Iterator[Stock]:
     """A run whose shards nobody gets meanwhile, so that it is not over before somebody has looked."""
     planned = Pipeline.from_file(spec).plan()
-    with Stock(planned.home, planned.plan) as stock, stock.kept_elsewhere():
+    with Stock(planned.home, planned.plan, elsewhere=True) as stock:
         yield stock
 
 

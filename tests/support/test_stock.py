@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.support.mill import Mill, items
 from tests.support.stock import PATIENCE_S, Stock
 
 from embedmill.pipeline import PlannedRun
+from embedmill.release.runs import commit_records
 from embedmill.spec.documents import Lease
 from embedmill.work import WorkerOptions, work
 from embedmill.work.leases import Leases
@@ -38,11 +40,25 @@ def test_what_is_kept_elsewhere_is_nobodys_however_long_it_lasts(
     monkeypatch.setattr("tests.support.stock.BEAT_S", 0.05)
     shards = [shard.name for shard in planned.plan.shards]
     leases = Leases(planned.home, planned.plan.run, "another")
-    with Stock(planned.home, planned.plan) as stock, stock.kept_elsewhere():
+    with Stock(planned.home, planned.plan, elsewhere=True):
         for shard in shards:
             assert leases.claim(shard) is None
             wait_for_beats(planned, shard)
     assert all(leases.claim(shard) for shard in shards)
+
+
+def test_whoever_is_waited_for_has_committed_a_part_and_some_is_left(mill: Mill) -> None:
+    mill.settings["work"] = {"shard_rows": 2}
+    planned = mill.planned(items(60))
+    with ThreadPoolExecutor(2) as pool, Stock(planned.home, planned.plan) as stock:
+        loops = [
+            pool.submit(work, planned.home, planned.plan.run, WorkerOptions(name)) for name in ("one", "two")
+        ]
+        stock.hand_out_until_done_by("one", "two")
+        assert {record.worker for record in commit_records(planned.home, planned.plan)} == {"one", "two"}
+        stock.hand_out_all_but_one()
+        assert not any(loop.done() for loop in loops)
+    assert sum(loop.result().shards for loop in loops) == len(planned.plan.shards)
 
 
 def test_where_all_is_done_there_is_no_stock_and_nothing_is_held(planned: PlannedRun) -> None:
