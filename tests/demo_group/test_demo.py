@@ -69,7 +69,7 @@ def test_a_run_killed_in_the_middle_is_finished_with_the_same_digest(
     with kept(killed) as stock:
         process = start(["run", str(killed), "--json"])
         a_worker_of(process).kill()
-        stock.hand_out_one()
+        stock.hand_out_all_but_one()
         wait_for_a_commit(killed)
         process.kill()
         process.wait()

@@ -16,16 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 from tests.models import tiny_text_package
 from tests.support.killing import (
+    PATIENCE_S,
     a_worker_of,
     assert_nothing_was_done_twice,
     commits,
     home,
-    kept,
     start,
     wait_for_a_commit,
     wait_for_orphans,
     workers_on,
 )
+from tests.support.stock import Stock
 
 from embedmill import Pipeline, Release
 from embedmill.release.runs import open_plans
@@ -82,14 +83,14 @@ def test_a_killed_worker_is_replaced_while_the_run_goes_on(
     tmp_path: Path, undisturbed: Undisturbed, seed: int
 ) -> None:
     spec = make_pipeline(tmp_path)
-    with kept(spec):
+    with stock_of(spec):
         process = start(["run", str(spec), "--json"])
         worker = a_worker_of(process)
     time.sleep(0.6 * spread(seed) * undisturbed.seconds)
     before = commits(spec)
     with contextlib.suppress(psutil.NoSuchProcess):  # it was faster: then this is a calm run
         worker.kill()
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert json.loads(out)["computed"] == len(set(undisturbed.items.values()))
     assert_nothing_was_done_twice(before, commits(spec))
@@ -100,13 +101,13 @@ def test_interrupting_a_run_keeps_what_is_done_and_says_how_to_go_on(
     tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     spec = make_pipeline(tmp_path)
-    with kept(spec) as stock:
+    with stock_of(spec) as stock:
         process = start(["run", str(spec)])
         a_worker_of(process)
-        stock.hand_out_one()
+        stock.hand_out_all_but_one()
         wait_for_a_commit(spec)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=240)
+        _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "resume" in err
     assert "Traceback" not in err
@@ -116,6 +117,12 @@ def test_interrupting_a_run_keeps_what_is_done_and_says_how_to_go_on(
     run_to_the_end(spec, command="resume")
     assert_nothing_was_done_twice(before, commits(spec))
     assert_same(live(spec), undisturbed)
+
+
+def stock_of(spec: Path) -> Stock:
+    """The shards of the next run, planned now."""
+    planned = Pipeline.from_file(spec).plan()
+    return Stock(planned.home, planned.plan)
 
 
 def spread(seed: int) -> float:
@@ -138,7 +145,7 @@ def make_pipeline(root: Path) -> Path:
 
 def run_to_the_end(spec: Path, command: str = "run") -> None:
     done = start([command, str(spec), "--json"])
-    out, err = done.communicate(timeout=240)
+    out, err = done.communicate(timeout=PATIENCE_S)
     assert done.returncode == 0, err
     assert json.loads(out)["total"] == ITEMS
 

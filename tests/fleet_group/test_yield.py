@@ -151,7 +151,7 @@ def has_begun(run: PlannedRun) -> bool:
 def kept_but_one(run: PlannedRun) -> Iterator[None]:
     """A run of which one shard is handed out, so that it is not over, however fast its worker is."""
     with Stock(run.home, run.plan, elsewhere=True) as stock:
-        stock.hand_out_one()
+        stock.hand_out_all_but_one()
         yield
 
 

@@ -63,10 +63,6 @@ class Stock:
         """Until all of them look for work, and find none."""
         self.keep_until(lambda: all(map(self._has_told, workers)), f"{', '.join(workers)}: there")
 
-    def hand_out_one(self) -> None:
-        """To whoever is first."""
-        self._held.pop().release()
-
     def hand_out_until_done_by(self, *workers: str) -> None:
         """One by one, until all of these workers have committed one. Some are left afterwards.
 
