@@ -6,7 +6,8 @@
 
 The release has a base and a delta segment: 1 % of its items have changed. Bare FAISS searches the same
 index files with the same effort, and compares the vectors of a segment that has none (IndexFlatIP), both
-on as many threads as FAISS sees fit; it neither masks dead rows nor says which items were found. Queries
+on as many threads as FAISS sees fit, one segment after the other, where `Release.search` has the delta
+compared by a second thread meanwhile. It neither masks dead rows nor says which items were found. Queries
 are texts that no item has, one at a time. The ways take turns every few queries, so that other work on the
 machine slows all of them; each gets all queries, but never those that the others get around then, whose
 vectors would be in the processor's cache. An answer after a stamped open is that of a new process, from the

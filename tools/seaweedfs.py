@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HOST = "127.0.0.1"
+FREE_PORTS = range(20_000, 32_768)
+"""Below those that Linux gives to whoever connects (ip_local_port_range)."""
 REGION = "us-east-1"
 READY = ".ready"
 READY_S = 90.0
@@ -191,7 +193,7 @@ def ask(method: str, port: int, path: str) -> int:
     Raises:
         OSError: There is no answer.
     """
-    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    connection = http.client.HTTPConnection(HOST, port, timeout=60)
     try:
         connection.request(method, path)
         return connection.getresponse().status
@@ -202,12 +204,15 @@ def ask(method: str, port: int, path: str) -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody had a moment ago."""
+    """Ports of 127.0.0.1 that nobody had a moment ago, and that no connection is given meanwhile."""
+    found: list[int] = []
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(found) < count:
+            port = secrets.choice(FREE_PORTS)
+            with contextlib.suppress(OSError):
+                held.enter_context(socket.socket()).bind((HOST, port))
+                found.append(port)
+    return found
 
 
 def weed() -> str:

@@ -60,7 +60,7 @@ def save(out: Path, vectors: Iterable[npt.NDArray[Any]]) -> None:
 
 
 class Embedmill(Peer):
-    """From the plan to the last commit record, in a store that is empty; one loop a core."""
+    """From the plan to the last commit record, in a store that is empty; on all cores."""
 
     def ready(self) -> None:
         from embedmill import Pipeline

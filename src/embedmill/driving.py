@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from embedmill.engines import LocalPlaces
 from embedmill.errors import WorkerFailed, Yielded
+from embedmill.model.lanes import lanes_of
 from embedmill.release.draining import DRAINED, call_back, is_drained, send_away, undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
 from embedmill.seats import Shared
@@ -123,7 +124,8 @@ def stand_by(
         batch_images=spec.work.batch_images,
         thumbnails=spec.catalog.thumbnails,
     )
-    places = LocalPlaces(spec.work.workers, calibrator.remembered_threads(package))
+    threads, lanes = calibrator.remembered_threads(package), lanes_of(package)
+    places = LocalPlaces(spec.work.workers, threads, lanes=lanes)
     engine.stand_by(f"{home.url}/runs", places.look(most, ()).free, opening)
 
 

@@ -109,8 +109,8 @@ class Pipeline:
 
     def places(self, plan: Plan, engine: Engine | None = None) -> Places:
         """Where engines of these kinds may run loops: this one, or a new one."""
-        engine = engine or self.engine()
-        return places_of(self.home, plan, self.spec, self.root, self.package, engine, waits=self.waits)
+        what = (self.home, plan, self.spec, self.root, self.package, engine or self.engine())
+        return places_of(*what, waits=self.waits, apart=self.seats is not None)
 
     def standby(self) -> StandsBy | None:
         """A new engine whose loops can start while a plan is made, for `plan`; None where none may."""

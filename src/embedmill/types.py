@@ -143,7 +143,7 @@ class Placement:
     `worker …` is appended to (such as `podman run … IMAGE embedmill`), `yields` says when the GPUs are given
     back (None: not before the work is done), `image` and `type` are for reports. `gpu_memory_mib` is the most
     of each GPU's memory that it may take; None: as much as the model does. `engine`: whose place it is, where
-    several engines work on one run.
+    several engines work on one run. `lanes`: batches that it computes beside each other, of `threads` each.
     """
 
     worker: str
@@ -159,6 +159,7 @@ class Placement:
     type: str = ""
     gpu_memory_mib: int | None = None
     engine: str = ""
+    lanes: int = 1
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tests.support.mill import Mill, items
 
 ROWS = items(120)
 WORK = {"shard_rows": 6, "look_again_s": 1.0}
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 class ControllerSuite:

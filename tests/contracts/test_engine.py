@@ -19,6 +19,10 @@ __all__ = ["planned", "waiting"]
 EMBEDMILL = (sys.executable, "-m", "embedmill")
 
 
+def ssh_engine() -> SshEngine:
+    return SshEngine(every_s=0.2, answer_s=120.0, silent_s=120.0, grace_s=5.0)
+
+
 class TestLocalEngine(EngineSuite):
     @pytest.fixture
     def engine(self) -> Iterator[Engine]:
@@ -36,7 +40,7 @@ class TestSshEngine(EngineSuite):
 
     @pytest.fixture
     def engine(self) -> Iterator[Engine]:
-        engine = SshEngine(every_s=0.2, grace_s=5.0)
+        engine = ssh_engine()
         yield engine
         engine.stop()
 
@@ -51,7 +55,7 @@ class TestMixedEngine(EngineSuite):
 
     @pytest.fixture
     def engine(self) -> Iterator[Engine]:
-        engine = MixedEngine({"local": LocalEngine(), "ssh": SshEngine(every_s=0.2, grace_s=5.0)})
+        engine = MixedEngine({"local": LocalEngine(), "ssh": ssh_engine()})
         yield engine
         engine.stop()
 

@@ -182,6 +182,17 @@ def test_processes_start_at_the_first_image_stay_and_end_when_closed() -> None:
     pool.close()
 
 
+def test_processes_that_were_started_before_the_first_image_get_it() -> None:
+    pool = DecoderPool(children=2, limits=FAULTY)
+    pool.start(RECIPE)
+    pool.start(RECIPE)
+    started = {str(child.pid) for child in children()}
+    assert len(started) == 2
+    assert pool.decode([faulty("pid")], RECIPE, as_is)[0] in started
+    pool.close()
+    assert children() == []
+
+
 def test_processes_end_with_a_pool_that_nobody_closed() -> None:
     pool = DecoderPool(limits=FAULTY)
     pool.decode(GOOD, RECIPE, as_is)

@@ -15,16 +15,17 @@ import pytest
 from tools.seaweedfs import free_ports
 
 SLOTS = 4
+PATIENCE_S = 120.0
 CONFIGURATION = """\
 global
   stats socket {folder}/admin.sock mode 600 level admin
   maxconn 256
 defaults
   mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-  timeout check 2s
+  timeout connect 60s
+  timeout client 120s
+  timeout server 120s
+  timeout check 60s
 frontend clients
   bind 127.0.0.1:{port}
   default_backend servers
@@ -58,7 +59,7 @@ class Balancer:
         self._process = subprocess.Popen(
             ["haproxy", "-db", "-f", str(self._file)], stdout=self._log, stderr=subprocess.STDOUT
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while not self._socket.exists():
             assert self._process.poll() is None, Path(self._log.name).read_text()
             assert time.monotonic() < deadline
@@ -69,7 +70,7 @@ class Balancer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
         self._log.close()
 
     def add(self, port: int) -> None:
@@ -94,7 +95,7 @@ class Balancer:
         return sum(status.startswith("UP") for status in self._states().values())
 
     def _wait(self, slot: str, status: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while not self._states()[slot].startswith(status):
             assert time.monotonic() < deadline, f"{slot} is {self._states()[slot]}, not {status}"
             time.sleep(0.02)

@@ -77,14 +77,14 @@ def test_the_image_is_built_of_wheels_and_serves_what_it_fetched(
         assert containers.podman(*shell, "command -v cc gcc pip || true") == ""
     finally:
         containers.podman("kill", "--signal", "TERM", "server")
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
 
 
 def ask(url: str, process: subprocess.Popen[str]) -> dict[str, object]:
     deadline = time.monotonic() + 120
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - of our own server
+            with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - of our own server
                 found: dict[str, object] = json.loads(answer.read())
                 return found
         except OSError:

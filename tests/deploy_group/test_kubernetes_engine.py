@@ -50,7 +50,7 @@ class Here:
     engines: list[KubernetesEngine] = field(default_factory=list)
 
     def engine(self, cluster: Cluster | None = None, **settings: Any) -> KubernetesEngine:
-        quick = {"every_s": 0.1, "answer_s": 3.0, "start_s": 10.0}
+        quick = {"every_s": 0.1, "answer_s": 60.0, "start_s": 60.0}
         self.engines.append(
             KubernetesEngine(
                 cluster or Cluster(namespace=NAMESPACE, grace_s=5), {"cpu": FAMILY}, **{**quick, **settings}
@@ -282,11 +282,9 @@ def test_no_answer_is_not_an_end(here: Here, waiting: PlannedRun) -> None:
     wait_for_loops(waiting, 1)
     here.api.deaf = True
     asked = len(here.api.asked)
-    deadline_s = time.monotonic() + 1.5
-    while time.monotonic() < deadline_s:
+    while len(here.api.asked) < asked + 5:
         assert states(engine) == {"cpu-0": None}
         time.sleep(0.05)
-    assert len(here.api.asked) > asked
     here.api.deaf = False
     loops_on(waiting)[0].kill()
     until_state(engine, "cpu-0", -signal.SIGKILL)

@@ -14,12 +14,12 @@ import pytest
 import yaml
 from tests.contracts.controller_suite import ControllerSuite
 from tests.support.kubernetes_api import NAMESPACE, ApiServer
-from tests.support.kubernetes_cluster import Cluster, Pod, until
+from tests.support.kubernetes_cluster import Cluster, Pod
 from tests.support.mill import Mill, items
+from tests.support.stock import Stock
 
 from embedmill.errors import WorkerFailed
 from embedmill.release.draining import drain
-from embedmill.release.runs import open_plans
 from embedmill.types import Progress
 
 ROWS = items(1200)
@@ -94,11 +94,9 @@ def in_background(mill: Mill, said: list[str]) -> tuple[threading.Thread, list[B
     return thread, failed
 
 
-def working(cluster: Cluster, mill: Mill, worker: str) -> Pod:
-    """Its pod, once it has told how far it is."""
-    until(
-        lambda: bool(list((mill.root / "mill").glob(f"test/runs/*/events/{worker}.json"))), f"{worker} works"
-    )
+def working(cluster: Cluster, stock: Stock, worker: str) -> Pod:
+    """Its pod, once it has done a part of the run, which is not over while the stock lasts."""
+    stock.hand_out_until_done_by(worker)
     found = cluster.pod(worker)
     assert found is not None
     return found
@@ -141,12 +139,13 @@ BEFALLS: dict[str, Callable[[Cluster, Pod], None]] = {
 def test_whatever_befalls_a_pod_nothing_is_lost(
     cluster: Cluster, mill: Mill, tmp_path: Path, what: str
 ) -> None:
-    mill.write(ROWS)
+    planned = mill.planned(ROWS)
     cluster.held = {1}
-    thread, failed = in_background(mill, [])
-    BEFALLS[what](cluster, working(cluster, mill, "cpu-0"))
-    cluster.held = set()
-    thread.join(120)
+    with Stock(planned.home, planned.plan) as stock:
+        thread, failed = in_background(mill, [])
+        BEFALLS[what](cluster, working(cluster, stock, "cpu-0"))
+        cluster.held = set()
+    thread.join(240)
     assert not thread.is_alive()
     assert not failed
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
@@ -174,13 +173,13 @@ class TestControllerOfPods(ControllerSuite):
 
 
 def test_a_drained_run_ends_and_leaves_no_pods(cluster: Cluster, mill: Mill) -> None:
-    mill.write(ROWS)
+    planned = mill.planned(ROWS)
     cluster.held = {1}
-    thread, failed = in_background(mill, [])
-    working(cluster, mill, "cpu-0")
-    (plan,) = open_plans(mill.home)
-    drain(mill.home, plan.run)
-    thread.join(60)
+    with Stock(planned.home, planned.plan) as stock:
+        thread, failed = in_background(mill, [])
+        working(cluster, stock, "cpu-0")
+        drain(mill.home, planned.plan.run)
+        thread.join(240)
     assert not thread.is_alive()
     assert [type(error).__name__ for error in failed] == ["Yielded"]
     assert (cluster.jobs, cluster.pods) == ({}, {})

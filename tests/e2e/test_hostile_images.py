@@ -23,7 +23,7 @@ from embedmill.types import Reason
 from embedmill.work import WorkerOptions, work
 
 GOOD = {f"good {n}": encoded(noise(20 + n, 24, n), ["PNG", "JPEG", "WEBP"][n % 3]) for n in range(40)}
-FAULTY = DecodingLimits(cpu_s=1, wall_s=2.0, module="tests.decoding.faulty_child")
+FAULTY = DecodingLimits(cpu_s=1, wall_s=15.0, module="tests.decoding.faulty_child")
 FAULTS = {"segfault": 4, "abort": 1, "leave": 1, "spin": 1, "sleep": 1, "devour": 1, "break-the-next": 4}
 DEADLY = {f"{fault} {n}": faulty(fault, n) for fault, count in FAULTS.items() for n in range(count)}
 REFUSED, ODD = hostile.refused(), hostile.odd()
@@ -72,7 +72,7 @@ def test_a_run_with_its_own_workers_ends_as_one_with_quarantine(
     mill = catalog(tmp_path / "mill", GOOD | REFUSED | ODD)
     mill.open()
     command = [sys.executable, "-m", "embedmill", "run", str(mill.root / "pipeline.yaml"), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 4, done.stderr
     report = json.loads(done.stdout)
     assert (report["embedded"], report["quarantined"]) == (len(GOOD) + len(ODD), len(REFUSED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -22,16 +23,16 @@ ITEMS = 1000
 
 
 def test_a_thousand_items_of_which_some_hang_fail_or_are_corrupt(shop: Mill, web: WebServer) -> None:
-    hanging, failing, corrupt = range(0, 1000, 20), range(7, 1000, 20), range(11, 1000, 50)
+    hanging, failing, corrupt = range(0, 1000, 64), range(7, 1000, 20), range(11, 1000, 50)
     serve(web, ITEMS)
     web.paths |= {f"/{n}": hang for n in hanging} | {f"/{n}": status(503) for n in failing}
     web.paths |= {f"/{n}": picture(png(n)[:60]) for n in corrupt}
-    fetching(shop, web, deadline_s=60.0, timeout_s=2.0)
+    fetching(shop, web, timeout_s=10.0)
     bad = len(hanging) + len(failing) + len(corrupt)
 
     started = time.monotonic()
     planned = shop.planned(rows(web, ITEMS))
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < len(hanging) * 10.0, "those that hang do so beside each other"
     counts = planned.plan.items
     assert counts.new + counts.changed + counts.unchanged + counts.quarantined == counts.total == ITEMS
     assert counts.quarantined == len(hanging) + len(failing)
@@ -129,7 +130,14 @@ def test_a_worker_that_waits_for_pictures_gives_its_device_back(shop: Mill, web:
     serve(web, 3)
     run = shop.planned(rows(web, 3))
     web.paths["/1"] = hang
-    threading.Timer(1.0, signal.raise_signal, [signal.SIGTERM]).start()
+    web.forget()
+
+    def ask_to_stop() -> None:
+        while "/1" not in web.downloads():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=ask_to_stop, daemon=True).start()
     with pytest.raises(Yielded):
         work(run.home, run.plan.run, WorkerOptions("here"))
     web.paths["/1"] = picture(png(1))

@@ -32,6 +32,7 @@ class Outcome:
     said: str
     storm: Storm
     requests: int
+    of_work: int
 
 
 @contextmanager
@@ -47,13 +48,13 @@ def published(folder: Path, model: Path, seaweed: S3, weather: Weather) -> Itera
         as_identity(patch, seaweed.admin, proxy.endpoint)
         patch.setenv("EMBEDMILL_CACHE", str(folder / "cache"))
         said = run_alone("run", folder / "pipeline.yaml", "--json")
-        requests = proxy.requests
+        requests, of_work = proxy.requests, proxy.of_work
         assert said.code == 0, said
         assert json.loads(said.out)["computed"] == ITEMS
         as_identity(patch, seaweed.admin, seaweed.endpoint)  # looked at in calm weather
         assert [entry.kind for entry in read_history(mill.home).entries] == ["publish"]
         verify(mill.home, "1")
-        yield Outcome(mill.live(), said.err, proxy, requests)
+        yield Outcome(mill.live(), said.err, proxy, requests, of_work)
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +67,11 @@ def calm(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, seaweed: S3
 def test_a_storm_changes_nothing_that_is_published_and_no_more_than_doubles_the_requests(
     tmp_path: Path, tiny_model: Path, seaweed: S3, calm: Outcome, seed: int
 ) -> None:
-    begins = random.Random(seed).randrange(calm.requests)
+    begins = random.Random(seed).randrange(calm.of_work)
     weather = stormy(seed, blackout_after=begins, blackout_s=BLACKOUT_S)
     with published(tmp_path / "mill", tiny_model, seaweed, weather) as outcome:
         assert outcome.release.content.content_digest == calm.release.content.content_digest
-        assert outcome.requests <= 2 * calm.requests
+        assert outcome.of_work <= 2 * calm.of_work
         assert outcome.storm.fates["busy"] > calm.requests / 30
         assert outcome.storm.fates["dark"] > 0
 
@@ -79,7 +80,7 @@ def test_a_storm_changes_nothing_that_is_published_and_no_more_than_doubles_the_
 def test_a_blackout_of_half_a_minute_is_told_and_outlasted_by_run_and_workers(
     tmp_path: Path, tiny_model: Path, seaweed: S3, calm: Outcome
 ) -> None:
-    weather = Weather(blackout_after=calm.requests // 2, blackout_s=30.0)
+    weather = Weather(blackout_after=calm.of_work // 2, blackout_s=30.0)
     with published(tmp_path / "mill", tiny_model, seaweed, weather) as outcome:
         assert outcome.release.content.content_digest == calm.release.content.content_digest
         assert outcome.requests <= 2 * calm.requests

@@ -37,7 +37,7 @@ def engine(job: JenkinsJob) -> Iterator[JenkinsEngine]:
 
 
 def engine_on(job: JenkinsJob, **settings: float) -> JenkinsEngine:
-    quick = {"every_s": 0.02, "start_s": 5.0, "grace_s": 1.0}
+    quick = {"every_s": 0.02, "start_s": 60.0, "grace_s": 1.0}
     return JenkinsEngine(Jenkins(job.url, job.job, job.user, job.token), **{**quick, **settings})
 
 
@@ -46,7 +46,7 @@ def place(worker: str, label: str = "gpu", device: str = "cpu") -> Placement:
 
 
 def until(engine: JenkinsEngine, worker: str, wanted: Callable[[WorkerState], bool]) -> WorkerState:
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while True:
         state = next(state for state in engine.states() if state.worker == worker)
         if wanted(state):

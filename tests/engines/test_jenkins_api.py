@@ -35,7 +35,7 @@ def client(fake: FakeJenkins) -> Jenkins:
 def test_a_build_is_started_with_its_parameters_and_waited_for(fake: FakeJenkins) -> None:
     jenkins = client(fake)
     text = "a&b=c ${x} \"'é"
-    found = jenkins.wait(jenkins.trigger({"ACCEPT": text}), ended=True, timeout_s=10)
+    found = jenkins.wait(jenkins.trigger({"ACCEPT": text}), ended=True, timeout_s=60)
     assert (found.number, found.state, found.seconds) == (41, "success", 1.5)
     assert fake.given == [{"ACCEPT": text}]
     assert ("POST", "/ci/job/team/job/nightly%20shop/buildWithParameters") in fake.asked
@@ -69,7 +69,7 @@ def test_waiting_ends(fake: FakeJenkins) -> None:
 def test_a_build_that_is_cancelled_in_the_queue_is_an_error(fake: FakeJenkins) -> None:
     fake.cancelled = True
     with pytest.raises(JenkinsError, match="cancelled"):
-        client(fake).wait(7, ended=False, timeout_s=5)
+        client(fake).wait(7, ended=False, timeout_s=60)
 
 
 def test_refusals_say_what_to_look_at_and_no_token(fake: FakeJenkins) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.contracts.engine_suite import PATIENCE_S, planned, wait_for_the_end
+from tests.contracts.engine_suite import PATIENCE_S, planned, wait_for_the_end, waiting
 from tests.support.mill import Mill
+from tests.support.stock import Stock
 
 from embedmill.driving import stopped
 from embedmill.engines import LocalEngine
@@ -21,7 +22,7 @@ from embedmill.pipeline import PlannedRun
 from embedmill.release.runs import work_state
 from embedmill.types import Opening, Placement
 
-__all__ = ["planned"]
+__all__ = ["planned", "waiting"]
 ONE, TWO = Placement("one"), Placement("two")
 PARENT = """
 import json, os, sys, time
@@ -72,8 +73,9 @@ def test_loops_that_stand_by_work_on_the_run_that_they_are_told_of(
     engine.stand_by(runs_url, [ONE, TWO], opening(mill))
     assert engine.states() == []
     before = {process.pid for process in standing_by(runs_url)}
-    engine.start(planned.url, [ONE, TWO])
-    assert {process.pid for process in standing_by(runs_url)} == before
+    with Stock(planned.home, planned.plan):
+        engine.start(planned.url, [ONE, TWO])
+        assert {process.pid for process in standing_by(runs_url)} == before
     ended = wait_for_the_end(engine)
     assert {state.worker: state.exit_code for state in ended} == {"one": 0, "two": 0}
     assert work_state(planned.home, planned.plan).complete
@@ -131,21 +133,21 @@ def test_loops_that_stand_by_end_with_their_parent(mill: Mill, runs_url: str) ->
 
 
 def test_what_the_kernel_ended_of_others_makes_no_batches_smaller(
-    mill: Mill, planned: PlannedRun, tmp_path: Path
+    waiting: PlannedRun, tmp_path: Path
 ) -> None:
     """It is told apart as soon as the loops were seen to live on."""
     kills = tmp_path / "vmstat"
     kills.write_text("oom_kill 3\n")
     engine = LocalEngine([kills], settled_s=0)
     with stopped(engine):
-        engine.start(planned.url, [ONE])
+        engine.start(waiting.url, [ONE])
         kills.write_text("oom_kill 4\n")
         assert [engine.states()[0].exit_code for _ in range(2)] == [None, None]
-        (process,) = loops_of(planned)
+        (process,) = loops_of(waiting)
         process.kill()
         wait_until(lambda: engine.states()[0].exit_code is not None, "a killed loop lives")
-        engine.start(planned.url, [ONE])
-        (process,) = loops_of(planned)
+        engine.start(waiting.url, [ONE])
+        (process,) = loops_of(waiting)
         assert "--halvings" not in process.cmdline()
 
 

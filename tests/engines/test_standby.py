@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ import pytest
 from tests.models import tiny_text_package
 from tests.support.calibrations import planned as planned_after_measuring
 from tests.support.calibrations import remember
-from tests.support.killing import workers_on
+from tests.support.killing import records, workers_on
 from tests.support.mill import Mill, items
 
 from embedmill.cores import EVERY, cores
 from embedmill.engines import LocalEngine
 from embedmill.errors import CatalogError, EmbedmillError
+from embedmill.model.lanes import MOST_LANES
 from embedmill.seats import SeatFolder
 from embedmill.types import Opening, Placement, Progress
 
@@ -37,7 +40,7 @@ class Noted(LocalEngine):
 
     def start(self, run_url: str, placements: Sequence[Placement]) -> None:
         super().start(run_url, placements)
-        self.at_work |= pids(self._spec)
+        self.at_work |= {loop.process.pid for loop in self._loops.values()}  # some have ended by now
 
 
 @pytest.fixture
@@ -214,3 +217,23 @@ def test_none_stands_by_where_devices_are_shared_or_lent(mill: Mill, tmp_path: P
     assert type(pipeline)(ray, pipeline.root).standby() is None
     mixed = pipeline.spec.model_copy(update={"engine": ("local", "ray")})
     assert type(pipeline)(mixed, pipeline.root).standby() is None
+
+
+def test_texts_share_a_process_unless_cores_are_given_one_by_one(mill: Mill, tmp_path: Path) -> None:
+    plan = mill.planned(items(12)).plan
+    alone = mill.open()
+    together = replace(alone, seats=SeatFolder(tmp_path))
+    shared, apart = (pipeline.places(plan).look(99, ()).free for pipeline in (alone, together))
+    assert len(shared) == ceil(cores(EVERY) / MOST_LANES)
+    assert sum(place.lanes for place in shared) == cores(EVERY)
+    assert [place.lanes for place in apart] == [1] * cores(EVERY)
+
+
+def test_all_lanes_of_a_process_work_on_one_shard(mill: Mill, spec: Path) -> None:
+    mill.write(items(12))
+    pipeline = mill.open()
+    planned = pipeline.plan(engine=pipeline.standby())
+    (place,) = pipeline.places(planned.plan).look(len(planned.plan.shards), ()).free
+    planned.work()
+    (record,) = records(spec)
+    assert (record.worker, record.lanes) == (place.worker, place.lanes)

@@ -8,6 +8,7 @@ from tests.spec.calibration_example import calibration
 
 from embedmill.cores import EVERY, cores
 from embedmill.engines import LocalPlaces
+from embedmill.engines.local import beside
 from embedmill.fleet.engines import WORTH_A_LOOP_S, loops_worth_starting
 from embedmill.spec.documents import Estimate, Plan, ReleaseName
 
@@ -49,5 +50,42 @@ def test_an_estimate_is_of_cores_so_that_threads_of_a_loop_share_its_work() -> N
     on_eight = plan(WORTH_A_LOOP_S * 2 / 8, shards=100)
     chosen = calibration().chosen.model_copy(update={"threads": 2, "sessions": 1})
     threaded = {"calibration": calibration().model_copy(update={"chosen": chosen})}
-    assert loops_worth_starting(on_eight, 8) == 2
-    assert loops_worth_starting(on_eight.model_copy(update=threaded), 8) == 1
+    assert loops_worth_starting(on_eight, every=8) == 2
+    assert loops_worth_starting(on_eight.model_copy(update=threaded), every=8) == 1
+
+
+def test_a_loop_of_many_lanes_stands_for_as_many_loops() -> None:
+    long = plan(3600.0, shards=100)
+    assert loops_worth_starting(long, 8, every=8) == 1
+    assert loops_worth_starting(long, 8, every=20) == 3
+    soon_done = plan(WORTH_A_LOOP_S * 2 / 16, shards=2)  # two shards keep sixteen cores busy
+    assert loops_worth_starting(soon_done, 8, every=64) == 2
+
+
+def lanes(places: LocalPlaces, most: int = 99) -> list[int]:
+    return [place.lanes for place in places.look(most, ()).free]
+
+
+def test_loops_share_all_cores_as_lanes() -> None:
+    assert lanes(LocalPlaces(None, lanes=CORES)) == [CORES]
+    assert lanes(LocalPlaces(None, lanes=CORES + 1)) == [CORES]
+    assert sum(lanes(LocalPlaces(None, lanes=2))) == CORES
+    assert lanes(LocalPlaces(None)) == [1] * CORES
+    assert lanes(LocalPlaces(None, threads=CORES, lanes=CORES)) == [1]
+
+
+def test_lanes_of_a_loop_depend_neither_on_shards_nor_on_what_is_worth_it() -> None:
+    every = LocalPlaces(None, lanes=1).look(99, ()).free
+    assert LocalPlaces(None, lanes=1).look(1, ()).free == every[:1]
+    assert LocalPlaces(None, lanes=1, worth=1).look(99, ()).free == every[:1]
+
+
+def test_workers_that_are_stated_have_one_lane_each() -> None:
+    assert lanes(LocalPlaces(3, lanes=8)) == [1, 1, 1]
+
+
+def test_a_shard_of_a_loop_with_lanes_keeps_as_many_cores_busy() -> None:
+    assert beside(1, None, CORES) == CORES
+    assert beside(1, None, 1) == 1
+    assert beside(100, None, 1) == CORES
+    assert beside(1, 4, CORES) == 1, "workers that are stated have no lanes"

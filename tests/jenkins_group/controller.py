@@ -22,7 +22,7 @@ from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
 
 AGENTS = ("agent-a", "agent-b")
 LABEL = "embedmill"
-END_S = 30.0
+END_S = 120.0
 
 
 @dataclass

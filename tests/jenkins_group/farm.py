@@ -35,7 +35,7 @@ HARNESS = Path(__file__).with_name("harness")
 PATH = "/usr/bin:/bin"
 GIT = "https://git.example.org/embedmill-library.git"
 SECRET = "s3cr3t-of-the-store"  # noqa: S105 - the tests' own
-PLAIN = JenkinsSettings(GIT, answer_minutes=10, silent_minutes=20)
+PLAIN = JenkinsSettings(GIT, answer_minutes=20, silent_minutes=45)
 
 
 def pipeline_command(folder: Path, config: Mapping[str, Any]) -> list[str]:
@@ -147,7 +147,7 @@ class Farm:
     def build(
         self,
         meanwhile: Callable[[Path, threading.Event], None] | None = None,
-        timeout_s: float = 240,
+        timeout_s: float = 800,
         **parameters: Any,
     ) -> Build:
         """Deploy to Jenkins, and run one build.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,9 +49,7 @@ def test_a_catalog_becomes_a_release_on_three_agents(farm: Farm, tmp_path: Path)
     rows, workers = items(400), ("gpu-a-0", "gpu-b-0", "gpu-c-0")
 
     def share(stock: Stock, _: Path) -> None:
-        stock.keep_until_there(*workers)
-        for worker in workers:
-            stock.hand_out_until_done_by(worker)
+        stock.hand_out_until_done_by(*workers)
 
     build = farm.build_while(rows, share)
     check_published(build, farm, rows, tmp_path)
@@ -76,6 +73,7 @@ def test_an_agent_that_is_killed_in_the_middle_and_one_that_never_answers_cost_n
     def kill(stock: Stock, folder: Path) -> None:
         stock.hand_out_until_done_by("gpu-a-0")
         (folder / "gpu-a.killed").touch()
+        stock.keep_until((folder / "gpu-a.lost").exists, "it is missed")
 
     build = farm.build_while(rows, kill)
     check_published(build, farm, rows, tmp_path)
@@ -154,6 +152,7 @@ def test_an_agent_that_freezes_in_the_middle_costs_its_branch_alone(farm: Farm, 
     def freeze(stock: Stock, folder: Path) -> None:
         stock.hand_out_until_done_by("gpu-b-0")
         (folder / "gpu-b.frozen").touch()
+        stock.keep_until((folder / "gpu-b.stopped").exists, "all that it did stands still")
 
     build = farm.build_while(rows, freeze)
     check_published(build, farm, rows, tmp_path)
@@ -166,7 +165,7 @@ def test_an_agent_that_comes_back_finds_its_worker_at_work(farm: Farm, tmp_path:
     def disconnect(stock: Stock, folder: Path) -> None:
         stock.hand_out_until_done_by("gpu-c-0")
         (folder / "gpu-c.disconnected").touch()
-        time.sleep(0.5)
+        stock.keep_until((folder / "gpu-c.lost").exists, "it is missed")
         (folder / "gpu-c.disconnected").unlink()
 
     build = farm.build_while(rows, disconnect)

@@ -41,7 +41,7 @@ def job(mill: Mill, tmp_path: Path, groovy: dict[str, str]) -> Iterator[WorkerJo
 
 
 def engine_on(job: WorkerJob) -> JenkinsEngine:
-    return JenkinsEngine(Jenkins(job.url, job.job), every_s=0.2, start_s=10.0, grace_s=20.0)
+    return JenkinsEngine(Jenkins(job.url, job.job), every_s=0.2, start_s=60.0, grace_s=60.0)
 
 
 def place_of(worker: str, label: str = LABEL) -> Placement:

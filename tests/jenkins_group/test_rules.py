@@ -44,7 +44,7 @@ def findings(groovy: dict[str, str], files: list[Path]) -> list[str]:
         env=groovy,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     found: list[str] = json.loads(done.stdout.splitlines()[-1])

@@ -20,6 +20,8 @@ from embedmill.engines.ray import Connection, Family
 
 NEEDED = ("ip", "unshare", "taskset")
 POOL = "pool"
+QUICK = {"every_s": 0.2, "grace_s": 5.0, "silent_s": 120.0, "start_s": 120.0}
+"""Asks often, and is patient: what is slow here is no fault of a node."""
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +72,7 @@ def make(connection: Connection) -> Iterator[Make]:
 
     def made(*families: Family, connection: Connection = connection, **settings: Any) -> RayEngine:
         found = {family.name: family for family in families or (SMALL,)}
-        engines.append(RayEngine(connection, found, **{"every_s": 0.2, "grace_s": 5.0, **settings}))
+        engines.append(RayEngine(connection, found, **{**QUICK, **settings}))
         return engines[-1]
 
     yield made

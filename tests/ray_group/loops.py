@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
+
 from embedmill.engines import Engine, RayEngine
 from embedmill.engines.ray import Connection, Family
 from embedmill.engines.ray.bridge import Bridge
 from embedmill.types import Placement, WorkerState
 
 SMALL = Family("cpu", memory_mib=512)
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 Make = Callable[..., RayEngine]
 
 
@@ -36,9 +38,23 @@ def ended(engine: Engine, worker: str) -> WorkerState:
 
 def is_gone(connection: Connection, name: str) -> bool:
     """Whether there is no such actor, nor is one to be started."""
-    bridge = Bridge(connection)
+    bridge = Bridge(connection, connect_s=PATIENCE_S)
     try:
-        said = bridge.ask(20, "states", names=[name], wait_s=2.0)["states"]
+        said = bridge.ask(PATIENCE_S, "states", names=[name], wait_s=2.0)["states"]
         return set(said[name]) == {"gone"}
     finally:
         bridge.close()
+
+
+def await_gone(connection: Connection, name: str) -> None:
+    """Until nobody has this name any more: Ray ends actors some time after it was asked to."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_gone(connection, name):
+        assert time.monotonic() < deadline_s, f"{name} is there"
+
+
+def actor_of(loop: psutil.Process) -> psutil.Process:
+    """The process of the actor that keeps a loop."""
+    found = loop.parent()
+    assert found is not None
+    return found

@@ -20,7 +20,7 @@ from tests.contracts.engine_suite import (
     wait_until_it_works,
     waiting,
 )
-from tests.ray_group.loops import PATIENCE_S, SMALL, Make, ended, is_gone, place, until
+from tests.ray_group.loops import PATIENCE_S, SMALL, Make, actor_of, await_gone, ended, place, until
 from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
 
 from embedmill.engines import Engine
@@ -33,6 +33,8 @@ from embedmill.spec.ray import GPU_MEMORY_LABEL
 from embedmill.types import Placement, WorkerState
 
 __all__ = ["planned", "waiting"]
+KEEP_S = 20.0
+"""Longer than anybody who asks may hang meanwhile."""
 JOINED = Family("joined", memory_mib=512, labels={"pool": "joined"})
 
 
@@ -70,17 +72,20 @@ def test_loops_of_two_runs_never_are_taken_for_each_other(
     wait_for_loops(waiting, 1)
     there.start(planned.url + "x", [place("one")])
     assert ended(there, "one").exit_code == 1
-    assert here.states() == [WorkerState("one", None)]
+    assert until(here, "one", lambda state: not state.waits, "found") == WorkerState("one", None)
 
 
 def test_an_actor_that_nobody_asks_for_any_more_ends_itself(
-    make: Make, planned: PlannedRun, connection: Connection
+    make: Make, waiting: PlannedRun, connection: Connection
 ) -> None:
-    engine = make(keep_s=1.0)
-    engine.start(planned.url, [place("one")])
-    assert ended(engine, "one").exit_code == 0
-    time.sleep(4.0)
-    assert is_gone(connection, engine._name("one"))
+    engine = make(keep_s=KEEP_S)
+    engine.start(waiting.url, [place("one")])
+    (loop,) = wait_for_loops(waiting, 1)
+    actor = actor_of(loop)
+    loop.kill()
+    assert ended(engine, "one").exit_code == -signal.SIGKILL
+    actor.wait(PATIENCE_S)  # whoever asked whether it is there would keep it
+    await_gone(connection, engine._name("one"))
 
 
 # What a loop gets, and what it may take
@@ -130,7 +135,7 @@ def memory_of(pid: int) -> str:
 def test_a_loop_that_takes_more_memory_than_its_family_has_is_ended_with_words(
     make: Make, waiting: PlannedRun
 ) -> None:
-    greedy = "held = bytearray(700 << 20); import time; time.sleep(60)"
+    greedy = "held = bytearray(700 << 20); import time; time.sleep(600)"
     engine = make()
     engine.start(waiting.url, [place("one", command=(sys.executable, "-c", greedy))])
     state = ended(engine, "one")
@@ -214,10 +219,8 @@ def test_a_killed_actor_is_started_again_and_its_loop_was_lost(make: Make, waiti
     engine = make()
     engine.start(waiting.url, [place("one")])
     (loop,) = wait_for_loops(waiting, 1)
-    actor = loop.parent()
-    assert actor is not None
-    actor.kill()
-    loop.wait(30)
+    actor_of(loop).kill()
+    loop.wait(PATIENCE_S)
     state = ended(engine, "one")
     assert (state.exit_code, state.said) == (255, "its node was lost: Ray has started its actor again")
     engine.start(waiting.url, [place("one")])
@@ -226,9 +229,13 @@ def test_a_killed_actor_is_started_again_and_its_loop_was_lost(make: Make, waiti
 
 
 def test_the_processes_of_a_node_may_all_die(joined: RayNode, make: Make, waiting: PlannedRun) -> None:
-    engine = make(SMALL, JOINED, silent_s=20.0)
+    elsewhere = replace(SMALL, labels={"pool": "large"})  # it would else take the place on the node that dies
+    engine = make(elsewhere, JOINED)
     engine.start(waiting.url, [place("one"), place("two", image="joined")])
+    for worker in ("one", "two"):
+        until(engine, worker, lambda state: state == WorkerState(state.worker, None), "at work")
     wait_for_loops(waiting, 2)
+    engine._silent_s = 30.0
     joined.kill()
     assert ended(engine, "two").exit_code == 255
     assert {state.worker: state.exit_code for state in engine.states()}["one"] is None
@@ -258,7 +265,7 @@ def test_a_process_that_speaks_to_ray_may_be_killed_at_any_time(make: Make, wait
     speaker = engine._bridge._process
     assert speaker is not None
     speaker.kill()
-    time.sleep(1.0)
+    speaker.wait(PATIENCE_S)
     loop.kill()
     assert ended(engine, "one").exit_code == -signal.SIGKILL
     assert engine._bridge._process is not speaker
@@ -280,7 +287,7 @@ def test_a_cluster_that_is_not_there_is_said_in_time(connection: Connection) -> 
     nobody = replace(connection, address=connection.address.replace(":6379", ":9"))
     with pytest.raises(EngineUnavailable, match=r"^Ray at 10\.79\.\d+\.\d+:9: ") as said:
         Bridge(nobody, connect_s=5.0).ask(5.0, "nodes")
-    assert time.monotonic() - begun_s < 20
+    assert time.monotonic() - begun_s < 60, "Ray itself would try for minutes"
     assert said.value.exit_code == 75
 
 

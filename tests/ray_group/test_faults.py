@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from tests.contracts.engine_suite import planned, wait_for_loops, waiting
-from tests.ray_group.loops import SMALL, Make, ended, is_gone, place, until
+from tests.contracts.engine_suite import loops_on, planned, wait_for_loops, wait_until_it_works, waiting
+from tests.ray_group.loops import PATIENCE_S, SMALL, Make, actor_of, await_gone, ended, is_gone, place, until
 from tests.support.ray_cluster import NodeSetup, RayCluster
 
 from embedmill.engines.ray import Connection, Family
@@ -19,6 +21,7 @@ from embedmill.pipeline import PlannedRun
 from embedmill.types import WorkerState
 
 __all__ = ["planned", "waiting"]
+KEEP_S = 20.0
 
 
 @pytest.mark.parametrize("driver", ["the same", "another"])
@@ -29,13 +32,15 @@ def test_a_loop_whose_only_node_left_goes_on_where_one_joins(
     family = Family("cpu", memory_mib=512, labels=alone.labels)
     node = cluster.join(alone)
     try:
-        engine = make(family, silent_s=2.0)
+        engine = make(family)
         engine.start(waiting.url, [place("one")])
         wait_for_loops(waiting, 1)
-        until(engine, "one", lambda state: not state.waits, "at work")
+        until(engine, "one", lambda state: state == WorkerState("one", None), "at work")
+        engine._silent_s = 30.0
     finally:
         cluster.remove(node)
     assert ended(engine, "one").exit_code == 255
+    engine._silent_s = 120.0
     if driver == "another":
         engine = make(family)
     engine.start(waiting.url, [place("one")])
@@ -61,7 +66,25 @@ def test_actors_of_a_start_that_failed_are_ended_with_the_others(
         engine.start(waiting.url, [place("one"), place("two", image="refused")])
     assert not is_gone(connection, engine._name("one"))
     engine.stop()
-    assert is_gone(connection, engine._name("one"))
+    await_gone(connection, engine._name("one"))
+
+
+def test_a_loop_whose_actor_is_slow_to_answer_is_stopped_in_order_all_the_same(
+    make: Make, waiting: PlannedRun
+) -> None:
+    """It hangs for longer than one question waits, and then has as long to stop as any other."""
+    engine = make(grace_s=60.0)
+    engine.start(waiting.url, [place("one")])
+    (loop,) = wait_for_loops(waiting, 1)
+    until(engine, "one", lambda state: not state.waits, "at work")
+    wait_until_it_works(waiting, "one")
+    actor = actor_of(loop)
+    actor.suspend()
+    threading.Timer(3.0, actor.resume).start()
+    engine.stop()
+    assert loops_on(waiting) == []
+    key = waiting.home.run_key(waiting.plan.run, "events", "one.json")
+    assert json.loads(waiting.home.store.get(key))["yields"] == 1, "it was asked to stop, and not killed"
 
 
 def test_a_loop_for_which_nothing_opens_the_store_is_lost_and_the_next_start_says_why(
@@ -95,7 +118,7 @@ def test_states_go_on_where_what_speaks_to_ray_could_not_be_started_for_a_while(
         speaker = engine._bridge._process
         assert speaker is not None
         speaker.kill()
-        time.sleep(2.0)
+        speaker.wait(PATIENCE_S)
         with pytest.raises(EngineUnavailable, match=r"cannot be started here: .*/nowhere"):
             engine.nodes()
     loop.kill()
@@ -107,23 +130,27 @@ def test_after_ctrl_c_a_question_is_not_given_the_answer_to_the_one_before(
 ) -> None:
     engine = make(Family("cpu", memory_mib=512, labels={"pool": "none"}))
     engine.start(waiting.url, [place("one")])
-    bridge = Bridge(connection)
+    bridge = Bridge(connection, connect_s=PATIENCE_S)
     try:
-        bridge.ask(20, "nodes")
+        bridge.ask(PATIENCE_S, "nodes")
         before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
+
+        def ask_and_interrupt() -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            bridge.ask(PATIENCE_S, "states", names=[engine._name("one")], wait_s=3.0)
+
         try:
             with pytest.raises(KeyboardInterrupt):
-                bridge.ask(20, "states", names=[engine._name("one")], wait_s=3.0)
+                ask_and_interrupt()
         finally:
             signal.signal(signal.SIGALRM, before)
-        assert bridge.ask(20, "nodes").keys() == {"nodes"}
+        assert bridge.ask(PATIENCE_S, "nodes").keys() == {"nodes"}
     finally:
         bridge.close()
 
 
 def test_an_actor_whose_metrics_fail_ends_itself_all_the_same(
-    make: Make, planned: PlannedRun, cluster: RayCluster, tmp_path: Path, connection: Connection
+    make: Make, waiting: PlannedRun, cluster: RayCluster, tmp_path: Path, connection: Connection
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "from pathlib import Path\n"
@@ -134,10 +161,13 @@ def test_an_actor_whose_metrics_fail_ends_itself_all_the_same(
     setup = NodeSetup(labels={"pool": "mute"}, environment={"PYTHONPATH": str(tmp_path)})
     node = cluster.join(setup)
     try:
-        engine = make(Family("cpu", memory_mib=512, labels={"pool": "mute"}), keep_s=1.0)
-        engine.start(planned.url, [place("one")])
-        assert ended(engine, "one").exit_code == 0
-        time.sleep(4.0)
-        assert is_gone(connection, engine._name("one"))
+        engine = make(Family("cpu", memory_mib=512, labels={"pool": "mute"}), keep_s=KEEP_S)
+        engine.start(waiting.url, [place("one")])
+        (loop,) = wait_for_loops(waiting, 1)
+        actor = actor_of(loop)
+        loop.kill()
+        assert ended(engine, "one").exit_code == -signal.SIGKILL
+        actor.wait(PATIENCE_S)
+        await_gone(connection, engine._name("one"))
     finally:
         cluster.remove(node)

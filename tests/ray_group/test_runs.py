@@ -21,13 +21,12 @@ from tests.support.stock import Stock
 
 from embedmill.errors import WorkerFailed
 from embedmill.release.draining import drain
-from embedmill.release.layout import Home
 from embedmill.release.runs import open_plans
 from embedmill.types import Progress
 
 ROWS = items(1200)
 WORK = {"shard_rows": 6, "attempts": 3, "look_again_s": 2.0}
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 @pytest.fixture
@@ -119,7 +118,7 @@ def test_a_run_publishes_what_the_local_engine_publishes(
     planned = mill.planned(ROWS)
     with Stock(planned.home, planned.plan) as stock:
         driver = run()
-        stock.keep_until_there(*workers)
+        stock.hand_out_until_done_by(*workers)
     report = driver.report()
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
     assert {share["worker"] for share in report["shares"]} == workers
@@ -229,7 +228,6 @@ def relay(cluster: RayCluster, seaweed: S3, monkeypatch: pytest.MonkeyPatch) -> 
         yield relay
 
 
-@pytest.mark.timeout(600)
 def test_a_link_that_is_cut_silently_takes_its_store_along_and_is_survived(
     relay: Relay,
     seaweed: S3,
@@ -240,21 +238,21 @@ def test_a_link_that_is_cut_silently_takes_its_store_along_and_is_survived(
     cluster: RayCluster,
     tmp_path: Path,
 ) -> None:
-    """The other node joins after the cut, so that none can be done before the link is cut."""
+    """Shards are kept until the link is cut, and then the other node joins."""
     mill.settings |= {"store": seaweed.new_url(), "work": {**WORK, "lend_keys": True}}
     families = mill.settings["ray"]["families"]
     mill.settings["ray"]["families"] = {
         "joined": families["joined"],
         "late": families["small"] | {"labels": {"pool": "late"}},
     }
-    rows = items(2400)
-    mill.write(rows)
-    driver = run()
-    until(lambda: joined_works(mill) or driver.process.poll() is not None, "joined-0 works")
-    assert driver.process.poll() is None, driver.log.read_text()
-    begun_s = time.monotonic()
-    cluster.cut(joined)
-    late()
+    rows = items(600)
+    planned = mill.planned(rows)
+    with Stock(planned.home, planned.plan) as stock:
+        driver = run()
+        stock.hand_out_until_done_by("joined-0")
+        begun_s = time.monotonic()
+        cluster.cut(joined)
+        late()
     report = driver.report()
     print(f"finished {time.monotonic() - begun_s:.0f} s after the cut: {driver.log.read_text()}")  # noqa: T201
     assert {share["worker"] for share in report["shares"]} == {"joined-0", "late-0"}
@@ -274,12 +272,3 @@ def late(cluster: RayCluster) -> Iterator[Callable[[], RayNode]]:
     yield join
     for node in nodes:
         cluster.remove(node)
-
-
-def joined_works(mill: Mill) -> bool:
-    home = mill.home
-    return any("joined-0" in key for plan in open_plans(home) for key in committed_by(home, plan.run))
-
-
-def committed_by(home: Home, run: str) -> list[str]:
-    return [each.key for each in home.store.list(home.run_key(run, "events"))]

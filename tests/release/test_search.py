@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,23 @@ def test_results_are_those_of_brute_force_over_all_segments(mill: Mill, exact_be
         hits = release.search(vector=query, k=10)
         assert [hit.id for hit in hits] == exact(release, query, 10)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_threads_that_search_a_graph_and_a_day_beside_it_find_what_brute_force_finds(mill: Mill) -> None:
+    mill.settings = {"index": {"exact_below": 30}, "compact_above": 1.0}
+    mill.run(items(60))
+    mill.run(items(70, start=5))
+    release = mill.live()
+    assert [segment.index is None for segment in release.content.segments] == [False, True]
+    queries = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
+    wanted = [exact(release, query, 10) for query in queries]
+
+    def found(query: npt.NDArray[np.float32]) -> list[str]:
+        return [hit.id for hit in release.search(vector=query, k=10)]
+
+    assert [found(query) for query in queries] == wanted
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(found, [*queries] * 4)) == wanted * 4
 
 
 class Touched:

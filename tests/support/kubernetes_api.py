@@ -110,6 +110,8 @@ class ApiServer:
             if method == "GET" and path == JOBS:
                 return self._list(list(self.cluster.jobs.values()), query)
             if method == "GET" and path == PODS:
+                for pod in self.cluster.pods.values():
+                    pod.listed = pod.has_ended
                 return self._list([pod.document for pod in self.cluster.pods.values()], query)
         self.strange.append(f"{method} {path}")
         return status(404, "NotFound", f"{path} is nothing that the engine should ask")

@@ -38,7 +38,11 @@ Document = dict[str, Any]
 
 @dataclass
 class Pod:
-    """A pod, and the process that its container is. `lost`: its node tells nothing any more."""
+    """A pod, and the process that its container is. `lost`: its node tells nothing any more.
+
+    `listed`: somebody has seen how it is now; how a pod failed counts from then on, so that none is replaced
+    before a test could see it.
+    """
 
     document: Document
     job: str
@@ -47,6 +51,7 @@ class Pod:
     process: subprocess.Popen[bytes] | None = None
     kill_at: float | None = None
     lost: bool = False
+    listed: bool = False
     counted: bool = False
     ended_s: float = 0.0
 
@@ -183,9 +188,10 @@ class Cluster:
     def _control(self, name: str) -> None:
         job = self.jobs[name]
         for pod in self.pods_of(name):
-            if pod.has_ended and not pod.counted:
+            going = "deletionTimestamp" in pod.document["metadata"]
+            if pod.has_ended and not pod.counted and (pod.listed or going or pod.phase == "Succeeded"):
                 self._count(job, pod)
-            if pod.has_ended and "deletionTimestamp" in pod.document["metadata"]:
+            if pod.has_ended and going:
                 del self.pods[pod.name]
         if "deletionTimestamp" in job["metadata"]:
             if not self.pods_of(name):
@@ -357,7 +363,7 @@ def now(later_s: float = 0.0) -> str:
     return (datetime.now(UTC) + timedelta(seconds=later_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def until(condition: Callable[[], bool], what: str, patience_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], what: str, patience_s: float = 120.0) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience_s:.0f} s: {what}"

@@ -26,7 +26,9 @@ from typing import Self
 
 PORT, METRICS_PORT = 6379, 8090
 STORE_BYTES = 80_000_000
-PATIENCE_S = 60.0
+TRIES = 5
+TOO_SLOW = "timed out during startup"
+PATIENCE_S = 120.0
 KEEPALIVES = {
     "RAY_grpc_client_keepalive_time_ms": "5000",
     "RAY_grpc_client_keepalive_timeout_ms": "5000",
@@ -37,7 +39,7 @@ HEALTH_CHECKS = {
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "2000",
     "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_failure_threshold": "6",
 }
 
 
@@ -68,13 +70,16 @@ class RayNode:
         found = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, check=False)
         return [int(pid) for pid in found.stdout.split()]
 
-    def await_start(self) -> None:
-        """Until it says that it runs."""
+    def await_start(self) -> bool:
+        """Until it says that it runs; False where it was too slow for Ray, which gives it 30 s."""
         deadline_s = time.monotonic() + PATIENCE_S
         while "Ray runtime started" not in self.log.read_text(errors="replace"):
+            if self.process.poll() is not None and TOO_SLOW in self.log.read_text(errors="replace"):
+                return False
             assert self.process.poll() is None, self.log.read_text(errors="replace")
             assert time.monotonic() < deadline_s, self.log.read_text(errors="replace")
             time.sleep(0.1)
+        return True
 
     def kill(self) -> None:
         """As when its power fails."""
@@ -187,7 +192,7 @@ class RayCluster:
         for node in self.nodes:
             with (
                 contextlib.suppress(OSError),
-                urllib.request.urlopen(f"http://{node.address}:{METRICS_PORT}/metrics", timeout=5) as page,
+                urllib.request.urlopen(f"http://{node.address}:{METRICS_PORT}/metrics", timeout=60) as page,
             ):
                 found.append(page.read().decode())
         return "\n".join(found)
@@ -231,18 +236,22 @@ class RayCluster:
         if setup.nice:
             command = ["nice", "-n", str(setup.nice), *command]
         log = self._folder / f"{namespace}.log"
-        process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, *command],
-            env={**self.environment(), **setup.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=log.open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        node = RayNode(namespace, address, outside, process, log)
-        self.nodes.append(node)
-        node.await_start()
-        return node
+        for _ in range(TRIES):
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", namespace, *command],
+                env={**self.environment(), **setup.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log.open("wb"),
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            node = RayNode(namespace, address, outside, process, log)
+            self.nodes.append(node)
+            if node.await_start():
+                return node
+            node.kill()
+            self.nodes.remove(node)
+        raise AssertionError(log.read_text(errors="replace"))
 
 
 @contextlib.contextmanager

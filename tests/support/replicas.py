@@ -91,7 +91,7 @@ class Replica:
     def _end(self) -> int:
         """The exit code of one that is ending, or does not."""
         try:
-            return self._process.wait(20)
+            return self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()

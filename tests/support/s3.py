@@ -96,7 +96,7 @@ def _with_port(server: Server, endpoint: str) -> dict[str, int]:
 
 
 def _make_moto_bucket(endpoint: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
             assert ask("PUT", int(endpoint.rsplit(":", 1)[1]), f"/{BUCKET}") == 200

@@ -39,10 +39,13 @@ OF_THIS_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "transf
 WITHOUT_BODY = frozenset({204, 304})
 Fate = Literal["passed", "busy", "refused", "lost", "dark"]
 
+WAITING = ("commits", "events", "leases", "rejected", "terminal.json", "drain.json", "runs/leave")
+"""What is asked for by whoever waits, again and again."""
+
 
 @dataclass(frozen=True)
 class Weather:
-    """Which requests fail; the shares are of all requests, and the blackout starts after so many.
+    """Which requests fail; the shares are of all, and the blackout starts after so many requests of work.
 
     `busy` ones get 503 and are not passed on, nor are the `refused`, whose connection is reset; the `lost`
     are passed on, and then the connection is reset in place of the answer.
@@ -85,6 +88,11 @@ class Storm:
         """All of them, whatever became of them."""
         return self.fates.total()
 
+    @property
+    def of_work(self) -> int:
+        """Those whose number does not grow with the time that a machine takes."""
+        return sum(count for asked, count in self.asked.items() if not any(each in asked for each in WAITING))
+
     def fate(self, method: str, path: str) -> Fate:
         """Count a request, and decide what becomes of it: by its number and the seed."""
         with self._lock:
@@ -104,7 +112,7 @@ class Storm:
         return "passed"
 
     def _is_dark(self) -> bool:
-        if not self.weather.blackout_s or self.requests < self.weather.blackout_after:
+        if not self.weather.blackout_s or self.of_work < self.weather.blackout_after:
             return False
         if self._dark_since is None:
             self._dark_since = time.monotonic()
@@ -252,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run a command through a storm.")
     parser.add_argument("--target", default=os.environ.get("AWS_ENDPOINT_URL_S3"), help="the S3 server")
     parser.add_argument("--seed", type=int, help="without it nothing fails, and all is counted")
-    parser.add_argument("--blackout-after", type=int, default=100, help="requests before it")
+    parser.add_argument("--blackout-after", type=int, default=100, help="requests of work before it")
     parser.add_argument("--blackout-s", type=float, default=60.0)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)

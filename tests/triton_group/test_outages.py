@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,19 +22,27 @@ from tests.support.killing import (
     assert_nothing_was_done_twice,
     commits,
     start,
-    wait_for_a_commit,
     wait_for_orphans,
 )
 from tests.support.mill import Mill, items
+from tests.support.stock import PATIENCE_S, Stock
 from tests.triton_group.conftest import MODELS
 from tests.triton_group.server import Triton
 
-from embedmill.engines.local import GRACE_S
+from embedmill import Pipeline
 from embedmill.errors import ServerUnavailable
 from embedmill.model import Encoder, ModelPackage
 from embedmill.spec import TritonSpec
 
 ROWS = 3000
+GRACEFUL = """
+import sys
+from embedmill.cli import main
+from embedmill.engines import local
+local.GRACE_S = 600.0
+sys.exit(main(sys.argv[1:]))
+"""
+"""A run that kills no worker before a test's patience is over."""
 
 
 @pytest.fixture
@@ -83,19 +93,26 @@ def spec(mill: Mill) -> Path:
     return mill.root / "pipeline.yaml"
 
 
+def stock_of(spec: Path) -> Stock:
+    """The shards of the next run, planned now."""
+    planned = Pipeline.from_file(spec).plan()
+    return Stock(planned.home, planned.plan)
+
+
 def test_a_server_that_stays_away_ends_the_run_with_75_and_the_next_run_goes_on(
     server: Triton, spec: Path
 ) -> None:
-    process = start(["run", str(spec), "--json"])
-    wait_for_a_commit(spec)
-    server.kill()
-    out, said = process.communicate(timeout=60)
+    with stock_of(spec) as stock:
+        process = start(["run", str(spec), "--json"])
+        stock.hand_out_until_done_by("local-0")
+        server.kill()
+    out, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 75, said
     assert "gave no answer for" in json.loads(out)["error"]["message"]
     before = commits(spec)
     server.start()
     again = start(["run", str(spec), "--json"])
-    out, said = again.communicate(timeout=100)
+    out, said = again.communicate(timeout=PATIENCE_S)
     assert again.returncode == 0, said
     assert json.loads(out)["embedded"] == ROWS
     assert_nothing_was_done_twice(before, commits(spec))
@@ -104,12 +121,13 @@ def test_a_server_that_stays_away_ends_the_run_with_75_and_the_next_run_goes_on(
 def test_ctrl_c_ends_a_run_that_waits_for_a_server(server: Triton, mill: Mill, spec: Path) -> None:
     package(mill.root / "patient", retry_for_s=900)
     spec.write_text(spec.read_text().replace(str(mill.model), str(mill.root / "patient")))
-    process = start(["run", str(spec)])
-    wait_for_a_commit(spec)
-    server.kill()
+    with stock_of(spec) as stock:
+        process = subprocess.Popen([sys.executable, "-c", GRACEFUL, "run", str(spec)], stderr=subprocess.PIPE)
+        stock.hand_out_until_done_by("local-0")
+        server.kill()
     time.sleep(1)  # so that the worker waits
     os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=GRACE_S - 2)  # before its workers are killed
+    process.communicate(timeout=PATIENCE_S)  # before its workers are killed
     assert process.returncode == 130
     wait_for_orphans(spec)
 
@@ -129,5 +147,5 @@ def test_waiting_for_a_server_is_told(server: Triton, mill: Mill, caplog: pytest
     started = time.monotonic()
     with pytest.raises(ServerUnavailable):
         encoder.runtime.run(tokens_for(encoder))
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < PATIENCE_S
     assert "gives no answer: no connection: " in caplog.text

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
+import pyarrow as pa
 import pytest
-from tests.models import tiny_text_package
+from tests.every_input import png
+from tests.models import tiny_image_package, tiny_text_package
 from tests.support.mill import Mill, items
 
 from embedmill.model import Encoder
@@ -85,6 +88,28 @@ def test_other_batches_than_the_planned_ones_need_no_second_load(
     key = run.home.run_key(run.plan.run, "commits", "00000.json")
     profile = run.home.read(CommitRecord, key).profile
     assert (profile.batch_tokens, profile.batch_images) == (64, 3)
+
+
+def test_what_decodes_images_waits_for_the_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mill = Mill(tmp_path, tiny_image_package(tmp_path / "model"))
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.binary())])
+    mill.settings = {"catalog": {"source": "items.parquet", "id": "sku"}}
+    run = mill.planned([{"sku": f"s{seed}", "image": png(seed)} for seed in range(4)])
+    opened = told(opening(mill), monkeypatch)
+    assert opened.encoder is not None
+    waiting = decoders()
+    assert len(waiting) == 1
+    opened.encoder.encode(pa.RecordBatch.from_pydict({"image": [png(9)]}))
+    assert decoders() == waiting
+    assert work(run.home, run.plan.run, OPTIONS, opened).vectors == 4
+    assert decoders() == []
+
+
+def decoders() -> list[int]:
+    """Processes of this one that decode."""
+    return [
+        child.pid for child in psutil.Process().children() if "embedmill.decoding.child" in child.cmdline()
+    ]
 
 
 def test_another_model_than_the_planned_one_computes_nothing_and_leaves_memory(

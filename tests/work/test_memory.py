@@ -18,6 +18,7 @@ from tests.models import tiny_image_package
 from tests.support.cramped_worker import hungry_package
 from tests.support.killing import workers_on
 from tests.support.mill import Mill, items
+from tests.support.stock import Stock
 
 from embedmill.driving import drive
 from embedmill.engines import LocalEngine
@@ -31,7 +32,6 @@ from embedmill.runtimes.base import run_failure
 from embedmill.spec.calibration import Calibration, Measured, Setting
 from embedmill.spec.documents import CommitRecord
 from embedmill.work import WorkerOptions, work
-from embedmill.work.leases import Leases
 from embedmill.work.shrinking import smaller
 from embedmill.world import World
 
@@ -39,7 +39,7 @@ from embedmill.world import World
 def work_with_little_memory(mill: Mill, run: PlannedRun, mib: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.support.cramped_worker", "pipeline.yaml", run.plan.run, str(mib)]
     paths = {"PYTHONPATH": str(Path(__file__).parents[2]), "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.run(command, cwd=mill.root, env=paths, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=mill.root, env=paths, capture_output=True, text=True, timeout=600)
 
 
 def test_a_loop_with_little_memory_embeds_every_row_in_smaller_batches(mill: Mill, tmp_path: Path) -> None:
@@ -75,28 +75,28 @@ def test_a_loop_that_the_kernel_ended_for_lack_of_memory_starts_again_with_small
 ) -> None:
     """The real engine and a real SIGKILL; the kernel's count stands in a file of the test's own.
 
-    Somebody else holds the last shard until then, so that the loop cannot be done before.
+    The last shard is kept until then, so that the loop cannot be done before.
     """
     mill.settings = {"work": {"workers": 1, "shard_rows": 2, "batch_tokens": 512}}
     run = mill.planned(items(40))
-    held = Leases(run.home, run.plan.run, "other").claim(run.plan.shards[-1].name)
-    assert held is not None
     kills = tmp_path / "vmstat"
     kills.write_text("pgfault 7\noom_kill 3\n")
-    engine = LocalEngine([tmp_path / "no-cgroup", kills])
+    engine = LocalEngine([tmp_path / "no-cgroup", kills], settled_s=3600)
 
     def kill_after_the_first_commit() -> None:
         folder = run.home.run_key(run.plan.run, "commits")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not list(run.home.store.list(folder)):
             assert time.monotonic() < deadline
             time.sleep(0.005)
         (loop,) = workers_on(mill.root / "pipeline.yaml")
-        kills.write_text("pgfault 7\noom_kill 4\n")
+        (tmp_path / "next").write_text("pgfault 7\noom_kill 4\n")
+        (tmp_path / "next").replace(kills)  # the engine reads it meanwhile
         loop.kill()
-        held.release()
+        stock.hand_out()
 
-    with ThreadPoolExecutor(1) as pool:
+    with Stock(run.home, run.plan) as stock, ThreadPoolExecutor(1) as pool:
+        stock.hand_out_all_but_one()
         killing = pool.submit(kill_after_the_first_commit)
         drive(run.home, run.plan, run.plan.pipeline.work, engine, run.url, lambda _: None)
         killing.result()

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tests.support.mill import POISON, Mill, items, poisonable_package
+from tests.support.stock import Stock
 
 from embedmill.digest import digest_list
 from embedmill.errors import ReleaseCorrupt, RunClosed, RunMissing, StoreError, Yielded
@@ -31,6 +32,9 @@ from embedmill.store.local import LocalStore
 from embedmill.work import WorkerOptions, work
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import Leases, process_start
+from embedmill.world import World
+
+PATIENCE_S = 120.0
 
 
 def planned(mill: Mill, count: int, shard_rows: int) -> PlannedRun:
@@ -51,6 +55,19 @@ def vector_files(run: PlannedRun) -> set[str]:
 def file_of(run: PlannedRun, key: str) -> Path:
     assert isinstance(run.home.store, LocalPaths)
     return run.home.store.path(key)
+
+
+def test_lanes_of_a_loop_move_no_bit_and_the_seconds_of_each_count(mill: Mill, tmp_path: Path) -> None:
+    digests = []
+    for lanes in (1, 3):
+        mill.settings = {"work": {"shard_rows": 10, "batch_tokens": 32}, "store": str(tmp_path / f"{lanes}")}
+        run = mill.planned(items(25))
+        work(run.home, run.plan.run, WorkerOptions("w", lanes=lanes))
+        content, records = run.index(), commits(run).values()
+        assert {record.lanes for record in records} == {lanes}
+        assert content.seconds == pytest.approx(lanes * sum(record.seconds for record in records))
+        digests.append(content.content_digest)
+    assert digests[0] == digests[1]
 
 
 def test_every_shard_gets_one_commit_record_that_says_all(mill: Mill) -> None:
@@ -124,8 +141,16 @@ def test_without_any_leases_work_is_wasted_and_nothing_else(mill: Mill) -> None:
     assert run.run().embedded == 60
 
 
+class Still(World):
+    """A world in which no lease expires, since no time goes by."""
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
 def test_a_shard_that_a_living_process_holds_is_left_to_it_until_it_ends(mill: Mill) -> None:
     run = planned(mill, 10, shard_rows=2)
+    home = Home(run.home.store, run.home.pipeline, world=Still())
     sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     held = Leases(run.home, run.plan.run, "sleeper").claim(run.plan.shards[0].name)
     assert held is not None
@@ -135,13 +160,13 @@ def test_a_shard_that_a_living_process_holds_is_left_to_it_until_it_ends(mill: M
     run.home.store.put(held.key, lease.to_bytes())
     try:
         with ThreadPoolExecutor(1) as pool:
-            going = pool.submit(work, run.home, run.plan.run, WorkerOptions("w"))
+            going = pool.submit(work, home, run.plan.run, WorkerOptions("w"))
             wait_until(lambda: len(commits(run)) == len(run.plan.shards) - 1)
             time.sleep(0.3)
             assert not going.done()
             sleeper.kill()
             sleeper.wait()
-            assert going.result(timeout=20).shards == len(run.plan.shards)
+            assert going.result(timeout=PATIENCE_S).shards == len(run.plan.shards)
     finally:
         sleeper.kill()
         sleeper.communicate()
@@ -205,7 +230,8 @@ def stopped_by_sigterm(mill: Mill) -> PlannedRun:
         wait_until(lambda: bool(commits(run)))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with ThreadPoolExecutor(1) as pool:
+    with Stock(run.home, run.plan) as stock, ThreadPoolExecutor(1) as pool:
+        stock.hand_out_all_but_one()
         pool.submit(stop_after_the_first_commit)
         with pytest.raises(Yielded, match="worker w was asked to stop"):
             work(run.home, run.plan.run, WorkerOptions("w"))
@@ -252,7 +278,8 @@ def test_a_loop_tells_how_far_it_is_and_keeps_its_lease_alive(mill: Mill) -> Non
         heart.hold(lease)
         heart.take(lease, 5)
         heart.advance(3)
-        wait_until(lambda: run.home.exists(key) and run.home.read(Lease, lease.key).beat > 0)
+        wait_until(lambda: run.home.read(Lease, lease.key).beat > 0)
+        wait_until(lambda: run.home.exists(key) and json.loads(run.home.store.get(key))["rows_done"] > 0)
         event = json.loads(run.home.store.get(key))
     assert event["schema"] == "event/1"
     assert (event["worker"], event["shard"]) == ("w", "00000")
@@ -279,7 +306,7 @@ def raises_yielded(check: Callable[[], None]) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

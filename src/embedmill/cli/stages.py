@@ -38,6 +38,10 @@ GATE_FAILED = 3
 PLACES = ("host", "gpu", "image")
 
 
+Parent = Annotated[int | None, typer.Option(metavar="PID", help="Stop when this process, the parent, ends.")]
+Lanes = Annotated[
+    int, typer.Option(min=1, help="Batches beside each other, where the model's runtime can do that.")
+]
 Ahead = Annotated[
     str | None,
     typer.Option(
@@ -57,9 +61,8 @@ def worker(
     name: Annotated[str, typer.Option(metavar="NAME", help="This loop's name; no other may have it.")],
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, tpu.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads a batch.")] = 1,
-    parent: Annotated[
-        int | None, typer.Option(metavar="PID", help="Stop when this process, the parent, ends.")
-    ] = None,
+    lanes: Lanes = 1,
+    parent: Parent = None,
     watch_gpu: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,6 +95,7 @@ def worker(
         name,
         device,
         threads,
+        lanes,
         parent,
         watch_gpus=_uuids(watch_gpu or []),
         gpu_memory_mib=gpu_memory,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import sys
 from dataclasses import dataclass
 
 from PIL import Image, ImageChops, ImageCms, ImagePalette
@@ -48,7 +47,7 @@ def rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
         raise Unusable("pixels are floats")
     shown = _in_srgb(_eight_bits(_right_way_round(image)))
     if not _is_see_through(shown):
-        return shown.convert("RGB")
+        return shown if shown.mode == "RGB" else shown.convert("RGB")  # which would copy it
     front = shown.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", front.size, (*background, 255)), front).convert("RGB")
 
@@ -66,9 +65,6 @@ def _right_way_round(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode not in WIDE_MODES:
         return image
-    if image.mode == "I;16N":  # Pillow 11.3 would cut it off at 255
-        native = "I;16" if sys.byteorder == "little" else "I;16B"
-        image = _told(Image.frombytes(native, image.size, image.tobytes()), image)
     scaled = image.convert("I").point(lambda value: value * (1 / 257) + 0.5 / 257)  # cut off: value // 257
     return _told(scaled.convert("L"), image, but="transparency")  # clips; alone it would not scale
 

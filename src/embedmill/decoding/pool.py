@@ -1,4 +1,4 @@
-"""Decoding processes, started at the first image; an image that ends one harms no other.
+"""Decoding processes, started at the first image or before; an image that ends one harms no other.
 
 A process has one image at a time, so it is known which one it died of. That image gets a second try, in a
 process that never saw another: only then is it to blame, and not what an earlier one broke unnoticed.
@@ -31,13 +31,24 @@ class DecoderPool:
     """At most `children` processes. They end with `close`, with this object, or with this process."""
 
     def __init__(self, *, children: int = 1, limits: DecodingLimits | None = None) -> None:
-        """Start nothing yet."""
+        """Start nothing yet; `start` or the first image does."""
         self._most, self._limits = children, limits or DecodingLimits()
         self._idle: list[Child] = []
         self._memory_bytes = 0
         self._lock = threading.Lock()
         self._pid = os.getpid()
         weakref.finalize(self, _end, self._idle, self._pid)
+
+    def start(self, recipe: Recipe) -> None:
+        """Start all processes now: images of this recipe then wait for none.
+
+        Raises:
+            DecodersFailed: One cannot be started.
+        """
+        with self._lock:
+            self._prepare(recipe)
+            while len(self._idle) < self._most:
+                self._idle.append(Child(self._limits, self._memory_bytes))
 
     def decode(
         self, images: Sequence[bytes | memoryview], recipe: Recipe, finish: Callable[[int, Decoded], MadeT]

@@ -1,4 +1,4 @@
-"""Worker loops as processes of this machine, one a core or device."""
+"""Worker loops as processes of this machine: one for several cores where they can share it, else one each."""
 
 from __future__ import annotations
 
@@ -33,23 +33,38 @@ ANY = "*"
 
 @dataclass(frozen=True)
 class LocalPlaces:
-    """Cores of this machine: a loop for each `threads` of them, unless `workers` says how many.
+    """Cores of this machine: a lane for each `threads` of them, and as few loops as have so many `lanes`.
 
-    Where those are more, each has fewer threads, so that no two share a core.
+    `workers` says how many loops of one lane there are instead. Where those need more threads than there are
+    cores, each has fewer, so that no two share a core. `worth`: the most loops that are worth starting.
     """
 
     workers: int | None
     threads: int = 1
     again_s: float | None = None
     waits: bool = False
+    lanes: int = 1
+    worth: int = sys.maxsize
 
     def look(self, most: int, held: Collection[str]) -> Look:  # noqa: ARG002 - nobody takes cores away
-        """All of them, and no more loops than shards."""
+        """All of them, and no more loops than shards.
+
+        A loop's lanes depend on neither, so that one that stands by is what is wanted once those are known.
+        """
         every = cores(EVERY)
-        loops = self.workers or max(1, every // self.threads)
-        threads = min(self.threads, max(1, every // loops))
-        places = (Placement(f"local-{number}", threads=threads) for number in range(min(loops, most)))
+        seats = self.workers or max(1, every // self.threads)
+        threads = min(self.threads, max(1, every // seats))
+        loops = -(-seats // (1 if self.workers else self.lanes))
+        places = (
+            Placement(f"local-{number}", threads=threads, lanes=seats // loops + (number < seats % loops))
+            for number in range(min(loops, most, self.worth))
+        )
         return Look(tuple(places))
+
+
+def beside(shards: int, workers: int | None, lanes: int) -> int:
+    """How many batches are computed at a time here, a core each: a loop's lanes share one shard."""
+    return min(workers, shards) if workers else min(cores(EVERY), shards * lanes)
 
 
 class _Loop(NamedTuple):
@@ -151,7 +166,8 @@ def _started(
 ) -> _Loop:
     words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
     command = [sys.executable, "-m", "embedmill", "worker", "--run", run_url, "--name", place.worker]
-    command += ["--device", place.device, "--threads", str(place.threads), "--parent", str(os.getpid())]
+    command += ["--device", place.device, "--threads", str(place.threads), "--lanes", str(place.lanes)]
+    command += ["--parent", str(os.getpid())]
     command += ["--where", f"host={place.host.name}"] if place.host else []
     environment = {**os.environ, "OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"}
     process = subprocess.Popen(

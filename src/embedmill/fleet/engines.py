@@ -13,6 +13,7 @@ from embedmill.fleet.borrowing import check_borrowing, fleet_engine, places_on_f
 from embedmill.fleet.cluster import cluster_engine, places_on_cluster
 from embedmill.fleet.mixing import MixedPlaces
 from embedmill.fleet.ray_places import check_cluster, places_on_ray, ray_engine
+from embedmill.model.lanes import lanes_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,17 +74,24 @@ def places_of(
     engine: Engine,
     *,
     waits: bool,
+    apart: bool = False,
 ) -> Places:
     """Places for a run's loops, as the spec's engine has them, or all of its engines. `engine`: theirs.
+
+    `apart`: loops of this machine are to take a core each, since others may be given some of them.
 
     Raises:
         SpecError: What it needs is not in the spec, or wrong.
     """
+    lanes = 1 if apart else lanes_of(package)
 
     def places(name: EngineName, engine: Engine) -> Places:
         match name:
             case "local":
-                return LocalPlaces(spec.work.workers or loops_worth_starting(plan), plan.threads)
+                worth = loops_worth_starting(plan, lanes)
+                return LocalPlaces(
+                    spec.work.workers, plan.threads, lanes=lanes, worth=spec.work.workers or worth
+                )
             case "ssh":
                 return places_on_fleet(home, plan, spec, root, package, waits=waits)
             case "kubernetes":
@@ -101,16 +109,16 @@ def places_of(
     return MixedPlaces(mixed, clock=home.world.monotonic)
 
 
-def loops_worth_starting(plan: Plan, every: int | None = None) -> int:
+def loops_worth_starting(plan: Plan, lanes: int = 1, every: int | None = None) -> int:
     """As many as `every` core, by default of this machine, is enough for; fewer if a refresh is soon done.
 
     A first release starts all: its sample says too little of how long it takes.
     """
     every = every or cores(EVERY)
-    most = max(1, every // plan.threads)
+    most = math.ceil(max(1, every // plan.threads) / lanes)
     if plan.base is None or plan.estimate.seconds is None:
         return most
-    alone_s = plan.estimate.seconds * min(every, max(1, len(plan.shards))) / plan.threads
+    alone_s = plan.estimate.seconds * min(every, lanes * max(1, len(plan.shards))) / plan.threads
     return max(1, min(most, math.ceil(alone_s / WORTH_A_LOOP_S)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,10 +10,10 @@ import numpy as np
 from embedmill.index.base import Nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from embedmill.index.base import Selection
-    from embedmill.types import Vectors
+    from embedmill.types import Rows, Vectors
 
 
 SMALL_NUMBERS = 1 << 24
@@ -28,34 +29,82 @@ class FlatIndex:
     def __init__(self, parts: Sequence[Vectors], *, small_numbers: int = SMALL_NUMBERS) -> None:
         """Search these float32[N, D] arrays as one; nothing is copied."""
         self.parts = tuple(parts)
-        self._small = sum(part.size for part in parts) <= small_numbers
+        self.small = bool(parts) and sum(part.size for part in parts) <= small_numbers
+        """One query is compared row by row, and may be so by a second thread."""
 
     def search(self, queries_QD: Vectors, k: int, selection: Selection) -> Nearest:
         """The `k` best live rows; ties go to the smaller row."""
-        start, dead, found = 0, selection.dead_rows, []
-        for score in self._scores(queries_QD):
-            end = start + score.shape[1]
-            if len(dead):
-                first, last = np.searchsorted(dead, [start, end])
-                score[:, dead[first:last] - start] = -np.inf
-            best = _largest(score, k)
-            found.append((best + start, score[np.arange(len(score))[:, None], best]))
-            start = end
-        if len(found) == 1:
-            return _without_dead(*found[0])
-        rows = [np.zeros((len(queries_QD), 0), dtype=np.int64), *(rows for rows, _ in found)]
-        scores = [np.zeros((len(queries_QD), 0), dtype=np.float32), *(scores for _, scores in found)]
-        return best_of(np.concatenate(rows, axis=1), np.concatenate(scores, axis=1), k)
+        if self.small and len(queries_QD) == 1:
+            return self.begin(queries_QD, k, selection).end()
+        if not self.parts:
+            none = np.zeros((len(queries_QD), 0))
+            return best_of(none, none, k)
+        return _best((queries_QD @ part.T for part in self.parts), k, selection.dead_rows)
 
-    def _scores(self, queries_QD: Vectors) -> Iterator[Vectors]:
-        """float32[Q, rows] of one part after the other, or at once where that is little."""
-        if self._small and len(queries_QD) == 1 and self.parts:
-            query_D = queries_QD[0]
-            scores = [np.matmul(part[:, None, :], query_D) for part in self.parts]  # a dot product a row
-            yield np.concatenate(scores).reshape(1, -1)
-            return
-        for part in self.parts:
-            yield queries_QD @ part.T
+    def begin(self, query_1D: Vectors, k: int, selection: Selection) -> Begun:
+        """The same for one query in a `small` segment, in which a second thread may help."""
+        return Begun(self.parts, query_1D[0], k, selection.dead_rows)
+
+
+class Begun:
+    """A search for one query float32[D], by the thread that asks and perhaps by a helper."""
+
+    def __init__(self, parts: Sequence[Vectors], query_D: Vectors, k: int, dead_rows: Rows) -> None:
+        """Do nothing yet; parts are float32[N, D]."""
+        self._parts = parts
+        self._query_D = query_D
+        self._k = k
+        self._dead_rows = dead_rows
+        self._left = list(range(len(parts)))
+        self._scores: list[Vectors | None] = [None] * len(parts)
+        self._found: Nearest | None = None
+
+    def help(self) -> None:
+        """Compare the parts that nobody has begun, and find the best rows if that were all."""
+        self._compare()
+        scores = [made for made in self._scores if made is not None]
+        if len(scores) == len(self._parts):
+            self._found = self._best(scores)
+
+    def end(self) -> Nearest:
+        """What is found. What a helper has begun and not ended is done here, too, rather than waited for."""
+        if self._found is not None:
+            return self._found
+        self._compare()
+        return self._best(
+            [self._of(number) if made is None else made for number, made in enumerate(self._scores)]
+        )
+
+    def _compare(self) -> None:
+        with suppress(IndexError):  # none is left
+            while True:
+                number = self._left.pop()  # so that the other thread does not take it
+                self._scores[number] = self._of(number)
+
+    def _of(self, number: int) -> Vectors:
+        """float32[N, 1] of one part, a dot product a row: the same whoever makes it (docs/decisions/0057)."""
+        scores: Vectors = np.matmul(self._parts[number][:, None, :], self._query_D)
+        return scores
+
+    def _best(self, scores: Sequence[Vectors]) -> Nearest:
+        return _best([np.concatenate(scores).reshape(1, -1)], self._k, self._dead_rows)
+
+
+def _best(scores: Iterable[Vectors], k: int, dead: Rows) -> Nearest:
+    """Of float32[Q, rows] of one part after the other, or of all at once; these are written to."""
+    start, found = 0, []
+    for score in scores:
+        end = start + score.shape[1]
+        if len(dead):
+            first, last = np.searchsorted(dead, [start, end])
+            score[:, dead[first:last] - start] = -np.inf
+        best = _largest(score, k)
+        found.append((best + start, score[np.arange(len(score))[:, None], best]))
+        start = end
+    if len(found) == 1:
+        return _without_dead(*found[0])
+    rows, scored = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+    return best_of(rows, scored, k)
 
 
 def best_of(rows_QK: np.ndarray, scores_QK: np.ndarray, k: int) -> Nearest:

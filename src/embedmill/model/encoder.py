@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -15,11 +15,11 @@ from embedmill.model import images, tokens
 from embedmill.model.apart import Run, run_apart
 from embedmill.model.batches import pack
 from embedmill.model.choosing import choose_runtime
-from embedmill.model.feeding import Feeds
 from embedmill.model.feeds import Binding, Fed, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.model.inputs import check_columns
+from embedmill.model.lanes import in_lanes
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Frugal, Runtime, Waiting
 from embedmill.spec import RuntimeSpec
@@ -162,17 +162,27 @@ class Encoder:
         *,
         on_batch: Callable[[int], None] | None = None,
         feeding: Feeding = nullcontext,
+        lanes: int = 1,
     ) -> Encoded:
-        """Embed N rows that are prepared; see `encode`. `feeding` may make arrays ahead of their turn."""
+        """Embed N rows that are prepared; see `encode`.
+
+        `feeding` may make arrays ahead of their turn. With several `lanes` so many batches are computed at a
+        time, which moves no bit; `on_batch` is called by the thread that asks, in the order of batches.
+        """
         vectors_ND: Vectors = np.zeros((ready.count, self.dimension), np.float32)
         rejected: dict[int, Rejection] = {}
         thumbnails: dict[int, bytes] = {}
-        with feeding(self.binding.feed(ready.prepared, batch) for batch in ready.batches) as fed:
-            for batch, (feeds, kept, unusable, small) in zip(ready.batches, fed, strict=True):
+        run = self._watched(on_batch)
+        with (
+            feeding(self.binding.feed(ready.prepared, batch) for batch in ready.batches) as fed,
+            closing(in_lanes(lambda each: self._computed(run, each), fed, lanes)) as done,
+        ):
+            for batch, ((_, kept, unusable, small), (computed, refused)) in zip(
+                ready.batches, done, strict=True
+            ):
                 rejected |= unusable
                 thumbnails |= small
                 if len(kept):
-                    computed, refused = self._computed(feeds, len(kept), on_batch)
                     rejected |= {int(kept[at]): why for at, why in refused.items()}
                     rejected |= _not_finite(computed, kept)
                     vectors_ND[kept] = _l2(computed) if self.package.spec.normalize == "l2" else computed
@@ -224,6 +234,15 @@ class Encoder:
         """Rows that an encoder with other batches has prepared, in batches of this one."""
         return replace(ready, batches=self._batches(ready.prepared, ready.count))
 
+    def start_decoders(self) -> None:
+        """Start the processes that decode images, if it reads any, before the first one.
+
+        Raises:
+            DecodersFailed: One cannot be started.
+        """
+        for feed in self.binding.images:
+            self.binding.decoder.start(feed.spec)
+
     def close(self) -> None:
         """End the processes that decode images; the next image would start new ones."""
         self.binding.decoder.close()
@@ -241,16 +260,15 @@ class Encoder:
             prepared.lengths(rows), self.profile.batch_tokens, most_rows=limit, mixed=self.binding.masked
         )
 
-    def _computed(
-        self, feeds: Feeds, rows: int, on_batch: Callable[[int], None] | None
-    ) -> tuple[Vectors, dict[int, Rejection]]:
+    def _computed(self, run: Run, fed: Fed) -> tuple[Vectors, dict[int, Rejection]]:
         """The vectors of a batch, and the rows of it that the model refuses: their vectors are zero."""
-        run = self._watched(on_batch)
-        if not self.binding.raw:
-            return self._checked(run(feeds), rows), {}
-        vectors, refused = run_apart(run, feeds, rows)
-        if len(refused) < rows:
-            return self._checked(vectors, rows), refused
+        rows, refused = len(fed.rows), dict[int, Rejection]()
+        if rows and not self.binding.raw:
+            return self._checked(run(fed.feeds), rows), refused
+        if rows:
+            vectors, refused = run_apart(run, fed.feeds, rows)
+            if len(refused) < rows:
+                return self._checked(vectors, rows), refused
         return np.zeros((rows, self.dimension), np.float32), refused
 
     def _watched(self, on_batch: Callable[[int], None] | None) -> Run:

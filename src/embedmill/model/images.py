@@ -47,7 +47,7 @@ LIBRARIES = ("libjpeg_turbo", "webp", "avif", "libtiff", "littlecms2")
 
 
 class ImageDecoder:
-    """Decodes for any number of inputs and threads; processes start at the first image."""
+    """Decodes for any number of inputs and threads; processes start at the first image, or by `start`."""
 
     def __init__(
         self, *, children: int = 1, limits: DecodingLimits | None = None, thumbnails: int | None = None
@@ -82,6 +82,14 @@ class ImageDecoder:
 
         found = self._pool.decode(images, recipe, finish)
         return [_refused(made) if isinstance(made, str) else made for made in found]
+
+    def start(self, spec: ImageInput) -> None:
+        """Start the processes before the first image.
+
+        Raises:
+            DecodersFailed: No process that decodes can be started.
+        """
+        self._pool.start(recipe_of(spec))
 
     def close(self) -> None:
         """End the processes; the next image would start new ones."""

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.catalog.frozen import with_images
-from embedmill.cores import EVERY, cores
+from embedmill.cores import cores
+from embedmill.engines.local import beside
 from embedmill.hashing import messages_of
 from embedmill.spec import BytesInput, ImageInput, StringInput, TextInput
 from embedmill.spec.documents import Estimate
@@ -75,6 +76,7 @@ def estimate_work(
     work: WorkSpec,
     encoder: Callable[[], Encoder],
     measured: Measured | None = None,
+    lanes: int = 1,
 ) -> Estimate:
     """Seconds of the embedding stage: by the live release's rate, or measured on a few of the rows.
 
@@ -86,18 +88,18 @@ def estimate_work(
     rows = sum(shard.rows for shard in shards)
     if not rows:
         return Estimate(seconds=0.0, source="nothing to compute")
-    workers = min(work.workers or cores(EVERY), len(shards))
+    at_once = beside(len(shards), work.workers, lanes)
     if base is not None and _rate_is_trusted(base, package):
         threads = max((profile.threads for profile in base.content.profiles), default=1)
         seconds, computed = base.content.seconds * threads, base.content.computed
-        source = f"the rate of release {base.name} on {workers} workers"
+        source = f"the rate of release {base.name}, {at_once} batches at a time"
     elif images.has_urls:
         return Estimate(seconds=None, source="images come by URL, and none is fetched to find out")
     else:
         shard = shards[len(shards) // 2]
         seconds, computed = measured or measure(encoder(), sample_of(shard, encoder().package, images)[0])[1]
-        source = f"measured on {computed} of the rows, for {workers} workers"
-    return Estimate(seconds=round(seconds / computed * rows / workers, 3), source=source)
+        source = f"measured on {computed} of the rows, {at_once} batches at a time"
+    return Estimate(seconds=round(seconds / computed * rows / at_once, 3), source=source)
 
 
 def _rate_is_trusted(base: Release, package: ModelPackage) -> bool:

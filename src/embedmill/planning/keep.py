@@ -57,6 +57,20 @@ class Kept:
         entry = self.home.adopt(key, shard.file, relative_to=self.home.pipeline, rows=shard.rows)
         return ShardPlan(name=shard.name, rows=shard.rows, cost=shard.cost, file=entry)
 
+    def shards_and_model(
+        self, shards: Sequence[FrozenShard], package: ModelPackage, base: Release | None, given_up: Event
+    ) -> tuple[tuple[ShardPlan, ...], tuple[FileEntry, ...]]:
+        """Both, one after the other.
+
+        Raises:
+            CancelledError: Nobody waits for them any more.
+            ModelError: The package changed since it was digested.
+        """
+        frozen = self.shards(shards, given_up)
+        if given_up.is_set():
+            raise CancelledError
+        return frozen, self.model(package, base)
+
     def model(self, package: ModelPackage, base: Release | None) -> tuple[FileEntry, ...]:
         """The package, taken from the live release where it has the same.
 

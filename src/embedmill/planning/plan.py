@@ -19,6 +19,7 @@ from embedmill.errors import CatalogError, ObjectMissing, ReleaseCorrupt, SpecEr
 from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
+from embedmill.model.lanes import lanes_of
 from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
@@ -263,13 +264,15 @@ class Planner:
     ) -> Plan:
         kept = Kept(self.home, run)
         compute = sum(shard.rows for shard in shards)
-        with beside(self.home.store, partial(kept.shards, shards)) as kept_shards:
+        keep = partial(kept.shards_and_model, shards, self.package, self.base)
+        with beside(self.home.store, keep) as stored:
             goldens, measured = self._goldens(kept, shards, images)  # computes, while disks are waited for
-            frozen = kept_shards()
-        estimate = estimate_work(
-            shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured
-        )
+            frozen, model = stored()
         calibrator = self.calibrator or Calibrator(self.spec, self.home.world)
+        lanes = 1 if calibrator.one_thread or "local" not in self.spec.engines else lanes_of(self.package)
+        estimate = estimate_work(
+            shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured, lanes
+        )
         counts = Counts(
             total=scan.total,
             new=join.new,
@@ -288,7 +291,7 @@ class Planner:
             created=self.home.now(),
             base=self.base_name,
             catalog_digest=self.catalog_digest(reader),
-            model=kept.model(self.package, self.base),
+            model=model,
             package_digest=self.package.package_digest(),
             encoder_digest=self.encoder_digest,
             numerics=self.numerics,

@@ -323,7 +323,7 @@ def _content(
         kept=plan.items.kept + tally.kept,
         computed=sum((c.vectors.rows or 0) - c.copied for c in commits if c.vectors is not None),
         compacted=compacted,
-        seconds=sum(commit.seconds for commit in commits),
+        seconds=sum(commit.seconds * commit.lanes for commit in commits),
     )
 
 

@@ -28,6 +28,7 @@ from embedmill.model.samples import sample_rows
 from embedmill.release.layout import Home
 from embedmill.spec import StringInput, TextInput
 from embedmill.store import join_key
+from embedmill.store.cache import in_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,11 +74,11 @@ def make_goldens(
 
 
 def _keep(candidate: Candidate, encoder: str, rows: pa.Table, scratch: Path) -> FileEntry:
-    file = scratch / "goldens.arrow"
+    file = scratch / f"goldens-{encoder}.arrow"
     with pa.ipc.new_file(str(file), rows.schema) as writer:
         writer.write_table(rows)
     key = join_key(candidate.prefix, "goldens", f"{encoder}.{candidate.home.new_attempt()}.arrow")
-    return candidate.home.keep(key, file, relative_to=candidate.prefix, rows=len(rows))
+    return candidate.home.adopt(key, file, relative_to=candidate.prefix, rows=len(rows))
 
 
 def read_goldens(file: Path) -> pa.Table:
@@ -149,7 +150,8 @@ def _sampled(
 
 def _with_vector(frozen: pa.Table, table: VectorTable, chosen: Rows) -> pa.Array:
     """Of the chosen rows those that have a vector: the images of others are not fetched again in vain."""
-    return pa.array(chosen[table.locate(_prints(frozen.take(pa.array(chosen)))) >= 0])
+    prints = _prints(frozen.select([PRINT]).take(pa.array(chosen)))
+    return pa.array(chosen[table.locate(prints) >= 0])
 
 
 def _as_embedded(
@@ -175,14 +177,18 @@ def _frozen(home: Home, plan: Plan, commits: Sequence[CommitRecord]) -> list[tup
     recorded = {commit.shard: commit.contents for commit in commits}
     own = [(shard.file, recorded.get(shard.name), False) for shard in plan.shards]
     both = own + [(entry, None, True) for salvaged in plan.salvaged for entry in salvaged.frozen]
-    files = []
-    for entry, contents, dispensable in (both[place] for place in spread(len(both), SHARDS_SAMPLED)):
+
+    def found(place: int) -> tuple[Path, FileEntry | None] | None:
+        entry, contents, dispensable = both[place]
         try:
-            files.append((home.verified(home.key(entry.path), entry), contents))
+            return home.verified(home.key(entry.path), entry), contents
         except ReleaseCorrupt:
             if not dispensable:
                 raise
-    return files
+            return None
+
+    files = in_parallel(home.store, found, spread(len(both), SHARDS_SAMPLED).tolist())
+    return [file for file in files if file is not None]
 
 
 def _stratified(rows: pa.Table, quota: int) -> Rows:
@@ -215,7 +221,7 @@ def _with_vectors(rows: pa.Table, table: VectorTable, located: Rows) -> pa.Table
 
 def _queries(package: ModelPackage, items: pa.Table | None) -> dict[str, pa.Table]:
     """Goldens of the query encoders: what items have that such an encoder reads, else rows made up for it."""
-    batch = None if items is None else items.combine_chunks().to_batches()[0].slice(0, QUERY_GOLDENS)
+    batch = None if items is None else items.slice(0, QUERY_GOLDENS).combine_chunks().to_batches()[0]
     return {name: _query_goldens(package, name, batch) for name in package.spec.encoders if name != "item"}
 
 

@@ -11,8 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.catalog.where import compile_where
+from embedmill.cores import cores
 from embedmill.errors import ReleaseIncompatible, ReleaseMissing
-from embedmill.index import UNMEASURED, FlatIndex, HnswIndex, Index, Nearest, Selection, best_of
+from embedmill.index import (
+    UNMEASURED,
+    Begun,
+    FlatIndex,
+    Helper,
+    HnswIndex,
+    Index,
+    Nearest,
+    Selection,
+    best_of,
+)
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS
 from embedmill.types import Hit
 
@@ -47,6 +58,14 @@ class Searcher:
         for segment in release.content.segments:
             self._segments.append((start, segment.rows, self._load(segment)))
             start += segment.rows
+        self._segments.sort(key=lambda each: isinstance(each[2], FlatIndex))  # graphs are searched first
+        self._exact = {
+            number: index
+            for number, (_, _, index) in enumerate(self._segments)
+            if isinstance(index, FlatIndex) and index.small
+        }
+        beside_graphs = 0 < len(self._exact) < len(self._segments)
+        self._helper = Helper() if beside_graphs and cores() > 1 else None
         self._selected = self._selections(self._live)
 
     def read_items(self) -> None:
@@ -159,8 +178,22 @@ class Searcher:
         self, queries_QD: Vectors, k: int, selected: Sequence[Selection]
     ) -> Iterator[tuple[int, Nearest]]:
         """The first row of each segment, and what is found there."""
-        for (start, _, index), selection in zip(self._segments, selected, strict=True):
-            yield start, index.search(queries_QD, k, selection)
+        begun = self._begun(queries_QD, k, selected)
+        for number, ((start, _, index), selection) in enumerate(zip(self._segments, selected, strict=True)):
+            here = begun.get(number)
+            yield start, here.end() if here else index.search(queries_QD, k, selection)
+
+    def _begun(self, queries_QD: Vectors, k: int, selected: Sequence[Selection]) -> dict[int, Begun]:
+        """The segments that the helper searches for one query while this thread walks graphs.
+
+        None where it is busy: another thread's search has it.
+        """
+        if self._helper is None or len(queries_QD) != 1:
+            return {}
+        begun = {
+            number: index.begin(queries_QD, k, selected[number]) for number, index in self._exact.items()
+        }
+        return begun if self._helper.begin(list(begun.values())) else {}
 
     def _ranked(self, query_1D: Vectors, k: int, selected: Sequence[Selection]) -> list[tuple[int, float]]:
         """What `nearest` finds for one query, as rows and scores; of a few, lists cost less than arrays."""

@@ -10,7 +10,7 @@ from embedmill.spec.document import Document, Part
 
 
 class Setting(Part):
-    """How a machine's cores are used: `sessions` loops beside each other, each of so many `threads`."""
+    """How a machine's cores are used: `sessions` batches beside each other, each of so many `threads`."""
 
     batch_tokens: int = Field(ge=1)
     sessions: int = Field(ge=1)

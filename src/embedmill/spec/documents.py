@@ -185,7 +185,7 @@ class CommitRecord(Document):
 
     `contents` has the SHA-256 of each image that came by reference, in the order of the shard's rows. Of rows
     with a vector, `thumbnails` are small pictures, and `by_content` says what references led to; `copied`
-    of the vectors were there already, for the same content.
+    of the vectors were there already, for the same content. In these `seconds` so many `lanes` computed.
     """
 
     SCHEMA: ClassVar[str] = "commit/1"
@@ -203,6 +203,7 @@ class CommitRecord(Document):
     profile: Profile
     rows: int
     seconds: float
+    lanes: int = 1
     created: str
 
 

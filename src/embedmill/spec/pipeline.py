@@ -196,7 +196,7 @@ class WorkSpec(Section):
     workers: int | None = Field(
         default=None,
         ge=1,
-        description="Worker processes of the local engine; absent: a core each, fewer for a small refresh.",
+        description="Processes of the local engine, of one batch at a time; absent: what all cores need.",
     )
     batch_tokens: int | None = Field(
         default=None,

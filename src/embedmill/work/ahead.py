@@ -1,4 +1,4 @@
-"""A loop that starts before its run is planned: it opens the model, then waits to be told what to work on.
+"""A loop that starts before its run is planned: it opens the model, starts what decodes images, and waits.
 
 Nothing that it does before is seen in a store, so it may be ended at any moment.
 """
@@ -113,6 +113,7 @@ def _open(opening: Opening, options: WorkerOptions) -> Opened | None:
         if not _is_read_whole(package):
             return None
         encoder = load_encoder(package, opening, options)
+        encoder.start_decoders()
         package.package_digest()
         if package.stamps() == before:  # so what is loaded is what was digested
             return Opened(opening, package, encoder, before)

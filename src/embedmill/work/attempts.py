@@ -60,7 +60,8 @@ class Ready(NamedTuple):
 class Attempts:
     """Tries at shards of one run. The three steps may be three threads', each its own one.
 
-    `check` raises where work is to stop; it is asked while images are waited for.
+    `check` raises where work is to stop; it is asked while images are waited for. `lanes`: batches that are
+    computed beside each other.
     """
 
     home: Home
@@ -70,6 +71,7 @@ class Attempts:
     scratch: Path
     times: StageTimes
     check: Callable[[], None]
+    lanes: int = 1
 
     def ready(self, shard: ShardPlan) -> Ready:
         """Read a shard, fetch its images, tokenize its texts.
@@ -107,7 +109,7 @@ class Attempts:
         """
         wanted = ready.wanted if encoder is self.encoder else encoder.recut(ready.wanted)
         with self.times.during("runtime"):
-            return encoder.compute(wanted, on_batch=on_batch, feeding=feeding)
+            return encoder.compute(wanted, on_batch=on_batch, feeding=feeding, lanes=self.lanes)
 
     def write(
         self, rows: ShardRows, computed: Encoded, profile: Profile, began_s: float
@@ -136,6 +138,7 @@ class Attempts:
             profile=profile,
             rows=len(fingerprints),
             seconds=round(self.home.world.monotonic() - began_s, 3),
+            lanes=self.lanes,
             created=self.home.now(),
         )
         key = self.home.run_key(self.plan.run, "commits", f"{shard.name}.json")

@@ -57,12 +57,12 @@ class Thrashing:
             raise OutOfMemory(f"{self._rows} rows took {took_s:.0f} s, since memory was paged out")
 
 
-def expected_per_s(plan: Plan) -> float | None:
-    """Rows a second of one loop, where the plan's batches were measured."""
+def expected_per_s(plan: Plan, lanes: int) -> float | None:
+    """Rows a second of one loop of so many lanes, where the plan's batches were measured."""
     found = plan.calibration
     for each in found.measured if found else ():
         if found is not None and each.setting == found.chosen:
-            return each.items_per_s / each.setting.sessions
+            return each.items_per_s / each.setting.sessions * lanes
     return None
 
 
@@ -78,7 +78,7 @@ def smaller(encoder: Encoder, error: OutOfMemory | MemoryError) -> Encoder:
         sizes = " and ".join(f"{size} {what}" for what, size in small_batches(encoder.profile).items())
         raise OutOfMemory(
             f"{said}; batches of {sizes.replace('batch_', '')} are too large",
-            hint="give it more memory, or fewer loops (`work.workers`)",
+            hint="give it more memory, or fewer batches at a time (`work.workers`)",
         ) from error
     return found
 

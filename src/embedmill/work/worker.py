@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from embedmill.decoding.process import DecodingLimits
 from embedmill.errors import ModelError, ObjectMissing, OutOfMemory, ReleaseCorrupt, RunMissing
 from embedmill.model import Encoder, ModelPackage
+from embedmill.model.lanes import lanes_of
 from embedmill.release.draining import DrainWatch
 from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
@@ -41,18 +42,19 @@ if TYPE_CHECKING:
 class WorkerOptions:
     """How one loop runs. `parent` is the pid whose end ends the loop; None: none.
 
-    Without `heartbeat_thread` there is no thread at all: leases
-    beat between two batches only, and no stage overlaps another. `decoding`: what one image may take.
-    `watch_gpus`: UUIDs of GPUs that are given back when somebody else comes; if it must be, the process is
-    ended. `gpu_memory_mib`: the most memory of a GPU that it takes; None: as the model says. `halvings`: how
-    often batches are halved before the first, since memory was too short for larger ones. `major_faults`:
-    pages of this process that were waited for, by now. `where`: `host`, `gpu` and `image`, for people.
-    `listener` gets each `event/1` as a line.
+    `lanes`: batches beside each other, `threads` each, where the model lets them share a process. Without
+    `heartbeat_thread` there is no thread at all: leases beat between two batches only, and no stage
+    overlaps another. `decoding`: what one image may take. `watch_gpus`: UUIDs of GPUs that are given back
+    when somebody else comes; if it must be, the process is ended. `gpu_memory_mib`: the most memory of a
+    GPU that it takes; None: as the model says. `halvings`: how often batches are halved before the first,
+    since memory was too short for larger ones. `major_faults`: pages of this process that were waited
+    for, by now. `where`: `host`, `gpu` and `image`, for people. `listener` gets each `event/1` as a line.
     """
 
     worker: str
     device: str = "cpu"
     threads: int = 1
+    lanes: int = 1
     parent: int | None = None
     heartbeat_thread: bool = True
     decoding: DecodingLimits | None = None
@@ -99,9 +101,10 @@ def work(home: Home, run: str, options: WorkerOptions, opened: Opened | None = N
             _heartbeat(home, run, options, watchdog, times) as heart,
             _encoder(home, plan, options, scratch, watchdog, opened) as encoder,
         ):
-            attempts = Attempts(home, plan, encoder, options.worker, scratch, times, heart.check)
+            lanes = _lanes(options, encoder)
+            attempts = Attempts(home, plan, encoder, options.worker, scratch, times, heart.check, lanes)
             clock, faults = home.world.monotonic, options.major_faults
-            thrashing = Thrashing(expected_per_s(plan), clock, faults)
+            thrashing = Thrashing(expected_per_s(plan, lanes), clock, faults)
             loop = _Loop(attempts, heart, thrashing, threaded=options.heartbeat_thread)
             loop.shrink(options.halvings)
             return loop.run()
@@ -125,6 +128,12 @@ def _heartbeat(
         listener=options.listener,
         stages=times.told,
     )
+
+
+def _lanes(options: WorkerOptions, encoder: Encoder) -> int:
+    """As many as were asked for, where threads may share the model."""
+    shared = options.heartbeat_thread and options.device == "cpu"
+    return min(options.lanes, lanes_of(encoder.package)) if shared else 1
 
 
 def _encoder(

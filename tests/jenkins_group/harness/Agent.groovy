@@ -3,7 +3,7 @@ import org.jenkinsci.plugins.workflow.support.steps.AgentOfflineException
 /**
  * An agent with a workspace of its own. Files in the build's folder change it: NAME.killed kills it with all that
  * runs there, NAME.frozen stops all that without a word, NAME.disconnected loses the connection while it is there.
- * One that does not answer accepts nothing.
+ * NAME.stopped and NAME.lost are there once that has been noticed. One that does not answer accepts nothing.
  */
 class Agent {
 
@@ -34,6 +34,10 @@ class Agent {
 
     private boolean happened(String what) {
         return new File(build.folder, name + '.' + what).exists()
+    }
+
+    private void note(String what) {
+        new File(build.folder, name + '.' + what).createNewFile()
     }
 
     /** A workspace, or null where all executors are taken. */
@@ -83,12 +87,13 @@ class Agent {
             build.waitFor {
                 if (happened('frozen')) {
                     signal('STOP', pids())
+                    note('stopped')
                 }
                 return !process.alive || !online
             }
         } catch (InterruptedException interrupted) {
             signal('TERM', ['-' + process.pid()])
-            long deadline = System.currentTimeMillis() + 15000
+            long deadline = System.currentTimeMillis() + 60000
             while (runs('-' + process.pid()) && System.currentTimeMillis() < deadline) {
                 Thread.sleep(50)
             }
@@ -100,6 +105,7 @@ class Agent {
             if (happened('killed')) {
                 endAll()
             }
+            note('lost')
             throw new AgentOfflineException('agent ' + name + ' was lost')
         }
         [reader, errors].each { it?.join(2000) }

@@ -1,14 +1,16 @@
 import groovy.json.JsonOutput
-import groovy.json.JsonSlurper
+import groovy.json.JsonSlurperClassic
 import org.codehaus.groovy.control.CompilerConfiguration
 import org.codehaus.groovy.control.customizers.ImportCustomizer
 import org.jenkinsci.plugins.workflow.steps.FlowInterruptedException
 
 /** Runs a Jenkinsfile with its library: `groovy RunPipeline.groovy build.json`; what came of it: result.json. */
-Map config = new JsonSlurper().parse(new File(args[0]), 'UTF-8')
+
+// Maps of the other slurper are parsed when they are first asked, which branches may do at the same time.
+Map config = new JsonSlurperClassic().parse(new File(args[0]), 'UTF-8')
 Build build = new Build(config)
 JenkinsScript.steps = new Steps(build)
-JenkinsScript.signatures = new JsonSlurper().parse(new File(config.signatures))
+JenkinsScript.signatures = new JsonSlurperClassic().parse(new File(config.signatures), 'UTF-8')
 
 ImportCustomizer imports = new ImportCustomizer()
 imports.addImports('org.jenkinsci.plugins.workflow.libs.Library')

@@ -86,19 +86,20 @@ class Actors:
                 self._asked[loop["name"]] = handle.begin.remote(loop["order"], loop["secrets"])
         return self._collect([loop["name"] for loop in loops if loop["name"] in self._asked], wait_s)
 
-    def stop(self, names: Sequence[str], grace_s: float, wait_s: float) -> Answer:
-        """Ask all to leave, wait until their loops have ended, end the actors for good."""
+    def stop(self, names: Sequence[str], working: Sequence[str], grace_s: float, wait_s: float) -> Answer:
+        """Ask all to leave, wait until their loops have ended, end the actors for good.
+
+        Of those that were `working`, no answer is not an end: their loops may take as long as all others.
+        """
         import ray
 
         handles = {name: handle for name in names if (handle := self._handle(name)) is not None}
         self._asked = {name: handle.leave.remote(grace_s) for name, handle in handles.items()}
         deadline_s = time.monotonic() + grace_s + wait_s
-        silent = {name for name, said in self._collect(list(handles), wait_s).items() if "silent" in said}
-        running = set(handles) - silent
-        while running and time.monotonic() < deadline_s:
-            said = self.states(sorted(running), wait_s)
-            running = {name for name, each in said.items() if each.get("start") and each["exit_code"] is None}
+        said = self._collect(list(handles), wait_s)
+        while (left := _left(said, working)) and time.monotonic() < deadline_s:
             time.sleep(PAUSE_S)
+            said = self.states(left, wait_s)
         for handle in handles.values():
             ray.kill(handle, no_restart=True)
         self._handles, self._asked = {}, {}
@@ -150,6 +151,13 @@ class Actors:
         except ray.exceptions.RayError as error:
             return {"broken": _last_line(error)}
         return said
+
+
+def _left(said: Mapping[str, Answer], working: Sequence[str]) -> list[str]:
+    """Actors whose loops run, or may do so; one that Ray has to start again has none."""
+    silent = {name for name, each in said.items() if "silent" in each and "starts_again" not in each}
+    runs = {name for name, each in said.items() if each.get("start") and each["exit_code"] is None}
+    return sorted(runs | silent.intersection(working))
 
 
 def _last_line(error: Exception) -> str:

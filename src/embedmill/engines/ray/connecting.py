@@ -84,7 +84,9 @@ def _answers(actors: Actors) -> dict[str, Callable[[Order], dict[str, Any]]]:
         "make anew": lambda order: actors.make_anew(order["loops"]),
         "states": lambda order: {"states": actors.states(order["names"], order["wait_s"])},
         "begin": lambda order: {"states": actors.begin(order["loops"], order["wait_s"])},
-        "stop": lambda order: actors.stop(order["names"], order["grace_s"], order["wait_s"]),
+        "stop": lambda order: actors.stop(
+            order["names"], order["working"], order["grace_s"], order["wait_s"]
+        ),
     }
 
 

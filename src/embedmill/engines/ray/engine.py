@@ -74,6 +74,11 @@ class _Loop:
     exit_code: int | None = None
     said: str = ""
 
+    @property
+    def told_to_run(self) -> bool:
+        """Whether it runs as far as anybody knows."""
+        return self.exit_code is None and (self.begun or not self.waits)
+
     def end(self, exit_code: int, said: str) -> None:
         self.exit_code, self.said = exit_code, said
 
@@ -158,11 +163,12 @@ class RayEngine:
         """
         with self._lock:
             names = sorted(self._made)
+            working = [self._name(worker) for worker, loop in self._loops.items() if loop.told_to_run]
             self._loops, self._made, self._stopped = {}, set(), True
             if names:
                 with contextlib.suppress(EmbedmillError):  # whoever drives the run has its outcome to tell
-                    waited_s = {"grace_s": self._grace_s, "wait_s": WAIT_S}
-                    self._bridge.ask(ANSWER_S + self._grace_s, "stop", names=names, **waited_s)
+                    order = {"names": names, "working": working, "grace_s": self._grace_s, "wait_s": WAIT_S}
+                    self._bridge.ask(ANSWER_S + self._grace_s, "stop", **order)
         if self._asking is not None:
             self._now.set()
             self._asking.join()
@@ -276,8 +282,7 @@ class RayEngine:
     def _count_silent(self, loops: Iterable[_Loop]) -> None:
         now_s = time.monotonic()
         for loop in loops:
-            told_to_run = loop.begun or not loop.waits
-            if loop.exit_code is None and told_to_run and now_s - loop.heard_s > self._silent_s:
+            if loop.told_to_run and now_s - loop.heard_s > self._silent_s:
                 loop.end(LOST, self._trouble or f"its node gave no answer for {self._silent_s:.0f} s")
 
     def _state(self, worker: str, loop: _Loop) -> WorkerState:
