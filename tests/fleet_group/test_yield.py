@@ -30,6 +30,8 @@ from embedmill.pipeline import PlannedRun
 from embedmill.spec.documents import CommitRecord
 from embedmill.work import WorkerOptions, work
 
+pytestmark = pytest.mark.timeout(1500)
+
 GPU = "GPU-1"
 WITHIN_S = 10.0
 """Judged where there are many trials, for which a machine is idle."""
