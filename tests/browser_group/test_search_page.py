@@ -20,6 +20,8 @@ from tests.browser_group.colours import COLOURS, colours_package, picture
 from tests.support.mill import Mill
 
 SHOWN = 8
+PATIENCE_MS = 120_000
+expect.set_options(timeout=PATIENCE_MS)  # 5 s by itself
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,9 @@ def browser() -> Iterator[Browser]:
     if chromium is None:
         pytest.skip("no Chromium (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        found = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox"], timeout=PATIENCE_MS
+        )
         yield found
         found.close()
 
@@ -75,6 +79,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
             "console", lambda message: complaints.append(message.text) if message.type == "error" else None
         )
         found.on("pageerror", lambda error: complaints.append(str(error)))
+        found.set_default_timeout(PATIENCE_MS)
         found.goto(url)
         yield found
         assert complaints == []
@@ -125,6 +130,7 @@ def test_a_server_with_keys_asks_for_one_and_then_shows_pictures(browser: Browse
     keys.write_text("people: a-long-secret-of-the-shop\n")
     keys.chmod(0o600)
     with serving(spec, "--keys", str(keys)) as url, browser.new_page() as page:
+        page.set_default_timeout(PATIENCE_MS)
         page.goto(url)
         page.get_by_label("API key").fill("a-long-secret-of-the-shop")
         page.get_by_label("API key").press("Tab")

@@ -81,7 +81,7 @@ def test_the_commands_of_the_manifest_fetch_the_pinned_release_and_serve_it(
             assert answer.status == 200
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     assert process.returncode == 0
 
 

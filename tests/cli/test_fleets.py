@@ -115,7 +115,7 @@ def test_ctrl_c_is_how_watching_ends() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert (process.returncode, said) == (0, b"")
 
 
@@ -126,13 +126,13 @@ def test_who_interrupts_a_probe_leaves_nothing_running(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with subprocess.Popen(command_line("fleet", "probe"), env=environment) as process:
         pids = tmp_path / "pids"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not (pids.exists() and pids.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(120) == 130
     [pid] = pids.read_text().split()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{pid}").exists()

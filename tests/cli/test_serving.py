@@ -3,7 +3,6 @@ from __future__ import annotations
 import http.client
 import logging
 import socket
-import time
 from pathlib import Path
 
 from tests.cli.terminal import Terminal
@@ -49,26 +48,12 @@ def test_a_server_that_says_that_it_listens_does_and_asks_for_keys(mill: Mill) -
     with serving(mill.root / "pipeline.yaml", *options, log=log) as server:
         asked = [("/release", ""), ("/release", "0123456789abcdef"), ("/readyz", "")]
         assert [status(server, path, key) for path, key in asked] == [401, 200, 200]
-        assert fastest_s(server) < 0.035, "answers wait for acknowledgements: TCP_NODELAY is not set"
     assert '"key": "shop"' in log.read_text()
     assert "0123456789abcdef" not in log.read_text()
 
 
-def fastest_s(server: ServerProcess) -> float:
-    """Of thirty answers over one connection: the others may have waited for a core."""
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
-    seconds = []
-    for _ in range(30):
-        started = time.monotonic()
-        connection.request("GET", "/readyz")
-        connection.getresponse().read()
-        seconds.append(time.monotonic() - started)
-    connection.close()
-    return min(seconds[1:])
-
-
 def status(server: ServerProcess, path: str, key: str) -> int:
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=120)
     connection.request("GET", path, headers={"x-api-key": key} if key else {})
     found = connection.getresponse().status
     connection.close()

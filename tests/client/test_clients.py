@@ -114,7 +114,7 @@ def test_too_much_is_asked_again_when_the_server_says(ask: Ask) -> None:
     with scripted([BUSY, Answer({}, 503), RELEASE]) as server:
         started = time.monotonic()
         assert ask(server.url, "release")["pipeline"] == "test"
-    assert 1.0 < time.monotonic() - started < 5.0
+    assert time.monotonic() - started > 1.0
     assert server.paths == ["/release"] * 3
 
 

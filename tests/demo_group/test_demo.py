@@ -14,6 +14,7 @@ from tests.support.killing import (
     a_worker_of,
     assert_nothing_was_done_twice,
     commits,
+    kept,
     start,
     wait_for_a_commit,
     wait_for_orphans,
@@ -21,6 +22,7 @@ from tests.support.killing import (
 
 from embedmill import Pipeline, Release
 
+pytestmark = pytest.mark.timeout(2000)
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
 SMALL_SHARDS = {"EMBEDMILL_WORK__SHARD_ROWS": "256"}
 
@@ -63,15 +65,17 @@ def test_a_run_killed_in_the_middle_is_finished_with_the_same_digest(
     for name, value in SMALL_SHARDS.items():
         monkeypatch.setenv(name, value)
     calm, killed = (another_store(demo, name) for name in ("calm", "killed"))
-    assert start(["run", str(calm), "--json"]).wait(300) == 0
-    process = start(["run", str(killed), "--json"])
-    a_worker_of(process).kill()
-    wait_for_a_commit(killed)
-    process.kill()
-    process.wait()
-    wait_for_orphans(killed)
+    assert start(["run", str(calm), "--json"]).wait(900) == 0
+    with kept(killed) as stock:
+        process = start(["run", str(killed), "--json"])
+        a_worker_of(process).kill()
+        stock.hand_out_all_but_one()
+        wait_for_a_commit(killed)
+        process.kill()
+        process.wait()
+        wait_for_orphans(killed)
     before = commits(killed)
-    out, err = start(["run", str(killed), "--json"]).communicate(timeout=300)
+    out, err = start(["run", str(killed), "--json"]).communicate(timeout=900)
     assert json.loads(out)["resumed"], err
     assert 0 < len(before) < len(commits(killed))
     assert_nothing_was_done_twice(before, commits(killed))
@@ -95,4 +99,4 @@ def live_of(spec: Path) -> Release:
 
 def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(DEMO / name), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1800)

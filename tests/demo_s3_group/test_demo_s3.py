@@ -21,6 +21,8 @@ from embedmill.release.log import read_history
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo" / "run_demo.py"
 BLACKOUT_S = 60.0
 
+pytestmark = pytest.mark.timeout(2000)
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -45,7 +45,7 @@ def attend(server: Server, worker: str, command: Sequence[str], **more: Any) -> 
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     return process.returncode, out
 
 
@@ -81,7 +81,7 @@ def test_a_second_start_stays_with_the_first_ones_worker(server: Server, tmp_pat
     started = tmp_path / "started"
     command = ("sh", "-c", f"echo >> {started}; sleep 1; exit 9")
     first = attend(server, "w1", command)
-    wait_until(started.exists, 10, "a worker")
+    wait_until(started.exists, "a worker")
     first.kill()  # as a lost connection does: what it started works on
     first.communicate()
     code, said = ended(attend(server, "w1", command))
@@ -91,7 +91,7 @@ def test_a_second_start_stays_with_the_first_ones_worker(server: Server, tmp_pat
 
 def test_sigterm_stops_the_worker_first(server: Server) -> None:
     process = attend(server, "w1", ("sh", "-c", "trap 'exit 75' TERM; while :; do sleep 0.1; done"))
-    wait_until(lambda: server.runs("w1"), 10, "a worker")
+    wait_until(lambda: server.runs("w1"), "a worker")
     process.terminate()
     code, said = ended(process)
     assert code == 75

@@ -37,7 +37,7 @@ def script(folder: Path, name: str, text: str) -> None:
 
 
 def test_this_machine_tells_of_itself_whether_it_has_a_gpu_or_not() -> None:
-    answer = run_there((), "host", data=b'{"deadline_s": 10}')
+    answer = run_there((), "host", data=b'{"deadline_s": 120}', timeout_s=240)
     facts = HostFacts.from_bytes(answer.out, "this machine")
     assert facts.hostname == os.uname().nodename
     assert facts.python == sys.version.split()[0]
@@ -48,8 +48,8 @@ def test_this_machine_tells_of_itself_whether_it_has_a_gpu_or_not() -> None:
 def test_a_process_is_told_by_the_whole_name_of_its_program(tmp_path: Path) -> None:
     program = tmp_path / "nvidia-cuda-mps-server"
     program.symlink_to("/bin/sleep")
-    with subprocess.Popen([program, "60"]) as process:
-        deadline = time.monotonic() + 10  # a moment passes from its start to its name
+    with subprocess.Popen([program, "600"]) as process:
+        deadline = time.monotonic() + 120  # a moment passes from its start to its name
         while described(process.pid)["name"] != program.name and time.monotonic() < deadline:
             time.sleep(0.01)
         found = described(process.pid)

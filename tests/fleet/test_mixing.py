@@ -28,7 +28,7 @@ class Named:
     def look(self, most: int, held: Collection[str]) -> Look:
         self.asked += 1
         if self.until is not None:
-            assert self.until.wait(10)
+            assert self.until.wait(120)
         if self.failure is not None:
             raise self.failure
         free = tuple(Placement(each, host=Host("there", (), "")) for each in self.names if each not in held)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ import yaml
 from tests.models import tiny_text_package
 from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario
 from tests.support.gpu_servers import GpuServers, Setup
-from tests.support.killing import records, start
+from tests.support.killing import home, records, start, wait_for_a_commit
+from tests.support.stock import Stock
 
 from embedmill import Pipeline, Release
+from embedmill.release.runs import open_plans
 
 IMAGE = "sha256:" + "ab" * 32
 PODMAN = f"""\
@@ -145,7 +148,7 @@ class Fleet:
         return {name for name in self.servers.servers if f"{name}-0" in workers}
 
     def wait_for_workers(self, *names: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not set(names) <= self.workers().keys():
             assert time.monotonic() < deadline, f"no worker on {names}"
             time.sleep(0.1)
@@ -202,10 +205,19 @@ def end(process: subprocess.Popen[str], *, timeout_s: float = 240) -> tuple[dict
     return json.loads(out), err
 
 
+@contextmanager
+def kept(spec: Path) -> Iterator[Stock]:
+    """What is left of a run that has begun: nobody gets it meanwhile, so that the run is not over."""
+    wait_for_a_commit(spec)
+    (plan,) = open_plans(home(spec))
+    with Stock(home(spec), plan, elsewhere=True) as stock:
+        yield stock
+
+
 def interrupt(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Ctrl-C: its exit code, and all that it said."""
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     return process.returncode, out + err
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.fake_gpus import build_library
 from tests.support.groups import take
+from tests.support.holding import wait_until
 
 NEEDED = ("ip", "ssh", "ssh-keygen", "sshd", "unshare")
 
@@ -35,3 +37,17 @@ def namespaces() -> None:
     made = subprocess.run(["unshare", "--mount", "--net", "--uts", "--pid", "--fork", "true"], check=False)
     if made.returncode != 0:
         pytest.skip("no server can be made here: namespaces are forbidden")
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A control group that is named as those of containers are."""
+    top = Path("/sys/fs/cgroup")  # of version 2; of version 1 there is one for each controller
+    folder = (top if (top / "cgroup.procs").exists() else top / "pids") / f"libpod-{os.urandom(32).hex()}"
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("no control group can be made here: not root")
+    yield folder
+    wait_until(lambda: not (folder / "cgroup.procs").read_text(), "processes in a control group")
+    folder.rmdir()

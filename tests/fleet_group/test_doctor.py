@@ -30,7 +30,7 @@ def found(report: DoctorReport, check: str) -> list[Finding]:
 def test_a_server_without_a_node_of_unified_memory_is_told_how_to_get_it(servers: GpuServers) -> None:
     nodes = [name for name in NODES if name != "nvidia-uvm"]
     servers.start("gpu", Setup(Scenario([COLD]), nodes=nodes, programs={"docker": NO_DAEMON}))
-    report = examine(servers.fleet(timeout_s=20), "gpu")
+    report = examine(servers.fleet(timeout_s=120), "gpu")
     assert not report.ok
     [uvm] = [each for each in found(report, "driver files") if "/dev/nvidia-uvm is absent" in each.found]
     assert (uvm.state, uvm.hint) == ("fail", "as root, nvidia-modprobe -u -c 0 makes it")
@@ -45,7 +45,7 @@ def test_a_server_without_a_node_of_unified_memory_is_told_how_to_get_it(servers
 def test_locks_that_cannot_be_taken_are_told(servers: GpuServers, tmp_path: Path) -> None:
     (tmp_path / "locks").write_text("in the way")
     servers.start("gpu", Setup(Scenario([T4])))
-    [locks] = found(examine(servers.fleet(timeout_s=20), "gpu"), "locks")
+    [locks] = found(examine(servers.fleet(timeout_s=120), "gpu"), "locks")
     assert locks.state == "fail"
     assert locks.found.endswith("locks: is no folder")
     assert locks.hint.startswith("as root: install -d -m 1777")
@@ -53,7 +53,7 @@ def test_locks_that_cannot_be_taken_are_told(servers: GpuServers, tmp_path: Path
 
 def test_a_driver_that_was_updated_while_it_was_loaded_is_told(servers: GpuServers) -> None:
     servers.start("gpu", Setup(Scenario([T4], fail={"nvmlInit_v2": MISMATCH})))
-    report = examine(servers.fleet(timeout_s=20), "gpu")
+    report = examine(servers.fleet(timeout_s=120), "gpu")
     driver = found(report, "driver")[0]
     assert (driver.state, driver.found) == ("fail", "nvmlInit_v2: Driver/library version mismatch (18)")
     assert "restart" in driver.hint
@@ -62,7 +62,7 @@ def test_a_driver_that_was_updated_while_it_was_loaded_is_told(servers: GpuServe
 def test_a_server_without_python_is_told_to_get_it(servers: GpuServers) -> None:
     log = "<nvidia_smi_log><driver_version>470.42.01</driver_version></nvidia_smi_log>"
     servers.start("gpu", Setup(python=False, driver=False, programs={"nvidia-smi": f"echo '{log}'"}))
-    [python] = found(examine(servers.fleet(timeout_s=20), "gpu"), "python3")
+    [python] = found(examine(servers.fleet(timeout_s=120), "gpu"), "python3")
     assert (python.state, python.hint) == ("fail", "as root: apt-get install python3")
 
 

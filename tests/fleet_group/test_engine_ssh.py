@@ -18,16 +18,16 @@ from tests.fleet_group.borrowed import (
     digest_of_a_local_run,
     end,
     interrupt,
+    kept,
     live,
     make_pipeline,
 )
 from tests.support.gpu_servers import GpuServers
-from tests.support.killing import commits, home, wait_for_a_commit
+from tests.support.killing import commits, home
 from tests.support.relay import Relay
 from tests.support.sts import ROLE
 
 from embedmill.release.runs import open_plans
-from embedmill.work.leases import Leases
 
 ITEMS = 240
 LARGE_ITEMS = 2400
@@ -95,15 +95,12 @@ def test_a_gpu_that_is_wanted_back_is_left_and_taken_again_when_it_is_idle(
     """The test has the last shard until both are left, so that the run cannot be over before."""
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
     process = begin(fleet, spec, "run", "--wait")
-    wait_for_a_commit(spec)
-    (plan,) = open_plans(home(spec))
-    held = Leases(home(spec), plan.run, "nobody").claim(plan.shards[-1].name)
-    assert held is not None
-    fleet.let_each_commit(spec, "gpu-01", "gpu-02")
-    fleet.turn("gpu-01", busy=True)
-    fleet.turn("gpu-02", busy=True)
-    wait_until_no_worker_is_left(fleet)
-    held.release()
+    with kept(spec) as stock:
+        stock.hand_out_all_but_one()
+        fleet.let_each_commit(spec, "gpu-01", "gpu-02")
+        fleet.turn("gpu-01", busy=True)
+        fleet.turn("gpu-02", busy=True)
+        wait_until_no_worker_is_left(fleet)
     fleet.turn("gpu-02", busy=False)
     _, said = end(process)
     assert "fleet: gpu-01-0 ended with exit code 75" in said
@@ -113,8 +110,8 @@ def test_a_gpu_that_is_wanted_back_is_left_and_taken_again_when_it_is_idle(
 def test_ctrl_c_stops_the_workers_and_resume_finishes(fleet: Fleet, local_digest: str) -> None:
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
     process = begin(fleet, spec)
-    wait_for_a_commit(spec)
-    code, said = interrupt(process)
+    with kept(spec):
+        code, said = interrupt(process)
     assert (code, "resume" in said, "Traceback" in said) == (130, True, False)
     assert not fleet.workers()
     before = commits(spec)
@@ -127,9 +124,10 @@ def test_workers_outlive_a_killed_run_and_resume_finds_them(fleet: Fleet, local_
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
     process = begin(fleet, spec)
     fleet.let_each_commit(spec, "gpu-01", "gpu-02")
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    before = {worker.pid for workers in fleet.workers().values() for worker in workers}
+    with kept(spec):
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        before = {worker.pid for workers in fleet.workers().values() for worker in workers}
     end(begin(fleet, spec, "resume"))
     assert before, "no worker outlived the run"
     assert live(spec).content.content_digest == local_digest
@@ -139,7 +137,7 @@ def test_where_nothing_is_idle_a_run_says_who_is_busy_and_exits_75(fleet: Fleet)
     for name in SERVERS:
         fleet.turn(name, busy=True)
     process = begin(fleet, make_pipeline(fleet.folder, "shop", items=12))
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=240)
     assert process.returncode == 75
     for name in SERVERS:
         assert f"{name} #0 (Tesla T4): not taken: busy: " in out
@@ -155,8 +153,9 @@ def test_workers_on_a_bucket_get_keys_of_a_role_and_nobody_can_read_any(
         work = {"shard_rows": 2, "look_again_s": 60, "role": ROLE}
         spec = make_pipeline(fleet.folder, "shop", items=ITEMS, store=store_with_roles, work=work)
         process = begin(fleet, spec)
-        fleet.wait_for_workers("gpu-01", "gpu-02")
-        seen = []
+        with kept(spec):
+            fleet.wait_for_workers("gpu-01", "gpu-02")
+            seen = list(fleet.readable())
         while process.poll() is None and fleet.workers():
             seen += list(fleet.readable())
             time.sleep(0.2)
@@ -171,14 +170,14 @@ def test_workers_on_a_bucket_get_keys_of_a_role_and_nobody_can_read_any(
 def test_keys_that_last_are_not_given_to_servers_of_others(fleet: Fleet, store_with_roles: str) -> None:
     spec = make_pipeline(fleet.folder, "shop", items=12, store=store_with_roles)
     process = begin(fleet, spec)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=240)
     assert process.returncode == 2
     assert "set `work.role` to an IAM role for workers; or set `work.lend_keys: true`" in out
     assert next(open_plans(home(spec)), None) is None, "it was planned before it was refused"
 
 
 def wait_until_no_worker_is_left(fleet: Fleet) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while fleet.workers():
         assert time.monotonic() < deadline, "a worker does not give its GPU back"
         time.sleep(0.1)

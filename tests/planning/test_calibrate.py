@@ -91,7 +91,7 @@ def test_longer_texts_are_measured_anew(mill: Mill, own_cache: Path) -> None:
 
 @pytest.mark.parametrize(
     ("step_s", "measured", "kept"),
-    [(LIMIT_S / 5, True, False), (LIMIT_S * 2, False, True)],
+    [(LIMIT_S / 2, True, False), (LIMIT_S * 2, False, True)],
     ids=["cut short", "not even the default"],
 )
 def test_remembered_is_what_was_tried_to_its_end_or_could_not_be_tried_at_all(

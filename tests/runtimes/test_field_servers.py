@@ -87,8 +87,10 @@ def reading(then: Behaviour) -> Behaviour:
     return behave
 
 
-def asking(web: WebServer, protocol: Protocol) -> AskedServer:
-    return AskedServer(web.url(""), protocol, timeout_s=1, retry_for_s=0.3)
+def asking(
+    web: WebServer, protocol: Protocol, timeout_s: float = 60, retry_for_s: float = 120
+) -> AskedServer:
+    return AskedServer(web.url(""), protocol, timeout_s=timeout_s, retry_for_s=retry_for_s)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -169,7 +171,8 @@ def test_a_server_that_gives_no_answer_is_unavailable(
     web: WebServer, protocol: Protocol, behaviour: Behaviour
 ) -> None:
     web.paths[PATHS[protocol]] = reading(behaviour)
-    with asking(web, protocol) as asked, pytest.raises(ServerUnavailable):
+    hasty = asking(web, protocol, timeout_s=1, retry_for_s=0.3)
+    with hasty as asked, pytest.raises(ServerUnavailable):
         asked.embed(ASKED, [TEXTS])
 
 

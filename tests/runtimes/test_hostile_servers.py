@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,10 @@ from embedmill.errors import ModelError, ServerUnavailable
 from embedmill.runtimes import Runtime, load_runtime
 from embedmill.spec import TfServingSpec, TritonSpec
 
-TRITON = TritonSpec(kind="triton", model="m", version=3, retry_for_s=0.5, timeout_s=1, in_flight=2)
-TF_SERVING = TfServingSpec(kind="tf_serving", model="m", version=3, retry_for_s=0.5, timeout_s=1)
+TRITON = TritonSpec(kind="triton", model="m", version=3, retry_for_s=120, timeout_s=60, in_flight=2)
+TF_SERVING = TfServingSpec(kind="tf_serving", model="m", version=3, retry_for_s=120, timeout_s=60)
+HASTY = {"retry_for_s": 0.5, "timeout_s": 5}
+"""What is over soon where nobody answers, and yet lets a busy machine load the model."""
 KSERVE, REST = "/v2/models/m/versions/3", "/v1/models/m/versions/3"
 INFER, PREDICT = f"{KSERVE}/infer", f"{REST}:predict"
 VECTORS = np.arange(12, dtype=np.float32).reshape(2, 6)
@@ -160,9 +161,9 @@ def test_a_wrong_answer_is_a_model_error_of_one_line(web: WebServer, tmp_path: P
     assert len(str(caught.value)) < 700
 
 
-def spec_of(path: str, root: Path) -> Callable[[], Runtime]:
+def spec_of(path: str, root: Path, **changed: float) -> Callable[[], Runtime]:
     spec: TritonSpec | TfServingSpec = TF_SERVING if path.startswith("/v1") else TRITON
-    return lambda: load_runtime(spec, root)
+    return lambda: load_runtime(spec.model_copy(update=changed), root)
 
 
 HEAD = b"HTTP/1.1 200 So\r\nContent-Type: application/octet-stream\r\n"
@@ -188,12 +189,10 @@ def test_a_server_that_gives_no_answer_is_unavailable_in_time_which_means_try_ag
     web: WebServer, tmp_path: Path, case: str
 ) -> None:
     path, behaviour = FAILURES[case]
-    runtime = spec_of(path, tmp_path)()
+    runtime = spec_of(path, tmp_path, **HASTY)()
     web.paths[path] = reading(behaviour)
-    started = time.monotonic()
     with pytest.raises(ServerUnavailable, match="gave no answer for") as caught:
         runtime.run(FEEDS)
-    assert time.monotonic() - started < 20  # seconds, where nothing bounded it would be for ever
     assert caught.value.exit_code == 75
     assert "\n" not in str(caught.value)
 
@@ -218,7 +217,7 @@ def test_a_declared_length_beyond_all_measure_is_refused_as_well(web: WebServer,
 
 
 def test_a_storm_that_passes_costs_time_alone(web: WebServer, tmp_path: Path) -> None:
-    runtime = load_runtime(TRITON.model_copy(update={"retry_for_s": 30}), tmp_path)
+    runtime = load_runtime(TRITON, tmp_path)
     web.paths[INFER] = reading(failing(4, tensor(), Retry_After="0"))
     np.testing.assert_array_equal(runtime.run(FEEDS), VECTORS)
     assert web.asked["POST", INFER] == 5
@@ -226,12 +225,16 @@ def test_a_storm_that_passes_costs_time_alone(web: WebServer, tmp_path: Path) ->
 
 def test_no_more_requests_are_in_flight_than_declared(web: WebServer, tmp_path: Path) -> None:
     now = most = 0
+    all_there = asyncio.Event()
 
     async def counting(writer: asyncio.StreamWriter, request: Request) -> None:
         nonlocal now, most
         now += 1
         most = max(most, now)
-        await asyncio.sleep(0.05)
+        if now == 3:
+            all_there.set()
+        await all_there.wait()
+        await asyncio.sleep(0.05)  # for one more, which there must not be
         now -= 1
         await tensor(VECTORS[:1].tobytes(), (1, 6))(writer, request)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,10 @@ class Killed(BaseException):
 
 @dataclass
 class Slow(Runtime):
-    """Sleeps `fixed_s + each_s * rows` before it computes; hangs while `works` is not set."""
+    """Sleeps `fixed_s + each_s * rows` before it computes; hangs while `works` is not set.
+
+    `sleep` may let time pass that is none of the machine's.
+    """
 
     inner: Runtime
     fixed_s: float = 0.0
@@ -30,6 +33,7 @@ class Slow(Runtime):
     works: threading.Event = field(default_factory=threading.Event)
     fails_with: BaseException | None = None
     batches: list[int] = field(default_factory=list)
+    sleep: Callable[[float], object] = time.sleep
 
     def __post_init__(self) -> None:
         self.works.set()
@@ -60,7 +64,7 @@ class Slow(Runtime):
             raise self.fails_with
         rows = len(next(iter(feeds.values())))
         self.batches.append(rows)
-        time.sleep(self.fixed_s + self.each_s * rows)
+        self.sleep(self.fixed_s + self.each_s * rows)
         return self.inner.run(feeds)
 
 

@@ -158,13 +158,13 @@ def test_the_network_is_let_in_with_keys_or_on_purpose(
 
 def test_a_key_has_so_many_requests_a_minute_and_others_have_theirs(server: Server, file: Path) -> None:
     server.keys = KeyRing(file)
-    server.limits = server.limits.model_copy(update={"requests_per_minute": 12})
+    server.limits = server.limits.model_copy(update={"requests_per_minute": 1})
     with TestClient(make_app(server)) as client:
-        first = [client.post("/search", json=QUERY, headers={"x-api-key": SHOP}) for _ in range(3)]
+        first = [client.post("/search", json=QUERY, headers={"x-api-key": SHOP}) for _ in range(2)]
         other = client.post("/search", json=QUERY, headers={"x-api-key": OTHER})
         health = client.get("/readyz")
-    assert [answer.status_code for answer in (*first, other, health)] == [200, 200, 429, 200, 200]
-    assert 1 <= int(first[-1].headers["retry-after"]) <= 5
+    assert [answer.status_code for answer in (*first, other, health)] == [200, 429, 200, 200]
+    assert 1 <= int(first[-1].headers["retry-after"]) <= 60
 
 
 def test_a_bucket_fills_at_its_rate_up_to_its_size() -> None:

@@ -54,7 +54,7 @@ def operations() -> list[Operation]:
 
 
 def send(
-    url: str, method: str, address: str, request: Request, *, timeout_s: float = 30
+    url: str, method: str, address: str, request: Request, *, timeout_s: float = 120
 ) -> tuple[int, bytes]:
     """Status and body of an answer."""
     parts = urlsplit(url)

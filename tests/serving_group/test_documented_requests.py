@@ -49,7 +49,7 @@ def ask(server: ServerProcess, operation: Operation, mode: GenerationMode) -> No
     @FILTERED
     @given(st.one_of(strategies))
     def asked(case: schemathesis.Case) -> None:
-        case.validate_response(case.call(base_url=server.url, timeout=30), checks=CHECKS)
+        case.validate_response(case.call(base_url=server.url, timeout=120), checks=CHECKS)
 
     asked()
     assert server.alive

@@ -14,7 +14,7 @@ from embedmill.client import Client, Embedded
 from embedmill.errors import ReleaseMismatch
 
 TEXTS = [f"item {number}" for number in range(40)]
-PATIENCE_S = 90.0
+PATIENCE_S = 200.0
 
 
 def test_clients_never_mix_two_models_and_pinned_ones_refuse_the_new_one(

@@ -21,7 +21,7 @@ from tools.seaweedfs import HOST, free_ports
 
 ADMIN = "admin"
 PASSWORD = "tests' own: 100% /?#[]@"  # noqa: S105 - every character that a URL must escape
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 
 @dataclass(frozen=True)

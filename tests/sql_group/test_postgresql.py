@@ -240,7 +240,8 @@ MISTAKES = [
 def test_a_mistake_is_told_with_what_to_correct(
     shop: Shop, catalog: OpenCatalog, spec: dict[str, str], said: str, hint: str
 ) -> None:
-    shop.do(f'ALTER DATABASE "{shop.name}" SET statement_timeout = 500')
+    if said == "statement timeout":
+        shop.do(f'ALTER DATABASE "{shop.name}" SET statement_timeout = 500')
     with pytest.raises(CatalogError) as error:
         rows(catalog(shop.url, **spec))
     assert said in error.value.message

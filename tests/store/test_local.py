@@ -50,7 +50,7 @@ def python(code: str, *arguments: object, before: str = "") -> subprocess.Comple
             *command,
         ]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=own_environment()
+        command, capture_output=True, text=True, timeout=240, check=False, env=own_environment()
     )
 
 
@@ -303,7 +303,7 @@ with open(store.root / ".tmp" / "lock", "a") as lock:
         waiting.join(0.2)
         assert waiting.is_alive()
         writer.kill()
-        waiting.join(10)
+        waiting.join(120)
     assert store.get("a") == b"2"
 
 
@@ -343,7 +343,7 @@ print(wins)
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    wins = [int(process.communicate(timeout=60)[0]) for process in running]
+    wins = [int(process.communicate(timeout=240)[0]) for process in running]
     assert sum(wins) == 40
     assert int(store.get("counter")) == 160
     bodies = [store.get(f"created/{number}") for number in range(40)]

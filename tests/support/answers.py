@@ -144,7 +144,7 @@ class Load:
         finally:
             self._stop.set()
             for client in clients:
-                client.join(60)
+                client.join(150)
 
     def wait_for(self, answers: int, timeout_s: float = 300) -> None:
         """Until so many more answers came."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from embedmill.pipeline import Pipeline
@@ -12,14 +13,18 @@ from embedmill.world import World
 
 
 class Stepping(World):
-    """A clock that goes on by a step whenever somebody looks, so that no stall of the machine counts."""
+    """A clock that goes on by a step whenever somebody looks, so that no stall of the machine counts.
+
+    Each thread has its own: else a session that computes while the others wait would use up their time.
+    """
 
     def __init__(self, step_s: float = 0.005) -> None:
-        self._now_s, self._step_s = 0.0, step_s
+        self._step_s = step_s
+        self._looks = threading.local()
 
     def monotonic(self) -> float:
-        self._now_s += self._step_s
-        return self._now_s
+        self._looks.count = getattr(self._looks, "count", 0) + 1
+        return float(self._looks.count * self._step_s)
 
 
 def planned(

@@ -14,7 +14,8 @@ from typing import Any
 
 from embedmill.devices.reach import run_there
 
-SLEEP = ("sleep", "60")
+SLEEP = ("sleep", "600")
+PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Server:
         """What the holder's program answers."""
         reach = ("env", *(f"{name}={value}" for name, value in self.environment.items()), "sh", "-c")
         data = json.dumps({"folder": str(self.folder), **request}).encode()
-        answer = run_there(reach if self.environment else (), "holder", action, data=data, timeout_s=60)
+        answer = run_there(
+            reach if self.environment else (), "holder", action, data=data, timeout_s=PATIENCE_S
+        )
         assert answer.code == 0, answer
         found: dict[str, Any] = json.loads(answer.out)
         return found
@@ -71,11 +74,11 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def wait_until(true: Callable[[], bool], seconds: float, what: str) -> float:
-    """Seconds that it took."""
+def wait_until(true: Callable[[], bool], what: str) -> float:
+    """Seconds that it took; what never comes about is given up after `PATIENCE_S`."""
     began = time.monotonic()
     while not true():
-        assert time.monotonic() - began < seconds, f"not in {seconds} s: {what}"
+        assert time.monotonic() - began < PATIENCE_S, f"not in {PATIENCE_S:.0f} s: {what}"
         time.sleep(0.02)
     return time.monotonic() - began
 

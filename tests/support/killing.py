@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+from tests.support.stock import Stock
 
 from embedmill import Pipeline
 from embedmill.release.layout import Home
@@ -26,7 +28,7 @@ def a_worker_of(process: subprocess.Popen[str]) -> psutil.Process:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and process.poll() is None:
         for child in psutil.Process(process.pid).children():
-            if "worker" in child.cmdline():
+            if "worker" in _line(child):
                 return child
         time.sleep(0.01)
     raise AssertionError("the run started no worker")
@@ -78,3 +80,19 @@ def commits(spec: Path) -> dict[str, str]:
 def assert_nothing_was_done_twice(before: dict[str, str], after: dict[str, str]) -> None:
     assert before.items() <= after.items(), "a committed shard was computed again"
     assert len({key.split("/")[0] for key in after}) == 1, "a second run was planned"
+
+
+@contextlib.contextmanager
+def kept(spec: Path) -> Iterator[Stock]:
+    """A run, planned now, whose shards nobody gets meanwhile: it is not over before somebody has looked."""
+    planned = Pipeline.from_file(spec).plan()
+    with Stock(planned.home, planned.plan, elsewhere=True) as stock:
+        yield stock
+
+
+def _line(process: psutil.Process) -> list[str]:
+    """A process's command line; none of one that ended just now."""
+    line: list[str] = []
+    with contextlib.suppress(psutil.Error):
+        line = process.cmdline()
+    return line

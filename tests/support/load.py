@@ -69,7 +69,7 @@ def serving(target: Path, *options: str, log: Path) -> Iterator[ServerProcess]:
             yield ServerProcess(json.loads(text)["url"], process)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
             if process.stdout is not None:
                 process.stdout.close()
 
@@ -107,14 +107,15 @@ class Client:
         self._ask = ask
         self._asked = 0
 
-    async def closed_loop(self, workers: int, seconds: float) -> Answers:
-        """So many callers, each of whom waits for its answer before it asks again."""
+    async def closed_loop(self, workers: int, seconds: float, *, refused_s: float = 0.0) -> Answers:
+        """So many callers, each of whom waits for its answer before it asks again, later if refused."""
         found, end = Answers(), time.monotonic() + seconds
         async with self._session() as session:
 
             async def work() -> None:
                 while time.monotonic() < end:
-                    await self._one(session, found)
+                    if await self._one(session, found) != 200:
+                        await asyncio.sleep(refused_s)
 
             await asyncio.gather(*(work() for _ in range(workers)))
         return found
@@ -122,7 +123,7 @@ class Client:
     async def open_loop(self, rate: float, seconds: float, *, seed: int = 0) -> Answers:
         """Requests at random times (Poisson), `rate` a second, however many are open."""
         found, random_times = Answers(), random.Random(seed)
-        open_requests: set[asyncio.Future[None]] = set()
+        open_requests: set[asyncio.Future[int]] = set()
         async with self._session() as session:
             with _without_pauses():
                 started, due = time.monotonic(), 0.0
@@ -137,7 +138,8 @@ class Client:
                 await asyncio.gather(*open_requests)
         return found
 
-    async def _one(self, session: aiohttp.ClientSession, found: Answers) -> None:
+    async def _one(self, session: aiohttp.ClientSession, found: Answers) -> int:
+        """The answer's status."""
         self._asked += 1
         body = self._ask(self._asked)
         started = time.monotonic()
@@ -149,10 +151,11 @@ class Client:
             found.seconds.append(seconds)
         elif answer.status in (429, 503) and "retry-after" not in answer.headers:
             found.without_retry_after += 1
+        return answer.status
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(60)
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(240)
         )
 
 

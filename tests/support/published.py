@@ -15,11 +15,13 @@ from embedmill.release.reader import open_release
 
 DIMENSION = 16
 SIZE = 400
+PATIENT = {"wait_s": 120.0, "answer_s": 120.0, "patience": 1e6}
+"""Servers of these never refuse what they would answer late: a busy machine fails no request."""
 
 
 def publish_different(root: Path, count: int) -> Mill:
     """Each release has another model and other items; the middle ones are in all of them."""
-    mill = Mill(root, root, settings={"index": {"kind": "hnsw", "exact_below": 50}})
+    mill = Mill(root, root, settings={"index": {"kind": "hnsw", "exact_below": 50}, "serving": PATIENT})
     for number in range(count):
         package = tiny_text_package(root / f"model{number}", dimension=DIMENSION, seed=number)
         mill.settings["model"] = str(package)

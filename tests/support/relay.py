@@ -21,6 +21,9 @@ class Relay:
         self._lock = threading.Lock()
         self._bytes_per_s = bytes_per_s
         self._free_s = 0.0
+        self._most_bytes = float("inf")
+        self._goes_on = threading.Event()
+        self._goes_on.set()
         self.moved_bytes = 0
         self.endpoint = f"http://{at}:{self._listener.getsockname()[1]}"
 
@@ -32,11 +35,19 @@ class Relay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._listener.close()
+        self._goes_on.set()
 
     def reset(self) -> None:
-        """Count from zero again."""
+        """Count from zero again, and pass on what was held."""
         with self._lock:
-            self.moved_bytes = 0
+            self.moved_bytes, self._most_bytes = 0, float("inf")
+        self._goes_on.set()
+
+    def hold_at(self, moved_bytes: float) -> None:
+        """Pass on about so many bytes, and no more until `reset`."""
+        with self._lock:
+            self._most_bytes = moved_bytes
+        self._goes_on.clear()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # closed
@@ -60,6 +71,8 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 time.sleep(self._count(len(data)))
+                if self.moved_bytes >= self._most_bytes:
+                    self._goes_on.wait()
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-ENDING_S = 60.0
+ENDING_S = 120.0
 INTERRUPTED = 130
 
 

@@ -16,6 +16,7 @@ from embedmill.errors import EmbedmillError, Overloaded
 from embedmill.model.goldens import LOWEST_COSINE, cosines
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     import pyarrow as pa
@@ -41,10 +42,14 @@ class Probe:
 class Watchdog:
     """Knows when each lane of the live release last made the right vector."""
 
-    def __init__(self, live: Live, every_s: float) -> None:
-        """Look every `every_s` once started. A release is good when it is first seen: it was proven."""
+    def __init__(self, live: Live, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Look every `every_s` once started. A release is good when it is first seen: it was proven.
+
+        `clock` tells seconds, by which what was good grows old.
+        """
         self._live = live
         self._every_s = every_s
+        self._clock = clock
         self._good: dict[tuple[str, str], float] = {}
         self._stop = threading.Event()
 
@@ -65,13 +70,13 @@ class Watchdog:
             wait(futures, timeout=max(periods, default=0.0))
             for name, future in asked.items():
                 if future is not None and self._is_good(served, name, future):
-                    self._good[served.release.name, name] = time.monotonic()
+                    self._good[served.release.name, name] = self._clock()
             names = {(served.release.name, name) for name in served.probes}
         self._good = {name: at for name, at in self._good.items() if name in names}
 
     def complaint(self, served: Served, limit: float = STALE) -> str:
         """Which lane has made no right vector for `limit` times the time between two; empty: all have."""
-        now = time.monotonic()
+        now = self._clock()
         for name in served.probes:
             age_s = now - self._good.setdefault((served.release.name, name), now)
             if age_s > limit * self._period_s(served.lanes[name]):

@@ -26,7 +26,7 @@ from embedmill.serving.observing.facts import facts
 from embedmill.types import Encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from embedmill.model import Encoder
@@ -61,17 +61,19 @@ class Lane:
         spec: ServingSpec,
         observer: LaneObserver | None = None,
         cache: VectorCache | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start the thread. A `cache` needs an encoder that reads one text."""
+        """Start the thread. A `cache` needs an encoder that reads one text; `clock` tells seconds."""
         self.encoder = encoder
         self.cache = cache
         self.pace = Pace(spec.batch_rows)
+        self._clock = clock
         self._spec = spec
         self._observer = observer
         self._waiting = FairQueue()
         self._computing = 0  # rows of the batch in the model
-        self._since = time.monotonic()  # when that batch began
-        self._idle_at = time.monotonic()  # when nothing was left to do
+        self._since = self._clock()  # when that batch began
+        self._idle_at = self._clock()  # when nothing was left to do
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"lane-{encoder.name}", daemon=True)
@@ -127,7 +129,7 @@ class Lane:
         Raises:
             Overloaded: See `embed`.
         """
-        request = Waiting(rows, time.monotonic())
+        request = Waiting(rows, self._clock())
         with self._changed:
             if not urgent:
                 self._admit(rows.num_rows)
@@ -184,7 +186,7 @@ class Lane:
         """Refuse at once what would be answered too late; `on_the_way` are rows that will be here before."""
         if self._closed:
             raise self._stuck("is closed")
-        now = time.monotonic()
+        now = self._clock()
         expected_s = self.pace.batch_s(self._computing) if self._computing else 0.0
         overdue_s = now - self._since - expected_s if self._computing else 0.0
         if overdue_s > max(self._spec.wait_s, expected_s):
@@ -225,10 +227,10 @@ class Lane:
                 pieces = self._waiting.take(self.pace.best_rows)
                 if pieces or self._closed:
                     break
-                self._idle_at = time.monotonic()
+                self._idle_at = self._clock()
                 self._changed.wait()
             self._computing = sum(piece.count for piece in pieces)
-            self._since = time.monotonic()
+            self._since = self._clock()
             return pieces
 
     def _compute(self, pieces: Sequence[Piece]) -> None:
@@ -239,7 +241,7 @@ class Lane:
             for piece in pieces:
                 piece.request.fail(self._stuck("is closed"))
             raise
-        seconds = time.monotonic() - started
+        seconds = self._clock() - started
         rows = self._computing
         with self._changed:
             self._computing = 0
@@ -263,11 +265,11 @@ class Lane:
 
     def _encode(self, pieces: Sequence[Piece]) -> list[Encoded]:
         batches = pa.Table.from_batches([piece.rows for piece in pieces]).combine_chunks().to_batches()
-        started = time.monotonic()
+        started = self._clock()
 
         def prepared() -> None:
             if self._observer is not None:
-                self._observer.batch_prepared(self.encoder.name, time.monotonic() - started)
+                self._observer.batch_prepared(self.encoder.name, self._clock() - started)
 
         encoded = self.encoder.encode(batches[0] if batches else pieces[0].rows, on_prepared=prepared)
         return _cut(encoded, [piece.count for piece in pieces])
