@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -24,14 +25,14 @@ def test_with_one_lane_the_thread_that_asks_computes_and_nothing_is_ahead() -> N
         made.append(item)
         return threading.get_ident()
 
-    results = in_lanes(noted, range(3), 1)
+    results = in_lanes([noted], range(3))
     assert next(results) == (0, threading.get_ident())
     assert made == [0]
 
 
 def test_lanes_compute_beside_each_other() -> None:
     both = threading.Barrier(2)
-    found = list(in_lanes(lambda _: both.wait(WAIT_S) in {0, 1}, range(4), 2))
+    found = list(in_lanes([lambda _: both.wait(WAIT_S) in {0, 1}] * 2, range(4)))
     assert found == [(item, True) for item in range(4)]
 
 
@@ -44,7 +45,7 @@ def test_results_come_in_order_whichever_was_first() -> None:
         second.set()
         return item * 10
 
-    assert list(in_lanes(work, range(5), 2)) == [(item, item * 10) for item in range(5)]
+    assert list(in_lanes([work] * 2, range(5))) == [(item, item * 10) for item in range(5)]
 
 
 def test_an_error_is_raised_where_its_result_would_be() -> None:
@@ -53,7 +54,7 @@ def test_an_error_is_raised_where_its_result_would_be() -> None:
             raise ValueError(f"item {item}")
         return item
 
-    results = in_lanes(work, range(9), 2)
+    results = in_lanes([work] * 2, range(9))
     assert next(results) == (0, 0)
     with pytest.raises(ValueError, match="item 1"):
         next(results)
@@ -70,13 +71,35 @@ def test_whoever_stops_waits_for_what_is_in_work_and_for_nothing_else() -> None:
             assert go_on.wait(WAIT_S)
         ended.append(item)
 
-    with closing(in_lanes(work, range(50), 2)) as results:
+    with closing(in_lanes([work] * 2, range(50))) as results:
         next(results)
         all_at_work.wait(WAIT_S)
         assert len(begun) == 3
         threading.Timer(0.05, go_on.set).start()
     assert sorted(ended) == sorted(begun)
     assert len(begun) < 6
+
+
+def test_each_lane_has_its_own_work_and_each_thread_one_of_them() -> None:
+    both = threading.Barrier(2)
+
+    def noting(name: str) -> Callable[[int], tuple[str, int]]:
+        def work(_: int) -> tuple[str, int]:
+            both.wait(WAIT_S)
+            return name, threading.get_ident()
+
+        return work
+
+    done = {result for _, result in in_lanes([noting("a"), noting("b")], range(6))}
+    assert len(done) == 2
+    assert {name for name, _ in done} == {"a", "b"}
+
+
+def test_smaller_batches_are_computed_in_as_many_lanes(tmp_path: Path) -> None:
+    encoder = Encoder.load(ModelPackage.open(tiny_text_package(tmp_path / "text")), lanes=3)
+    smaller = encoder.smaller()
+    assert smaller is not None
+    assert (smaller.lanes, smaller.profile.batch_tokens) == (3, 256)
 
 
 def test_texts_of_onnx_runtime_may_have_many_lanes(tmp_path: Path) -> None:
@@ -95,7 +118,9 @@ def test_images_and_other_runtimes_have_a_process_each(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lanes", [2, 5])
 def test_vectors_have_the_same_bits_with_any_number_of_lanes(tmp_path: Path, lanes: int) -> None:
-    encoder = Encoder.load(ModelPackage.open(tiny_text_package(tmp_path / "model")), batch_tokens=64)
+    package = ModelPackage.open(tiny_text_package(tmp_path / "model"))
+    alone = Encoder.load(package, batch_tokens=64)
+    encoder = Encoder.load(package, batch_tokens=64, lanes=lanes)
     texts = ["red lamp " * (1 + n % 7) + str(n) for n in range(200)]
     ready = encoder.prepare(pa.record_batch(dict.fromkeys(encoder.fields, texts)))
     told, threads = list[int](), set[int]()
@@ -104,7 +129,7 @@ def test_vectors_have_the_same_bits_with_any_number_of_lanes(tmp_path: Path, lan
         told.append(rows)
         threads.add(threading.get_ident())
 
-    found = encoder.compute(ready, on_batch=on_batch, lanes=lanes)
-    assert found.vectors_ND.tobytes() == encoder.compute(ready).vectors_ND.tobytes()
+    found = encoder.compute(ready, on_batch=on_batch)
+    assert found.vectors_ND.tobytes() == alone.compute(ready).vectors_ND.tobytes()
     assert told == [len(batch) for batch in ready.batches]
     assert threads == {threading.get_ident()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +20,7 @@ from embedmill.model.feeds import Binding, Fed, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.model.inputs import check_columns
-from embedmill.model.lanes import in_lanes
+from embedmill.model.lanes import in_lanes, in_threads
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Frugal, Runtime, Waiting
 from embedmill.spec import RuntimeSpec
@@ -45,7 +46,8 @@ class ReadyRows:
 class Encoder:
     """Turns rows into vectors, as the package declares.
 
-    `profile` has everything beside package and row order that may move a vector's bits. Images are decoded in
+    `profile` has everything beside package and row order that may move a vector's bits. `others` are the same
+    model once more, for batches beside each other, which moves no bit. Images are decoded in
     processes of their own, which start at the first one. They end with `close` or with a `with` block, and at
     the latest with the encoder or this process.
     """
@@ -56,6 +58,7 @@ class Encoder:
     profile: Profile
     runtime: Runtime
     binding: Binding
+    others: tuple[Runtime, ...] = field(default=(), repr=False)
 
     @classmethod
     def load(
@@ -67,6 +70,7 @@ class Encoder:
         compared: bool = True,
         device: str = "cpu",
         threads: int = 1,
+        lanes: int = 1,
         batch_tokens: int = 512,
         batch_images: int = 16,
         gpu_memory_mib: int | None = None,
@@ -81,6 +85,7 @@ class Encoder:
             compared: Whether one that is not the first must show by goldens that it makes the same vectors.
             device: Where to compute: `cpu`, `cuda`, `cuda:1`, `tpu`, as far as the runtime knows it.
             threads: Threads a batch; a process a core is faster than many threads.
+            lanes: Batches that `compute` makes beside each other; each has the model in memory for itself.
             batch_tokens: Rows x longest row of a batch with text; rows, where no length is known.
             batch_images: Rows of a batch with images.
             gpu_memory_mib: Most memory of a GPU, where the model's own limit is not lower.
@@ -94,9 +99,11 @@ class Encoder:
         package.inputs(name)
         declared = package.spec.runtimes_for(name)
         among = declared if using is None else [using]
-        spec, runtime = choose_runtime(
-            package, name, among=among, device=device, threads=threads, gpu_memory_mib=gpu_memory_mib
+        choose = partial(
+            choose_runtime, package, name, device=device, threads=threads, gpu_memory_mib=gpu_memory_mib
         )
+        spec, runtime = choose(among=among)
+        others = in_threads(lambda: choose(among=[spec])[1], lanes - 1)
         binding = bind(
             package, name, runtime, decoder or ImageDecoder(children=decoders_beside(device, threads))
         )
@@ -111,10 +118,15 @@ class Encoder:
             batch_images=batch_images,
             libraries=_libraries(binding),
         )
-        encoder = cls(package, name, package.spec.dimension, profile, runtime, binding)
+        encoder = cls(package, name, package.spec.dimension, profile, runtime, binding, others)
         if compared and spec != declared[0]:
             check_goldens(encoder, goldens_file(package, name))
         return encoder
+
+    @property
+    def lanes(self) -> int:
+        """How many batches it computes beside each other."""
+        return 1 + len(self.others)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -162,20 +174,18 @@ class Encoder:
         *,
         on_batch: Callable[[int], None] | None = None,
         feeding: Feeding = nullcontext,
-        lanes: int = 1,
     ) -> Encoded:
         """Embed N rows that are prepared; see `encode`.
 
-        `feeding` may make arrays ahead of their turn. With several `lanes` so many batches are computed at a
-        time, which moves no bit; `on_batch` is called by the thread that asks, in the order of batches.
+        `feeding` may make arrays ahead of their turn. `on_batch` is called by the thread that asks, in the
+        order of batches, however many are computed at a time.
         """
         vectors_ND: Vectors = np.zeros((ready.count, self.dimension), np.float32)
         rejected: dict[int, Rejection] = {}
         thumbnails: dict[int, bytes] = {}
-        run = self._watched(on_batch)
         with (
             feeding(self.binding.feed(ready.prepared, batch) for batch in ready.batches) as fed,
-            closing(in_lanes(lambda each: self._computed(run, each), fed, lanes)) as done,
+            closing(in_lanes([partial(self._computed, run) for run in self._runs(on_batch)], fed)) as done,
         ):
             for batch, ((_, kept, unusable, small), (computed, refused)) in zip(
                 ready.batches, done, strict=True
@@ -222,8 +232,10 @@ class Encoder:
         smaller = self.with_batches(tokens=tokens, images=images)
         if smaller.profile == self.profile:
             return None
-        runtime = self.runtime.frugal() if isinstance(self.runtime, Frugal) else self.runtime
-        return replace(smaller, runtime=runtime)
+        runtime, *others = (
+            each.frugal() if isinstance(each, Frugal) else each for each in (self.runtime, *self.others)
+        )
+        return replace(smaller, runtime=runtime, others=tuple(others))
 
     def with_batches(self, *, tokens: int, images: int) -> Encoder:
         """The same loaded model with other batches, and so another profile."""
@@ -271,12 +283,12 @@ class Encoder:
                 return self._checked(vectors, rows), refused
         return np.zeros((rows, self.dimension), np.float32), refused
 
-    def _watched(self, on_batch: Callable[[int], None] | None) -> Run:
-        """The runtime's `run`; one that may wait for long says so to `on_batch` meanwhile."""
+    def _runs(self, on_batch: Callable[[int], None] | None) -> list[Run]:
+        """`run` of each lane's runtime; one that may wait for long says so to `on_batch` meanwhile."""
         runtime = self.runtime
         if on_batch is not None and isinstance(runtime, Waiting):
-            return lambda feeds: runtime.run_watched(feeds, lambda: on_batch(0))
-        return runtime.run
+            return [lambda feeds: runtime.run_watched(feeds, lambda: on_batch(0))]
+        return [each.run for each in (runtime, *self.others)]
 
     def _checked(self, computed: Vectors, rows: int) -> Vectors:
         if computed.shape != (rows, self.dimension):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from embedmill.errors import EmbedmillError
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder, decoders_beside
+from embedmill.model.lanes import lanes_of
 from embedmill.spec import OnnxSpec
 from embedmill.types import Opening
 
@@ -94,6 +95,7 @@ def load_encoder(package: ModelPackage, opening: Opening, options: WorkerOptions
         "item",
         device=options.device,
         threads=options.threads,
+        lanes=_lanes(package, options),
         batch_tokens=opening.batch_tokens,
         batch_images=opening.batch_images,
         gpu_memory_mib=options.gpu_memory_mib,
@@ -103,6 +105,12 @@ def load_encoder(package: ModelPackage, opening: Opening, options: WorkerOptions
             thumbnails=opening.thumbnails,
         ),
     )
+
+
+def _lanes(package: ModelPackage, options: WorkerOptions) -> int:
+    """As many as were asked for, where the model bears several threads."""
+    shared = options.heartbeat_thread and options.device == "cpu"
+    return min(options.lanes, lanes_of(package)) if shared else 1
 
 
 def _open(opening: Opening, options: WorkerOptions) -> Opened | None:

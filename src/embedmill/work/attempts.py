@@ -60,8 +60,7 @@ class Ready(NamedTuple):
 class Attempts:
     """Tries at shards of one run. The three steps may be three threads', each its own one.
 
-    `check` raises where work is to stop; it is asked while images are waited for. `lanes`: batches that are
-    computed beside each other.
+    `check` raises where work is to stop; it is asked while images are waited for.
     """
 
     home: Home
@@ -71,7 +70,6 @@ class Attempts:
     scratch: Path
     times: StageTimes
     check: Callable[[], None]
-    lanes: int = 1
 
     def ready(self, shard: ShardPlan) -> Ready:
         """Read a shard, fetch its images, tokenize its texts.
@@ -109,7 +107,7 @@ class Attempts:
         """
         wanted = ready.wanted if encoder is self.encoder else encoder.recut(ready.wanted)
         with self.times.during("runtime"):
-            return encoder.compute(wanted, on_batch=on_batch, feeding=feeding, lanes=self.lanes)
+            return encoder.compute(wanted, on_batch=on_batch, feeding=feeding)
 
     def write(
         self, rows: ShardRows, computed: Encoded, profile: Profile, began_s: float
@@ -138,7 +136,7 @@ class Attempts:
             profile=profile,
             rows=len(fingerprints),
             seconds=round(self.home.world.monotonic() - began_s, 3),
-            lanes=self.lanes,
+            lanes=self.encoder.lanes,
             created=self.home.now(),
         )
         key = self.home.run_key(self.plan.run, "commits", f"{shard.name}.json")

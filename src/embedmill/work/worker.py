@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from embedmill.decoding.process import DecodingLimits
 from embedmill.errors import ModelError, ObjectMissing, OutOfMemory, ReleaseCorrupt, RunMissing
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.lanes import lanes_of
 from embedmill.release.draining import DrainWatch
 from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
@@ -101,10 +100,9 @@ def work(home: Home, run: str, options: WorkerOptions, opened: Opened | None = N
             _heartbeat(home, run, options, watchdog, times) as heart,
             _encoder(home, plan, options, scratch, watchdog, opened) as encoder,
         ):
-            lanes = _lanes(options, encoder)
-            attempts = Attempts(home, plan, encoder, options.worker, scratch, times, heart.check, lanes)
+            attempts = Attempts(home, plan, encoder, options.worker, scratch, times, heart.check)
             clock, faults = home.world.monotonic, options.major_faults
-            thrashing = Thrashing(expected_per_s(plan, lanes), clock, faults)
+            thrashing = Thrashing(expected_per_s(plan, encoder.lanes), clock, faults)
             loop = _Loop(attempts, heart, thrashing, threaded=options.heartbeat_thread)
             loop.shrink(options.halvings)
             return loop.run()
@@ -128,12 +126,6 @@ def _heartbeat(
         listener=options.listener,
         stages=times.told,
     )
-
-
-def _lanes(options: WorkerOptions, encoder: Encoder) -> int:
-    """As many as were asked for, where threads may share the model."""
-    shared = options.heartbeat_thread and options.device == "cpu"
-    return min(options.lanes, lanes_of(encoder.package)) if shared else 1
 
 
 def _encoder(
