@@ -104,9 +104,8 @@ class Encoder:
         )
         spec, runtime = choose(among=among)
         others = in_threads(lambda: choose(among=[spec])[1], lanes - 1)
-        binding = bind(
-            package, name, runtime, decoder or ImageDecoder(children=decoders_beside(device, threads))
-        )
+        decoder = decoder or ImageDecoder(children=decoders_beside(device, threads))
+        binding = bind(package, name, runtime, decoder)
         _check_output(package, runtime)
         profile = Profile(
             runtime=runtime.name,
