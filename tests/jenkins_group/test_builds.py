@@ -73,7 +73,7 @@ def test_an_agent_that_is_killed_in_the_middle_and_one_that_never_answers_cost_n
     def kill(stock: Stock, folder: Path) -> None:
         stock.hand_out_until_done_by("gpu-a-0")
         (folder / "gpu-a.killed").touch()
-        stock.keep_until((folder / "gpu-a.lost").exists, "it is missed")
+        stock.wait_until((folder / "gpu-a.lost").exists, "it is missed")
 
     build = farm.build_while(rows, kill)
     check_published(build, farm, rows, tmp_path)
@@ -135,7 +135,7 @@ def test_a_build_that_somebody_aborts_ends_and_stops_its_workers(farm: Farm) -> 
     def abort(stock: Stock, folder: Path) -> None:
         stock.hand_out_until_done_by("gpu-a-0")
         (folder / "abort").touch()
-        stock.keep_until((folder / "result.json").is_file, "the build has ended")
+        stock.wait_until((folder / "result.json").is_file, "the build has ended")
 
     build = farm.build_while(items(1200), abort)
     assert (build.result, build.failure) == ("ABORTED", "UserInterruption"), build.log
@@ -152,7 +152,7 @@ def test_an_agent_that_freezes_in_the_middle_costs_its_branch_alone(farm: Farm, 
     def freeze(stock: Stock, folder: Path) -> None:
         stock.hand_out_until_done_by("gpu-b-0")
         (folder / "gpu-b.frozen").touch()
-        stock.keep_until((folder / "gpu-b.stopped").exists, "all that it did stands still")
+        stock.wait_until((folder / "gpu-b.stopped").exists, "all that it did stands still")
 
     build = farm.build_while(rows, freeze)
     check_published(build, farm, rows, tmp_path)
@@ -165,7 +165,7 @@ def test_an_agent_that_comes_back_finds_its_worker_at_work(farm: Farm, tmp_path:
     def disconnect(stock: Stock, folder: Path) -> None:
         stock.hand_out_until_done_by("gpu-c-0")
         (folder / "gpu-c.disconnected").touch()
-        stock.keep_until((folder / "gpu-c.lost").exists, "it is missed")
+        stock.wait_until((folder / "gpu-c.lost").exists, "it is missed")
         (folder / "gpu-c.disconnected").unlink()
 
     build = farm.build_while(rows, disconnect)
