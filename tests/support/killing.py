@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -51,6 +51,18 @@ def wait_for_orphans(spec: Path) -> None:
     while workers_on(spec):
         assert time.monotonic() < deadline, "a worker outlived its run"
         time.sleep(0.05)
+
+
+def end_of(process: subprocess.Popen[str]) -> Callable[[], str | None]:
+    """What `unless` of a stock asks: how a run that `start` started has ended, and what it said."""
+
+    def ended() -> str | None:
+        if process.poll() is None:
+            return None
+        out, err = process.communicate()
+        return f"the run ended with exit code {process.returncode}:\n{out}{err}"
+
+    return ended
 
 
 def wait_for_a_commit(spec: Path) -> None:

@@ -108,19 +108,19 @@ def test_a_store_that_fails_while_the_stock_is_kept_is_told_whoever_waits(
     def broken(_: HeldLease) -> None:
         raise StoreError("no space", hint="make some")
 
-    with (
-        pytest.raises(AssertionError, match="could not be kept"),
-        Stock(planned.home, planned.plan) as stock,
-        monkeypatch.context() as patch,
-    ):
+    stock = Stock(planned.home, planned.plan)
+    with monkeypatch.context() as patch:
         patch.setattr(HeldLease, "beat", broken)
-        stock.wait_until(lambda: False, "never")
+        with pytest.raises(AssertionError, match="could not be kept"):
+            stock.wait_until(lambda: False, "never")
+    with pytest.raises(AssertionError, match="could not be kept"):
+        stock.__exit__()
 
 
 def test_the_end_of_a_run_ends_what_waits_for_its_workers_with_its_last_words(planned: PlannedRun) -> None:
-    with Stock(planned.home, planned.plan) as stock:
-        with pytest.raises(AssertionError, match="one: there: never, for it has no model"):
-            stock.hand_out_until_done_by("one", unless=lambda: "it has no model")
+    ended = pytest.raises(AssertionError, match="one: there: never, for it has no model")
+    with Stock(planned.home, planned.plan) as stock, ended:
+        stock.hand_out_until_done_by("one", unless=lambda: "it has no model")
 
 
 def lease_key(run: PlannedRun, shard: str) -> str:
