@@ -31,7 +31,7 @@ def a_worker_of(process: subprocess.Popen[str]) -> psutil.Process:
             if "worker" in _line(child):
                 return child
         time.sleep(0.01)
-    raise AssertionError("the run started no worker")
+    raise AssertionError(end_of(process)() or "the run started no worker")
 
 
 def workers_on(spec: Path) -> list[psutil.Process]:
