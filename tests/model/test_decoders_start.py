@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedmill.decoding import pool
-from embedmill.decoding.process import DecodingLimits
+from embedmill.decoding.process import Child, DecodingLimits
 from embedmill.model.images import ImageDecoder
 from embedmill.spec import ImageInput
 
@@ -13,7 +13,7 @@ from embedmill.spec import ImageInput
 def test_inputs_of_ever_larger_images_share_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
-    class Noted(pool.Child):
+    class Noted(Child):
         def __init__(self, limits: DecodingLimits, memory_bytes: int) -> None:
             super().__init__(limits, memory_bytes)
             started.append(memory_bytes)
