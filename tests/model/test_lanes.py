@@ -94,30 +94,27 @@ def test_whoever_stops_waits_for_what_is_in_work_and_for_nothing_else() -> None:
     assert len(begun) < 6
 
 
-def test_a_result_is_told_before_the_next_item_is_there() -> None:
-    first, told = threading.Event(), threading.Event()
+def test_a_result_is_told_before_as_many_items_wait_as_may() -> None:
+    """That the third item is begun shows that the first one is done: the second keeps the other lane."""
+    third, told = threading.Event(), threading.Event()
 
     def offered() -> Iterator[int]:
-        yield 0
-        assert first.wait(WAIT_S)
-        yield 1
+        yield from range(3)
+        assert third.wait(WAIT_S)
+        yield 3
         assert told.wait(WAIT_S)
-        yield 2
 
     def work(item: int) -> int:
-        if item == 0:
-            first.set()
-        elif item == 1:
-            time.sleep(0.05)
+        if item == 1:
+            assert told.wait(WAIT_S)
+        if item == 2:
+            third.set()
         return item
 
-    found = []
-    with ThreadPoolExecutor(1) as pool:
-        results = in_lanes(2, work, offered())
-        found.append(pool.submit(next, results).result(WAIT_S))
-        told.set()
-        found += list(results)
-    assert found == [(0, 0), (1, 1), (2, 2)]
+    results = in_lanes(2, work, offered())
+    assert next(results) == (0, 0)
+    told.set()
+    assert list(results) == [(1, 1), (2, 2), (3, 3)]
 
 
 class Opened:
