@@ -21,6 +21,18 @@ def cores(most: int = MOST, cpu_max: Path = CPU_MAX) -> int:
     return max(1, min(most, len(os.sched_getaffinity(0)), _paid(cpu_max, most)))
 
 
+def cores_at_once(shards: int, workers: int | None, lanes: int, every: int | None = None) -> int:
+    """How many of `every` core, by default of this machine, embed at a time: a loop's lanes share one shard.
+
+    `lanes`: the most of one loop; loops have about as many each (`LocalPlaces`). `workers` have one each.
+    """
+    if workers:
+        return min(workers, shards)
+    every = every or cores(EVERY)
+    loops = -(-every // lanes)
+    return min(every, shards * -(-every // loops))
+
+
 def _paid(cpu_max: Path, most: int) -> int:
     """Of a quota; `most` where there is none, or none can be read."""
     try:

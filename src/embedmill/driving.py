@@ -53,7 +53,7 @@ def drive(
     on_progress: Callable[[Progress], None],
     places: Places | None = None,
 ) -> None:
-    """Place loops on an engine until every shard is committed; by default a loop a core, as `spec` says.
+    """Place loops on an engine until every shard is committed; without `places`, here, of one lane each.
 
     Raises:
         RunClosed: Somebody gave the run up.
@@ -108,11 +108,18 @@ def stopped_on_failure(engine: Engine | None) -> Iterator[None]:
 
 
 def stand_by(
-    engine: StandsBy | None, home: Home, calibrator: Calibrator, package: ModelPackage, most: int
+    engine: StandsBy | None,
+    home: Home,
+    calibrator: Calibrator,
+    package: ModelPackage,
+    most: int,
+    *,
+    all_lanes: bool = False,
 ) -> None:
     """Let loops open the model while a catalog is planned: as many as use all cores, and `most` at most.
 
     Each has the threads that this machine remembers as its fastest: the run's loops will have them.
+    `all_lanes`: they open the model for each lane, and not once more only when a batch has need of it.
     Without an engine that can do this, they start with their run.
     """
     if engine is None:
@@ -123,6 +130,7 @@ def stand_by(
         batch_tokens=spec.work.batch_tokens or BATCH_TOKENS,
         batch_images=spec.work.batch_images,
         thumbnails=spec.catalog.thumbnails,
+        all_lanes=all_lanes,
     )
     threads, lanes = calibrator.remembered_threads(package), lanes_of(package)
     places = LocalPlaces(spec.work.workers, threads, lanes=lanes)

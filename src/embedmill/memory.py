@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 """A container's limit and use, in bytes (docs.kernel.org/admin-guide/cgroup-v2.html)."""
+SPARE_BYTES = 256 * 2**20
+"""Memory that no further session takes: it is others' who are at work, or about to be."""
 KILLS = (CGROUP / "memory.events", Path("/proc/vmstat"))
 """What counts processes that the kernel ended for lack of memory (`oom_kill`): of a container, or of all."""
 

@@ -155,7 +155,7 @@ class Pipeline:
         prepare = partial(Planner, self.home, self.spec, self.root, self.package, self.live())
         with stopped_on_failure(engine), prepare(calibrator=calibrator, on_work=partial(ahead, 1)) as planner:
             if planner.starts_anew:
-                ahead(most_shards(self.spec, planner.reader))
+                ahead(most_shards(self.spec, planner.reader), all_lanes=True)
             planned = self._resumed_or_anew(planner, given_up or {}, on_progress)
         return replace(planned, engine=engine)
 

@@ -92,12 +92,14 @@ class Encoded:
     """What an encoder made of N rows.
 
     `vectors_ND[i]` is zero where `rejected` has row i; rows keep their order. `thumbnails` has JPEG
-    files of the rows' images, where the decoder was asked for them.
+    files of the rows' images, where the decoder was asked for them. `lanes`: batches that were computed
+    beside each other.
     """
 
     vectors_ND: Vectors
     rejected: Mapping[int, Rejection]
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+    lanes: int = 1
 
 
 @dataclass(frozen=True)
@@ -164,12 +166,16 @@ class Placement:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a loop opens before it knows its run: the folder of a model package, and how it will be used."""
+    """What a loop opens before it knows its run: the folder of a model package, and how it will be used.
+
+    `all_lanes`: there will be much to do, so that the model is opened for each lane at once.
+    """
 
     model: str
     batch_tokens: int
     batch_images: int
     thumbnails: int | None = None
+    all_lanes: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ import pytest
 from tests.spec import examples
 from tests.spec.calibration_example import calibration
 
-from embedmill.cores import EVERY, cores
+from embedmill.cores import EVERY, cores, cores_at_once
 from embedmill.engines import LocalPlaces
-from embedmill.engines.local import beside
 from embedmill.fleet.engines import WORTH_A_LOOP_S, loops_worth_starting
 from embedmill.spec.documents import Estimate, Plan, ReleaseName
 
@@ -74,10 +73,14 @@ def test_loops_share_all_cores_as_lanes() -> None:
     assert lanes(LocalPlaces(None, threads=CORES, lanes=CORES)) == [1]
 
 
-def test_lanes_of_a_loop_depend_neither_on_shards_nor_on_what_is_worth_it() -> None:
-    every = LocalPlaces(None, lanes=1).look(99, ()).free
-    assert LocalPlaces(None, lanes=1).look(1, ()).free == every[:1]
-    assert LocalPlaces(None, lanes=1, worth=1).look(99, ()).free == every[:1]
+def test_lanes_of_a_loop_depend_neither_on_shards_nor_on_what_is_worth_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("embedmill.engines.local.cores", lambda _: 20)
+    every = LocalPlaces(None, lanes=8).look(99, ()).free
+    assert [place.lanes for place in every] == [7, 7, 6]
+    assert LocalPlaces(None, lanes=8).look(1, ()).free == every[:1]
+    assert LocalPlaces(None, lanes=8, worth=1).look(99, ()).free == every[:1]
 
 
 def test_workers_that_are_stated_have_one_lane_each() -> None:
@@ -85,7 +88,8 @@ def test_workers_that_are_stated_have_one_lane_each() -> None:
 
 
 def test_a_shard_of_a_loop_with_lanes_keeps_as_many_cores_busy() -> None:
-    assert beside(1, None, CORES) == CORES
-    assert beside(1, None, 1) == 1
-    assert beside(100, None, 1) == CORES
-    assert beside(1, 4, CORES) == 1, "workers that are stated have no lanes"
+    assert cores_at_once(1, None, CORES) == CORES
+    assert cores_at_once(1, None, 1) == 1
+    assert cores_at_once(100, None, 1) == CORES
+    assert cores_at_once(1, None, 8, every=20) == 7, "three loops share twenty cores"
+    assert cores_at_once(1, 4, CORES) == 1, "workers that are stated have no lanes"

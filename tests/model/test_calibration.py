@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pytest
 
+from embedmill.memory import SPARE_BYTES
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.calibration import LIMIT_S, SPARE_BYTES, Bench, layouts_beside, search
+from embedmill.model.calibration import LIMIT_S, Bench, layouts_beside, search
 from embedmill.model.feeds import Binding, Prepared
 from embedmill.spec.calibration import Setting
 from embedmill.types import Rows

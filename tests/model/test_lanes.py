@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import closing
+import time
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pytest
 import yaml
 from tests.models import tiny_image_package, tiny_mixed_package, tiny_text_package
 
+from embedmill.errors import ModelError, OutOfMemory
+from embedmill.memory import SPARE_BYTES
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.lanes import MOST_LANES, in_lanes, lanes_of
+from embedmill.model.lanes import MOST_LANES, Sessions, in_lanes, lanes_of
+from embedmill.runtimes import Runtime
 
 WAIT_S = 60.0
 
@@ -25,14 +32,14 @@ def test_with_one_lane_the_thread_that_asks_computes_and_nothing_is_ahead() -> N
         made.append(item)
         return threading.get_ident()
 
-    results = in_lanes([noted], range(3))
+    results = in_lanes(1, noted, range(3))
     assert next(results) == (0, threading.get_ident())
     assert made == [0]
 
 
 def test_lanes_compute_beside_each_other() -> None:
     both = threading.Barrier(2)
-    found = list(in_lanes([lambda _: both.wait(WAIT_S) in {0, 1}] * 2, range(4)))
+    found = list(in_lanes(2, lambda _: both.wait(WAIT_S) in {0, 1}, range(4)))
     assert found == [(item, True) for item in range(4)]
 
 
@@ -45,7 +52,7 @@ def test_results_come_in_order_whichever_was_first() -> None:
         second.set()
         return item * 10
 
-    assert list(in_lanes([work] * 2, range(5))) == [(item, item * 10) for item in range(5)]
+    assert list(in_lanes(2, work, range(5))) == [(item, item * 10) for item in range(5)]
 
 
 def test_an_error_is_raised_where_its_result_would_be() -> None:
@@ -54,7 +61,7 @@ def test_an_error_is_raised_where_its_result_would_be() -> None:
             raise ValueError(f"item {item}")
         return item
 
-    results = in_lanes([work] * 2, range(9))
+    results = in_lanes(2, work, range(9))
     assert next(results) == (0, 0)
     with pytest.raises(ValueError, match="item 1"):
         next(results)
@@ -62,16 +69,23 @@ def test_an_error_is_raised_where_its_result_would_be() -> None:
 
 def test_whoever_stops_waits_for_what_is_in_work_and_for_nothing_else() -> None:
     begun, ended = list[int](), list[int]()
-    go_on, all_at_work = threading.Event(), threading.Barrier(3)
+    go_on, all_at_work, three = threading.Event(), threading.Barrier(3), threading.Event()
+
+    def offered() -> Iterator[int]:
+        yield from range(3)
+        three.set()
+        yield from range(3, 50)
 
     def work(item: int) -> None:
         begun.append(item)
         if item:
             all_at_work.wait(WAIT_S)
             assert go_on.wait(WAIT_S)
+        else:
+            assert three.wait(WAIT_S)
         ended.append(item)
 
-    with closing(in_lanes([work] * 2, range(50))) as results:
+    with closing(in_lanes(2, work, offered())) as results:
         next(results)
         all_at_work.wait(WAIT_S)
         assert len(begun) == 3
@@ -80,26 +94,114 @@ def test_whoever_stops_waits_for_what_is_in_work_and_for_nothing_else() -> None:
     assert len(begun) < 6
 
 
-def test_each_lane_has_its_own_work_and_each_thread_one_of_them() -> None:
-    both = threading.Barrier(2)
+def test_a_result_is_told_before_as_many_items_wait_as_may() -> None:
+    """That the third item is begun shows that the first one is done: the second keeps the other lane."""
+    third, told = threading.Event(), threading.Event()
 
-    def noting(name: str) -> Callable[[int], tuple[str, int]]:
-        def work(_: int) -> tuple[str, int]:
-            both.wait(WAIT_S)
-            return name, threading.get_ident()
+    def offered() -> Iterator[int]:
+        yield from range(3)
+        assert third.wait(WAIT_S)
+        yield 3
+        assert told.wait(WAIT_S)
 
-        return work
+    def work(item: int) -> int:
+        if item == 1:
+            assert told.wait(WAIT_S)
+        if item == 2:
+            third.set()
+        return item
 
-    done = {result for _, result in in_lanes([noting("a"), noting("b")], range(6))}
-    assert len(done) == 2
-    assert {name for name, _ in done} == {"a", "b"}
+    results = in_lanes(2, work, offered())
+    assert next(results) == (0, 0)
+    told.set()
+    assert list(results) == [(1, 1), (2, 2), (3, 3)]
 
 
-def test_smaller_batches_are_computed_in_as_many_lanes(tmp_path: Path) -> None:
-    encoder = Encoder.load(ModelPackage.open(tiny_text_package(tmp_path / "text")), lanes=3)
-    smaller = encoder.smaller()
-    assert smaller is not None
-    assert (smaller.lanes, smaller.profile.batch_tokens) == (3, 256)
+class Opened:
+    """A session."""
+
+
+class Model:
+    """Runtimes of the same model, as many as are asked for, and the memory that is left."""
+
+    def __init__(self, left: int = 2**40) -> None:
+        self.left = left
+        self.opened = list[Runtime]()
+
+    def another(self) -> Runtime:
+        found = cast("Runtime", Opened())
+        self.opened.append(found)
+        return found
+
+    def sessions(self, lanes: int) -> Sessions:
+        return Sessions(lanes, self.another, 2**30, lambda: self.left - len(self.opened) * 2**30)
+
+
+def at_once(sessions: Sessions, count: int) -> list[Runtime | None]:
+    """The sessions that so many have, all at the same time."""
+    with ExitStack() as held:
+        return [held.enter_context(sessions.one()) for _ in range(count)]
+
+
+def test_a_further_session_is_opened_for_whoever_finds_none_free_and_then_kept() -> None:
+    model = Model()
+    sessions = model.sessions(lanes=3)
+    assert [at_once(sessions, 1), at_once(sessions, 1), model.opened] == [[None], [None], []]
+    assert at_once(sessions, 3) == [None, *model.opened]
+    assert set(at_once(sessions, 3)) == {None, *model.opened}
+    assert (len(model.opened), sessions.opened) == (2, 3)
+
+
+def test_a_session_that_memory_is_too_short_for_is_not_opened() -> None:
+    model = Model(left=SPARE_BYTES + 2**30)
+    sessions = model.sessions(lanes=8)
+    sessions.open_all()
+    assert (len(model.opened), sessions.opened, sessions.lanes) == (1, 2, 2)
+
+
+def test_a_session_that_gets_no_memory_leaves_its_batch_to_the_others() -> None:
+    def another() -> Runtime:
+        raise OutOfMemory("no memory")
+
+    sessions = Sessions(4, another)
+    done = ThreadPoolExecutor(1)
+    with done, sessions.one():
+        second = done.submit(at_once, sessions, 1)
+        while sessions.lanes > 1:
+            time.sleep(0.001)
+    assert second.result(WAIT_S) == [None]
+    assert (sessions.opened, sessions.lanes) == (1, 1)
+
+
+def test_what_is_wrong_with_a_further_session_is_told_by_the_batch_that_needs_it() -> None:
+    def another() -> Runtime:
+        raise ModelError("damaged")
+
+    sessions = Sessions(2, another)
+    with pytest.raises(ModelError, match="damaged"):
+        at_once(sessions, 2)
+
+
+def test_fewer_lanes_let_go_of_sessions_but_not_of_the_encoders_own() -> None:
+    model = Model()
+    sessions = model.sessions(lanes=4)
+    at_once(sessions, 4)
+    held = [weakref.ref(each) for each in model.opened]
+    model.opened.clear()
+    sessions.limit(1)
+    assert [each() for each in held] == [None] * 3
+    assert (at_once(sessions, 1), sessions.lanes) == ([None], 1)
+
+
+def test_one_batch_opens_one_session_and_other_batch_sizes_share_what_is_open(tmp_path: Path) -> None:
+    encoder = Encoder.load(ModelPackage.open(tiny_text_package(tmp_path / "text")), lanes=8)
+    one = encoder.encode(pa.record_batch({field: ["red lamp"] for field in encoder.fields}))
+    assert (encoder.sessions.opened, one.lanes) == (1, 1)
+    encoder.sessions.open_all()
+    other = encoder.with_batches(tokens=16, images=1)
+    ready = other.prepare(pa.record_batch({field: ["red lamp"] * 9 for field in encoder.fields}))
+    assert other.sessions is encoder.sessions
+    assert other.compute(ready).lanes == min(8, len(ready.batches)) > 1
 
 
 def test_texts_of_onnx_runtime_may_have_many_lanes(tmp_path: Path) -> None:
@@ -121,6 +223,7 @@ def test_vectors_have_the_same_bits_with_any_number_of_lanes(tmp_path: Path, lan
     package = ModelPackage.open(tiny_text_package(tmp_path / "model"))
     alone = Encoder.load(package, batch_tokens=64)
     encoder = Encoder.load(package, batch_tokens=64, lanes=lanes)
+    encoder.sessions.open_all()
     texts = ["red lamp " * (1 + n % 7) + str(n) for n in range(200)]
     ready = encoder.prepare(pa.record_batch(dict.fromkeys(encoder.fields, texts)))
     told, threads = list[int](), set[int]()

@@ -32,7 +32,7 @@ def test_a_first_estimate_is_measured_on_some_of_the_rows(mill: Mill) -> None:
     assert estimate.seconds is not None
     assert 0 < estimate.seconds < 10
     assert estimate.source.startswith("measured on ")
-    assert estimate.source.endswith(" of the rows, 2 batches at a time")
+    assert estimate.source.endswith(" of the rows, 2 cores at a time")
 
 
 def test_what_is_measured_has_the_vectors_that_it_has_otherwise(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_rate_of_a_live_release_that_computed_much_is_taken_over(mill: Mill)
     first = mill.run(items(1200)).release
     content = mill.live().content
     estimate = mill.planned(items(1300)).plan.estimate
-    assert estimate.source == f"the rate of release {first}, 1 batches at a time"
+    assert estimate.source == f"the rate of release {first}, 1 core at a time"
     assert estimate.seconds == pytest.approx(content.seconds / 1200 * 100, abs=0.001)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.every_input import png
 from tests.models import tiny_image_package, tiny_text_package
 from tests.support.mill import Mill, items
 
+from embedmill.errors import DecodersFailed
 from embedmill.model import Encoder
 from embedmill.pipeline import PlannedRun
 from embedmill.release.vectors import VectorPart
@@ -88,6 +90,24 @@ def test_other_batches_than_the_planned_ones_need_no_second_load(
     key = run.home.run_key(run.plan.run, "commits", "00000.json")
     profile = run.home.read(CommitRecord, key).profile
     assert (profile.batch_tokens, profile.batch_images) == (64, 3)
+
+
+@pytest.mark.parametrize(("all_lanes", "open_before"), [(True, 3), (False, 1)])
+def test_a_first_run_finds_all_lanes_open_and_a_refresh_opens_what_it_needs(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch, all_lanes: bool, open_before: int
+) -> None:
+    monkeypatch.setattr(f"{__name__}.OPTIONS", WorkerOptions("w", lanes=3))
+    encoder = told(replace(opening(mill), all_lanes=all_lanes), monkeypatch).encoder
+    assert encoder is not None
+    assert (encoder.sessions.opened, encoder.lanes) == (open_before, 3)
+
+
+def test_a_model_whose_decoders_cannot_start_stays_open(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: Encoder) -> None:
+        raise DecodersFailed("no process")
+
+    monkeypatch.setattr(Encoder, "start_decoders", fails)
+    assert told(opening(mill), monkeypatch).encoder is not None
 
 
 def test_what_decodes_images_waits_for_the_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,21 @@ def test_batches_are_halved_to_a_floor_and_then_memory_is_what_is_missing(tiny_m
     assert "work.workers" in caught.value.hint
 
 
+def test_lanes_are_halved_before_batches_and_make_the_same_vectors(tiny_model: Path) -> None:
+    error, encoder = OutOfMemory("no memory"), Encoder.load(ModelPackage.open(tiny_model), lanes=5)
+    encoder.sessions.open_all()
+    found = []
+    for _ in range(3):
+        encoder = smaller(encoder, error)
+        found.append((encoder.lanes, encoder.sessions.opened, encoder.profile.batch_tokens))
+    assert found == [(2, 2, 512), (1, 1, 512), (1, 1, 256)]
+
+
+def test_where_one_session_had_no_memory_batches_are_smaller_at_once(tiny_model: Path) -> None:
+    half = smaller(Encoder.load(ModelPackage.open(tiny_model), lanes=5), OutOfMemory("no memory"))
+    assert (half.lanes, half.profile.batch_tokens) == (1, 256)
+
+
 def test_batches_of_images_alone_are_halved_by_images_alone(tmp_path: Path) -> None:
     package = ModelPackage.open(tiny_image_package(tmp_path / "images"))
     smaller_ones: list[Encoder] = []

@@ -64,8 +64,8 @@ def test_lanes_of_a_loop_move_no_bit_and_the_seconds_of_each_count(mill: Mill, t
         run = mill.planned(items(25))
         work(run.home, run.plan.run, WorkerOptions("w", lanes=lanes))
         content, records = run.index(), commits(run).values()
-        assert {record.lanes for record in records} == {lanes}
-        assert content.seconds == pytest.approx(lanes * sum(record.seconds for record in records))
+        assert {record.lanes for record in records} <= set(range(1, lanes + 1))
+        assert content.seconds == pytest.approx(sum(record.lanes * record.seconds for record in records))
         digests.append(content.content_digest)
     assert digests[0] == digests[1]
 

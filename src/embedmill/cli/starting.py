@@ -97,7 +97,7 @@ store: ./mill                    # where runs and releases lie
 # priority: 10                   # its share of the devices where run --all runs several pipelines
 # deadline: null                 # such as "06:00": when a release of the last 24 hours should be live
 # work:
-#   workers: 4                   # one a core where absent
+#   workers: 4                   # processes of one batch at a time; all cores where absent
 #   shard_rows: 2048             # rows in a shard, the unit of work and of retry
 #   batch_tokens: null           # tokens in a batch of text, padding included: 512, or what was measured
 #   batch_images: 16             # images in a batch

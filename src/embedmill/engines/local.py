@@ -62,11 +62,6 @@ class LocalPlaces:
         return Look(tuple(places))
 
 
-def beside(shards: int, workers: int | None, lanes: int) -> int:
-    """How many batches are computed at a time here, a core each: a loop's lanes share one shard."""
-    return min(workers, shards) if workers else min(cores(EVERY), shards * lanes)
-
-
 class _Loop(NamedTuple):
     """A process, and the file that it writes its words to."""
 

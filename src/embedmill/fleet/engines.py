@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from embedmill.cores import EVERY, cores
+from embedmill.cores import EVERY, cores, cores_at_once
 from embedmill.engines import Engine, LocalEngine, LocalPlaces, MixedEngine, Places, RayEngine
 from embedmill.errors import EmbedmillError
 from embedmill.fleet.agents import agent_engine, places_on_agents
@@ -118,7 +118,8 @@ def loops_worth_starting(plan: Plan, lanes: int = 1, every: int | None = None) -
     most = math.ceil(max(1, every // plan.threads) / lanes)
     if plan.base is None or plan.estimate.seconds is None:
         return most
-    alone_s = plan.estimate.seconds * min(every, lanes * max(1, len(plan.shards))) / plan.threads
+    at_once = cores_at_once(max(1, len(plan.shards)), None, lanes, every)
+    alone_s = plan.estimate.seconds * at_once / plan.threads
     return max(1, min(most, math.ceil(alone_s / WORTH_A_LOOP_S)))
 
 

@@ -11,9 +11,10 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from embedmill.errors import ModelError, OutOfMemory
-from embedmill.memory import memory_left
+from embedmill.memory import SPARE_BYTES, memory_left
 from embedmill.model.batches import pack
 from embedmill.model.encoder import Encoder
+from embedmill.model.lanes import session_bytes
 from embedmill.spec.calibration import Measured, Setting
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ GAIN = 1.05
 """So many times faster must a setting be than the best one before it: less is noise."""
 LIMIT_S, SLICE_S = 6.0, 0.4
 """What all of it may take, beside the batches in hand; and one measurement."""
-SPARE_BYTES = 256 * 2**20
-"""Memory that no measurement takes: it is others' who are at work, or about to be."""
 SPREAD = 0.6180339887
 """Multiples of it, modulo 1, cover batches from short to long evenly, however many are tried."""
 
@@ -122,7 +121,7 @@ class Bench:
         self._rows_per_token = rows.num_rows / max(1, int(self._lengths.sum()))
         self._encoder, self._left = encoder, left
         self._loaded: list[Encoder] = []  # beside the one that is the caller's
-        self._model_bytes = sum(encoder.package.path(name).stat().st_size for name in encoder.package.files())
+        self._session_bytes = session_bytes(encoder.package)
         self._most_taken_bytes = 0
         self._slowest_s_per_token = 0.0
 
@@ -160,7 +159,7 @@ class Bench:
         first = [self._encoder] if setting.threads == 1 else []
         package, name = self._encoder.package, self._encoder.name
         while len(first) + len(self._loaded) < setting.sessions:
-            if not self._has_time(until_s) or not self._has_memory(2 * self._model_bytes):
+            if not self._has_time(until_s) or not self._has_memory(self._session_bytes):
                 return []
             self._loaded.append(Encoder.load(package, name, threads=setting.threads, compared=False))
         return [*first, *self._loaded][: setting.sessions] if self._has_time(until_s) else []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from embedmill.errors import ModelError
@@ -20,7 +21,7 @@ from embedmill.model.feeds import Binding, Fed, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.model.inputs import check_columns
-from embedmill.model.lanes import in_lanes, in_threads
+from embedmill.model.lanes import Sessions, in_lanes, session_bytes
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Frugal, Runtime, Waiting
 from embedmill.spec import RuntimeSpec
@@ -46,8 +47,8 @@ class ReadyRows:
 class Encoder:
     """Turns rows into vectors, as the package declares.
 
-    `profile` has everything beside package and row order that may move a vector's bits. `others` are the same
-    model once more, for batches beside each other, which moves no bit. Images are decoded in
+    `profile` has everything beside package and row order that may move a vector's bits. `sessions` open the
+    same model once more, for batches beside each other, which moves no bit. Images are decoded in
     processes of their own, which start at the first one. They end with `close` or with a `with` block, and at
     the latest with the encoder or this process.
     """
@@ -58,7 +59,7 @@ class Encoder:
     profile: Profile
     runtime: Runtime
     binding: Binding
-    others: tuple[Runtime, ...] = field(default=(), repr=False)
+    sessions: Sessions = field(default_factory=Sessions, repr=False, compare=False)
 
     @classmethod
     def load(
@@ -84,8 +85,8 @@ class Encoder:
             using: One of the package's runtimes; where absent the first that can compute here.
             compared: Whether one that is not the first must show by goldens that it makes the same vectors.
             device: Where to compute: `cpu`, `cuda`, `cuda:1`, `tpu`, as far as the runtime knows it.
-            threads: Threads a batch; a process a core is faster than many threads.
-            lanes: Batches that `compute` makes beside each other; each has the model in memory for itself.
+            threads: Threads a batch; as many lanes of one thread are faster.
+            lanes: Batches that `compute` makes beside each other; each opens the model, at its first.
             batch_tokens: Rows x longest row of a batch with text; rows, where no length is known.
             batch_images: Rows of a batch with images.
             gpu_memory_mib: Most memory of a GPU, where the model's own limit is not lower.
@@ -103,7 +104,7 @@ class Encoder:
             choose_runtime, package, name, device=device, threads=threads, gpu_memory_mib=gpu_memory_mib
         )
         spec, runtime = choose(among=among)
-        others = in_threads(lambda: choose(among=[spec])[1], lanes - 1)
+        sessions = Sessions(lanes, lambda: choose(among=[spec])[1], session_bytes(package))
         decoder = decoder or ImageDecoder(children=decoders_beside(device, threads))
         binding = bind(package, name, runtime, decoder)
         _check_output(package, runtime)
@@ -117,15 +118,15 @@ class Encoder:
             batch_images=batch_images,
             libraries=_libraries(binding),
         )
-        encoder = cls(package, name, package.spec.dimension, profile, runtime, binding, others)
+        encoder = cls(package, name, package.spec.dimension, profile, runtime, binding, sessions)
         if compared and spec != declared[0]:
             check_goldens(encoder, goldens_file(package, name))
         return encoder
 
     @property
     def lanes(self) -> int:
-        """How many batches it computes beside each other."""
-        return 1 + len(self.others)
+        """How many batches it computes beside each other, at most."""
+        return self.sessions.lanes
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -184,7 +185,7 @@ class Encoder:
         thumbnails: dict[int, bytes] = {}
         with (
             feeding(self.binding.feed(ready.prepared, batch) for batch in ready.batches) as fed,
-            closing(in_lanes([partial(self._computed, run) for run in self._runs(on_batch)], fed)) as done,
+            closing(in_lanes(*self._work(on_batch), fed)) as done,
         ):
             for batch, ((_, kept, unusable, small), (computed, refused)) in zip(
                 ready.batches, done, strict=True
@@ -198,7 +199,8 @@ class Encoder:
                 if on_batch is not None:
                     on_batch(len(batch))
         vectors_ND[list(rejected)] = 0.0
-        return Encoded(vectors_ND, rejected, thumbnails)
+        lanes = max(1, min(self.sessions.opened, len(ready.batches)))
+        return Encoded(vectors_ND, rejected, thumbnails, lanes)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed N texts by an encoder that reads one text field, as query encoders do: float32[N, D].
@@ -222,7 +224,7 @@ class Encoder:
         return encoded.vectors_ND
 
     def smaller(self) -> Encoder | None:
-        """This encoder with batches half as large, and so another profile; None: there are none smaller."""
+        """This encoder with one lane and batches half as large: another profile; None: none is smaller."""
         tokens, images = self.profile.batch_tokens, self.profile.batch_images
         if self.binding.texts or not self.binding.files:
             tokens = max(tokens // 2, min(tokens, LEAST_TOKENS))
@@ -231,10 +233,8 @@ class Encoder:
         smaller = self.with_batches(tokens=tokens, images=images)
         if smaller.profile == self.profile:
             return None
-        runtime, *others = (
-            each.frugal() if isinstance(each, Frugal) else each for each in (self.runtime, *self.others)
-        )
-        return replace(smaller, runtime=runtime, others=tuple(others))
+        runtime = self.runtime.frugal() if isinstance(self.runtime, Frugal) else self.runtime
+        return replace(smaller, runtime=runtime, sessions=Sessions())
 
     def with_batches(self, *, tokens: int, images: int) -> Encoder:
         """The same loaded model with other batches, and so another profile."""
@@ -251,8 +251,7 @@ class Encoder:
         Raises:
             DecodersFailed: One cannot be started.
         """
-        for feed in self.binding.images:
-            self.binding.decoder.start(feed.spec)
+        self.binding.decoder.start([feed.spec for feed in self.binding.images])
 
     def close(self) -> None:
         """End the processes that decode images; the next image would start new ones."""
@@ -282,12 +281,18 @@ class Encoder:
                 return self._checked(vectors, rows), refused
         return np.zeros((rows, self.dimension), np.float32), refused
 
-    def _runs(self, on_batch: Callable[[int], None] | None) -> list[Run]:
-        """`run` of each lane's runtime; one that may wait for long says so to `on_batch` meanwhile."""
+    def _work(
+        self, on_batch: Callable[[int], None] | None
+    ) -> tuple[int, Callable[[Fed], tuple[Vectors, dict[int, Rejection]]]]:
+        """Lanes, and what each does; a runtime that may wait for long says so to `on_batch` meanwhile."""
         runtime = self.runtime
         if on_batch is not None and isinstance(runtime, Waiting):
-            return [lambda feeds: runtime.run_watched(feeds, lambda: on_batch(0))]
-        return [each.run for each in (runtime, *self.others)]
+            return 1, partial(self._computed, lambda feeds: runtime.run_watched(feeds, lambda: on_batch(0)))
+        return self.lanes, partial(self._computed, runtime.run if self.lanes == 1 else self._run_in_lane)
+
+    def _run_in_lane(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Vectors:
+        with self.sessions.one() as further:
+            return (further or self.runtime).run(feeds)
 
     def _checked(self, computed: Vectors, rows: int) -> Vectors:
         if computed.shape != (rows, self.dimension):

@@ -83,13 +83,15 @@ class ImageDecoder:
         found = self._pool.decode(images, recipe, finish)
         return [_refused(made) if isinstance(made, str) else made for made in found]
 
-    def start(self, spec: ImageInput) -> None:
-        """Start the processes before the first image.
+    def start(self, specs: Sequence[ImageInput]) -> None:
+        """Start the processes before the first image of these inputs, with memory for the largest.
 
         Raises:
             DecodersFailed: No process that decodes can be started.
         """
-        self._pool.start(recipe_of(spec))
+        recipes = [recipe_of(spec) for spec in specs]
+        if recipes:
+            self._pool.start(max(recipes, key=lambda recipe: recipe.memory_bytes))
 
     def close(self) -> None:
         """End the processes; the next image would start new ones."""

@@ -1,18 +1,22 @@
-"""Lanes: batches of one shard that are computed beside each other, each in a thread of its own."""
+"""Lanes: batches of one shard, computed beside each other, each by a thread and a session of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from embedmill.errors import OutOfMemory
+from embedmill.memory import SPARE_BYTES, memory_left
 from embedmill.spec import OnnxSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from embedmill.model.package import ModelPackage
+    from embedmill.runtimes import Runtime
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -32,41 +36,129 @@ def lanes_of(package: ModelPackage) -> int:
     return MOST_LANES if shared else 1
 
 
-def in_threads(make: Callable[[], ResultT], count: int) -> tuple[ResultT, ...]:
-    """What `make` makes, so many times, all at once; the first error is raised once all have ended."""
-    if not count:
-        return ()
-    with ThreadPoolExecutor(count) as threads:
-        return tuple(threads.map(lambda _: make(), range(count)))
+def session_bytes(package: ModelPackage) -> int:
+    """The memory that one session takes: twice its model."""
+    return 2 * sum(package.path(name).stat().st_size for name in package.files())
+
+
+class Sessions:
+    """An encoder's runtime, and the same model opened once more for each further lane that has a batch.
+
+    What is open stays open, for all encoders that share this. None stands for the encoder's own runtime. A
+    session that memory may be too short for is not opened: there are fewer lanes from then on.
+    """
+
+    def __init__(
+        self,
+        lanes: int = 1,
+        another: Callable[[], Runtime] | None = None,
+        size_bytes: int = 0,
+        left: Callable[[], int] = memory_left,
+    ) -> None:
+        """`another` opens a session, which takes `size_bytes`; `left` tells the bytes of memory left."""
+        self.lanes = lanes if another is not None else 1
+        self.opened = 1
+        self._another, self._size_bytes, self._left = another, size_bytes, left
+        self._free: list[Runtime | None] = [None]
+        self._opening = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[Runtime | None]:
+        """A session that nobody else has meanwhile; waits for one where no other may be opened."""
+        session = self._taken()
+        try:
+            yield session
+        finally:
+            with self._changed:
+                self._free.append(session)
+                self._changed.notify()
+
+    def open_all(self) -> None:
+        """Open them all now, at once, so that no batch has to wait for its session."""
+        threads = [threading.Thread(target=self._opened_ahead) for _ in range(self.lanes - self.opened)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+
+    def limit(self, lanes: int) -> None:
+        """Let go of all but so many, while none computes; there will be no more."""
+        with self._changed:
+            self.lanes = min(self.lanes, lanes)
+            self._free.sort(key=lambda session: session is not None)
+            del self._free[lanes:]
+            self.opened = len(self._free)
+
+    def _taken(self) -> Runtime | None:
+        with self._changed:
+            while not self._free:
+                if self._may_open():
+                    break
+                self._changed.wait()
+            else:
+                return self._free.pop()
+            self._opening += 1
+        return self._new() or self._taken()
+
+    def _opened_ahead(self) -> None:
+        """What is wrong with the model is for the batch to say that needs it."""
+        with self._changed:
+            if not self._may_open():
+                return
+            self._opening += 1
+        with contextlib.suppress(Exception):
+            session = self._new()
+            if session is not None:
+                with self._changed:
+                    self._free.append(session)
+
+    def _may_open(self) -> bool:
+        """Each that is being opened needs its memory yet."""
+        begun = self.opened + self._opening
+        if begun >= self.lanes:
+            return False
+        if self._left() < (self._opening + 1) * self._size_bytes + SPARE_BYTES:
+            self.lanes = begun
+            return False
+        return True
+
+    def _new(self) -> Runtime | None:
+        """A session more; None where there is no memory for it."""
+        session = None
+        try:
+            session = self._another() if self._another is not None else None
+        except (OutOfMemory, MemoryError):
+            pass
+        finally:
+            with self._changed:
+                self._opening -= 1
+                if session is None:
+                    self.lanes = self.opened + self._opening
+                else:
+                    self.opened += 1
+                self._changed.notify_all()
+        return session
 
 
 def in_lanes(
-    works: Sequence[Callable[[ItemT], ResultT]], items: Iterable[ItemT]
+    lanes: int, work: Callable[[ItemT], ResultT], items: Iterable[ItemT]
 ) -> Generator[tuple[ItemT, ResultT]]:
-    """Each item with what one of `works` makes of it, in order; each of them is one thread's, a lane.
+    """Each item with what `work` makes of it, in order; so many at a time, each in a thread.
 
     As many items again wait, so that no lane does for an earlier one. An error is raised where its result
     would be, and what is in work ends before; so it does when the iterator is closed. One lane has no thread.
     """
-    if len(works) == 1:
+    if lanes == 1:
         for item in items:
-            yield item, works[0](item)
+            yield item, work(item)
         return
     begun: deque[tuple[ItemT, Future[ResultT]]] = deque()
-    mine, free = threading.local(), list(works)
-
-    def begin() -> None:
-        mine.work = free.pop()
-
-    def made(item: ItemT) -> ResultT:
-        work: Callable[[ItemT], ResultT] = mine.work
-        return work(item)
-
-    with ThreadPoolExecutor(len(works), "lane", initializer=begin) as threads:
+    with ThreadPoolExecutor(lanes, "lane") as threads:
         try:
             for item in items:
-                begun.append((item, threads.submit(made, item)))
-                if len(begun) > 2 * len(works):
+                begun.append((item, threads.submit(work, item)))
+                while begun and (len(begun) > 2 * lanes or begun[0][1].done()):
                     yield _first(begun)
             while begun:
                 yield _first(begun)

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.catalog.frozen import with_images
-from embedmill.cores import cores
-from embedmill.engines.local import beside
+from embedmill.cores import cores, cores_at_once
 from embedmill.hashing import messages_of
 from embedmill.spec import BytesInput, ImageInput, StringInput, TextInput
 from embedmill.spec.documents import Estimate
@@ -88,17 +87,18 @@ def estimate_work(
     rows = sum(shard.rows for shard in shards)
     if not rows:
         return Estimate(seconds=0.0, source="nothing to compute")
-    at_once = beside(len(shards), work.workers, lanes)
+    at_once = cores_at_once(len(shards), work.workers, lanes)
+    beside = f"{at_once} core{'s' if at_once > 1 else ''} at a time"
     if base is not None and _rate_is_trusted(base, package):
         threads = max((profile.threads for profile in base.content.profiles), default=1)
         seconds, computed = base.content.seconds * threads, base.content.computed
-        source = f"the rate of release {base.name}, {at_once} batches at a time"
+        source = f"the rate of release {base.name}, {beside}"
     elif images.has_urls:
         return Estimate(seconds=None, source="images come by URL, and none is fetched to find out")
     else:
         shard = shards[len(shards) // 2]
         seconds, computed = measured or measure(encoder(), sample_of(shard, encoder().package, images)[0])[1]
-        source = f"measured on {computed} of the rows, {at_once} batches at a time"
+        source = f"measured on {computed} of the rows, {beside}"
     return Estimate(seconds=round(seconds / computed * rows / at_once, 3), source=source)
 
 

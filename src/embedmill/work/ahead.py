@@ -5,13 +5,14 @@ Nothing that it does before is seen in a store, so it may be ended at any moment
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from embedmill.errors import EmbedmillError
+from embedmill.errors import DecodersFailed, EmbedmillError
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.model.lanes import lanes_of
@@ -121,7 +122,10 @@ def _open(opening: Opening, options: WorkerOptions) -> Opened | None:
         if not _is_read_whole(package):
             return None
         encoder = load_encoder(package, opening, options)
-        encoder.start_decoders()
+        if opening.all_lanes:
+            encoder.sessions.open_all()
+        with contextlib.suppress(DecodersFailed):  # the first image tries again
+            encoder.start_decoders()
         package.package_digest()
         if package.stamps() == before:  # so what is loaded is what was digested
             return Opened(opening, package, encoder, before)

@@ -136,7 +136,7 @@ class Attempts:
             profile=profile,
             rows=len(fingerprints),
             seconds=round(self.home.world.monotonic() - began_s, 3),
-            lanes=self.encoder.lanes,
+            lanes=computed.lanes,
             created=self.home.now(),
         )
         key = self.home.run_key(self.plan.run, "commits", f"{shard.name}.json")

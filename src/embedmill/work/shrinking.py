@@ -1,4 +1,4 @@
-"""Smaller batches, where there is too little memory for those that were planned."""
+"""Fewer lanes, then smaller batches, where there is too little memory for those that were planned."""
 
 from __future__ import annotations
 
@@ -67,20 +67,26 @@ def expected_per_s(plan: Plan, lanes: int) -> float | None:
 
 
 def smaller(encoder: Encoder, error: OutOfMemory | MemoryError) -> Encoder:
-    """The same encoder with batches half as large, after this error.
+    """The same encoder with half as many lanes, or of one with batches half as large, after this error.
 
     Raises:
         OutOfMemory: They are the smallest already.
     """
-    found = encoder.smaller()
+    found = reduced(encoder, encoder.sessions.opened)
     if found is None:
         said = error.message if isinstance(error, OutOfMemory) else "Python got no memory"
         sizes = " and ".join(f"{size} {what}" for what, size in small_batches(encoder.profile).items())
         raise OutOfMemory(
             f"{said}; batches of {sizes.replace('batch_', '')} are too large",
-            hint="give it more memory, or fewer batches at a time (`work.workers`)",
+            hint="give it more memory, or fewer batches at a time (`work.workers: 1`)",
         ) from error
     return found
+
+
+def reduced(encoder: Encoder, lanes: int) -> Encoder | None:
+    """With half of so many lanes, each of which has the model in memory; of one: with smaller batches."""
+    encoder.sessions.limit(max(1, lanes // 2))
+    return encoder if lanes > 1 else encoder.smaller()
 
 
 def small_batches(profile: Profile) -> Mapping[str, int]:

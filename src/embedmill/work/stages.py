@@ -1,7 +1,7 @@
 """Stages that overlap: threads with bounded queues between them, and how long each stage was busy.
 
     read ─▶ fetch ─▶ prepare ─▶ [a shard] ─▶ batch ─▶ [batches] ─▶ runtime ─▶ [a shard] ─▶ write
-    └───── thread "ahead" ────┘              └ "batch" ┘           main thread             └ "behind" ┘
+    └───── thread "ahead" ────┘              └ "batch" ┘        main thread, lanes         └ "behind" ┘
 
 What costs time there (files, sockets, tokenizers, ONNX Runtime) releases Python's lock, so threads suffice.
 Without threads the same steps follow each other: a simulation has one thread at a time.

@@ -25,7 +25,7 @@ from embedmill.work.attempts import Attempts, Ready, ShardRows
 from embedmill.work.claims import Claims
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease
-from embedmill.work.shrinking import Thrashing, expected_per_s, major_faults, small_batches, smaller
+from embedmill.work.shrinking import Thrashing, expected_per_s, major_faults, reduced, small_batches, smaller
 from embedmill.work.stages import Ahead, Behind, NextShard, StageTimes
 from embedmill.work.watchdog import Watchdog
 
@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 class WorkerOptions:
     """How one loop runs. `parent` is the pid whose end ends the loop; None: none.
 
-    `lanes`: batches beside each other, `threads` each, where the model lets them share a process. Without
+    `lanes`: batches beside each other, `threads` each; one where images, another device than `cpu` or the
+    model's runtime need a process each. Without
     `heartbeat_thread` there is no thread at all: leases beat between two batches only, and no stage
     overlaps another. `decoding`: what one image may take. `watch_gpus`: UUIDs of GPUs that are given back
     when somebody else comes; if it must be, the process is ended. `gpu_memory_mib`: the most memory of a
-    GPU that it takes; None: as the model says. `halvings`: how often batches are halved before the first,
+    GPU that it takes; None: as the model says. `halvings`: how often lanes, then batches, are halved first,
     since memory was too short for larger ones. `major_faults`: pages of this process that were waited
     for, by now. `where`: `host`, `gpu` and `image`, for people. `listener` gets each `event/1` as a line.
     """
@@ -183,9 +184,9 @@ class _Loop:
         self._written_s = self._clock()
 
     def shrink(self, halvings: int) -> None:
-        """Begin with batches that are halved so often, or the smallest."""
+        """Begin with lanes that are halved so often, then batches, down to the smallest."""
         for _ in range(halvings):
-            self._encoder = self._encoder.smaller() or self._encoder
+            self._encoder = reduced(self._encoder, self._encoder.lanes) or self._encoder
         if halvings:
             self._heart.again(small_batches(self._encoder.profile))
 
@@ -226,7 +227,7 @@ class _Loop:
         return _Result(task.ready.rows, task.lease, computed, self._encoder.profile, began_s)
 
     def _computed(self, task: _Task, on_batch: Callable[[int], None]) -> Encoded:
-        """An attempt at a shard; another one, with batches half as large, for as long as memory is too short.
+        """An attempt at a shard; another one, `smaller`, for as long as memory is too short.
 
         The loop keeps to the smaller ones: what its machine has too little of now it may lack again.
         """
@@ -234,7 +235,8 @@ class _Loop:
         while True:
             self._heart.take(task.lease, count)
             self._heart.advance(count - task.ready.wanted.count)
-            self._thrashing.begin(watched=self._encoder.smaller() is not None)
+            several = self._encoder.sessions.opened > 1
+            self._thrashing.begin(watched=several or self._encoder.smaller() is not None)
             try:
                 return self._attempts.embed(self._encoder, task.ready, on_batch, self._feeding)
             except (OutOfMemory, MemoryError) as error:
@@ -267,7 +269,7 @@ class _Loop:
 
     @contextlib.contextmanager
     def _feeding(self, feeds: Iterator[Fed]) -> Iterator[Iterator[Fed]]:
-        """Two batches' arrays are made while one is computed."""
+        """Arrays of batches are made ahead: two, and as many as wait for lanes."""
         timed = self._times.each("batch", feeds)
         if not self._threaded:
             yield self._times.waiting("runtime", timed)
