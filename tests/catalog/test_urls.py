@@ -177,7 +177,7 @@ def test_a_wait_that_is_longer_than_patience_is_not_waited(web: WebServer) -> No
 
 def test_one_that_hangs_costs_its_own_patience_and_no_more(web: WebServer) -> None:
     web.paths |= {f"/{n}": picture(b"%d" % n) for n in range(40)} | {"/hang": hang}
-    source = images(web, timeout_s=2.0, connections_per_host=2)
+    source = images(web, timeout_s=10.0, connections_per_host=2)
     found = source.fetch(pa.array([web.url(f"/{n}") for n in range(40)] + [web.url("/hang")]), None)
     assert found.values.to_pylist()[:40] == [b"%d" % n for n in range(40)]
     assert found.rejected[40].reason == Reason.FETCH_TIMEOUT

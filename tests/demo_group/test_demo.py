@@ -22,7 +22,7 @@ from tests.support.killing import (
 
 from embedmill import Pipeline, Release
 
-pytestmark = pytest.mark.timeout(2000)
+pytestmark = pytest.mark.timeout(4500)
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
 SMALL_SHARDS = {"EMBEDMILL_WORK__SHARD_ROWS": "256"}
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,10 @@ from embedmill.types import Reason
 from embedmill.work import WorkerOptions, work
 
 GOOD = {f"good {n}": encoded(noise(20 + n, 24, n), ["PNG", "JPEG", "WEBP"][n % 3]) for n in range(40)}
-FAULTY = DecodingLimits(cpu_s=1, wall_s=15.0, module="tests.decoding.faulty_child")
-FAULTS = {"segfault": 4, "abort": 1, "leave": 1, "spin": 1, "sleep": 1, "devour": 1, "break-the-next": 4}
+FAULTY = DecodingLimits(cpu_s=1, module="tests.decoding.faulty_child")
+HASTY = replace(FAULTY, wall_s=15.0)
+"""For what sleeps, which is waited for twice."""
+FAULTS = {"segfault": 4, "abort": 1, "leave": 1, "spin": 1, "devour": 1, "break-the-next": 4}
 DEADLY = {f"{fault} {n}": faulty(fault, n) for fault, count in FAULTS.items() for n in range(count)}
 REFUSED, ODD = hostile.refused(), hostile.odd()
 
@@ -63,6 +66,20 @@ def test_a_worker_survives_images_that_kill_decoders(tmp_path: Path, alone: dict
     assert {row["reason"] for row in lost.values()} == {Reason.IMAGE_INVALID}
     assert all(row["detail"] for row in lost.values())
     assert "twice the decoder ended with SIGSEGV" in lost["segfault 3"]["detail"]
+    assert vectors(mill.live(), GOOD) == alone
+
+
+def test_a_worker_waits_for_no_image_that_sleeps(tmp_path: Path, alone: dict[str, bytes]) -> None:
+    mill = catalog(tmp_path / "mill", GOOD)
+    mill.run()
+    mill.write([{"sku": n, "image": data} for n, data in {**GOOD, "sleep": faulty("sleep")}.items()])
+    planned = mill.planned()
+    work(planned.home, planned.plan.run, WorkerOptions("here", decoding=HASTY))
+    report = planned.run()
+    assert (report.embedded, report.quarantined) == (0, 1), "the others are as they were"
+    (lost,) = quarantined(mill.live())
+    assert (lost["id"], lost["reason"]) == ("sleep", Reason.IMAGE_INVALID)
+    assert "no answer within 15 s" in lost["detail"]
     assert vectors(mill.live(), GOOD) == alone
 
 

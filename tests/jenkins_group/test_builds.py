@@ -11,6 +11,8 @@ from tests.jenkins_group.farm import SECRET, Build, Farm
 from tests.support.mill import Mill, items
 from tests.support.stock import Stock
 
+pytestmark = pytest.mark.timeout(2000)
+
 STAGES = [
     *("Probe", "Plan", "Embed", "Reconcile", "Index", "Gates"),
     *("Integration test", "Publish", "Deploy", "Report"),

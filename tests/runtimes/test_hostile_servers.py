@@ -262,5 +262,5 @@ def test_an_address_where_nobody_listens_may_be_wrong_and_says_so(
 ) -> None:
     monkeypatch.setenv(TRITON.VARIABLE, "http://127.0.0.1:9")
     with pytest.raises(ServerUnavailable, match=r"no connection: .*is the address right\?") as caught:
-        load_runtime(TRITON, tmp_path)
+        load_runtime(TRITON.model_copy(update=HASTY), tmp_path)
     assert caught.value.exit_code == 75

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 SECONDS = 20.0
 """Of the callers' clock."""
+PATIENCE_S = 120.0
 
 
 @pytest.fixture
@@ -61,6 +62,13 @@ def refusal_of(lane: Lane) -> str:
     return ""
 
 
+async def until(done: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not done():
+        assert time.monotonic() < deadline_s, what
+        await asyncio.sleep(0.01)
+
+
 async def test_many_requests_at_once_get_each_its_own_vectors(lane: Lane, encoder: Encoder) -> None:
     words = [f"item {n}" for n in range(60)]
     answers = await asyncio.gather(*(lane.embed(texts(encoder, word)) for word in words))
@@ -82,7 +90,8 @@ async def test_a_full_queue_says_so_at_once(slow: tuple[Lane, Slow]) -> None:
     lane, runtime = slow
     rows = texts(lane.encoder, *["word"] * 30)
     requests = [asyncio.ensure_future(lane.embed(rows)) for _ in range(10)]
-    done, _ = await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(requests, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+    assert done, "no request was refused"
     assert all(isinstance(request.exception(), Overloaded) for request in done)
     runtime.works.set()
     answers = await asyncio.gather(*requests, return_exceptions=True)
@@ -147,8 +156,7 @@ async def test_a_lane_that_is_killed_lets_nobody_wait(slow: tuple[Lane, Slow]) -
     answers = await asyncio.gather(*requests, return_exceptions=True)
     assert {answer.status for answer in answers if isinstance(answer, Overloaded)} == {503}
     assert not any(isinstance(answer, Encoded) for answer in answers)
-    while lane.alive:  # it has told them, and ends
-        await asyncio.sleep(0.01)
+    await until(lambda: not lane.alive, "it has told them, and ends")
 
 
 async def test_a_lane_that_hangs_refuses_what_comes(published: Release) -> None:
@@ -157,8 +165,7 @@ async def test_a_lane_that_hangs_refuses_what_comes(published: Release) -> None:
     await lane.embed(texts(encoder, "before"))
     runtime.works.clear()
     hanging = asyncio.ensure_future(lane.embed(texts(encoder, "during")))
-    while "one batch for" not in refusal_of(lane):
-        await asyncio.sleep(0.05)
+    await until(lambda: "one batch for" in refusal_of(lane), "it says how long it has hung")
     with pytest.raises(Overloaded, match="one batch for") as refused:
         await lane.embed(texts(encoder, "meanwhile"))
     assert refused.value.status == 503
@@ -260,7 +267,9 @@ class Callers:
         while self._due:
             with self._comes:
                 self._come()
+            deadline_s = time.monotonic() + PATIENCE_S
             while self._inside:
+                assert time.monotonic() < deadline_s, f"{self._inside} requests were never answered"
                 time.sleep(0.001)  # the lane's thread lets the clock go on
         return self._waited_s, self._refused
 

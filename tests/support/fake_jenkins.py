@@ -53,7 +53,8 @@ class FakeJenkins:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(120)
+        assert not self._thread.is_alive()
 
     @property
     def url(self) -> str:

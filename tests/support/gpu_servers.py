@@ -209,7 +209,7 @@ class GpuServers:
         server.process.send_signal(signal.SIGCONT)
         _kill_all(server.namespace)
         server.process.kill()
-        server.process.wait(10)
+        server.process.wait(120)
         self._remove(server.namespace)
 
     def _remove(self, namespace: str) -> None:

