@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.killing import end_of, start
 from tests.support.mill import Mill, items
 from tests.support.stock import Stock
 
@@ -36,12 +35,10 @@ class MixedRunSuite:
     ) -> None:
         mill.settings |= {**settings, "work": {"shard_rows": SHARD_ROWS, "workers": 1}}
         planned = mill.planned(ROWS)
-        stock = Stock(planned.home, planned.plan)
-        command = [sys.executable, "-m", "embedmill", "run", str(mill.root / "pipeline.yaml"), "--json"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            with stock:
-                stock.hand_out_until_done_by(*workers)
-            out, err = process.communicate(timeout=PATIENCE_S)
+        with Stock(planned.home, planned.plan) as stock:
+            process = start(["run", str(mill.root / "pipeline.yaml"), "--json"])
+            stock.hand_out_until_done_by(*workers, unless=end_of(process))
+        out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, err
         report = json.loads(out)
         shares = {share["worker"]: share["vectors"] for share in report["shares"]}

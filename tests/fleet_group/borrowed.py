@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,9 @@ import yaml
 from tests.models import tiny_text_package
 from tests.support.fake_gpus import FakeGpu, FakeProcess, Scenario
 from tests.support.gpu_servers import GpuServers, Setup
-from tests.support.killing import home, records, start, wait_for_a_commit
-from tests.support.stock import Stock
+from tests.support.killing import records, start
 
 from embedmill import Pipeline, Release
-from embedmill.release.runs import open_plans
 
 IMAGE = "sha256:" + "ab" * 32
 PODMAN = f"""\
@@ -88,7 +85,7 @@ class Fleet:
     def write(self, *mounts: Path, **settings: Any) -> None:
         """The fleet.yaml, of the servers that were started, and its images.yaml."""
         idle = {"window_s": 1.0, "every_s": 0.25}
-        spec = self.servers.fleet(timeout_s=15, idle=idle, images="images.yaml", **settings)
+        spec = self.servers.fleet(timeout_s=120, idle=idle, images="images.yaml", **settings)
         document = spec.model_dump(mode="json", exclude_defaults=True)
         for server in document["servers"].values():
             server |= {"mounts": [str(each) for each in mounts], "arguments": list(self.arguments)}
@@ -147,12 +144,6 @@ class Fleet:
         workers = {record.worker for record in records(spec)}
         return {name for name in self.servers.servers if f"{name}-0" in workers}
 
-    def wait_for_workers(self, *names: str) -> None:
-        deadline = time.monotonic() + 240
-        while not set(names) <= self.workers().keys():
-            assert time.monotonic() < deadline, f"no worker on {names}"
-            time.sleep(0.1)
-
 
 def _is_a_worker(line: list[str]) -> bool:
     """`python -m embedmill worker …` of a server, or `python /…/bin/embedmill worker …` in its container."""
@@ -203,15 +194,6 @@ def end(process: subprocess.Popen[str], *, timeout_s: float = 240) -> tuple[dict
     out, err = process.communicate(timeout=timeout_s)
     assert process.returncode == 0, err
     return json.loads(out), err
-
-
-@contextmanager
-def kept(spec: Path) -> Iterator[Stock]:
-    """What is left of a run that has begun: nobody gets it meanwhile, so that the run is not over."""
-    wait_for_a_commit(spec)
-    (plan,) = open_plans(home(spec))
-    with Stock(home(spec), plan, elsewhere=True) as stock:
-        yield stock
 
 
 def interrupt(process: subprocess.Popen[str]) -> tuple[int, str]:

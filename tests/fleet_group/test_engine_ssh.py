@@ -18,12 +18,11 @@ from tests.fleet_group.borrowed import (
     digest_of_a_local_run,
     end,
     interrupt,
-    kept,
     live,
     make_pipeline,
 )
 from tests.support.gpu_servers import GpuServers
-from tests.support.killing import commits, home
+from tests.support.killing import commits, end_of, home, kept
 from tests.support.relay import Relay
 from tests.support.sts import ROLE
 
@@ -31,6 +30,7 @@ from embedmill.release.runs import open_plans
 
 ITEMS = 240
 LARGE_ITEMS = 2400
+WORKERS = ("gpu-01-0", "gpu-02-0")
 TOKENS = re.compile(r"AWS_(SECRET_ACCESS_KEY|SESSION_TOKEN)")
 
 
@@ -94,10 +94,10 @@ def test_a_gpu_that_is_wanted_back_is_left_and_taken_again_when_it_is_idle(
 ) -> None:
     """The test has the last shard until both are left, so that the run cannot be over before."""
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
-    process = begin(fleet, spec, "run", "--wait")
     with kept(spec) as stock:
+        process = begin(fleet, spec, "run", "--wait")
+        stock.hand_out_until_done_by(*WORKERS, unless=end_of(process))
         stock.hand_out_all_but_one()
-        fleet.let_each_commit(spec, "gpu-01", "gpu-02")
         fleet.turn("gpu-01", busy=True)
         fleet.turn("gpu-02", busy=True)
         wait_until_no_worker_is_left(fleet)
@@ -109,8 +109,9 @@ def test_a_gpu_that_is_wanted_back_is_left_and_taken_again_when_it_is_idle(
 
 def test_ctrl_c_stops_the_workers_and_resume_finishes(fleet: Fleet, local_digest: str) -> None:
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
-    process = begin(fleet, spec)
-    with kept(spec):
+    with kept(spec) as stock:
+        process = begin(fleet, spec)
+        stock.hand_out_until_done_by(*WORKERS, unless=end_of(process))
         code, said = interrupt(process)
     assert (code, "resume" in said, "Traceback" in said) == (130, True, False)
     assert not fleet.workers()
@@ -122,9 +123,9 @@ def test_ctrl_c_stops_the_workers_and_resume_finishes(fleet: Fleet, local_digest
 
 def test_workers_outlive_a_killed_run_and_resume_finds_them(fleet: Fleet, local_digest: str) -> None:
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
-    process = begin(fleet, spec)
-    fleet.let_each_commit(spec, "gpu-01", "gpu-02")
-    with kept(spec):
+    with kept(spec) as stock:
+        process = begin(fleet, spec)
+        stock.hand_out_until_done_by(*WORKERS, unless=end_of(process))
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         before = {worker.pid for workers in fleet.workers().values() for worker in workers}
@@ -152,9 +153,9 @@ def test_workers_on_a_bucket_get_keys_of_a_role_and_nobody_can_read_any(
             monkeypatch.setenv(name, relay.endpoint)
         work = {"shard_rows": 2, "look_again_s": 60, "role": ROLE}
         spec = make_pipeline(fleet.folder, "shop", items=ITEMS, store=store_with_roles, work=work)
-        process = begin(fleet, spec)
-        with kept(spec):
-            fleet.wait_for_workers("gpu-01", "gpu-02")
+        with kept(spec) as stock:
+            process = begin(fleet, spec)
+            stock.hand_out_until_done_by(*WORKERS, unless=end_of(process))
             seen = list(fleet.readable())
         while process.poll() is None and fleet.workers():
             seen += list(fleet.readable())

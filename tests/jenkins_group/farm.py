@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 from tests.support.fake_gpus import FakeGpu, Scenario, build_library
 from tests.support.mill import Mill, Row
-from tests.support.stock import PATIENCE_S, Stock
+from tests.support.stock import PATIENCE_S, Stock, Unless
 from tests.support.uncontained import install_podman
 
 from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
@@ -114,7 +114,7 @@ class Farm:
         self.repository = self.root / "repository"
         self.repository.mkdir()
         self.mill = Mill(self.repository, self.model)
-        self.mill.settings = {"store": str(self.root / "mill"), "work": {"shard_rows": 4}}
+        self.mill.settings = {"store": str(self.root / "mill"), "work": {"shard_rows": 12}}
         self._podman = install_podman(self.root / "bin").parent
         self._count = 0
         self._add("control", ["embedmill"], {"EMBEDMILL_CACHE": str(self.root / "cache")})
@@ -187,7 +187,7 @@ class Farm:
         found = json.loads((folder / "result.json").read_text("utf-8"))
         return Build(found["result"], found["failure"], found["events"], log, folder)
 
-    def build_while(self, rows: Sequence[Row], befalls: Callable[[Stock, Path], None]) -> Build:
+    def build_while(self, rows: Sequence[Row], befalls: Callable[[Stock, Path, Unless], None]) -> Build:
         """A build that cannot be over before something has befallen it, unless it fails.
 
         The build makes its plan itself, in the folder of its checkout: its first workers may be at work
@@ -202,7 +202,7 @@ class Farm:
                 assert not ended.wait(0.02), "the build ended, and has planned nothing"
                 assert time.monotonic() < deadline_s, f"no plan within {PATIENCE_S:.0f} s"
             with Stock(home, plan) as stock:
-                befalls(stock, folder)
+                befalls(stock, folder, lambda: "the build has ended" if ended.is_set() else None)
 
         return self.build(meanwhile)
 

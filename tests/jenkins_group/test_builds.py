@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.jenkins_group.farm import SECRET, Build, Farm
 from tests.support.mill import Mill, items
-from tests.support.stock import Stock
+from tests.support.stock import Stock, Unless
 
 pytestmark = pytest.mark.timeout(2000)
 
@@ -50,8 +50,8 @@ def check_published(build: Build, farm: Farm, rows: list[dict[str, Any]], tmp_pa
 def test_a_catalog_becomes_a_release_on_three_agents(farm: Farm, tmp_path: Path) -> None:
     rows, workers = items(400), ("gpu-a-0", "gpu-b-0", "gpu-c-0")
 
-    def share(stock: Stock, _: Path) -> None:
-        stock.hand_out_until_done_by(*workers)
+    def share(stock: Stock, _: Path, unless: Unless) -> None:
+        stock.hand_out_until_done_by(*workers, unless=unless)
 
     build = farm.build_while(rows, share)
     check_published(build, farm, rows, tmp_path)
@@ -72,10 +72,10 @@ def test_an_agent_that_is_killed_in_the_middle_and_one_that_never_answers_cost_n
     farm.add_agent("gpu-dead", answers=False)
     rows = items(1200)
 
-    def kill(stock: Stock, folder: Path) -> None:
-        stock.hand_out_until_done_by("gpu-a-0")
+    def kill(stock: Stock, folder: Path, unless: Unless) -> None:
+        stock.hand_out_until_done_by("gpu-a-0", unless=unless)
         (folder / "gpu-a.killed").touch()
-        stock.keep_until((folder / "gpu-a.lost").exists, "it is missed")
+        stock.wait_until((folder / "gpu-a.lost").exists, "it is missed", unless=unless)
 
     build = farm.build_while(rows, kill)
     check_published(build, farm, rows, tmp_path)
@@ -134,10 +134,10 @@ def test_a_parameter_that_is_no_word_stops_the_build_before_anything_is_run(farm
 
 
 def test_a_build_that_somebody_aborts_ends_and_stops_its_workers(farm: Farm) -> None:
-    def abort(stock: Stock, folder: Path) -> None:
-        stock.hand_out_until_done_by("gpu-a-0")
+    def abort(stock: Stock, folder: Path, unless: Unless) -> None:
+        stock.hand_out_until_done_by("gpu-a-0", unless=unless)
         (folder / "abort").touch()
-        stock.keep_until((folder / "result.json").is_file, "the build has ended")
+        stock.wait_until((folder / "result.json").is_file, "the build has ended", unless=unless)
 
     build = farm.build_while(items(1200), abort)
     assert (build.result, build.failure) == ("ABORTED", "UserInterruption"), build.log
@@ -151,10 +151,10 @@ def test_a_build_that_somebody_aborts_ends_and_stops_its_workers(farm: Farm) -> 
 def test_an_agent_that_freezes_in_the_middle_costs_its_branch_alone(farm: Farm, tmp_path: Path) -> None:
     rows = items(1200)
 
-    def freeze(stock: Stock, folder: Path) -> None:
-        stock.hand_out_until_done_by("gpu-b-0")
+    def freeze(stock: Stock, folder: Path, unless: Unless) -> None:
+        stock.hand_out_until_done_by("gpu-b-0", unless=unless)
         (folder / "gpu-b.frozen").touch()
-        stock.keep_until((folder / "gpu-b.stopped").exists, "all that it did stands still")
+        stock.wait_until((folder / "gpu-b.stopped").exists, "all that it did stands still", unless=unless)
 
     build = farm.build_while(rows, freeze)
     check_published(build, farm, rows, tmp_path)
@@ -164,10 +164,10 @@ def test_an_agent_that_freezes_in_the_middle_costs_its_branch_alone(farm: Farm, 
 def test_an_agent_that_comes_back_finds_its_worker_at_work(farm: Farm, tmp_path: Path) -> None:
     rows = items(1200)
 
-    def disconnect(stock: Stock, folder: Path) -> None:
-        stock.hand_out_until_done_by("gpu-c-0")
+    def disconnect(stock: Stock, folder: Path, unless: Unless) -> None:
+        stock.hand_out_until_done_by("gpu-c-0", unless=unless)
         (folder / "gpu-c.disconnected").touch()
-        stock.keep_until((folder / "gpu-c.lost").exists, "it is missed")
+        stock.wait_until((folder / "gpu-c.lost").exists, "it is missed", unless=unless)
         (folder / "gpu-c.disconnected").unlink()
 
     build = farm.build_while(rows, disconnect)

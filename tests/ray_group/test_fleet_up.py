@@ -23,6 +23,7 @@ from tests.fleet_group.borrowed import SERVERS, Fleet, digest_of_a_local_run, en
 from tests.support.fake_gpus import build_library
 from tests.support.fleet_cluster import FleetCluster
 from tests.support.gpu_servers import GpuServers
+from tests.support.killing import end_of
 from tests.support.stock import PATIENCE_S, Stock
 
 from embedmill import Pipeline
@@ -152,7 +153,7 @@ def show_a_run_with_a_yield(fleet: Fleet, cluster: FleetCluster, pipeline: Path)
 
     with stock_of(pipeline) as stock:
         running = begin(cluster, pipeline)
-        stock.hand_out_until_done_by("cpu-0", "cpu-1")
+        stock.hand_out_until_done_by("cpu-0", "cpu-1", unless=end_of(running))
         assert working(fleet) == {"gpu-01", "gpu-02"}
         began = time.monotonic()
         fleet.turn("gpu-01", busy=True)

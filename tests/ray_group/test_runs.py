@@ -73,6 +73,11 @@ class Run:
             start_new_session=True,
         )
 
+    def ended(self) -> str | None:
+        """How it has ended, and what it said; None while it runs."""
+        code = self.process.poll()
+        return None if code is None else f"the run ended with exit code {code}: {self.log.read_text()}"
+
     def report(self) -> dict[str, Any]:
         """What it printed, once it has ended well."""
         out, _ = self.process.communicate(timeout=PATIENCE_S)
@@ -118,7 +123,7 @@ def test_a_run_publishes_what_the_local_engine_publishes(
     planned = mill.planned(ROWS)
     with Stock(planned.home, planned.plan) as stock:
         driver = run()
-        stock.hand_out_until_done_by(*workers)
+        stock.hand_out_until_done_by(*workers, unless=driver.ended)
     report = driver.report()
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
     assert {share["worker"] for share in report["shares"]} == workers
@@ -133,7 +138,7 @@ def test_a_node_that_dies_in_the_middle_is_survived(
     planned = mill.planned(ROWS)
     with Stock(planned.home, planned.plan) as stock:
         driver = run()
-        stock.hand_out_until_done_by("joined-0")
+        stock.hand_out_until_done_by("joined-0", unless=driver.ended)
         joined.kill()
     report = driver.report()
     assert published(mill) == digest_of_the_local_engine(mill, tmp_path / "local")
@@ -158,7 +163,7 @@ def test_a_driver_that_is_killed_leaves_loops_that_the_next_one_finds(
     planned = mill.planned(ROWS)
     with Stock(planned.home, planned.plan) as stock:
         first = run()
-        stock.hand_out_until_done_by("small-0")
+        stock.hand_out_until_done_by("small-0", unless=first.ended)
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
     (plan,) = open_plans(mill.home)
@@ -184,7 +189,7 @@ def test_ctrl_c_stops_the_loops_and_resume_finishes(
     planned = mill.planned(ROWS)
     with Stock(planned.home, planned.plan) as stock:
         first = run()
-        stock.hand_out_until_done_by("small-0")
+        stock.hand_out_until_done_by("small-0", unless=first.ended)
         first.process.send_signal(signal.SIGINT)
         first.process.communicate(timeout=PATIENCE_S)
     assert first.process.returncode in {75, 130}, first.log.read_text()
@@ -198,7 +203,7 @@ def test_a_drained_run_ends_and_leaves_no_loops(mill: Mill, run: Callable[..., R
     planned = mill.planned(ROWS)
     with Stock(planned.home, planned.plan) as stock:
         driver = run()
-        stock.hand_out_until_done_by("small-0")
+        stock.hand_out_until_done_by("small-0", unless=driver.ended)
         (plan,) = open_plans(mill.home)
         drain(mill.home, plan.run)
         driver.process.communicate(timeout=PATIENCE_S)
@@ -249,7 +254,7 @@ def test_a_link_that_is_cut_silently_takes_its_store_along_and_is_survived(
     planned = mill.planned(rows)
     with Stock(planned.home, planned.plan) as stock:
         driver = run()
-        stock.hand_out_until_done_by("joined-0")
+        stock.hand_out_until_done_by("joined-0", unless=driver.ended)
         begun_s = time.monotonic()
         cluster.cut(joined)
         late()

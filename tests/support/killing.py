@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -31,7 +31,7 @@ def a_worker_of(process: subprocess.Popen[str]) -> psutil.Process:
             if "worker" in _line(child):
                 return child
         time.sleep(0.01)
-    raise AssertionError("the run started no worker")
+    raise AssertionError(end_of(process)() or "the run started no worker")
 
 
 def workers_on(spec: Path) -> list[psutil.Process]:
@@ -51,6 +51,18 @@ def wait_for_orphans(spec: Path) -> None:
     while workers_on(spec):
         assert time.monotonic() < deadline, "a worker outlived its run"
         time.sleep(0.05)
+
+
+def end_of(process: subprocess.Popen[str]) -> Callable[[], str | None]:
+    """What `unless` of a stock asks: how a run that `start` started has ended, and what it said."""
+
+    def ended() -> str | None:
+        if process.poll() is None:
+            return None
+        out, err = process.communicate()
+        return f"the run ended with exit code {process.returncode}:\n{out}{err}"
+
+    return ended
 
 
 def wait_for_a_commit(spec: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tests.support.killing import assert_nothing_was_done_twice, commits, start
+from tests.support.killing import assert_nothing_was_done_twice, commits, end_of, start
 from tests.support.stock import Stock
 from tests.triton_group.conftest import MODELS
 from tests.triton_group.server import Triton, tokens
@@ -143,7 +143,7 @@ def test_a_server_killed_in_the_middle_and_started_again_costs_time_and_nothing_
     planned = Pipeline.from_file(spec).plan()
     with Stock(planned.home, planned.plan) as stock:
         process = start(["run", str(spec), "--json"])
-        stock.hand_out_until_done_by("local-0")
+        stock.hand_out_until_done_by("local-0", unless=end_of(process))
         served.triton.kill()
         before = commits(spec)
     served.triton.start()

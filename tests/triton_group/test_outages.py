@@ -22,6 +22,7 @@ from tests.models import tiny_text_package
 from tests.support.killing import (
     assert_nothing_was_done_twice,
     commits,
+    end_of,
     start,
     wait_for_orphans,
 )
@@ -107,7 +108,7 @@ def test_a_server_that_stays_away_ends_the_run_with_75_and_the_next_run_goes_on(
 ) -> None:
     with stock_of(spec) as stock:
         process = start(["run", str(spec), "--json"])
-        stock.hand_out_until_done_by("local-0")
+        stock.hand_out_until_done_by("local-0", unless=end_of(process))
         server.kill()
     out, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 75, said
