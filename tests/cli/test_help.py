@@ -15,7 +15,7 @@ import yaml
 from tests.cli.terminal import Terminal
 from tests.support.mill import Mill, items
 
-from embedmill.cli.app import FLAT_MEMORY
+from embedmill.cli.importing import MEMORY
 from embedmill.cli.schemas import Kind, schema_bytes
 from embedmill.spec import load_pipeline_spec
 from embedmill.spec.jenkins_workers import JenkinsWorkersSpec
@@ -165,14 +165,28 @@ def test_help_loads_no_library_that_computes() -> None:
     assert loaded & {"typer", "numpy", "pyarrow", "pydantic", "yaml", "PIL", "rich"} == {"typer"}
 
 
-@pytest.mark.parametrize(("asked", "taken"), [(None, "system"), ("mimalloc", "mimalloc")])
-def test_arrow_takes_memory_from_the_system_unless_the_environment_says_otherwise(
-    asked: str | None, taken: str
+@pytest.mark.parametrize(
+    "given", [["plan"], ["run"], ["jenkins", "plan", "--fleet=f", "--facts=f", "--to=t"]]
+)
+@pytest.mark.parametrize("asked", [None, "jemalloc"])
+def test_a_command_that_plans_takes_arrows_memory_from_the_system_unless_its_environment_says_otherwise(
+    given: list[str], asked: str | None
 ) -> None:
-    told = "import pyarrow as pa; print(pa.default_memory_pool().backend_name)"
-    code = f"from embedmill.cli import main; main(['--help']); {told}"
-    environment = {name: value for name, value in os.environ.items() if name != FLAT_MEMORY[0]}
-    environment |= {} if asked is None else {FLAT_MEMORY[0]: asked}
+    left, backend = after([*given, "absent.yaml"], asked)
+    assert (left, backend) == (str(asked), "system" if asked is None else asked)
+
+
+def test_other_commands_take_arrows_memory_as_arrow_does() -> None:
+    assert after(["status", "absent.yaml"], None) == ["None", "mimalloc"]
+
+
+def after(given: list[str], asked: str | None) -> list[str]:
+    """After a command: what programs that it starts are told of Arrow's memory, and where its own is."""
+    told = f"import os, pyarrow as pa; print(os.environ.get({MEMORY[0]!r}), "
+    told += "pa.default_memory_pool().backend_name)"
+    code = f"from embedmill.cli import main; main({given!r}); {told}"
+    environment = {name: value for name, value in os.environ.items() if name != MEMORY[0]}
+    environment |= {} if asked is None else {MEMORY[0]: asked}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.splitlines()[-1] == taken
+    return done.stdout.splitlines()[-1].split()

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -45,16 +46,16 @@ def index_of(vectors: Vectors) -> FlatIndex:
 @pytest.mark.parametrize("dead", [0.0, 0.3, 0.999])
 @pytest.mark.parametrize("helped", [True, False])
 def test_the_same_is_found_whether_a_helper_came_or_not(helped: bool, dead: float) -> None:
-    index, query, selection = (
-        index_of(unit_vectors(ROWS)),
-        unit_vectors(1, seed=1),
-        Selection(mask(ROWS, dead)),
-    )
-    begun = index.begin(query, 10, selection)
+    vectors, query, selected = unit_vectors(ROWS), unit_vectors(1, seed=1), mask(ROWS, dead)
+    begun = index_of(vectors).begin(query, 10, Selection(selected))
     if helped:
         begun.help()
-    (rows, scores), alone = begun.end(), index.search(query, 10, selection)
-    assert (rows.tolist(), scores.tolist()) == (alone.rows_QK.tolist(), alone.scores_QK.tolist())
+    rows, scores = begun.end()
+    every = np.where(selected, vectors @ query[0], -np.inf)
+    nearest = [row for row in np.argsort(-every)[:10].tolist() if selected[row]]
+    assert rows[0, : len(nearest)].tolist() == nearest
+    assert np.allclose(scores[0, : len(nearest)], every[nearest], atol=1e-6)
+    assert not np.isfinite(scores[0, len(nearest) :]).any()
 
 
 class LosesItsCore(np.ndarray):
@@ -92,6 +93,45 @@ def test_a_helper_does_one_thing_at_a_time_and_then_the_next() -> None:
     until(lambda: helper.begin([Does(lambda: done.append(3))]))
     until(lambda: len(done) > 1)
     assert done == [1, 3]
+
+
+class Damaged(np.ndarray):
+    """A part that cannot be read."""
+
+    def __getitem__(self, at: Any) -> Any:
+        raise IndexError(at)
+
+
+def test_an_error_of_a_part_is_not_taken_for_the_last_part() -> None:
+    every, query = Selection(np.ones(ROWS, dtype=np.bool_)), unit_vectors(1, seed=1)
+    begun = FlatIndex([unit_vectors(ROWS).view(Damaged)]).begin(query, 10, every)
+    with pytest.raises(IndexError):
+        begun.help()
+
+
+def test_ctrl_c_in_the_middle_of_asking_does_not_make_the_helper_busy_for_good() -> None:
+    helper, then = Helper(), threading.Event()
+    assert helper.begin([Does(lambda: None)])
+    standing = helper._standing
+    assert standing is not None
+    until(lambda: not standing.free.locked())
+
+    def interrupt(frame: FrameType, event: str, called: Any) -> None:
+        asks = frame.f_code is Helper.begin.__code__  # and not Python's own threads
+        if asks and event == "c_return" and called.__name__ == "acquire":
+            raise KeyboardInterrupt
+
+    def interrupted() -> bool:
+        sys.setprofile(interrupt)
+        try:
+            return helper.begin([Does(lambda: None)])
+        finally:
+            sys.setprofile(None)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    until(lambda: helper.begin([Does(then.set)]))
+    assert then.wait(PATIENCE_S)
 
 
 def test_a_failure_does_not_end_the_helper() -> None:

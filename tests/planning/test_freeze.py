@@ -15,6 +15,7 @@ import pytest
 
 from embedmill.digest import digests_from_bytes, digests_to_arrow
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
+from embedmill.planning.gather import gather
 from embedmill.planning.spill import Spill
 
 SCHEMA = pa.schema(
@@ -155,6 +156,23 @@ def test_a_shard_is_cut_when_it_has_many_bytes_so_that_a_worker_can_hold_it(tmp_
     shards = frozen(tmp_path, rows, shard_rows=1000, shard_bytes=10_000)
     assert all(table_of(shard).nbytes <= 2 * 10_000 for shard in shards)
     assert sum(shard.rows for shard in shards) == 100
+
+
+def test_no_more_than_a_piece_of_large_rows_is_gathered_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = list[int]()
+
+    def measured(table: pa.Table, rows: Any) -> pa.Table:
+        found = gather(table, rows)
+        sizes.append(found.nbytes)
+        return found
+
+    monkeypatch.setattr("embedmill.planning.freeze.gather", measured)
+    rows = [(bytes([0, n]) * 8, 1, "x" * 1000) for n in range(100)]
+    frozen(tmp_path, rows, shard_rows=1000, shard_bytes=10_000)
+    assert sum(sizes) > 100 * 1000
+    assert max(sizes) < 2 * 10_000
 
 
 def test_a_single_row_of_more_bytes_than_a_shard_may_have_is_a_shard(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from tests.models import tiny_text_package
 from tests.support.mill import SCHEMA, Mill, items, quarantined
 
 from embedmill.errors import ModelError, SpecError
+from embedmill.planning.calibrate import Calibrator
+from embedmill.planning.numerics import Here
 from embedmill.release.layout import MANIFEST
 from embedmill.spec.documents import Plan
 from embedmill.store.hashing import file_sha256
@@ -155,6 +157,25 @@ def test_a_model_that_changes_between_its_digest_and_its_copy_is_planned_with_by
     assert [entry.sha256 for entry in mill.planned().plan.model if entry.path == "model/model.yaml"] == [
         file_sha256(mill.model / "model.yaml")
     ]
+
+
+@pytest.mark.parametrize("step", [(Here, "sample"), (Calibrator, "calibration")], ids=["sample", "calibrate"])
+def test_a_model_that_changes_beside_its_copy_or_after_it_is_planned_with_by_nobody(
+    mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[type, str]
+) -> None:
+    """Steps that load the encoder, if it was not loaded before: what they compute may be of either model."""
+    mill.model = tiny_text_package(tmp_path / "own")
+    mill.write(items(5))
+    whose, name = step
+    carried_out = getattr(whose, name)
+
+    def after_a_change(*given: Any) -> Any:
+        (mill.model / "model.yaml").touch()
+        return carried_out(*given)
+
+    monkeypatch.setattr(whose, name, after_a_change)
+    with pytest.raises(ModelError, match="changed while"):
+        mill.planned()
 
 
 def test_rows_that_where_leaves_out_are_excluded_and_not_counted(mill: Mill) -> None:

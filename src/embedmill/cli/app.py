@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import copy
 import gc
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -60,9 +59,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-FLAT_MEMORY = ("ARROW_DEFAULT_MEMORY_POOL", "system")
-"""Before Arrow is imported: its own allocator keeps what each thread had, a third of what a plan takes."""
 
 GROUPS = (
     starting,
@@ -143,7 +139,6 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     atexit.register(gc.freeze)  # Python's last collection takes as long as a short command, and frees nothing
-    os.environ.setdefault(*FLAT_MEMORY)
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from embedmill.cli.importing import take_arrows_memory_from_the_system
 from embedmill.cli.options import AsJson, PipelineFile, RunName, open_pipeline
 from embedmill.cli.output import data, emit, facts, table, talk
 
@@ -66,6 +67,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Plan a run, or find the open one, and who works on it: a branch for each idle GPU."""
+    take_arrows_memory_from_the_system()
     from embedmill.deploy.jenkins.placing import place
 
     planned = open_pipeline(pipeline, fleet=fleet).plan()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedmill.cli.failures import Interrupted
+from embedmill.cli.importing import take_arrows_memory_from_the_system
 from embedmill.cli.options import (
     Accept,
     AsJson,
@@ -58,6 +59,7 @@ def plan(
     """Show what a run would compute, how long it should take, and why."""
     from embedmill.cli.progress import reporting
 
+    take_arrows_memory_from_the_system()
     with reporting(quiet=quiet) as reporter:
         planned = open_pipeline(pipeline, calibrate=not no_calibrate).plan(reporter)
     _say_outlived(planned)
@@ -157,6 +159,7 @@ def run(
         return
 
     def go(reporter: Reporter, on_planned: OnPlanned) -> RunReport:
+        take_arrows_memory_from_the_system()
         calibrate = not no_calibrate
         opened = open_pipeline(file, engine=engine, fleet=fleet, wait=wait, seats=seats, calibrate=calibrate)
         return opened.run(accept=accept or (), on_progress=reporter, on_planned=on_planned)

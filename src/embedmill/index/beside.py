@@ -43,9 +43,13 @@ class Helper:
                 standing = self._standing = _Standing()
             except RuntimeError:  # no more threads, or Python ends
                 return False
-        if not standing.free.acquire(blocking=False):
-            return False
-        standing.asked.put(work)
+        try:
+            if not standing.free.acquire(blocking=False):
+                return False
+            standing.asked.put(work)
+        except BaseException:  # Ctrl-C, say, after the first and before the second: it would be busy for good
+            self._standing = None
+            raise
         return True
 
 

@@ -76,10 +76,14 @@ class Begun:
         )
 
     def _compare(self) -> None:
-        with suppress(IndexError):  # none is left
-            while True:
-                number = self._left.pop()  # so that the other thread does not take it
-                self._scores[number] = self._of(number)
+        while (number := self._take()) is not None:
+            self._scores[number] = self._of(number)
+
+    def _take(self) -> int | None:
+        """A part that the other thread then does not take; None where none is left."""
+        with suppress(IndexError):
+            return self._left.pop()
+        return None
 
     def _of(self, number: int) -> Vectors:
         """float32[N, 1] of one part, a dot product a row: the same whoever makes it (docs/decisions/0057)."""

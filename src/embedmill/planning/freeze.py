@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from embedmill.digest import ascending, digests_from_arrow
 from embedmill.planning.ahead import most_ahead, worked_ahead
+from embedmill.planning.gather import GatheredBytes, gather
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from embedmill.planning.spill import Spill
@@ -63,16 +65,16 @@ def freeze(
     """
     folder.mkdir()
     rows = cost = 0
-    distinct = partial(_distinct, dropped=dropped)
     own_bytes = [count * OWN_BYTES for count in spill.rows]
     owned = (spill.read(bucket).select(OWN) for bucket in spill.filled())
-    for found in worked_ahead(distinct, owned, most=most_ahead(own_bytes)):
-        rows, cost = rows + len(found.rows), cost + int(found.costs.sum())
+    for _, costs in worked_ahead(partial(_chosen, dropped=dropped), owned, most=most_ahead(own_bytes)):
+        rows, cost = rows + len(costs), cost + int(costs.sum())
     if not rows:
         return []
     target = cost / max(1, round(rows / shard_rows))
     cutter = _Cutter(folder, target, shard_bytes)
     whole = (spill.read(bucket) for bucket in spill.filled())
+    distinct = partial(_distinct, dropped=dropped)
     with closing(worked_ahead(distinct, whole, most=most_ahead(spill.size_bytes))) as chosen:
         for bucket, found in zip(spill.filled(), chosen, strict=True):
             if len(found.rows):
@@ -88,9 +90,18 @@ class _Distinct(NamedTuple):
     rows: Rows
     costs: Rows
 
-    def gathered(self, start: int, end: int) -> pa.Table:
-        """Some of them, in their order."""
-        return self.bucket.take(pa.array(self.rows[start:end]))
+    def gathered(self, start: int, end: int, most_bytes: int) -> Iterator[tuple[pa.Table, int]]:
+        """Some of them, in their order: pieces of as many rows each, and their bytes."""
+        rows = self.rows[start:end]
+        if 2 * self.bucket.nbytes <= most_bytes:
+            piece = gather(self.bucket, rows)
+            yield piece, piece.nbytes
+            return
+        size = GatheredBytes(self.bucket, rows)
+        pieces = min(len(rows), max(1, -(-size.of(0, len(rows)) // most_bytes)))
+        for numbers in np.array_split(np.arange(len(rows)), pieces):
+            first, end = int(numbers[0]), int(numbers[-1]) + 1
+            yield gather(self.bucket, rows[first:end]), size.of(first, end)
 
 
 class _Cutter:
@@ -99,37 +110,37 @@ class _Cutter:
     def __init__(self, folder: Path, target: float, most_bytes: int) -> None:
         self._folder, self._target, self._most_bytes = folder, target, most_bytes
         self._pending: list[pa.Table] = []
+        self._pending_bytes = 0
         self._shards: list[FrozenShard] = []
         self._spent = self._current = 0
 
     def add(self, found: _Distinct) -> None:
-        """Rows are gathered for each shard, so that they are not in memory twice."""
+        """Rows are gathered piece by piece, so that they are not in memory twice."""
         costs = found.costs
         before = self._spent + np.cumsum(costs) - costs
         shard = (before / self._target).astype(np.int64)
         starts = np.flatnonzero(np.diff(shard, prepend=-1)).tolist()
         for start, end in zip(starts, [*starts[1:], len(shard)], strict=True):
-            self._append(found.gathered(start, end), int(shard[start]))
+            for piece, size_bytes in found.gathered(start, end, self._most_bytes):
+                self._append(piece, size_bytes, int(shard[start]))
         self._spent += int(costs.sum())
 
     def finish(self) -> list[FrozenShard]:
         self._write()
         return self._shards
 
-    def _append(self, rows: pa.Table, shard: int) -> None:
-        pieces = min(len(rows), max(1, -(-rows.nbytes // self._most_bytes)))
-        for piece in np.array_split(np.arange(len(rows)), pieces):
-            size = sum(table.nbytes for table in self._pending)
-            if self._pending and (shard != self._current or size >= self._most_bytes):
-                self._write()
-            self._pending.append(rows.slice(int(piece[0]), len(piece)))
-            self._current = shard
+    def _append(self, rows: pa.Table, size_bytes: int, shard: int) -> None:
+        if self._pending and (shard != self._current or self._pending_bytes >= self._most_bytes):
+            self._write()
+        self._pending.append(rows)
+        self._pending_bytes += size_bytes
+        self._current = shard
 
     def _write(self) -> None:
         if not self._pending:
             return
         table = pa.concat_tables(self._pending)
-        self._pending = []
+        self._pending, self._pending_bytes = [], 0
         name = f"{len(self._shards):05d}"
         file = self._folder / f"{name}.arrow"
         frozen = table.drop_columns(["_cost"])
@@ -139,13 +150,18 @@ class _Cutter:
 
 
 def _distinct(table: pa.Table, dropped: Mask) -> _Distinct:
-    """Rows that are not dropped, one a fingerprint: the first in the catalog, ascending by fingerprint."""
+    rows, costs = _chosen(table, dropped)
+    bucket = table.drop_columns(["_row"]).combine_chunks()  # else each gather would do that
+    return _Distinct(bucket, rows, costs)
+
+
+def _chosen(table: pa.Table, dropped: Mask) -> tuple[Rows, Rows]:
+    """Rows that are not dropped, one a fingerprint: the first in the catalog, ascending; their costs."""
     kept = np.flatnonzero(~dropped[table.column("_row").to_numpy()])
     prints = _prints(table)[kept]
     order = ascending(prints)  # rows came in the catalog's order, so the first one stays first
     rows = kept[order[_first_of_equal(prints[order])]]
-    bucket = table.drop_columns(["_row"]).combine_chunks()  # else each gather would do that
-    return _Distinct(bucket, rows, table.column("_cost").to_numpy()[rows])
+    return rows, table.column("_cost").to_numpy()[rows]
 
 
 def _first_of_equal(ordered: Digests) -> Mask:

@@ -70,35 +70,49 @@ class Kept:
             ModelError: The package changed since it was digested.
         """
         frozen = self.shards(shards, given_up)
-        if given_up.is_set():
-            raise CancelledError
-        return frozen, self.model(package, base)
+        return frozen, self.model(package, base, given_up)
 
-    def model(self, package: ModelPackage, base: Release | None) -> tuple[FileEntry, ...]:
+    def model(self, package: ModelPackage, base: Release | None, given_up: Event) -> tuple[FileEntry, ...]:
         """The package, taken from the live release where it has the same.
 
+        A file whose copy began is copied whole, and so are all that the live release has.
+
         Raises:
+            CancelledError: Nobody waits for it any more.
             ModelError: The package changed since it was digested: it may not be what was planned with.
         """
         try:
-            kept = self._model(package, base)
+            kept = self._model(package, base, given_up)
         except (OSError, StoreError):  # perhaps for the want of a file
-            if package.is_as_digested():
-                raise
-        else:
-            if package.is_as_digested():
-                return kept
-        hint = "run again; in Python, open the pipeline again"
-        raise ModelError(f"{package.root}: changed while it was planned with", hint=hint)
+            check_unchanged(package)
+            raise
+        check_unchanged(package)
+        return kept
 
-    def _model(self, package: ModelPackage, base: Release | None) -> tuple[FileEntry, ...]:
+    def _model(self, package: ModelPackage, base: Release | None, given_up: Event) -> tuple[FileEntry, ...]:
+        if given_up.is_set():
+            raise CancelledError
         if base is not None and base.content.package_digest == package.package_digest():
             model = base.content.model
             source, target = self.home.release_key(base.name), self.home.release_key(self.run)
             copy_all(self.home.store, [(f"{source}/{each.path}", f"{target}/{each.path}") for each in model])
             return model
         prefix = self.home.release_key(self.run)
-        return tuple(
-            self.home.keep(f"{prefix}/model/{name}", package.root / name, relative_to=prefix, digest=digest)
-            for name, digest in package.file_digests().items()
-        )
+        kept = []
+        for name, digest in package.file_digests().items():
+            if given_up.is_set():
+                raise CancelledError
+            key, file = f"{prefix}/model/{name}", package.root / name
+            kept.append(self.home.keep(key, file, relative_to=prefix, digest=digest))
+        return tuple(kept)
+
+
+def check_unchanged(package: ModelPackage) -> None:
+    """Whatever is read of a package before this is what was digested.
+
+    Raises:
+        ModelError: It changed since.
+    """
+    if not package.is_as_digested():
+        hint = "run again; in Python, open the pipeline again"
+        raise ModelError(f"{package.root}: changed while it was planned with", hint=hint)

@@ -24,7 +24,7 @@ from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
-from embedmill.planning.keep import Kept
+from embedmill.planning.keep import Kept, check_unchanged
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import SPILLS, Scan, Scanner
@@ -266,6 +266,7 @@ class Planner:
         kept = Kept(self.home, run)
         compute = sum(shard.rows for shard in shards)
         keep = partial(kept.shards_and_model, shards, self.package, self.base)
+        self.package.file_digests()  # before the model is loaded beside its copy, so that a change shows
         with beside(self.home.store, keep) as stored:
             goldens, measured = self._goldens(kept, shards, images)  # computes, while disks are waited for
             frozen, model = stored()
@@ -274,17 +275,8 @@ class Planner:
         estimate = estimate_work(
             shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured, lanes
         )
-        counts = Counts(
-            total=scan.total,
-            new=join.new,
-            changed=join.changed,
-            unchanged=join.unchanged,
-            deleted=join.deleted,
-            duplicates=join.new + join.changed + join.unchanged - join.empty - distinct,
-            quarantined=quarantined,
-            empty=join.empty,
-            kept=join.kept,
-        )
+        calibration = calibrator.calibration(shards, estimate, self._here.encoder)
+        check_unchanged(self.package)  # it may have been loaded after it was kept
         return Plan(
             run=run,
             pipeline=self.spec,
@@ -298,7 +290,7 @@ class Planner:
             numerics=self.numerics,
             goldens=goldens,
             dimension=self.package.spec.dimension,
-            items=counts,
+            items=_counts(scan, join, quarantined, distinct),
             excluded=scan.excluded,
             compute=compute,
             reused_vectors=distinct - compute,
@@ -308,7 +300,7 @@ class Planner:
             item_parts=kept.item_parts(join.parts),
             quarantine=kept.file("planned", quarantine, quarantined),
             estimate=estimate,
-            calibration=calibrator.calibration(shards, estimate, self._here.encoder),
+            calibration=calibration,
         )
 
     @property
@@ -345,6 +337,20 @@ class Planner:
             if sample is None:
                 return None, None
             return kept.file("goldens", sample.file, sample.rows), sample.measured
+
+
+def _counts(scan: Scan, join: Join, quarantined: int, distinct: int) -> Counts:
+    return Counts(
+        total=scan.total,
+        new=join.new,
+        changed=join.changed,
+        unchanged=join.unchanged,
+        deleted=join.deleted,
+        duplicates=join.new + join.changed + join.unchanged - join.empty - distinct,
+        quarantined=quarantined,
+        empty=join.empty,
+        kept=join.kept,
+    )
 
 
 def _exists(prints: Digests, known: TableKeys | None, salvage: Salvage) -> Mask:

@@ -156,8 +156,10 @@ class _BucketFile:
         self._stream.flush()
 
     def close(self) -> None:
-        self._writer.close()
-        self._stream.close()
+        try:
+            self._writer.close()
+        finally:
+            self._stream.close()
 
 
 def _gathered(held: list[_Held]) -> Iterator[tuple[int, pa.RecordBatch]]:

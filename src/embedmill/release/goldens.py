@@ -74,10 +74,11 @@ def make_goldens(
 
 
 def _keep(candidate: Candidate, encoder: str, rows: pa.Table, scratch: Path) -> FileEntry:
-    file = scratch / f"goldens-{encoder}.arrow"
+    name = f"{encoder}.{candidate.home.new_attempt()}.arrow"
+    file = scratch / f"goldens-{name}"  # never one that the store has adopted
     with pa.ipc.new_file(str(file), rows.schema) as writer:
         writer.write_table(rows)
-    key = join_key(candidate.prefix, "goldens", f"{encoder}.{candidate.home.new_attempt()}.arrow")
+    key = join_key(candidate.prefix, "goldens", name)
     return candidate.home.adopt(key, file, relative_to=candidate.prefix, rows=len(rows))
 
 
