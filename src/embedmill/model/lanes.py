@@ -62,6 +62,7 @@ class Sessions:
         self._free: list[Runtime | None] = [None]
         self._opening = 0
         self._changed = threading.Condition()
+        self._had = threading.local()
 
     @contextlib.contextmanager
     def one(self) -> Iterator[Runtime | None]:
@@ -97,9 +98,17 @@ class Sessions:
                     break
                 self._changed.wait()
             else:
-                return self._free.pop()
+                return self._chosen()
             self._opening += 1
         return self._new() or self._taken()
+
+    def _chosen(self) -> Runtime | None:
+        """The free session that this thread had last, whose memory its core's cache still has, or any."""
+        last: list[Runtime | None] = getattr(self._had, "session", [])
+        at = next((at for at, each in enumerate(self._free) if any(each is had for had in last)), -1)
+        session = self._free.pop(at)
+        self._had.session = [session]
+        return session
 
     def _opened_ahead(self) -> None:
         """What is wrong with the model is for the batch to say that needs it."""
