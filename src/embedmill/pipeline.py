@@ -377,7 +377,7 @@ class PlannedRun:
         base = self._base()
         with runs.closed_if_corrupt(self.home, self.plan.run):
             candidate = Release(candidate_folder(self.home, content), judged)
-            gates = run_gates(GATES, candidate, base, accept)
+            gates = run_gates(GATES, candidate, base, accept, self.home.now())
         return record_verdicts(self.home, content, gates)
 
     def publish(self, gates: Gates | None = None) -> LogEntry:

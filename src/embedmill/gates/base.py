@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from embedmill.errors import GateFailed, SpecError
-from embedmill.spec.document import now
 from embedmill.spec.documents import Gates, ReleaseName, Verdict
 
 if TYPE_CHECKING:
@@ -29,9 +28,13 @@ class Gate(Protocol):
 
 
 def run_gates(
-    gates: Mapping[str, Gate], candidate: Release, baseline: Release | None, accepted: Collection[str]
+    gates: Mapping[str, Gate],
+    candidate: Release,
+    baseline: Release | None,
+    accepted: Collection[str],
+    created: str,
 ) -> Gates:
-    """Run all gates; failures of `accepted` ones are recorded as accepted."""
+    """Run all gates; failures of `accepted` ones are recorded as accepted. `created`: the time."""
     verdicts = [gate(candidate, baseline) for gate in gates.values()]
     name = None
     if baseline is not None and baseline.number is not None:
@@ -43,7 +46,7 @@ def run_gates(
             verdict.model_copy(update={"accepted": not verdict.passed and verdict.gate in accepted})
             for verdict in verdicts
         ),
-        created=now(),
+        created=created,
     )
 
 
