@@ -15,7 +15,7 @@ import yaml
 from tests.cli.terminal import Terminal
 from tests.support.mill import Mill, items
 
-from embedmill.cli.importing import MEMORY
+from embedmill.cli.importing import ARROWS_POOL
 from embedmill.cli.schemas import Kind, schema_bytes
 from embedmill.spec import load_pipeline_spec
 from embedmill.spec.jenkins_workers import JenkinsWorkersSpec
@@ -182,11 +182,11 @@ def test_other_commands_take_arrows_memory_as_arrow_does() -> None:
 
 def after(given: list[str], asked: str | None) -> list[str]:
     """After a command: what programs that it starts are told of Arrow's memory, and where its own is."""
-    told = f"import os, pyarrow as pa; print(os.environ.get({MEMORY[0]!r}), "
+    told = f"import os, pyarrow as pa; print(os.environ.get({ARROWS_POOL!r}), "
     told += "pa.default_memory_pool().backend_name)"
     code = f"from embedmill.cli import main; main({given!r}); {told}"
-    environment = {name: value for name, value in os.environ.items() if name != MEMORY[0]}
-    environment |= {} if asked is None else {MEMORY[0]: asked}
+    environment = {name: value for name, value in os.environ.items() if name != ARROWS_POOL}
+    environment |= {} if asked is None else {ARROWS_POOL: asked}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return done.stdout.splitlines()[-1].split()

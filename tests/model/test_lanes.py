@@ -152,6 +152,19 @@ def test_a_further_session_is_opened_for_whoever_finds_none_free_and_then_kept()
     assert (len(model.opened), sessions.opened) == (2, 3)
 
 
+def test_a_thread_gets_the_session_that_it_had_whichever_was_free_last() -> None:
+    sessions = Model().sessions(lanes=2)
+    with ThreadPoolExecutor(1) as other_thread:
+        mine, other = sessions.one(), sessions.one()
+        had = mine.__enter__()
+        others = other_thread.submit(other.__enter__).result(WAIT_S)
+        mine.__exit__(None, None, None)
+        other_thread.submit(other.__exit__, None, None, None).result(WAIT_S)
+        assert others is not had
+        assert at_once(sessions, 1) == [had]
+        assert other_thread.submit(at_once, sessions, 1).result(WAIT_S) == [others]
+
+
 def test_a_session_that_memory_is_too_short_for_is_not_opened() -> None:
     model = Model(left=SPARE_BYTES + 2**30)
     sessions = model.sessions(lanes=8)

@@ -26,8 +26,8 @@ def importing() -> Iterator[None]:
             gc.enable()
 
 
-MEMORY = ("ARROW_DEFAULT_MEMORY_POOL", "system")
-"""Arrow's own allocator keeps what each thread had, a third of what a plan takes."""
+ARROWS_POOL = "ARROW_DEFAULT_MEMORY_POOL"
+"""Arrow's own allocator keeps what each thread had (docs/decisions/0065)."""
 
 
 def take_arrows_memory_from_the_system() -> None:
@@ -35,13 +35,13 @@ def take_arrows_memory_from_the_system() -> None:
 
     Arrow chooses when it is imported.
     """
-    if MEMORY[0] in os.environ:
+    if ARROWS_POOL in os.environ:
         return
-    os.environ[MEMORY[0]] = MEMORY[1]
+    os.environ[ARROWS_POOL] = "system"
     try:
         with importing():
             import pyarrow as pa
 
             pa.default_memory_pool()
     finally:
-        del os.environ[MEMORY[0]]
+        del os.environ[ARROWS_POOL]

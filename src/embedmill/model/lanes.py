@@ -68,6 +68,7 @@ class Sessions:
     def one(self) -> Iterator[Runtime | None]:
         """A session that nobody else has meanwhile; waits for one where no other may be opened."""
         session = self._taken()
+        self._had.id = id(session)  # no reference, which would keep one that was let go of
         try:
             yield session
         finally:
@@ -103,12 +104,9 @@ class Sessions:
         return self._new() or self._taken()
 
     def _chosen(self) -> Runtime | None:
-        """The free session that this thread had last, whose memory its core's cache still has, or any."""
-        last: list[Runtime | None] = getattr(self._had, "session", [])
-        at = next((at for at, each in enumerate(self._free) if any(each is had for had in last)), -1)
-        session = self._free.pop(at)
-        self._had.session = [session]
-        return session
+        """The free session that this thread had last, whose memory its core may have in its cache, or any."""
+        had = getattr(self._had, "id", None)
+        return self._free.pop(next((at for at, each in enumerate(self._free) if id(each) == had), -1))
 
     def _opened_ahead(self) -> None:
         """What is wrong with the model is for the batch to say that needs it."""

@@ -100,8 +100,8 @@ class _Distinct(NamedTuple):
         size = GatheredBytes(self.bucket, rows)
         pieces = min(len(rows), max(1, -(-size.of(0, len(rows)) // most_bytes)))
         for numbers in np.array_split(np.arange(len(rows)), pieces):
-            first, end = int(numbers[0]), int(numbers[-1]) + 1
-            yield gather(self.bucket, rows[first:end]), size.of(first, end)
+            first, behind = int(numbers[0]), int(numbers[-1]) + 1
+            yield gather(self.bucket, rows[first:behind]), size.of(first, behind)
 
 
 class _Cutter:
