@@ -17,13 +17,18 @@ from typing import Any
 
 BUSY = 0.25
 """Load a core at the start beyond which figures say little."""
+WIDEST = {"avx512f": "AVX-512", "avx2": "AVX2"}
+"""Flags of /proc/cpuinfo that decide how many multiply-adds a second there can be."""
 
 
 def machine() -> str:
-    """Processor, cores, Python."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{name or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    """Processor and its widest vectors, cores, Python."""
+    from embedmill.planning.calibrate import processor  # not before what is measured has begun
+
+    flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "flags" in line), "")
+    widest = next((name for flag, name in WIDEST.items() if flag in flags.split()), "")
+    parts = [processor(), widest, f"{os.cpu_count()} cores", f"Python {platform.python_version()}"]
+    return ", ".join(part for part in parts if part)
 
 
 def command() -> str:

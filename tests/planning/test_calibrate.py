@@ -202,3 +202,14 @@ def test_the_processor_has_a_name_where_the_kernel_tells_it(tmp_path: Path) -> N
     told.write_text("processor\t: 0\nmodel name\t: AMD EPYC 7B13\n")
     assert processor(told) == "AMD EPYC 7B13"
     assert processor(tmp_path / "none")
+
+
+def test_processors_of_one_name_are_told_apart_by_their_numbers(tmp_path: Path) -> None:
+    """As in virtual machines, whose processors have their maker's name only."""
+    names = []
+    for family, model in ((25, 1), (26, 2)):
+        told = tmp_path / f"cpuinfo-{family}"
+        first = f"processor\t: 0\ncpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: AMD EPYC\n"
+        told.write_text(first + first.replace(f"model\t\t: {model}", "model\t\t: 99"))
+        names.append(processor(told))
+    assert names == ["AMD EPYC (cpu family 25, model 1)", "AMD EPYC (cpu family 26, model 2)"]

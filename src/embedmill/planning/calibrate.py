@@ -137,13 +137,18 @@ class Calibrator:
 
 
 def processor(cpuinfo: Path = CPUINFO) -> str:
-    """The processor's name, as the kernel tells it, or of its kind alone."""
+    """The first processor's name, family and model, as the kernel tells them; else of its kind alone.
+
+    A virtual machine's often has the maker's name only, which its next generation has, too.
+    """
+    told = {}
     with contextlib.suppress(OSError):
-        for line in cpuinfo.read_text().splitlines():
+        for line in reversed(cpuinfo.read_text().splitlines()):  # so that the first of all counts
             name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.machine()
+            told[name.strip()] = value.strip()
+    name = told.get("model name") or platform.machine()
+    numbers = [f"{each} {told[each]}" for each in ("cpu family", "model") if told.get(each)]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
 def _folder() -> Path:
