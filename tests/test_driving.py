@@ -10,7 +10,7 @@ from tests.support.mill import Mill, items
 
 from embedmill.driving import drive
 from embedmill.errors import WorkerFailed, Yielded
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.draining import drain
 from embedmill.release.shares import worker_shares
 from embedmill.types import Host, Look, Placement, Progress, WorkerState

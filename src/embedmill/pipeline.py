@@ -1,23 +1,23 @@
 """READ FIRST: the whole flow on one page.
 
     read → fingerprint → plan → work → index → check → publish
+    └─── `Pipeline.plan` ───┘   └── `PlannedRun`, in planned.py ──┘
 
-A run is a plan and what follows from it. Every step reads the store and writes to the store, is safe to
-repeat, and finds what earlier tries left: so a run that died anywhere is finished by running it again.
+`Pipeline.run` is both. A run is a plan and what follows from it. Every step reads the store and writes to
+the store, is safe to repeat, and finds what earlier tries left: so a run that died anywhere is finished by
+running it again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
 
-from embedmill.driving import drive, most_shards, stand_by, stopped, stopped_on_failure
-from embedmill.engines import Engine, Places, StandsBy
+from embedmill.driving import most_shards, stand_by, stopped, stopped_on_failure
+from embedmill.engines import StandsBy
 from embedmill.errors import (
     AccountingError,
-    GateFailed,
     ObjectMissing,
     PublishLost,
     ReleaseCorrupt,
@@ -25,37 +25,17 @@ from embedmill.errors import (
     RunClosed,
     RunMissing,
 )
-from embedmill.fleet.engines import check_places, engine_of, places_of
-from embedmill.gates import (
-    GATES,
-    OF_PRODUCTION,
-    OVERRIDABLE,
-    check_acceptable,
-    check_environment,
-    check_relevance,
-    gate_failure,
-    run_gates,
-)
-from embedmill.model import ModelPackage
+from embedmill.fleet.engines import check_places
+from embedmill.gates import OF_PRODUCTION, OVERRIDABLE, check_environment, check_relevance
+from embedmill.planned import OnProgress, PlannedRun, silent
 from embedmill.planning import Calibrator, Planner
 from embedmill.release import layout, runs
-from embedmill.release.assemble import assemble, read_candidate
-from embedmill.release.folders import candidate_folder
-from embedmill.release.item_keys import KnownKeys
-from embedmill.release.layout import Home
 from embedmill.release.log import read_history
-from embedmill.release.publish import publish
-from embedmill.release.reader import Release, open_release
-from embedmill.release.shares import worker_shares
-from embedmill.release.verdicts import record_verdicts, verdicts_on
-from embedmill.seats import SeatFolder, SharedPlaces
-from embedmill.spec import PipelineSpec, load_pipeline_spec
-from embedmill.spec.documents import Content, Gates, LogEntry, Plan, Terminal
+from embedmill.release.verdicts import verdicts_on
+from embedmill.spec.documents import Plan, Terminal
 from embedmill.spec.reports import RunReport
-from embedmill.store import open_store
 from embedmill.types import Progress
-
-OnProgress = Callable[[Progress], None]
+from embedmill.use_case import UseCase
 
 PLANS = 4
 """Plans that one `run` makes before it says that others are always faster."""
@@ -67,60 +47,9 @@ SALVAGED_RUNS = 8
 """Unpublished runs, the newest ones, whose finished vectors a new plan takes over."""
 
 
-def silent(_: Progress) -> None:
-    """Tell nobody."""
-
-
 @dataclass(frozen=True)
-class Pipeline:
-    """One use case: a catalog, a model, a store. `root` is the folder that relative paths start from.
-
-    `waits`: whether runs wait where no GPU of a fleet is idle. `seats`: how many loops it may have now.
-    """
-
-    spec: PipelineSpec
-    root: Path
-    waits: bool = field(default=False, kw_only=True)
-    seats: SeatFolder | None = field(default=None, kw_only=True)
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> Pipeline:
-        """Read a pipeline.yaml.
-
-        Raises:
-            SpecError: It is wrong; says where and what is allowed.
-        """
-        file = Path(path)
-        return cls(load_pipeline_spec(file), file.absolute().parent)
-
-    @cached_property
-    def home(self) -> Home:
-        """The pipeline's folder in its store."""
-        return Home(open_store(self.spec.store, relative_to=self.root), self.spec.name)
-
-    @cached_property
-    def package(self) -> ModelPackage:
-        """The model package that the spec names."""
-        return ModelPackage.open(self.root / self.spec.model)
-
-    def engine(self) -> Engine:
-        """A new one of the kind that the spec names, or of several kinds."""
-        return engine_of(self.spec, self.home, self.root)
-
-    def places(self, plan: Plan, engine: Engine | None = None) -> Places:
-        """Where engines of these kinds may run loops: this one, or a new one."""
-        what = (self.home, plan, self.spec, self.root, self.package, engine or self.engine())
-        return places_of(*what, waits=self.waits, apart=self.seats is not None)
-
-    def standby(self) -> StandsBy | None:
-        """A new engine whose loops can start while a plan is made, for `plan`; None where none may."""
-        engine = self.engine() if self.seats is None and self.spec.engine == "local" else None
-        return engine if isinstance(engine, StandsBy) else None
-
-    def live(self) -> Release | None:
-        """The live release, or None before the first."""
-        live = read_history(self.home).live
-        return open_release(self.home, live.release) if live else None
+class Pipeline(UseCase):
+    """One use case, and what is done with it: a plan is made or found, and carried out."""
 
     def plan(
         self,
@@ -292,109 +221,3 @@ class Pipeline:
         """
         plan = self.open_run(run).plan
         return runs.abandon(self.home, plan.run, "it was cancelled")
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """A plan in the store, and the stages that carry it out.
-
-    `outlived` has the open runs that were not gone on with, and why. `engine` works on it; None: a new one.
-    `base` is the plan's, if it is open. `keys` is what the plan left of its items, if it was made just now.
-    """
-
-    pipeline: Pipeline
-    plan: Plan
-    resumed: bool
-    outlived: Mapping[str, str] = field(default_factory=dict)
-    engine: Engine | None = None
-    base: Release | None = field(default=None, compare=False)
-    keys: KnownKeys | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def home(self) -> Home:
-        """The pipeline's folder in its store."""
-        return self.pipeline.home
-
-    @property
-    def url(self) -> str:
-        """What `embedmill worker --run` takes."""
-        return f"{self.home.url}/runs/{self.plan.run}"
-
-    def run(self, *, accept: Collection[str] = (), on_progress: OnProgress = silent) -> RunReport:
-        """All stages that are left: work, index, check, publish."""
-        started = self.home.world.monotonic()
-        self.work(on_progress)
-        content = self.index(on_progress)
-        gates = self.check(accept)
-        if not gates.passed:
-            raise gate_failure(gates)
-        entry = self.publish(gates)
-        return RunReport(
-            release=content.release,
-            number=entry.number,
-            url=f"{self.home.url}/releases/{content.release}",
-            total=content.counts.total,
-            **{name: getattr(content, name) for name in ("computed", "embedded", "reused", "empty", "kept")},
-            **{name: getattr(content, name) for name in ("quarantined", "compacted")},
-            resumed=self.resumed,
-            seconds=round(self.home.world.monotonic() - started, 3),
-            epoch=content.numerics.epoch,
-            numerics=content.numerics.why,
-            shares=worker_shares(self.home, self.plan),
-        )
-
-    def work(self, on_progress: OnProgress = silent) -> None:
-        """Start worker loops on the engine and wait until every shard has a commit record."""
-        pipeline, plan = self.pipeline, self.plan
-        engine = self.engine or pipeline.engine()
-        places = pipeline.places(plan, engine)
-        if pipeline.seats is not None:
-            places = SharedPlaces(places, pipeline.seats, self.home.world)
-        with stopped(self.engine):  # loops may stand by that nobody needed
-            drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)
-
-    def index(self, on_progress: OnProgress = silent) -> Content:
-        """Join items and vectors into a candidate, compact and index its segments."""
-
-        def on_step(step: str) -> None:
-            on_progress(Progress(step, unit="steps"))
-
-        return assemble(self.home, self.plan, self._base(), on_step, self.keys)
-
-    def check(self, accept: Collection[str] = ()) -> Gates:
-        """Run the gates on the candidate, by today's limits, and write gates.json and the report of the run.
-
-        Raises:
-            SpecError: `accept` names no gate that may be accepted.
-            RunError: There is no candidate yet.
-            ReleaseCorrupt: A file of the candidate is gone or damaged; the run is closed.
-        """
-        check_acceptable(accept)
-        content = read_candidate(self.home, self.plan.run)
-        root, spec = self.pipeline.root, self.pipeline.spec
-        limits = {"gates": spec.gates.below(root), "serving": spec.serving.below(root)}
-        judged = content.model_copy(update={"pipeline": content.pipeline.model_copy(update=limits)})
-        base = self._base()
-        with runs.closed_if_corrupt(self.home, self.plan.run):
-            candidate = Release(candidate_folder(self.home, content), judged)
-            gates = run_gates(GATES, candidate, base, accept, self.home.now())
-        return record_verdicts(self.home, content, gates)
-
-    def publish(self, gates: Gates | None = None) -> LogEntry:
-        """Seal the candidate and make it live, by these verdicts, or those of the last check if None.
-
-        Raises:
-            GateFailed: It was not checked, or a gate stands against it.
-        """
-        content = read_candidate(self.home, self.plan.run)
-        gates = gates or verdicts_on(self.home, self.plan.run)
-        if gates is None:
-            runs.check_not_over(self.home, self.plan.run)
-            hint = "`embedmill check` does it"
-            raise GateFailed(f"run {self.plan.run}: the candidate is not checked yet", hint=hint)
-        if not gates.passed:
-            raise gate_failure(gates)
-        return publish(self.home, self.plan, content, gates)
-
-    def _base(self) -> Release | None:
-        return self.base or (open_release(self.home, self.plan.base.release) if self.plan.base else None)

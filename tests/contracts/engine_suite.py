@@ -13,7 +13,7 @@ from tests.support.mill import Mill, items
 from tests.support.stock import Stock
 
 from embedmill.engines import Engine
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.runs import work_state
 from embedmill.types import Placement, WorkerState
 

@@ -31,7 +31,7 @@ from tests.support.kubernetes_cluster import until
 from embedmill.engines import Engine, KubernetesEngine
 from embedmill.engines.kubernetes import Cluster, Family
 from embedmill.errors import EngineRefused, EngineUnavailable, SpecError
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.runs import work_state
 from embedmill.types import Placement, WorkerState
 

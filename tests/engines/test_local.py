@@ -18,7 +18,7 @@ from tests.support.stock import Stock
 
 from embedmill.driving import stopped
 from embedmill.engines import LocalEngine
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.runs import work_state
 from embedmill.types import Opening, Placement
 

@@ -16,7 +16,7 @@ from tests.contracts.engine_suite import loops_on, planned, wait_for_loops, wait
 from tests.support.mill import Mill, items
 
 from embedmill.engines import SshEngine
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.runs import work_state
 from embedmill.store.credentials import Lending, lent_environment
 from embedmill.types import Host, Placement, WorkerState

@@ -27,7 +27,7 @@ from tests.support.stock import Stock
 from embedmill.devices.locks import holder_of
 from embedmill.errors import ObjectMissing
 from embedmill.model.sentence_transformers import import_sentence_transformers
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.spec.documents import CommitRecord
 from embedmill.work import WorkerOptions, work
 

@@ -14,7 +14,7 @@ from tests.support.mill import POISON, Mill, items, poisonable_package, reweight
 from embedmill import Release
 from embedmill.errors import GateFailed, SpecError
 from embedmill.gates import GATES, OVERRIDABLE
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release import layout
 from embedmill.release.folders import candidate_folder
 from embedmill.release.vectors import write_vectors

@@ -15,7 +15,7 @@ from tests.support.mill import OPEN_GATES, Mill, reweighted
 
 from embedmill.errors import GateFailed, ModelError, SpecError
 from embedmill.gates import GATES
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.runs import open_plans
 from embedmill.spec.documents import Verdict
 

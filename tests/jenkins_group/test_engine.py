@@ -25,7 +25,7 @@ from tests.support.mill import Mill
 
 from embedmill.engines import Engine, JenkinsEngine
 from embedmill.engines.jenkins import Jenkins
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.types import Host, Placement
 
 __all__ = ["planned", "waiting"]

@@ -12,7 +12,7 @@ from tests.models import tiny_text_package
 from tests.support.mill import POISON, Mill, items, poisonable_package, reweighted
 
 from embedmill.errors import GateFailed
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.collect import collect
 from embedmill.release.goldens import read_goldens
 from embedmill.release.layout import TERMINAL

@@ -27,7 +27,7 @@ from embedmill.engines import Engine
 from embedmill.engines.ray import Connection, Family
 from embedmill.engines.ray.bridge import Bridge
 from embedmill.errors import EngineRefused, EngineUnavailable
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.runs import work_state
 from embedmill.spec.ray import GPU_MEMORY_LABEL
 from embedmill.types import Placement, WorkerState

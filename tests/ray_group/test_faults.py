@@ -17,7 +17,7 @@ from tests.support.ray_cluster import NodeSetup, RayCluster
 from embedmill.engines.ray import Connection, Family
 from embedmill.engines.ray.bridge import Bridge
 from embedmill.errors import EngineUnavailable, StoreDenied
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.types import WorkerState
 
 __all__ = ["planned", "waiting"]

@@ -10,7 +10,7 @@ import pytest
 from tests.support.mill import POISON, Mill, items, poisonable_package, quarantined
 
 from embedmill.errors import AccountingError, ReleaseCorrupt
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.items import write_items
 from embedmill.release.layout import CONTENT
 from embedmill.release.vectors import VectorPart, write_vectors

@@ -18,7 +18,7 @@ from tests.support.mill import OPEN_GATES, POISON, Mill, items, poisonable_packa
 
 from embedmill.catalog import id_digests
 from embedmill.errors import ReleaseCorrupt
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.item_keys import ItemKeys, ItemKeysFile, KnownKeys
 from embedmill.release.items import ID, OWN_COLUMNS, is_embedded, item_fingerprints, read_part
 from embedmill.release.layout import CONTENT

@@ -12,7 +12,7 @@ import pytest
 from tests.support.mill import Mill, items
 
 from embedmill.errors import GateFailed, Held, ObjectMissing, PublishLost, ReleaseCorrupt, ShardsMissing
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release import layout, runs
 from embedmill.release.admin import rollback, unhold, verify
 from embedmill.release.assemble import assemble

@@ -6,7 +6,7 @@ import pytest
 from tests.support.mill import Mill, items
 
 from embedmill.errors import Yielded
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.draining import call_back, send_away, undrain
 from embedmill.release.shares import run_work, worker_shares
 from embedmill.release.timeline import MOST_BARS, timeline

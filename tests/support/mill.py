@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from embedmill import Pipeline, Release
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.layout import Home
 from embedmill.release.reader import open_live
 from embedmill.spec.reports import RunReport

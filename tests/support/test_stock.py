@@ -10,7 +10,7 @@ from tests.support.mill import Mill, items
 from tests.support.stock import PATIENCE_S, Stock
 
 from embedmill.errors import StoreError
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.runs import commit_records
 from embedmill.spec.documents import Lease
 from embedmill.work import WorkerOptions, work

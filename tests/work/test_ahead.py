@@ -19,7 +19,7 @@ from tests.support.mill import Mill, items
 
 from embedmill.errors import DecodersFailed
 from embedmill.model import Encoder
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.vectors import VectorPart
 from embedmill.spec.documents import CommitRecord
 from embedmill.types import Opening, Vectors

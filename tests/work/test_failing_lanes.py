@@ -14,7 +14,7 @@ from tests.support.mill import Mill, items
 from embedmill.errors import EmbedmillError, OutOfMemory, Yielded
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.lanes import Sessions
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.runtimes import Runtime
 from embedmill.spec.documents import CommitRecord
 from embedmill.types import Opening, Vectors

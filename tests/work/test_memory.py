@@ -24,7 +24,7 @@ from embedmill.driving import drive
 from embedmill.engines import LocalEngine
 from embedmill.errors import OutOfMemory
 from embedmill.model import Encoder, ModelPackage
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.describe import run_states
 from embedmill.release.layout import Home
 from embedmill.release.vectors import VectorPart

@@ -23,7 +23,7 @@ from tests.support.shop import fetching, png, rows, serve
 from tests.support.web import Request, WebServer, picture, web_server
 
 from embedmill.errors import StoreFull, Yielded
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.describe import run_states
 from embedmill.release.layout import Home
 from embedmill.store.base import Body

@@ -21,7 +21,7 @@ from tests.support.stock import Stock
 
 from embedmill.digest import digest_list
 from embedmill.errors import ReleaseCorrupt, RunClosed, RunMissing, StoreError, Yielded
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.layout import Home
 from embedmill.release.runs import terminal_of
 from embedmill.release.vectors import VectorPart

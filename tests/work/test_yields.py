@@ -10,7 +10,7 @@ from tests.support.mill import Mill, items
 
 from embedmill.driving import drive
 from embedmill.errors import Yielded
-from embedmill.pipeline import PlannedRun
+from embedmill.planned import PlannedRun
 from embedmill.release.draining import drain, is_drained, undrain
 from embedmill.spec import WorkSpec
 from embedmill.types import Placement, WorkerState

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedmill.cli.progress import Reporter
-    from embedmill.pipeline import Pipeline, PlannedRun
+    from embedmill.pipeline import Pipeline
+    from embedmill.planned import PlannedRun
     from embedmill.spec.documents import Estimate, Plan
     from embedmill.spec.reports import RunReport, RunState, StatusReport
 

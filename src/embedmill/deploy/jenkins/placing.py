@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from embedmill.pipeline import PlannedRun
+    from embedmill.planned import PlannedRun
     from embedmill.spec.fleet import FleetSpec, ServerSpec
     from embedmill.types import Look
 
