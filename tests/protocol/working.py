@@ -25,7 +25,9 @@ from tests.protocol.world import (
 class Worker(NamedTuple):
     """A worker loop: `work` of src/embedmill/work/worker.py.
 
-    Leases are left out: any worker may take any shard that it sees uncommitted, whoever else works on it.
+    Leases are left out: any worker may take any shard that it sees uncommitted, whoever else works on it. So
+    whatever becomes of a lease is explored, too: that it is taken over too early, or deleted by its former
+    holder, whose delete came too late, when it is another's.
     """
 
     name: str

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from embedmill.errors import StoreUnavailable
 from embedmill.release.layout import Home
 from embedmill.spec.documents import Lease
+from embedmill.store.faults import At, Call, Fault, Faults, Late, Script
+from embedmill.store.faulty import FaultyStore, InFlight
 from embedmill.store.memory import MemoryStore
 from embedmill.work.leases import HeldLease, Leases, process_start
 
@@ -44,6 +48,49 @@ def held_by(home: Home, *, host: str | None = None, pid: int | None = None, star
     assert mine is not None
     changes = {"host": host or mine.lease.host, "pid": pid or mine.lease.pid, "process_started": started}
     home.store.put(KEY, mine.lease.model_copy(update=changes).to_bytes())
+
+
+def held_elsewhere(home: Home, lease: HeldLease) -> None:
+    """Let it be a process of another machine, so that nobody can see whether it runs."""
+    lease.lease = lease.lease.model_copy(update={"host": "far-away"})
+    lease.etag = home.store.put(KEY, lease.lease.to_bytes())
+
+
+def taken_over(home: Home, lease: HeldLease) -> None:
+    """Let somebody have taken it over, of which its holder has heard nothing."""
+    home.store.put(KEY, lease.lease.model_copy(update={"worker": "quick"}).to_bytes(), if_match=lease.etag)
+
+
+def stopping_at(home: Home, meanwhile: Callable[[], object]) -> FaultyStore:
+    """The same store, where this happens just before each delete."""
+
+    class BeforeDelete(Faults):
+        def before(self, call: Call) -> Fault | None:
+            if call.verb == "delete":
+                meanwhile()
+            return None
+
+    return FaultyStore(home.store, BeforeDelete())
+
+
+class Together(Faults):
+    """The first put waits a while for a second one, which is done after it."""
+
+    def __init__(self) -> None:
+        self.begun, self._second, self._ended = (threading.Event() for _ in range(3))
+
+    def before(self, call: Call) -> Fault | None:
+        if call.verb == "put" and self.begun.is_set():
+            self._second.set()
+            self._ended.wait()
+        elif call.verb == "put":
+            self.begun.set()
+            self._second.wait(0.5)
+        return None
+
+    def after(self, call: Call) -> None:
+        if call.verb == "put":
+            self._ended.set()
 
 
 def beat_elsewhere(home: Home) -> None:
@@ -157,6 +204,61 @@ def test_a_lease_that_is_given_up_is_free_at_once_unless_another_has_it_by_now(h
     first.beat()
     first.release()
     assert home.read(Lease, KEY).worker == "other"
+
+
+def test_a_lease_that_was_taken_over_unnoticed_stays_its_new_holders(home: Home) -> None:
+    slow = leases(home, "slow").claim(SHARD)
+    assert slow is not None
+    taken_over(home, slow)
+    slow.release()
+    assert home.read(Lease, KEY).worker == "quick"
+    assert leases(home, "third").claim(SHARD) is None
+
+
+def test_nobody_takes_over_a_lease_that_is_about_to_be_deleted(home: Home) -> None:
+    """Whoever has waited for it long enough waits anew from the holder's last beat on."""
+    waiting = leases(home, "waiting", expiry_s=0.0)
+    got: list[HeldLease | None] = []
+    first = leases(Home(stopping_at(home, lambda: got.append(waiting.claim(SHARD))), "shop"), "one")
+    lease = first.claim(SHARD)
+    assert lease is not None
+    held_elsewhere(home, lease)
+    assert waiting.claim(SHARD) is None, "it sees the lease for the first time"
+    lease.release()
+    assert got == [None]
+    assert leases(home, "third").claim(SHARD) is not None
+
+
+def test_a_delete_that_comes_too_late_costs_only_that_two_work_on_a_shard(home: Home) -> None:
+    in_flight = InFlight()
+    store = FaultyStore(home.store, Script(At(Late(1000), "delete")), in_flight=in_flight)
+    first = leases(Home(store, "shop"), "one").claim(SHARD)
+    assert first is not None
+    held_elsewhere(home, first)
+    other = leases(home, "other", expiry_s=0.0)
+    with pytest.raises(StoreUnavailable):
+        first.release()
+    assert other.claim(SHARD) is None
+    second = other.claim(SHARD)
+    assert second is not None, "its holder was silent for long enough"
+    in_flight.arrive()
+    assert leases(home, "third").claim(SHARD) is not None
+    second.beat()
+    assert second.lost
+
+
+def test_a_lease_that_is_given_up_while_it_beats_is_free(home: Home) -> None:
+    """Two threads of its holder replace it at once: neither takes the other for a stranger."""
+    together = Together()
+    lease = leases(Home(FaultyStore(home.store, together), "shop"), "one").claim(SHARD)
+    assert lease is not None
+    with ThreadPoolExecutor(2) as pool:
+        beats = pool.submit(lease.beat)
+        together.begun.wait()
+        releases = pool.submit(lease.release)
+        beats.result()
+        releases.result()
+    assert leases(home, "other").claim(SHARD) is not None
 
 
 def test_of_two_that_replace_a_dead_holder_one_succeeds(home: Home) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -100,16 +101,35 @@ class Leases:
 
 @dataclass
 class HeldLease:
-    """A lease that this worker holds until it stops beating."""
+    """A lease that this worker holds until it stops beating. Threads may share it."""
 
     home: Home
     key: str
     lease: Lease
     etag: str
     lost: bool = False
+    _using: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def beat(self) -> None:
         """Show that the holder is alive; notes if the lease was taken over meanwhile."""
+        with self._using:
+            self._beat()
+
+    def release(self) -> None:
+        """Leave the shard to whoever comes next, at once; a lease that was taken over is left alone.
+
+        Stores delete unconditionally, but replace under a condition. So a last beat finds out whose the lease
+        is, and starts everybody's wait anew: nobody takes it over in the expiry's time, which the delete has
+        to arrive. One that is later still, or overtaken by the end of its process, may delete another's
+        lease. Then two work on one shard, and one of them did so in vain: the commit record decides.
+        """
+        with self._using:
+            self._beat()
+            if not self.lost:
+                self.lost = True
+                self.home.store.delete(self.key)
+
+    def _beat(self) -> None:
         if self.lost:
             return
         self.lease = self.lease.model_copy(update={"beat": self.lease.beat + 1})
@@ -117,12 +137,6 @@ class HeldLease:
             self.etag = self.home.store.put(self.key, self.lease.to_bytes(), if_match=self.etag)
         except (PreconditionFailed, ObjectMissing):
             self.lost = True
-
-    def release(self) -> None:
-        """Leave the shard to whoever comes next, at once."""
-        if not self.lost:
-            self.lost = True
-            self.home.store.delete(self.key)
 
 
 def process_start(pid: int) -> float | None:
