@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from embedmill.driving import drive
 from embedmill.engines import LocalEngine
 from embedmill.errors import OutOfMemory
 from embedmill.model import Encoder, ModelPackage
+from embedmill.model.lanes import Sessions
 from embedmill.planned import PlannedRun
 from embedmill.release.describe import run_states
 from embedmill.release.layout import Home
@@ -31,7 +33,8 @@ from embedmill.release.vectors import VectorPart
 from embedmill.runtimes.base import run_failure
 from embedmill.spec.calibration import Calibration, Measured, Setting
 from embedmill.spec.documents import CommitRecord
-from embedmill.work import WorkerOptions, work
+from embedmill.types import Opening
+from embedmill.work import Opened, WorkerOptions, work
 from embedmill.work.shrinking import smaller
 from embedmill.world import World
 
@@ -153,24 +156,54 @@ class Hurried(World):
         return float(next(self.seconds))
 
 
-@pytest.mark.parametrize(("faults", "expected"), [(10_000, {32}), (0, {512})])
-def test_a_loop_far_slower_than_measured_gets_smaller_batches_if_its_memory_is_paged_out(
-    mill: Mill, faults: int, expected: set[int]
-) -> None:
+def sizes_of_a_hurried_loop(
+    mill: Mill, per_s: float, options: WorkerOptions, opened: Opened | None = None
+) -> tuple[set[int], float]:
+    """Batches of a loop which was measured as so fast; and how fast it is in a world of such clocks."""
     mill.settings = {"work": {"shard_rows": 200}}
     run = mill.planned(items(200))
     setting = Setting(batch_tokens=512, sessions=1, threads=1)
     fast = Calibration(
-        chosen=setting, measured=(Measured(setting=setting, items_per_s=1e6),), source="measured then"
+        chosen=setting, measured=(Measured(setting=setting, items_per_s=per_s),), source="measured then"
     )
     plan = run.plan.model_copy(update={"calibration": fast})
     run.home.store.put(run.home.run_key(plan.run, "plan.json"), plan.to_bytes())
     home = Home(run.home.store, run.home.pipeline, world=Hurried())
+    work(home, plan.run, options, opened)
+    (key,) = [info.key for info in home.store.list(home.run_key(plan.run, "commits"))]
+    record = home.read(CommitRecord, key)
+    return {record.profile.batch_tokens}, record.rows / record.seconds
+
+
+@pytest.mark.parametrize(("faults", "expected"), [(10_000, {32}), (0, {512})])
+def test_a_loop_far_slower_than_measured_gets_smaller_batches_if_its_memory_is_paged_out(
+    mill: Mill, faults: int, expected: set[int]
+) -> None:
     turns = count()
     options = WorkerOptions("w", heartbeat_thread=False, major_faults=lambda: faults * next(turns))
-    work(home, plan.run, options)
-    keys = [info.key for info in home.store.list(home.run_key(plan.run, "commits"))]
-    assert {home.read(CommitRecord, key).profile.batch_tokens for key in keys} == expected
+    assert sizes_of_a_hurried_loop(mill, 1e6, options)[0] == expected
+
+
+def test_a_loop_that_had_no_memory_for_more_lanes_is_as_fast_as_those_that_it_has(
+    mill: Mill, tmp_path: Path
+) -> None:
+    """Measured was twice the speed that it has; for the eight lanes that were planned, sixteen times."""
+    turns = count()
+    options = WorkerOptions("w", heartbeat_thread=False, major_faults=lambda: 10_000 * next(turns))
+    _, per_s = sizes_of_a_hurried_loop(mill, 1e-6, options)
+    (tmp_path / "other").mkdir()
+    other = Mill(tmp_path / "other", mill.model)
+    assert sizes_of_a_hurried_loop(other, 2 * per_s, options, cramped(mill.model))[0] == {512}
+
+
+def cramped(model: Path) -> Opened:
+    """A model that is open, and that was to be opened for seven lanes more; there is no memory for one."""
+    package = ModelPackage.open(model)
+    encoder = Encoder.load(package)
+    sessions = Sessions(8, lambda: encoder.runtime, size_bytes=1, left=lambda: 0)
+    return Opened(
+        Opening(str(model), 512, 16), package, replace(encoder, sessions=sessions), package.stamps()
+    )
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,12 @@ def major_faults() -> int:
 class Thrashing:
     """Tells a loop whose memory is paged out from one that is slow because others are at work.
 
-    `per_s`: rows a second that were measured; None: nothing was, and nothing is told.
+    `per_lane_s`: rows a second of one lane that were measured; None: nothing was, and nothing is told.
+    `lanes`: those that there are by now, fewer than planned where memory was short.
     """
 
-    per_s: float | None
+    per_lane_s: float | None
+    lanes: Callable[[], int]
     clock: Callable[[], float]
     faults: Callable[[], int] = major_faults
 
@@ -50,19 +52,20 @@ class Thrashing:
         """
         self._rows += rows
         took_s = max(self.clock() - self._began_s, 1e-9)
-        slow = self.per_s is not None and self._rows / took_s * SLOWER < self.per_s
+        expected = None if self.per_lane_s is None else self.per_lane_s * self.lanes()
+        slow = expected is not None and self._rows / took_s * SLOWER < expected
         if not slow or not self._watched or took_s < PATIENCE_S:
             return
         if self.faults() - self._faults_before >= FAULTS_PER_S * took_s:
             raise OutOfMemory(f"{self._rows} rows took {took_s:.0f} s, since memory was paged out")
 
 
-def expected_per_s(plan: Plan, lanes: int) -> float | None:
-    """Rows a second of one loop of so many lanes, where the plan's batches were measured."""
+def measured_per_lane_s(plan: Plan) -> float | None:
+    """Rows a second of one lane, where the plan's batches were measured."""
     found = plan.calibration
     for each in found.measured if found else ():
         if found is not None and each.setting == found.chosen:
-            return each.items_per_s / each.setting.sessions * lanes
+            return each.items_per_s / each.setting.sessions
     return None
 
 

@@ -25,7 +25,14 @@ from embedmill.work.attempts import Attempts, Ready, ShardRows
 from embedmill.work.claims import Claims
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease
-from embedmill.work.shrinking import Thrashing, expected_per_s, major_faults, reduced, small_batches, smaller
+from embedmill.work.shrinking import (
+    Thrashing,
+    major_faults,
+    measured_per_lane_s,
+    reduced,
+    small_batches,
+    smaller,
+)
 from embedmill.work.stages import Ahead, Behind, NextShard, StageTimes
 from embedmill.work.watchdog import Watchdog
 
@@ -102,8 +109,9 @@ def work(home: Home, run: str, options: WorkerOptions, opened: Opened | None = N
             _encoder(home, plan, options, scratch, watchdog, opened) as encoder,
         ):
             attempts = Attempts(home, plan, encoder, options.worker, scratch, times, heart.check)
+            measured, sessions = measured_per_lane_s(plan), encoder.sessions
             clock, faults = home.world.monotonic, options.major_faults
-            thrashing = Thrashing(expected_per_s(plan, encoder.lanes), clock, faults)
+            thrashing = Thrashing(measured, lambda: sessions.opened, clock, faults)
             loop = _Loop(attempts, heart, thrashing, threaded=options.heartbeat_thread)
             loop.shrink(options.halvings)
             return loop.run()
