@@ -175,10 +175,30 @@ def test_no_more_than_a_piece_of_large_rows_is_gathered_at_once(
     assert max(sizes) < 2 * 10_000
 
 
+@pytest.mark.parametrize("large", [1500, 5000, 25_000, 80_000])
+def test_large_rows_that_lie_together_are_cut_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    """By rows alone they were one piece, which Arrow does not gather where it has 2 GiB of texts."""
+    pieces = list[pa.Table]()
+
+    def kept(table: pa.Table, rows: Any) -> pa.Table:
+        pieces.append(gather(table, rows))
+        return pieces[-1]
+
+    monkeypatch.setattr("embedmill.planning.freeze.gather", kept)
+    rows = [(bytes([0, n]) * 8, 1, "x" * (large if 40 <= n < 60 else 10)) for n in range(100)]
+    shards = frozen(tmp_path, rows, shard_rows=1000, shard_bytes=10_000)
+    assert all(len(piece) == 1 or piece.nbytes <= 20_000 for piece in pieces)
+    assert all(shard.rows == 1 or table_of(shard).nbytes <= 30_000 for shard in shards)
+    assert titles(shards) == [title for _, _, title in rows]
+
+
 def test_a_single_row_of_more_bytes_than_a_shard_may_have_is_a_shard(tmp_path: Path) -> None:
     rows = [(bytes([n]) * 16, 1, "x" * (50_000 if n == 1 else 10)) for n in range(3)]
     shards = frozen(tmp_path, rows, shard_rows=1000, shard_bytes=10_000)
     assert titles(shards) == [title for _, _, title in rows]
+    assert [shard.rows for shard in shards] == [1, 1, 1]
 
 
 def test_distinct_contents_are_counted_over_all_buckets(tmp_path: Path) -> None:

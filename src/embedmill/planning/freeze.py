@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 SHARD_BYTES = 128 << 20
 """Shards are cut here too, so that a worker can hold one whole."""
 
+MOST_OF_A_PIECE, MOST_OF_A_SHARD = 2, 3
+"""Times as many bytes, unless one row alone has more. So the texts of a column stay far below the 2 GiB that
+offsets of 32 bits allow, and those of a row alone, which Arrow holds already, reach them at most."""
+
 OWN = ["_fingerprint", "_row", "_cost"]
 """What shards are cut by; all other columns are the encoder's, and may be large."""
 
@@ -91,17 +95,26 @@ class _Distinct(NamedTuple):
     costs: Rows
 
     def gathered(self, start: int, end: int, most_bytes: int) -> Iterator[tuple[pa.Table, int]]:
-        """Some of them, in their order: pieces of as many rows each, and their bytes."""
+        """Some of them, in their order: pieces, and their bytes."""
         rows = self.rows[start:end]
         if 2 * self.bucket.nbytes <= most_bytes:
             piece = gather(self.bucket, rows)
             yield piece, piece.nbytes
             return
         size = GatheredBytes(self.bucket, rows)
-        pieces = min(len(rows), max(1, -(-size.of(0, len(rows)) // most_bytes)))
-        for numbers in np.array_split(np.arange(len(rows)), pieces):
-            first, behind = int(numbers[0]), int(numbers[-1]) + 1
+        for first, behind in _pieces(size, 0, len(rows), most_bytes):
             yield gather(self.bucket, rows[first:behind]), size.of(first, behind)
+
+
+def _pieces(size: GatheredBytes, start: int, end: int, most_bytes: int) -> Iterator[tuple[int, int]]:
+    """Cuts of as many rows each; where large rows lie together they are cut again."""
+    pieces = min(end - start, max(1, -(-size.of(start, end) // most_bytes)))
+    for numbers in np.array_split(np.arange(start, end), pieces):
+        first, behind = int(numbers[0]), int(numbers[-1]) + 1
+        if behind - first > 1 and size.of(first, behind) > MOST_OF_A_PIECE * most_bytes:
+            yield from _pieces(size, first, behind, most_bytes)
+        else:
+            yield first, behind
 
 
 class _Cutter:
@@ -130,7 +143,9 @@ class _Cutter:
         return self._shards
 
     def _append(self, rows: pa.Table, size_bytes: int, shard: int) -> None:
-        if self._pending and (shard != self._current or self._pending_bytes >= self._most_bytes):
+        full = self._pending_bytes >= self._most_bytes
+        too_much = self._pending_bytes + size_bytes > MOST_OF_A_SHARD * self._most_bytes
+        if self._pending and (shard != self._current or full or too_much):
             self._write()
         self._pending.append(rows)
         self._pending_bytes += size_bytes
