@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.support.mill import Mill, items
@@ -21,7 +21,10 @@ AWAY, EXPIRED, SILENT = 75, 77, 255
 
 @dataclass
 class Scripted:
-    """An engine whose loops do what a script says at each start: an exit code, or the run's work."""
+    """An engine whose loops do what a script says at each start: an exit code, or the run's work.
+
+    The kernel ended those that are "starved".
+    """
 
     planned: PlannedRun
     script: dict[str, list[int | str]]
@@ -40,8 +43,9 @@ class Scripted:
                 where = {"host": place.host.name, "gpu": place.type, "image": place.image}
                 options = WorkerOptions(place.worker, where=where, heartbeat_thread=False)
                 work(self.planned.home, self.planned.plan.run, options)
-            code = {"works": 0, "runs": None}.get(deed, deed) if isinstance(deed, str) else deed
-            self.ended[place.worker] = WorkerState(place.worker, code, f"said {deed}")  # type: ignore[arg-type]
+            code = {"works": 0, "runs": None, "starved": -9}[deed] if isinstance(deed, str) else deed
+            halvings = self.started.count(place.worker) if deed == "starved" else 0
+            self.ended[place.worker] = WorkerState(place.worker, code, f"said {deed}", halvings=halvings)
 
     def states(self) -> list[WorkerState]:
         return list(self.ended.values())
@@ -119,6 +123,36 @@ def test_credentials_that_always_end_at_once_end_the_run(planned: PlannedRun) ->
     engine = Scripted(planned, {"gpu-01-0": [EXPIRED] * 9})
     with pytest.raises(WorkerFailed, match="4 workers in a row"):
         driven(planned, engine, Fleet([free("gpu-01-0")]))
+
+
+def test_loops_that_the_kernel_ended_are_no_losses_while_their_batches_become_smaller(
+    planned: PlannedRun,
+) -> None:
+    """From 512 tokens to 32, and from 16 images to one, in four steps."""
+    engine = Scripted(planned, {"gpu-01-0": [*["starved"] * 4, "works"]})
+    driven(planned, engine, Fleet([free("gpu-01-0")]), attempts=1)
+    assert engine.started == ["gpu-01-0"] * 5
+
+
+def test_the_lanes_of_a_loop_are_halved_first(planned: PlannedRun) -> None:
+    places = tuple(replace(place, lanes=8) for place in free("gpu-01-0").free)
+    engine = Scripted(planned, {"gpu-01-0": [*["starved"] * 7, "works"]})
+    driven(planned, engine, Fleet([Look(places)]), attempts=1)
+    assert engine.started == ["gpu-01-0"] * 8
+
+
+def test_loops_that_the_kernel_ended_with_the_smallest_batches_are_losses(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": ["starved"] * 9})
+    with pytest.raises(WorkerFailed, match=r"2 workers in a row.*signal 9 for lack of memory") as caught:
+        driven(planned, engine, Fleet([free("gpu-01-0")]), attempts=1)
+    assert engine.started == ["gpu-01-0"] * 6
+    assert "more memory" in caught.value.hint
+
+
+def test_others_losses_count_beside_those_of_the_kernel(planned: PlannedRun) -> None:
+    engine = Scripted(planned, {"gpu-01-0": ["starved", -9, "starved", -9, "works"]})
+    with pytest.raises(WorkerFailed, match="2 workers in a row"):
+        driven(planned, engine, Fleet([free("gpu-01-0")]), attempts=1)
 
 
 @pytest.mark.parametrize("code", [1, 2, 125, 127])

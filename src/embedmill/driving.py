@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from embedmill.engines import LocalPlaces
 from embedmill.errors import WorkerFailed, Yielded
+from embedmill.model.batches import most_halvings
 from embedmill.model.lanes import lanes_of
 from embedmill.release.draining import DRAINED, call_back, is_drained, send_away, undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from embedmill.spec.documents import Plan
 
 GOES_ON = "`embedmill resume` goes on"
+MORE_MEMORY = "give it more memory, or fewer batches at a time (`work.workers: 1`); "
 HOPELESS = frozenset({1, 2, 42})
 """Exit codes that another try would not change: the worker said what is wrong; 42: the place is unfit."""
 CANNOT_START = frozenset({125, 126, 127})
@@ -172,7 +174,7 @@ class _Driving:
             if any(known.exit_code == YIELDED for known in states):
                 check_open(self.home, self.plan.run)
             lost = self._lost(states)
-            losses += _charged(lost)
+            losses += self._charged(lost)
             if losses > self.spec.attempts:
                 raise self._worn_out(losses, lost[-1])
             self._start([self.known[gone.worker] for gone in lost if gone.worker in self.known])
@@ -268,6 +270,18 @@ class _Driving:
                 self.hopeless[state.worker] = state
         return [state for state in ended if state.exit_code not in AWAY and state.worker not in self.hopeless]
 
+    def _charged(self, lost: Sequence[WorkerState]) -> int:
+        """Losses that count: none of loops that become smaller; credentials that ended for all are one."""
+        counted = [state for state in lost if not self._becomes_smaller(state)]
+        expired = sum(state.exit_code == EXPIRED for state in counted)
+        return len(counted) - expired + min(expired, 1)
+
+    def _becomes_smaller(self, state: WorkerState) -> bool:
+        """Whether the kernel ended it for lack of memory, of which its next start takes less."""
+        lanes = self.known[state.worker].lanes if state.worker in self.known else 1
+        most = most_halvings(lanes, self.plan.batch_tokens, self.spec.batch_images)
+        return 0 < state.halvings <= most
+
     def _is_elsewhere(self, state: WorkerState) -> bool:
         place = self.known.get(state.worker)
         return place is not None and place.host is not None
@@ -279,7 +293,7 @@ class _Driving:
         return WorkerFailed(
             f"run {self.plan.run}: {losses} workers in a row were lost without finishing a shard; "
             f"the last one {_ending(last)}",
-            hint=f"finished shards are kept; {GOES_ON}",
+            hint=f"{MORE_MEMORY if last.halvings else ''}finished shards are kept; {GOES_ON}",
         )
 
     def _given_back(self, states: Sequence[WorkerState]) -> Yielded:
@@ -336,12 +350,6 @@ class _Search:
             self._results.put(error)
 
 
-def _charged(lost: Sequence[WorkerState]) -> int:
-    """Losses that count: credentials that ended for all at once are one."""
-    expired = sum(state.exit_code == EXPIRED for state in lost)
-    return len(lost) - expired + min(expired, 1)
-
-
 def _cannot_work(state: WorkerState) -> WorkerFailed:
     return WorkerFailed(f"worker {state.worker}: {state.said or f'ended with exit code {state.exit_code}'}")
 
@@ -349,4 +357,5 @@ def _cannot_work(state: WorkerState) -> WorkerFailed:
 def _ending(state: WorkerState) -> str:
     code = state.exit_code or 0
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    how += " for lack of memory" if state.halvings else ""
     return f"{how}: {state.said}" if state.said else how

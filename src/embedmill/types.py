@@ -195,13 +195,15 @@ class Look:
 class WorkerState:
     """What an engine knows of one worker loop: `exit_code` None while it runs; `said` has its last words.
 
-    `waits`: it will run once there is a place for it, and nobody knows when.
+    `waits`: it will run once there is a place for it, and nobody knows when. `halvings`: so often its lanes,
+    then batches will be halved at its next start, since the kernel ended it for lack of memory; else 0.
     """
 
     worker: str
     exit_code: int | None
     said: str = ""
     waits: bool = False
+    halvings: int = 0
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,7 @@ def test_what_the_kernel_ended_of_others_makes_no_batches_smaller(
         (process,) = loops_of(waiting)
         process.kill()
         wait_until(lambda: engine.states()[0].exit_code is not None, "a killed loop lives")
+        assert engine.states()[0].halvings == 0
         engine.start(waiting.url, [ONE])
         (process,) = loops_of(waiting)
         assert "--halvings" not in process.cmdline()

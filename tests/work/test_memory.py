@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from tests.models import tiny_image_package
@@ -25,6 +26,7 @@ from embedmill.driving import drive
 from embedmill.engines import LocalEngine
 from embedmill.errors import OutOfMemory
 from embedmill.model import Encoder, ModelPackage
+from embedmill.model.batches import most_halvings
 from embedmill.model.lanes import Sessions
 from embedmill.planned import PlannedRun
 from embedmill.release.describe import run_states
@@ -109,11 +111,50 @@ def test_a_loop_that_the_kernel_ended_for_lack_of_memory_starts_again_with_small
     assert sizes.total() == len(run.plan.shards)
 
 
+def test_a_run_is_not_worn_out_while_each_new_start_takes_less_memory(mill: Mill, tmp_path: Path) -> None:
+    """Three loops in a row die before they finish anything, where one may be lost: the fourth has enough."""
+    mill.settings = {"work": {"workers": 1, "shard_rows": 20, "batch_tokens": 512, "attempts": 1}}
+    run = mill.planned(items(40))
+    kills = tmp_path / "vmstat"
+    kills.write_text("oom_kill 0\n")
+
+    def kill_three() -> None:
+        seen = set[int]()
+        for number in range(1, 4):
+            loop = wait_for_another(mill, seen)
+            (tmp_path / "next").write_text(f"oom_kill {number}\n")
+            (tmp_path / "next").replace(kills)
+            loop.kill()
+        wait_for_another(mill, seen)
+        stock.hand_out()
+
+    with Stock(run.home, run.plan) as stock, ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_three)
+        engine = LocalEngine([kills], settled_s=3600)
+        drive(run.home, run.plan, run.plan.pipeline.work, engine, run.url, lambda _: None)
+        killing.result()
+    keys = [info.key for info in run.home.store.list(run.home.run_key(run.plan.run, "commits"))]
+    assert [run.home.read(CommitRecord, key).profile.batch_tokens for key in keys] == [64, 64]
+
+
+def wait_for_another(mill: Mill, seen: set[int]) -> psutil.Process:
+    """The loop that runs, once it is none of those; it is one of them then."""
+    deadline = time.monotonic() + 120
+    while True:
+        for loop in workers_on(mill.root / "pipeline.yaml"):
+            if loop.pid not in seen:
+                seen.add(loop.pid)
+                return loop
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_batches_are_halved_to_a_floor_and_then_memory_is_what_is_missing(tiny_model: Path) -> None:
     error = OutOfMemory("no memory")
     half = smaller(Encoder.load(ModelPackage.open(tiny_model), batch_tokens=100), error)
     least = smaller(half, error)
     assert [each.profile.batch_tokens for each in (half, least)] == [50, 32]
+    assert most_halvings(lanes=1, tokens=100, images=1) == 2
     with pytest.raises(OutOfMemory, match=r"no memory; batches of 32 tokens and .* are too large") as caught:
         smaller(least, error)
     assert "work.workers" in caught.value.hint
@@ -126,6 +167,7 @@ def test_lanes_are_halved_before_batches_and_make_the_same_vectors(tiny_model: P
     for _ in range(3):
         encoder = smaller(encoder, error)
         found.append((encoder.lanes, encoder.sessions.opened, encoder.profile.batch_tokens))
+    assert most_halvings(lanes=5, tokens=64, images=1) == len(found)
     assert found == [(2, 2, 512), (1, 1, 512), (1, 1, 256)]
 
 

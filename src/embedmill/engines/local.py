@@ -12,7 +12,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO
 
 from embedmill.cores import EVERY, cores
 from embedmill.memory import KILLS, memory_kills
@@ -62,11 +62,16 @@ class LocalPlaces:
         return Look(tuple(places))
 
 
-class _Loop(NamedTuple):
-    """A process, and the file that it writes its words to."""
+@dataclass
+class _Loop:
+    """A process, and the file that it writes its words to.
+
+    `starved`: whether the kernel ended it for lack of memory; None: nobody has looked yet.
+    """
 
     process: subprocess.Popen[bytes]
     words: BinaryIO
+    starved: bool | None = None
 
     def end(self) -> None:
         self.process.kill()
@@ -104,8 +109,8 @@ class LocalEngine:
         for place in placements:
             running = self._loops.get(place.worker)
             if running is None or running.process.poll() is not None:
-                if running is not None and self._had_no_memory(running.process):
-                    self._halvings[place.worker] = self._halvings.get(place.worker, 0) + 1
+                if running is not None:
+                    self._judge(place.worker, running)
                 waiting = self._waiting.pop(place, None)
                 if waiting is None or not _tell(waiting, run_url):
                     halvings = self._halvings.get(place.worker, 0)
@@ -115,10 +120,7 @@ class LocalEngine:
 
     def states(self) -> list[WorkerState]:
         """Exit codes as subprocess gives them: minus the signal's number where one ended it."""
-        states = [
-            WorkerState(name, process.poll(), _tail(words) if process.poll() is not None else "")
-            for name, (process, words) in self._loops.items()
-        ]
+        states = [self._state(name, loop) for name, loop in self._loops.items()]
         if all(state.exit_code != -signal.SIGKILL for state in states):
             self._leave_to_others()
         return states
@@ -126,14 +128,28 @@ class LocalEngine:
     def stop(self) -> None:
         """SIGTERM, GRACE_S seconds, SIGKILL; those that stand by have nothing to end in order."""
         self._dismiss()
-        for process, _ in self._loops.values():
-            process.terminate()
+        for loop in self._loops.values():
+            loop.process.terminate()
         deadline = time.monotonic() + GRACE_S
         for loop in self._loops.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 loop.process.wait(max(0.0, deadline - time.monotonic()))
             loop.end()
         self._loops.clear()
+
+    def _state(self, name: str, loop: _Loop) -> WorkerState:
+        exit_code = loop.process.poll()
+        if exit_code is None:
+            return WorkerState(name, None)
+        self._judge(name, loop)
+        halvings = self._halvings[name] if loop.starved else 0
+        return WorkerState(name, exit_code, _tail(loop.words), halvings=halvings)
+
+    def _judge(self, name: str, ended: _Loop) -> None:
+        """Find out, once, whether it ended for lack of memory: then the next one of its name is smaller."""
+        if ended.starved is None:
+            ended.starved = self._had_no_memory(ended.process)
+            self._halvings[name] = self._halvings.get(name, 0) + ended.starved
 
     def _had_no_memory(self, ended: subprocess.Popen[bytes]) -> bool:
         """Whether the kernel ended it, and not somebody's `kill -9`; each that it ended is counted once."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 from embedmill.errors import ModelError
 from embedmill.model import images, tokens
 from embedmill.model.apart import Run, run_apart
-from embedmill.model.batches import pack
+from embedmill.model.batches import fewer_images, fewer_tokens, pack
 from embedmill.model.choosing import choose_runtime
 from embedmill.model.feeds import Binding, Fed, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
@@ -28,8 +28,6 @@ from embedmill.spec import RuntimeSpec
 from embedmill.spec.documents import Profile
 from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
 
-LEAST_TOKENS = 32
-"""Smaller batches than this are not made where memory is short."""
 Feeding: TypeAlias = Callable[[Iterator[Fed]], AbstractContextManager[Iterator[Fed]]]
 """Hands on what feeds batches, in order; inside its `with` block."""
 
@@ -227,9 +225,9 @@ class Encoder:
         """This encoder with one lane and batches half as large: another profile; None: none is smaller."""
         tokens, images = self.profile.batch_tokens, self.profile.batch_images
         if self.binding.texts or not self.binding.files:
-            tokens = max(tokens // 2, min(tokens, LEAST_TOKENS))
+            tokens = fewer_tokens(tokens)
         if self.binding.files:
-            images = max(images // 2, 1)
+            images = fewer_images(images)
         smaller = self.with_batches(tokens=tokens, images=images)
         if smaller.profile == self.profile:
             return None
