@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
+import yaml
 from tests.every_input import png
 from tests.models import tiny_image_package, tiny_text_package
 from tests.support.mill import SCHEMA, Mill, items
@@ -71,6 +72,32 @@ def test_a_query_encoder_declared_as_that_of_items_has_their_vectors(tmp_path: P
     found = goldens(mill.live())
     assert set(found) == {"item", "query_image"}
     assert found["query_image"].equals(found["item"].slice(0, 8).select(["image", "_fingerprint", "_vector"]))
+    assert_replay(mill.live())
+
+
+def test_a_query_encoder_that_sees_the_texts_of_items_has_their_vectors(mill: Mill) -> None:
+    mill.settings = {"goldens": 8}
+    mill.run(items(20))
+    found = {encoder: table.slice(0, 8) for encoder, table in goldens(mill.live()).items()}
+    texts = [f"{row['title']}. {row['category']}" for row in found["item"].to_pylist()]
+    assert found["query_text"].column("query").to_pylist() == texts
+    assert found["query_text"].column("_vector").equals(found["item"].column("_vector"))
+    assert_replay(mill.live())
+
+
+@pytest.mark.parametrize("declared", [{"template": "query: {query}"}, {"max_length": 3}])
+def test_a_query_encoder_that_sees_something_else_has_vectors_of_its_own(
+    mill: Mill, tmp_path: Path, declared: Mapping[str, Any]
+) -> None:
+    mill.model = tiny_text_package(tmp_path / "other")
+    file = mill.model / "model.yaml"
+    spec = yaml.safe_load(file.read_text())
+    spec["encoders"]["query_text"]["input_ids"]["text"] |= declared
+    file.write_text(yaml.safe_dump(spec))
+    mill.settings = {"goldens": 8}
+    mill.run(items(20))
+    found = {encoder: vectors_in(table, "_vector")[:8] for encoder, table in goldens(mill.live()).items()}
+    assert not np.isclose(found["query_text"], found["item"]).all(axis=1).any()
     assert_replay(mill.live())
 
 

@@ -3,8 +3,8 @@
 Item goldens are stratified by length: the shortest, the longest, and evenly spaced ones between, which are
 random because rows are in order of fingerprints. Those of the base are kept while their vectors live, so
 that drift shows. Query goldens are the items' own texts or files, embedded by the query encoders, or rows
-made up for them where items have no such thing: every declared encoder has some. A query encoder that is
-declared as that of items is not asked: the items' vectors are what it has to make.
+made up for them where items have no such thing: every declared encoder has some. A query encoder that
+computes what that of items does, of the very same, is not asked: the items' vectors are what it has to make.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from embedmill.errors import ReleaseCorrupt
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.goldens import goldens_file
 from embedmill.model.goldens import read_goldens as read_package_goldens
-from embedmill.model.inputs import render
+from embedmill.model.inputs import canonical_columns, render
 from embedmill.model.samples import sample_rows
 from embedmill.release.layout import Home
 from embedmill.spec import StringInput, TextInput
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embedmill.release.reader import Release
     from embedmill.release.segments import Candidate
     from embedmill.release.vectors import VectorTable
+    from embedmill.spec import EncoderInputs
     from embedmill.spec.documents import CommitRecord, FileEntry, Plan
     from embedmill.types import Mask, Rows
 
@@ -235,6 +236,8 @@ def _query_goldens(package: ModelPackage, name: str, items: pa.RecordBatch | Non
     else:
         prints = digests_to_arrow(_prints(items))
         rows = pa.RecordBatch.from_pydict({package.inputs(name).fields[0]: values, PRINT: prints})
+        if _sees_the_texts_of_items(package, name, rows, items):
+            return pa.Table.from_batches([rows]).append_column(VECTOR, items.column(VECTOR))
     with Encoder.load(package, name) as encoder:
         encoded = encoder.encode(rows)
     column = pa.FixedSizeListArray.from_arrays(
@@ -249,6 +252,30 @@ def _is_items_encoder(package: ModelPackage, name: str) -> bool:
     """Whether a query encoder computes what the items' one does of the same inputs: its vectors are known."""
     same_inputs = package.inputs(name) == package.inputs("item")
     return same_inputs and package.spec.runtimes_for(name) == package.spec.runtimes_for("item")
+
+
+def _sees_the_texts_of_items(
+    package: ModelPackage, name: str, rows: pa.RecordBatch, items: pa.RecordBatch
+) -> bool:
+    """Whether a query encoder, alike but for its template, sees of these rows what the items' one saw."""
+    ours, theirs = package.inputs(name), package.inputs("item")
+    text = _but_for_its_template(ours)
+    if text is None or text != _but_for_its_template(theirs):
+        return False
+    if package.spec.runtimes_for(name) != package.spec.runtimes_for("item"):
+        return False
+    (seen, _), (saw, _) = canonical_columns(ours, rows), canonical_columns(theirs, items)
+    return [list(column.values) for column in seen] == [list(column.values) for column in saw]
+
+
+def _but_for_its_template(inputs: EncoderInputs) -> tuple[str, TextInput | StringInput] | None:
+    """Name and declaration of the only input, if that is a text."""
+    if len(inputs.root) != 1:
+        return None
+    ((name, spec),) = inputs.root.items()
+    if not isinstance(spec.kind, TextInput | StringInput):
+        return None
+    return name, spec.kind.model_copy(update={"template": ""})
 
 
 def _like_a_query(package: ModelPackage, name: str, items: pa.RecordBatch) -> pa.Array | None:
