@@ -79,8 +79,8 @@ def test_a_storm_with_a_minute_of_blackout_changes_nothing_and_no_more_than_doub
         assert outcome.live.content.content_digest == calm.live.content.content_digest
         with capsys.disabled():  # figures of docs/stores.md
             print(f" requests: {calm.requests} calm, {outcome.requests} in storm {seed}")  # noqa: T201
-        assert outcome.requests <= 2 * calm.requests
-        assert outcome.storm.fates["busy"] > calm.requests / 30
+        assert outcome.of_work <= 2 * calm.of_work
+        assert outcome.storm.fates["busy"] > calm.of_work / 30
         assert outcome.storm.fates["dark"] > 0
         assert "gives no answer: " in outcome.said
         assert "answers again, after" in outcome.said

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from tests.models import tiny_image_package, tiny_mixed_package
-from tests.support.mill import Mill
+from tests.support.mill import Mill, undo
 from tests.support.shop import check_accounts, png, reasons, rows, serve
 from tests.support.web import WebServer, answer, picture
 
@@ -140,7 +140,7 @@ def test_a_shard_that_is_done_twice_has_the_same_bits(shop: Mill, web: WebServer
     work(run.home, run.plan.run, WorkerOptions("first"))
     records = {record.shard: record for record in commit_records(run.home, run.plan)}
     shard = run.plan.shards[lost].name
-    run.home.store.delete(run.home.run_key(run.plan.run, "commits", f"{shard}.json"))
+    undo(run, shard)
     work(run.home, run.plan.run, WorkerOptions("second"))
     again = {record.shard: record for record in commit_records(run.home, run.plan)}
     assert again[shard].attempt != records[shard].attempt

@@ -53,13 +53,17 @@ def test_a_thousand_items_of_which_some_hang_fail_or_are_corrupt(shop: Mill, web
     web.forget()
     changed = range(3, 1000, 100)
     web.paths |= {f"/{n}": picture(png(n + 20_000)) for n in changed}
-    web.paths |= {f"/{n}": picture(png(n)) for n in failing}
+    web.paths |= {f"/{n}": picture(png(n)) for n in failing} | {f"/{n}": status(503) for n in hanging}
     second = shop.run(rows(web, ITEMS))
     check_accounts(second)
     assert (second.embedded, second.quarantined) == (
         len(changed) + len(failing),
         len(hanging) + len(corrupt),
     )
+    assert Counter(reasons(shop).values()) == {  # those that hung were asked again
+        "fetch-failed": len(hanging),
+        "image-invalid": len(corrupt),
+    }
     assert web.downloads() == {f"/{n}" for n in {*changed, *failing}}
 
 

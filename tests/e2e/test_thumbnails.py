@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from tests.models import tiny_image_package, tiny_mixed_package
-from tests.support.mill import Mill, items
+from tests.support.mill import Mill, items, undo
 
 from embedmill import Release
 from embedmill.errors import ReleaseCorrupt, ReleaseMissing
@@ -159,7 +159,7 @@ def test_only_the_attempt_that_won_leaves_thumbnails(gallery: Mill) -> None:
     work(run.home, run.plan.run, WorkerOptions("first"))
     shard = run.plan.shards[0].name
     record = run.home.store.get(run.home.run_key(run.plan.run, "commits", f"{shard}.json"))
-    run.home.store.delete(run.home.run_key(run.plan.run, "commits", f"{shard}.json"))
+    undo(run, shard)
     work(run.home, run.plan.run, WorkerOptions("second"))
     assert run.home.store.get(run.home.run_key(run.plan.run, "commits", f"{shard}.json")) != record
     assert len(list(folder.rglob("*.arrow"))) == len(run.plan.shards) + 1

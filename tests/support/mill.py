@@ -99,6 +99,12 @@ def items(count: int, *, start: int = 0) -> list[dict[str, Any]]:
     return [{"sku": f"s{n}", "title": f"item {n}", "category": "all", "price": n / 2} for n in numbers]
 
 
+def undo(run: PlannedRun, shard: str) -> None:
+    """As if nobody had done a shard: no commit record, and no lease that keeps others away."""
+    for key in (("commits", f"{shard}.json"), ("leases", f"{shard}.json")):
+        run.home.store.delete(run.home.run_key(run.plan.run, *key))
+
+
 def quarantined(release: Release) -> list[dict[str, Any]]:
     """The release's quarantine, in order."""
     file = release.folder / release.content.quarantine.path
