@@ -155,6 +155,7 @@ def test_an_agent_that_freezes_in_the_middle_costs_its_branch_alone(farm: Farm, 
         stock.hand_out_until_done_by("gpu-b-0", unless=unless)
         (folder / "gpu-b.frozen").touch()
         stock.wait_until((folder / "gpu-b.stopped").exists, "all that it did stands still", unless=unless)
+        (folder / "gpu-b.waited").touch()
 
     build = farm.build_while(rows, freeze)
     check_published(build, farm, rows, tmp_path)

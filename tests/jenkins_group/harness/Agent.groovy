@@ -3,7 +3,8 @@ import org.jenkinsci.plugins.workflow.support.steps.AgentOfflineException
 /**
  * An agent with a workspace of its own. Files in the build's folder change it: NAME.killed kills it with all that
  * runs there, NAME.frozen stops all that without a word, NAME.disconnected loses the connection while it is there.
- * NAME.stopped and NAME.lost are there once that has been noticed. One that does not answer accepts nothing.
+ * NAME.stopped and NAME.lost are there once that has been noticed. NAME.waited lets the time pass for which a frozen
+ * one is waited for, and none of anybody else's. One that does not answer accepts nothing.
  */
 class Agent {
 
@@ -88,12 +89,15 @@ class Agent {
                 if (happened('frozen')) {
                     signal('STOP', pids())
                     note('stopped')
+                    if (happened('waited')) {
+                        build.passTheSilence()
+                    }
                 }
                 return !process.alive || !online
             }
         } catch (InterruptedException interrupted) {
             signal('TERM', ['-' + process.pid()])
-            long deadline = System.currentTimeMillis() + 60000
+            long deadline = System.currentTimeMillis() + (happened('waited') ? 0 : 60000)
             while (runs('-' + process.pid()) && System.currentTimeMillis() < deadline) {
                 Thread.sleep(50)
             }
