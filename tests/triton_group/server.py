@@ -16,6 +16,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytriton
 
 READY_S = 120.0
@@ -103,11 +104,16 @@ class Triton:
         self._wait_until_ready()
 
     def kill(self) -> None:
-        """SIGKILL: no request in flight gets an answer. The backend's own processes notice, and end."""
+        """SIGKILL: no request in flight gets an answer. Its backend's processes too: one may not notice."""
         if self.process is not None:
+            stubs = children_of(self.process)
             self.process.kill()
             self.process.wait()
             self.process = None
+            for stub in stubs:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    stub.kill()
+            psutil.wait_procs(stubs, STOP_S)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -147,6 +153,13 @@ class Triton:
                     return
             time.sleep(0.1)
         raise RuntimeError(f"Triton does not start:\n{self.log()[-3000:]}")
+
+
+def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """What it started, and what that did; none where it has ended already."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(process.pid).children(recursive=True)
+    return []
 
 
 def free_port() -> int:
