@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import psutil
+from tests.support.ray_cluster import RayNode
 
 from embedmill.engines import Engine, RayEngine
 from embedmill.engines.ray import Connection, Family
@@ -34,6 +36,20 @@ def until(engine: Engine, worker: str, holds: Callable[[WorkerState], bool], wha
 
 def ended(engine: Engine, worker: str) -> WorkerState:
     return until(engine, worker, lambda state: state.exit_code is not None, "ended")
+
+
+def pass_the_silence(engine: RayEngine, worker: str) -> None:
+    """Let the time pass for which a loop may say nothing: it is on a node that is gone."""
+    with engine._lock:  # no answer of before is on its way
+        engine._loops[worker].heard_s = -math.inf
+
+
+def await_death(engine: RayEngine, node: RayNode) -> None:
+    """Until the cluster knows that a node is gone."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while any(each.alive and each.address == node.address for each in engine.nodes()):
+        assert time.monotonic() < deadline_s, f"{node.address} still counts as alive"
+        time.sleep(0.2)
 
 
 def is_gone(connection: Connection, name: str) -> bool:

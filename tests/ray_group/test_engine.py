@@ -20,7 +20,17 @@ from tests.contracts.engine_suite import (
     wait_until_it_works,
     waiting,
 )
-from tests.ray_group.loops import PATIENCE_S, SMALL, Make, actor_of, await_gone, ended, place, until
+from tests.ray_group.loops import (
+    PATIENCE_S,
+    SMALL,
+    Make,
+    actor_of,
+    await_gone,
+    ended,
+    pass_the_silence,
+    place,
+    until,
+)
 from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
 
 from embedmill.engines import Engine
@@ -235,8 +245,8 @@ def test_the_processes_of_a_node_may_all_die(joined: RayNode, make: Make, waitin
     for worker in ("one", "two"):
         until(engine, worker, lambda state: state == WorkerState(state.worker, None), "at work")
     wait_for_loops(waiting, 2)
-    engine._silent_s = 30.0
     joined.kill()
+    pass_the_silence(engine, "two")
     assert ended(engine, "two").exit_code == 255
     assert {state.worker: state.exit_code for state in engine.states()}["one"] is None
 

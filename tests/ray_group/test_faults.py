@@ -11,7 +11,19 @@ from pathlib import Path
 
 import pytest
 from tests.contracts.engine_suite import loops_on, planned, wait_for_loops, wait_until_it_works, waiting
-from tests.ray_group.loops import PATIENCE_S, SMALL, Make, actor_of, await_gone, ended, is_gone, place, until
+from tests.ray_group.loops import (
+    PATIENCE_S,
+    SMALL,
+    Make,
+    actor_of,
+    await_death,
+    await_gone,
+    ended,
+    is_gone,
+    pass_the_silence,
+    place,
+    until,
+)
 from tests.support.ray_cluster import NodeSetup, RayCluster
 
 from embedmill.engines.ray import Connection, Family
@@ -36,11 +48,11 @@ def test_a_loop_whose_only_node_left_goes_on_where_one_joins(
         engine.start(waiting.url, [place("one")])
         wait_for_loops(waiting, 1)
         until(engine, "one", lambda state: state == WorkerState("one", None), "at work")
-        engine._silent_s = 30.0
     finally:
         cluster.remove(node)
+    await_death(engine, node)
+    pass_the_silence(engine, "one")
     assert ended(engine, "one").exit_code == 255
-    engine._silent_s = 120.0
     if driver == "another":
         engine = make(family)
     engine.start(waiting.url, [place("one")])
