@@ -160,13 +160,17 @@ def test_headers_that_trickle_end_the_connection(listening: Listening) -> None:
 
 @pytest.mark.parametrize("headers_s", [6.0], indirect=True)
 def test_a_connection_may_be_used_again_and_then_has_a_deadline_again(listening: Listening) -> None:
-    with listening.connect() as connection:
+    """One that is used again and again is kept, while one that is used again too slowly comes to its end."""
+    with listening.connect() as connection, listening.connect() as slow:
+        for again in (connection, slow):
+            again.sendall(sized(QUERY))
+            assert status(again) == 200
+        slow.sendall(b"POST /se")
         for _ in range(2):
+            time.sleep(3.5)  # twice that is longer than one deadline
             connection.sendall(sized(QUERY))
             assert status(connection) == 200
-            time.sleep(3.5)  # twice that is longer than one deadline
-        connection.sendall(b"POST /se")
-        assert status(connection) == 0
+        assert status(slow) == 0
 
 
 def test_what_a_client_that_left_asked_for_is_not_computed(listening: Listening) -> None:
