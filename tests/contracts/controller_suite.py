@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from tests.support.killing import assert_nothing_was_done_twice, commits
 from tests.support.mill import Mill, items
+from tests.support.patience import PATIENCE_S
 
 ROWS = items(120)
 WORK = {"shard_rows": 6, "look_again_s": 1.0}
-PATIENCE_S = 240.0
 
 
 class ControllerSuite:

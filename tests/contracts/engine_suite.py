@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.support.mill import Mill, items
+from tests.support.patience import PATIENCE_S
 from tests.support.stock import Stock
 
 from embedmill.engines import Engine
@@ -17,7 +18,6 @@ from embedmill.planned import PlannedRun
 from embedmill.release.runs import work_state
 from embedmill.types import Placement, WorkerState
 
-PATIENCE_S = 120.0
 MISSING = "20260101T000000000-0000"
 
 

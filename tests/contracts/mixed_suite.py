@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from tests.support.killing import end_of, start
 from tests.support.mill import Mill, items
+from tests.support.patience import PATIENCE_S
 from tests.support.stock import Stock
 
 ROWS = items(600)
 SHARD_ROWS = 4
-PATIENCE_S = 240.0
 
 
 class MixedRunSuite:

@@ -14,8 +14,8 @@ from tests.support.killing import (
     a_worker_of,
     assert_nothing_was_done_twice,
     commits,
-    kept,
     start,
+    stock_of,
     wait_for_a_commit,
     wait_for_orphans,
 )
@@ -66,7 +66,7 @@ def test_a_run_killed_in_the_middle_is_finished_with_the_same_digest(
         monkeypatch.setenv(name, value)
     calm, killed = (another_store(demo, name) for name in ("calm", "killed"))
     assert start(["run", str(calm), "--json"]).wait(900) == 0
-    with kept(killed) as stock:
+    with stock_of(killed, elsewhere=True) as stock:
         process = start(["run", str(killed), "--json"])
         a_worker_of(process).kill()
         stock.hand_out_all_but_one()

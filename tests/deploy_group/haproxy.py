@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from tests.support.patience import PATIENCE_S
 from tools.seaweedfs import free_ports
 
 SLOTS = 4
-PATIENCE_S = 120.0
 CONFIGURATION = """\
 global
   stats socket {folder}/admin.sock mode 600 level admin

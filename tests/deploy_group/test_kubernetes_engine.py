@@ -26,7 +26,7 @@ from tests.contracts.engine_suite import (
 )
 from tests.support.kubernetes_api import NAMESPACE, ApiServer, Trouble
 from tests.support.kubernetes_cluster import Cluster as Machines
-from tests.support.kubernetes_cluster import until
+from tests.support.patience import until
 
 from embedmill.engines import Engine, KubernetesEngine
 from embedmill.engines.kubernetes import Cluster, Family

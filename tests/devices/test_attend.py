@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.holding import Server, server_in, wait_until
+from tests.support.holding import Server, server_in
+from tests.support.patience import until
 
 from embedmill.devices.bundle import bundle
 
@@ -81,7 +82,7 @@ def test_a_second_start_stays_with_the_first_ones_worker(server: Server, tmp_pat
     started = tmp_path / "started"
     command = ("sh", "-c", f"echo >> {started}; sleep 1; exit 9")
     first = attend(server, "w1", command)
-    wait_until(started.exists, "a worker")
+    until(started.exists, "a worker")
     first.kill()  # as a lost connection does: what it started works on
     first.communicate()
     code, said = ended(attend(server, "w1", command))
@@ -91,7 +92,7 @@ def test_a_second_start_stays_with_the_first_ones_worker(server: Server, tmp_pat
 
 def test_sigterm_stops_the_worker_first(server: Server) -> None:
     process = attend(server, "w1", ("sh", "-c", "trap 'exit 75' TERM; while :; do sleep 0.1; done"))
-    wait_until(lambda: server.runs("w1"), "a worker")
+    until(lambda: server.runs("w1"), "a worker")
     process.terminate()
     code, said = ended(process)
     assert code == 75

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.holding import Server, is_gone, kill, server_in, wait_until
+from tests.support.holding import Server, is_gone, kill, server_in
+from tests.support.patience import until
 
 from embedmill.devices.locks import holder_of
 
@@ -31,7 +32,7 @@ def ended(server: Server, worker: str) -> bool:
 def child_of(server: Server, worker: str) -> int:
     """The pid that the worker wrote to stderr."""
     log = server.folder / "workers" / str(os.getuid()) / f"{worker}.log"
-    wait_until(lambda: log.read_text().endswith("\n"), "a pid")
+    until(lambda: log.read_text().endswith("\n"), "a pid")
     return int(log.read_text())
 
 
@@ -75,7 +76,7 @@ def test_a_worker_gets_its_input_and_its_environment_and_its_end_is_noted(
     command = ["sh", "-c", f"cat > {tmp_path}/got; echo $COLOUR >> {tmp_path}/got; echo bye >&2; exit 3"]
     long = "secret\n" * 50_000
     server.start("w1", ["GPU-1"], command, input=long, environment={"COLOUR": "blue"})
-    wait_until(lambda: not server.runs("w1"), "its end")
+    until(lambda: not server.runs("w1"), "its end")
     assert server.state("w1") == {"worker": "w1", "running": False, "exit_code": 3, "said": "bye"}
     assert (tmp_path / "got").read_text() == long + "blue\n"
     assert holder_of(str(server.folder), "GPU-1") is None
@@ -88,7 +89,7 @@ def test_a_worker_does_not_inherit_the_locks(server: Server) -> None:
     until_detached = 'while [ "$(cut -d " " -f 6 /proc/$!/stat)" != $! ]; do :; done'
     server.start("w1", ["GPU-1"], ["sh", "-c", f"setsid sleep 600 & {until_detached}; echo $! >&2"])
     stray = child_of(server, "w1")
-    wait_until(lambda: not server.runs("w1"), "its end")
+    until(lambda: not server.runs("w1"), "its end")
     assert not is_gone(stray)
     assert holder_of(str(server.folder), "GPU-1") is None
     kill(stray)
@@ -119,9 +120,9 @@ def test_a_killed_holder_frees_its_gpus_at_once_and_its_worker_ends_with_all_its
     grandchild = child_of(server, "w1")
     holder = server.note("w1")["holder"]
     kill(holder)
-    wait_until(lambda: is_gone(holder), "the holder's end")
+    until(lambda: is_gone(holder), "the holder's end")
     assert server.start("w2", ["GPU-1"])["state"] == "started", "without any wait"
-    wait_until(lambda: is_gone(started["pid"]) and is_gone(grandchild), "their end")
+    until(lambda: is_gone(started["pid"]) and is_gone(grandchild), "their end")
     said = str(grandchild)
     assert server.state("w1") == {"worker": "w1", "running": False, "exit_code": 137, "said": said}
     assert server.start("w1", ["GPU-3"])["state"] == "started", "its name is free again"
@@ -139,17 +140,17 @@ def test_what_outlives_a_worker_is_ended_by_its_cleanup_however_the_holder_ends(
             server.stop(worker)
         elif ending == "killed":
             kill(server.note(worker)["holder"])
-        wait_until(mark.exists, f"cleanup after {ending}")
-        wait_until(partial(ended, server, worker), "the end")
+        until(mark.exists, f"cleanup after {ending}")
+        until(partial(ended, server, worker), "the end")
 
 
 def test_an_earlier_end_of_the_same_name_is_forgotten(server: Server) -> None:
     server.start("w1", ["GPU-1"], ["sh", "-c", "exit 75"])
-    wait_until(lambda: not server.runs("w1"), "its end")
+    until(lambda: not server.runs("w1"), "its end")
     server.start("w1", ["GPU-1"])
     assert server.state("w1")["exit_code"] is None
     kill(server.note("w1")["holder"])
-    wait_until(lambda: not server.runs("w1"), "its end")
+    until(lambda: not server.runs("w1"), "its end")
     assert server.state("w1")["exit_code"] == 137
 
 
@@ -185,7 +186,7 @@ def test_who_races_for_the_same_gpus_never_shares_one(tmp_path: Path, racers: in
         for thread in threads:
             thread.join()
         names = [f"w{number}" for number in range(racers)]
-        wait_until(lambda: not any(server.runs(name) for name in names), "their end")
+        until(lambda: not any(server.runs(name) for name in names), "their end")
         assert [server.state(name)["exit_code"] for name in names] == [0] * racers
     for gpu in ("GPU-1", "GPU-2"):
         lines = [line.split() for line in log.read_text().splitlines() if line.split()[1] == gpu]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.holding import wait_until
+from tests.support.patience import until
 
 from embedmill.devices.locks import LocksUnusable, holder_of, try_lock
 
@@ -182,5 +182,5 @@ def test_a_lock_whose_file_was_replaced_is_taken_on_the_file_that_others_find(tm
     file.rename(tmp_path / "fleet/locks/GPU-old")
     held = try_lock(folder, "GPU-1", "we again")
     assert held is not None
-    wait_until(file.is_file, "a new file")
+    until(file.is_file, "a new file")
     assert holder_of(folder, "GPU-1") == "we again"

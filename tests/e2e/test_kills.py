@@ -16,17 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 from tests.models import tiny_text_package
 from tests.support.killing import (
-    PATIENCE_S,
     a_worker_of,
     assert_nothing_was_done_twice,
     commits,
     home,
     start,
+    stock_of,
     wait_for_a_commit,
     wait_for_orphans,
     workers_on,
 )
-from tests.support.stock import Stock
+from tests.support.patience import PATIENCE_S
 
 from embedmill import Pipeline, Release
 from embedmill.release.runs import open_plans
@@ -117,12 +117,6 @@ def test_interrupting_a_run_keeps_what_is_done_and_says_how_to_go_on(
     run_to_the_end(spec, command="resume")
     assert_nothing_was_done_twice(before, commits(spec))
     assert_same(live(spec), undisturbed)
-
-
-def stock_of(spec: Path) -> Stock:
-    """The shards of the next run, planned now."""
-    planned = Pipeline.from_file(spec).plan()
-    return Stock(planned.home, planned.plan)
 
 
 def spread(seed: int) -> float:

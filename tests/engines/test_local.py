@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from tests.contracts.engine_suite import PATIENCE_S, planned, wait_for_the_end, waiting
+from tests.contracts.engine_suite import planned, wait_for_the_end, waiting
 from tests.support.mill import Mill
+from tests.support.patience import PATIENCE_S, until
 from tests.support.stock import Stock
 
 from embedmill.driving import stopped
@@ -60,13 +60,6 @@ def standing_by(runs_url: str) -> list[psutil.Process]:
     return found
 
 
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
 def test_loops_that_stand_by_work_on_the_run_that_they_are_told_of(
     engine: LocalEngine, mill: Mill, planned: PlannedRun, runs_url: str
 ) -> None:
@@ -105,7 +98,7 @@ def test_a_loop_that_was_lost_while_it_stood_by_is_started_anew(
     engine.stand_by(runs_url, [ONE], opening(mill))
     (process,) = standing_by(runs_url)
     process.kill()
-    wait_until(lambda: standing_by(runs_url) == [], "a killed loop is there")
+    until(lambda: standing_by(runs_url) == [], "a killed loop is there")
     engine.start(planned.url, [ONE])
     assert [(state.worker, state.exit_code) for state in wait_for_the_end(engine)] == [("one", 0)]
     assert work_state(planned.home, planned.plan).complete
@@ -129,7 +122,7 @@ def test_loops_that_stand_by_end_with_their_parent(mill: Mill, runs_url: str) ->
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    wait_until(lambda: not any(loop.is_running() for loop in loops), "a loop outlived its parent")
+    until(lambda: not any(loop.is_running() for loop in loops), "a loop outlived its parent")
 
 
 def test_what_the_kernel_ended_of_others_makes_no_batches_smaller(
@@ -145,7 +138,7 @@ def test_what_the_kernel_ended_of_others_makes_no_batches_smaller(
         assert [engine.states()[0].exit_code for _ in range(2)] == [None, None]
         (process,) = loops_of(waiting)
         process.kill()
-        wait_until(lambda: engine.states()[0].exit_code is not None, "a killed loop lives")
+        until(lambda: engine.states()[0].exit_code is not None, "a killed loop lives")
         assert engine.states()[0].halvings == 0
         engine.start(waiting.url, [ONE])
         (process,) = loops_of(waiting)

@@ -9,10 +9,10 @@ import time
 
 import psutil
 import pytest
+from tests.support.patience import PATIENCE_S
 
 from embedmill.engines.ray.loop import Loop, tree_bytes
 
-PATIENCE_S = 120.0
 MIB = 1 << 20
 
 

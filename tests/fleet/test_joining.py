@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.support.holding import Server, server_in, wait_until
+from tests.support.holding import Server, server_in
+from tests.support.patience import until
 
 from embedmill.devices.locks import holder_of
 from embedmill.engines.ray.head import RayNode
@@ -185,4 +186,4 @@ def test_a_node_whose_asker_is_gone_is_found_by_its_name(server: Server) -> None
     server.start(f"gpu-01-0{CLUSTER.ending}", ["GPU-0"])
     (node,) = take_down(CLUSTER, [Host("gpu-01", (), str(server.folder))]).nodes
     assert node.node == "gpu-01-0"
-    wait_until(lambda: holder_of(str(server.folder), "GPU-0") is None, "its lock is free")
+    until(lambda: holder_of(str(server.folder), "GPU-0") is None, "its lock is free")

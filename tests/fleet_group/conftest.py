@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.fake_gpus import build_library
 from tests.support.groups import take
-from tests.support.holding import wait_until
+from tests.support.patience import until
 
 NEEDED = ("ip", "ssh", "ssh-keygen", "sshd", "unshare")
 
@@ -49,5 +49,5 @@ def cgroup() -> Iterator[Path]:
     except OSError:
         pytest.skip("no control group can be made here: not root")
     yield folder
-    wait_until(lambda: not (folder / "cgroup.procs").read_text(), "processes in a control group")
+    until(lambda: not (folder / "cgroup.procs").read_text(), "processes in a control group")
     folder.rmdir()

@@ -22,7 +22,7 @@ from tests.fleet_group.borrowed import (
     make_pipeline,
 )
 from tests.support.gpu_servers import GpuServers
-from tests.support.killing import commits, end_of, home, kept
+from tests.support.killing import commits, end_of, home, stock_of
 from tests.support.relay import Relay
 from tests.support.sts import ROLE
 
@@ -94,7 +94,7 @@ def test_a_gpu_that_is_wanted_back_is_left_and_taken_again_when_it_is_idle(
 ) -> None:
     """The test has the last shard until both are left, so that the run cannot be over before."""
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
-    with kept(spec) as stock:
+    with stock_of(spec, elsewhere=True) as stock:
         process = begin(fleet, spec, "run", "--wait")
         stock.hand_out_until_done_by(*WORKERS, unless=end_of(process))
         stock.hand_out_all_but_one()
@@ -109,7 +109,7 @@ def test_a_gpu_that_is_wanted_back_is_left_and_taken_again_when_it_is_idle(
 
 def test_ctrl_c_stops_the_workers_and_resume_finishes(fleet: Fleet, local_digest: str) -> None:
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
-    with kept(spec) as stock:
+    with stock_of(spec, elsewhere=True) as stock:
         process = begin(fleet, spec)
         stock.hand_out_until_done_by(*WORKERS, unless=end_of(process))
         code, said = interrupt(process)
@@ -123,7 +123,7 @@ def test_ctrl_c_stops_the_workers_and_resume_finishes(fleet: Fleet, local_digest
 
 def test_workers_outlive_a_killed_run_and_resume_finds_them(fleet: Fleet, local_digest: str) -> None:
     spec = make_pipeline(fleet.folder, "shop", items=ITEMS)
-    with kept(spec) as stock:
+    with stock_of(spec, elsewhere=True) as stock:
         process = begin(fleet, spec)
         stock.hand_out_until_done_by(*WORKERS, unless=end_of(process))
         os.kill(process.pid, signal.SIGKILL)
@@ -153,7 +153,7 @@ def test_workers_on_a_bucket_get_keys_of_a_role_and_nobody_can_read_any(
             monkeypatch.setenv(name, relay.endpoint)
         work = {"shard_rows": 2, "look_again_s": 60, "role": ROLE}
         spec = make_pipeline(fleet.folder, "shop", items=ITEMS, store=store_with_roles, work=work)
-        with kept(spec) as stock:
+        with stock_of(spec, elsewhere=True) as stock:
             process = begin(fleet, spec)
             stock.hand_out_until_done_by(*WORKERS, unless=end_of(process))
             seen = list(fleet.readable())

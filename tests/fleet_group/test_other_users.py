@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.holding import Server, is_gone, server_in, wait_until
+from tests.support.holding import Server, is_gone, server_in
+from tests.support.patience import until
 
 from embedmill.devices.bundle import bundle
 from embedmill.devices.locks import holder_of
@@ -94,7 +95,7 @@ def test_nobody_else_can_take_a_lock_away_end_its_worker_or_lie_about_it(server:
     assert holder_of(str(server.folder), "GPU-1") == "free"
     assert start_as(ELSE, server, "w", "GPU-1")["state"] == "taken"
     stop_as(SOMEBODY, server, "w")
-    wait_until(lambda: is_gone(pid), "its end")
+    until(lambda: is_gone(pid), "its end")
 
 
 def test_a_folder_for_notes_that_somebody_else_made_is_not_used(server: Server) -> None:

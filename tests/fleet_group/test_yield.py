@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.fleet_group.one_gpu import GPU, Gpu
+from tests.fleet_group.slow_workers import SLOW_STORE, SLOWLY
 from tests.models import tiny_bert_folder
 from tests.support.fake_gpus import FakeGpu, FakeMig, FakeProcess, Scenario
-from tests.support.holding import PATIENCE_S, Server, is_gone, kill, server_in, wait_until
+from tests.support.holding import Server, is_gone, kill, server_in
 from tests.support.mill import Mill, items
+from tests.support.patience import PATIENCE_S, until
 from tests.support.stock import Stock
 
 from embedmill.devices.locks import holder_of
@@ -41,31 +43,6 @@ MANY = 50
 ROWS, SHARD_ROWS, BATCH_TOKENS = 300, 150, 32
 """A batch is one row, so that a shard has many."""
 WATCH = {"every_s": 1.0, "memory_mib": 500, "baseline_mib": 3, "exempt": ["Xorg"], "utilisation": 5}
-SLOWLY = """
-import sys, time
-from embedmill.cli import main
-from embedmill.runtimes.onnx import OnnxRuntime
-run = OnnxRuntime.run
-def run_slowly(runtime, feeds):
-    time.sleep(0.5)
-    return run(runtime, feeds)
-OnnxRuntime.run = run_slowly
-sys.exit(main(sys.argv[1:]))
-"""
-"""A worker that is at one shard for longer than `OF_FEW_S` after it began, however fast its machine is."""
-SLOW_STORE = """
-import sys, time
-from embedmill.store.local import LocalStore
-get = LocalStore.get
-def hang(store, key):
-    if key.endswith("plan.json"):
-        return get(store, key)
-    print("hanging", flush=True)
-    time.sleep(600)
-LocalStore.list = lambda *_: hang(*_)
-from embedmill.cli import main
-main()
-"""
 
 
 @pytest.fixture
@@ -213,8 +190,8 @@ def test_of_a_gpu_in_slices_only_who_comes_to_our_slice_sends_us_away(
     time.sleep(4)
     assert server.runs("first"), "the other slice is somebody else's"
     sliced(own, beside, FakeProcess(0, training, 0, mig=ours))
-    wait_until(lambda: is_gone(pid), "the worker's end")
-    wait_until(lambda: not server.runs("first"), "the holder's end")
+    until(lambda: is_gone(pid), "the worker's end")
+    until(lambda: not server.runs("first"), "the holder's end")
     state = server.state("first")
     assert state["exit_code"] == 75
     assert f"MIG-ours: pid {training} (sleep) came" in state["said"]
@@ -241,12 +218,12 @@ def test_training_that_comes_has_its_gpu_within_10_s_and_the_run_loses_nothing(
     with kept_but_one(run):
         pid = server.start("first", [GPU], command, watch=WATCH if who == "holder" else None)["pid"]
         gpu.taken_by(pid)
-        wait_until(lambda: has_begun(run), "work")
+        until(lambda: has_begun(run), "work")
         time.sleep(random.Random(seed).uniform(0, 2))
         gpu.taken_by(pid, training)
-        took = wait_until(lambda: is_gone(pid), "the worker's end")
+        took = until(lambda: is_gone(pid), "the worker's end")
         seconds.setdefault(who, []).append(took)
-        wait_until(lambda: not server.runs("first"), "the holder's end")
+        until(lambda: not server.runs("first"), "the holder's end")
     state = server.state("first")
     assert state["exit_code"] == 75
     assert f"pid {training} (sleep) came" in state["said"]
@@ -263,8 +240,8 @@ def test_a_worker_that_hangs_when_training_comes_is_killed_and_counts_as_one_tha
     )["pid"]
     assert run.plan.shards
     gpu.taken_by(training)
-    wait_until(lambda: is_gone(pid), "its end")
-    wait_until(lambda: not server.runs("first"), "the holder's end")
+    until(lambda: is_gone(pid), "its end")
+    until(lambda: not server.runs("first"), "the holder's end")
     assert server.state("first")["exit_code"] == 75
 
 
@@ -298,8 +275,8 @@ def test_a_gpu_that_is_out_of_sight_is_given_back(server: Server, gpu: Gpu, how:
             Scenario(gpu_there, fail={"nvmlDeviceGetComputeRunningProcesses_v3": 15}).write(gpu.scenario)
         case "no driver":
             Scenario([]).write(gpu.scenario)
-    wait_until(lambda: is_gone(pid), "its end")
-    wait_until(lambda: not server.runs("first"), "the holder's end")
+    until(lambda: is_gone(pid), "its end")
+    until(lambda: not server.runs("first"), "the holder's end")
     state = server.state("first")
     assert state["exit_code"] == 75
     assert GPU in state["said"]
@@ -309,7 +286,7 @@ def test_children_of_the_worker_are_no_strangers(server: Server, gpu: Gpu, tmp_p
     pids = tmp_path / "pids"
     script = f"sleep 600 & echo $! > {pids}; (setsid sleep 600 & echo $! >> {pids}; wait) & wait"
     pid = server.start("first", [GPU], ["sh", "-c", script], watch=WATCH)["pid"]
-    wait_until(lambda: pids.is_file() and len(pids.read_text().split()) == 2, "children")
+    until(lambda: pids.is_file() and len(pids.read_text().split()) == 2, "children")
     gpu.taken_by(pid, *map(int, pids.read_text().split()))
     time.sleep(4)
     assert server.runs("first")
@@ -325,14 +302,14 @@ def test_processes_of_the_workers_container_are_no_strangers(
     cidfile.write_text("of the container before")
     script = f"echo {cgroup.name} > {cidfile}; (setsid sleep 600 & echo $! > {inside}); wait; sleep 600"
     server.start("first", [GPU], ["sh", "-c", script], watch=WATCH, cidfile=str(cidfile))
-    wait_until(lambda: inside.is_file() and bool(inside.read_text().strip()), "a process inside")
+    until(lambda: inside.is_file() and bool(inside.read_text().strip()), "a process inside")
     pid = inside.read_text().strip()
     (cgroup / "cgroup.procs").write_text(pid)
     gpu.taken_by(int(pid))
     time.sleep(4)
     assert server.runs("first")
     (cgroup.parent / "cgroup.procs").write_text(pid)
-    wait_until(lambda: not server.runs("first"), "its end: that is no process of the container")
+    until(lambda: not server.runs("first"), "its end: that is no process of the container")
     kill(int(pid))
 
 
@@ -342,8 +319,8 @@ def test_memory_of_nobody_that_can_be_seen_is_a_reason_too(server: Server, gpu: 
     time.sleep(3)
     assert server.runs("first"), "400 MiB are within the margin"
     Scenario([FakeGpu(GPU, used_mib=2600)], [FakeProcess(0, pid, 2000)]).write(gpu.scenario)
-    wait_until(lambda: is_gone(pid), "its end")
-    wait_until(lambda: not server.runs("first"), "the holder's end")
+    until(lambda: is_gone(pid), "its end")
+    until(lambda: not server.runs("first"), "the holder's end")
     assert "597 MiB are in use that are not ours" in server.state("first")["said"]
 
 
@@ -382,7 +359,7 @@ def test_in_a_container_memory_tells_of_others_where_our_own_is_limited(
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_until(lambda: has_begun(run), "work")
+        until(lambda: has_begun(run), "work")
         Scenario([FakeGpu(GPU, used_mib=3 + 100 + 1024 + 500)]).write(gpu.scenario)
         time.sleep(2.5)
         assert process.poll() is None
@@ -398,7 +375,7 @@ def test_a_driver_that_hangs_holds_up_neither_who_asks_nor_the_locks(server: Ser
     Scenario([FakeGpu(GPU)], hang={"nvmlInit_v2": 60}).write(gpu.scenario)
     answer = server.start("first", [GPU], watch=WATCH)
     assert answer == {"state": "failed", "reason": "the driver gives no answer for 10 s"}
-    wait_until(lambda: holder_of(str(server.folder), GPU) is None, "a free lock")
+    until(lambda: holder_of(str(server.folder), GPU) is None, "a free lock")
 
 
 def test_a_worker_that_gets_sigterm_leaves_the_rest_to_others(
@@ -409,7 +386,7 @@ def test_a_worker_that_gets_sigterm_leaves_the_rest_to_others(
     environment = {**os.environ, **gpu.environment}
     with kept_but_one(run):
         process = subprocess.Popen(command_of(run, "--watch-gpu", GPU), env=environment)
-        wait_until(lambda: has_begun(run), "work")
+        until(lambda: has_begun(run), "work")
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 75
     assert_the_rest_is_whole(mill, run, undisturbed)

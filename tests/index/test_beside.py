@@ -6,7 +6,6 @@ import gc
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -14,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.index.test_indexes import DIMENSION, ROWS, mask, unit_vectors
+from tests.support.patience import PATIENCE_S, until
 
 from embedmill.index import FlatIndex, Helper, Selection
 from embedmill.types import Vectors
-
-PATIENCE_S = 600
 
 
 class Does:
@@ -26,13 +24,6 @@ class Does:
 
     def __init__(self, what: Callable[[], object]) -> None:
         self.help = what
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def standing() -> list[threading.Thread]:

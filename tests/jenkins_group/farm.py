@@ -24,7 +24,8 @@ from typing import Any
 import yaml
 from tests.support.fake_gpus import FakeGpu, Scenario, build_library
 from tests.support.mill import Mill, Row
-from tests.support.stock import PATIENCE_S, Stock, Unless
+from tests.support.patience import PATIENCE_S
+from tests.support.stock import Stock, Unless
 from tests.support.uncontained import install_podman
 
 from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
+from tests.support.patience import PATIENCE_S
 from tests.support.ray_cluster import RayNode
 
 from embedmill.engines import Engine, RayEngine
@@ -16,7 +17,6 @@ from embedmill.engines.ray.bridge import Bridge
 from embedmill.types import Placement, WorkerState
 
 SMALL = Family("cpu", memory_mib=512)
-PATIENCE_S = 120.0
 Make = Callable[..., RayEngine]
 
 

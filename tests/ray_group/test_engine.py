@@ -20,17 +20,8 @@ from tests.contracts.engine_suite import (
     wait_until_it_works,
     waiting,
 )
-from tests.ray_group.loops import (
-    PATIENCE_S,
-    SMALL,
-    Make,
-    actor_of,
-    await_gone,
-    ended,
-    pass_the_silence,
-    place,
-    until,
-)
+from tests.ray_group.loops import SMALL, Make, actor_of, await_gone, ended, pass_the_silence, place, until
+from tests.support.patience import PATIENCE_S
 from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
 
 from embedmill.engines import Engine

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from tests.contracts.engine_suite import loops_on, planned, wait_for_loops, wait_until_it_works, waiting
 from tests.ray_group.loops import (
-    PATIENCE_S,
     SMALL,
     Make,
     actor_of,
@@ -24,6 +23,7 @@ from tests.ray_group.loops import (
     place,
     until,
 )
+from tests.support.patience import PATIENCE_S
 from tests.support.ray_cluster import NodeSetup, RayCluster
 
 from embedmill.engines.ray import Connection, Family

@@ -23,10 +23,10 @@ from tests.fleet_group.borrowed import SERVERS, Fleet, digest_of_a_local_run, en
 from tests.support.fake_gpus import build_library
 from tests.support.fleet_cluster import FleetCluster
 from tests.support.gpu_servers import GpuServers
-from tests.support.killing import end_of
-from tests.support.stock import PATIENCE_S, Stock
+from tests.support.killing import end_of, stock_of
+from tests.support.patience import PATIENCE_S
+from tests.support.stock import Stock
 
-from embedmill import Pipeline
 from embedmill.devices.locks import holder_of
 from embedmill.devices.procfs import is_worker
 
@@ -151,7 +151,7 @@ def show_a_run_with_a_yield(fleet: Fleet, cluster: FleetCluster, pipeline: Path)
     again = run_alone("fleet", "up", pipeline, "--json")
     assert [node["state"] for node in again.json["nodes"]] == ["there", "there"]
 
-    with stock_of(pipeline) as stock:
+    with shared_stock_of(pipeline) as stock:
         running = begin(cluster, pipeline)
         stock.hand_out_until_done_by("cpu-0", "cpu-1", unless=end_of(running))
         assert working(fleet) == {"gpu-01", "gpu-02"}
@@ -232,12 +232,11 @@ def test_a_wrong_token_is_refused_by_the_head(fleet: Fleet, cluster: FleetCluste
 
 
 @contextlib.contextmanager
-def stock_of(pipeline: Path) -> Iterator[Stock]:
+def shared_stock_of(pipeline: Path) -> Iterator[Stock]:
     """Shards that are handed out one by one, in folders that somebody else writes to as well."""
     before = os.umask(0)
     try:
-        planned = Pipeline.from_file(pipeline).plan()
-        with Stock(planned.home, planned.plan) as stock:
+        with stock_of(pipeline) as stock:
             yield stock
     finally:
         os.umask(before)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.contracts.engine_suite import loops_on
 from tests.support.mill import Mill, Row, items
+from tests.support.patience import PATIENCE_S, until
 from tests.support.ray_cluster import NodeSetup, RayCluster, RayNode
 from tests.support.relay import Relay
 from tests.support.s3 import S3, as_identity
@@ -26,7 +27,6 @@ from embedmill.types import Progress
 
 ROWS = items(1200)
 WORK = {"shard_rows": 6, "attempts": 3, "look_again_s": 2.0}
-PATIENCE_S = 240.0
 
 
 @pytest.fixture
@@ -99,13 +99,6 @@ def run(mill: Mill) -> Iterator[Callable[..., Run]]:
     for each in runs:
         each.process.kill()
         each.process.wait()
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline_s, f"not within {PATIENCE_S:.0f} s: {what}"
-        time.sleep(0.1)
 
 
 def told(mill: Mill, worker: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 from tests.serving.conftest import load
 from tests.serving.slow import Slow, slow_encoder
+from tests.support.patience import PATIENCE_S, until
 
 from embedmill.errors import Overloaded
 from embedmill.release.reader import Release
@@ -29,7 +30,6 @@ from embedmill.serving.lanes.lane import Lane
 from embedmill.serving.live import Live
 from embedmill.spec import ServingSpec
 
-PATIENCE_S = 120.0
 PATIENT = ServingSpec(body_s=PATIENCE_S, answer_s=PATIENCE_S, wait_s=PATIENCE_S, patience=1e6)
 LIMITS = PATIENT.model_copy(update={"max_body_bytes": 4096, "max_requests": 3})
 SLOW_BODIES, SLOW_ANSWERS = (LIMITS.model_copy(update={name: 1.0}) for name in ("body_s", "answer_s"))
@@ -113,13 +113,6 @@ def closed(connection: socket.socket) -> bool:
     while connection.recv(65536):
         pass
     return True
-
-
-def until(done: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 QUERY = json.dumps({"text": "item 7"}).encode()

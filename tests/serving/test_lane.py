@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.serving.slow import Killed, Slow, slow_encoder
+from tests.support.patience import PATIENCE_S
 
 from embedmill.errors import CatalogError, Overloaded, RequestRefused
 from embedmill.model import Encoder, ModelPackage
@@ -23,7 +24,6 @@ pytestmark = pytest.mark.anyio
 
 SECONDS = 20.0
 """Of the callers' clock."""
-PATIENCE_S = 120.0
 
 
 @pytest.fixture

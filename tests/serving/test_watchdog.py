@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.serving.conftest import load
 from tests.serving.slow import Killed, Slow, slow_encoder
+from tests.support.patience import PATIENCE_S
 
 from embedmill.release.reader import Release
 from embedmill.serving.app import make_app
@@ -18,7 +19,6 @@ from embedmill.serving.watchdog import Watchdog
 from embedmill.spec import ServingSpec
 
 EVERY_S = 0.2
-PATIENCE_S = 120.0
 
 
 class Clock:

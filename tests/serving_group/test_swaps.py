@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.support.mill import Mill, items, reweighted
+from tests.support.patience import PATIENCE_S
 from tests.support.server_process import serving
 
 from embedmill.client import Client, Embedded
 from embedmill.errors import ReleaseMismatch
 
 TEXTS = [f"item {number}" for number in range(40)]
-PATIENCE_S = 200.0
 
 
 def test_clients_never_mix_two_models_and_pinned_ones_refuse_the_new_one(

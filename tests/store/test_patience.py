@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from tests.store.broken_stores import Over
-from tests.support.killing import PATIENCE_S, start
+from tests.support.killing import start
 from tests.support.mill import Mill, items
+from tests.support.patience import PATIENCE_S
 from tests.support.s3 import ANYBODY, as_identity
 from tools.seaweedfs import free_ports
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.gpu_servers import GpuServers
+from tests.support.patience import PATIENCE_S
 
 PORT = 6379
-PATIENCE_S = 90.0
 STORE_BYTES = 80_000_000
 NODES = """
 import json, sys

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE_S
+
 from embedmill.devices.reach import run_there
 
 SLEEP = ("sleep", "600")
-PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,6 @@ def server_in(folder: Path, **environment: str) -> Iterator[Server]:
 def kill(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-
-
-def wait_until(true: Callable[[], bool], what: str) -> float:
-    """Seconds that it took; what never comes about is given up after `PATIENCE_S`."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < PATIENCE_S, f"not in {PATIENCE_S:.0f} s: {what}"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def is_gone(pid: int) -> bool:

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+from tests.support.patience import PATIENCE_S, until
 from tests.support.stock import Stock
 
 from embedmill import Pipeline
 from embedmill.release.layout import Home
 from embedmill.spec.documents import CommitRecord
-
-PATIENCE_S = 120.0
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
@@ -47,10 +46,7 @@ def workers_on(spec: Path) -> list[psutil.Process]:
 
 def wait_for_orphans(spec: Path) -> None:
     """Workers end by themselves when the run that started them is gone."""
-    deadline = time.monotonic() + PATIENCE_S
-    while workers_on(spec):
-        assert time.monotonic() < deadline, "a worker outlived its run"
-        time.sleep(0.05)
+    until(lambda: not workers_on(spec), "the end of all workers of a run that is gone")
 
 
 def end_of(process: subprocess.Popen[str]) -> Callable[[], str | None]:
@@ -66,10 +62,7 @@ def end_of(process: subprocess.Popen[str]) -> Callable[[], str | None]:
 
 
 def wait_for_a_commit(spec: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not commits(spec):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: commits(spec), "a commit")
 
 
 def home(spec: Path) -> Home:
@@ -94,12 +87,10 @@ def assert_nothing_was_done_twice(before: dict[str, str], after: dict[str, str])
     assert len({key.split("/")[0] for key in after}) == 1, "a second run was planned"
 
 
-@contextlib.contextmanager
-def kept(spec: Path) -> Iterator[Stock]:
-    """A run, planned now, whose shards nobody gets meanwhile: it is not over before somebody has looked."""
+def stock_of(spec: Path, *, elsewhere: bool = False) -> Stock:
+    """The shards of the next run, planned now: it is not over before they are handed out."""
     planned = Pipeline.from_file(spec).plan()
-    with Stock(planned.home, planned.plan, elsewhere=True) as stock:
-        yield stock
+    return Stock(planned.home, planned.plan, elsewhere=elsewhere)
 
 
 def _line(process: psutil.Process) -> list[str]:

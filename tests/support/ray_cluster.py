@@ -24,11 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from tests.support.patience import PATIENCE_S
+
 PORT, METRICS_PORT = 6379, 8090
 STORE_BYTES = 80_000_000
 TRIES = 5
 TOO_SLOW = "timed out during startup"
-PATIENCE_S = 120.0
 KEEPALIVES = {
     "RAY_grpc_client_keepalive_time_ms": "5000",
     "RAY_grpc_client_keepalive_timeout_ms": "5000",

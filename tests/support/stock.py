@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from tests.support.patience import PATIENCE_S
+
 from embedmill.release.layout import Home
 from embedmill.spec.documents import CommitRecord, Plan
 from embedmill.work.leases import BEAT_S, HeldLease, Leases
 
-PATIENCE_S = 240.0
 PAUSE_S = 0.1
 Unless = Callable[[], str | None]
 """The last words of a run that has ended, so that waiting for its workers is useless; None while it runs."""

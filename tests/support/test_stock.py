@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.support.mill import Mill, items
-from tests.support.stock import PATIENCE_S, Stock
+from tests.support.patience import PATIENCE_S
+from tests.support.stock import Stock
 
 from embedmill.errors import StoreError
 from embedmill.planned import PlannedRun

@@ -157,9 +157,10 @@ class Triton:
 
 def children_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """What it started, and what that did; none where it has ended already."""
+    found: list[psutil.Process] = []
     with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(process.pid).children(recursive=True)
-    return []
+        found = psutil.Process(process.pid).children(recursive=True)
+    return found
 
 
 def free_port() -> int:

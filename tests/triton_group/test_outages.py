@@ -24,14 +24,14 @@ from tests.support.killing import (
     commits,
     end_of,
     start,
+    stock_of,
     wait_for_orphans,
 )
 from tests.support.mill import Mill, items
-from tests.support.stock import PATIENCE_S, Stock
+from tests.support.patience import PATIENCE_S
 from tests.triton_group.conftest import MODELS
 from tests.triton_group.server import Triton
 
-from embedmill import Pipeline
 from embedmill.errors import ServerUnavailable
 from embedmill.model import Encoder, ModelPackage
 from embedmill.spec import TritonSpec
@@ -95,12 +95,6 @@ def spec(mill: Mill) -> Path:
     mill.write(items(ROWS))
     mill.open()
     return mill.root / "pipeline.yaml"
-
-
-def stock_of(spec: Path) -> Stock:
-    """The shards of the next run, planned now."""
-    planned = Pipeline.from_file(spec).plan()
-    return Stock(planned.home, planned.plan)
 
 
 def test_a_server_that_stays_away_ends_the_run_with_75_and_the_next_run_goes_on(

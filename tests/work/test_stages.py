@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 from tests.models import tiny_image_package
 from tests.support.mill import Mill, items
+from tests.support.patience import PATIENCE_S, until
 from tests.support.shop import fetching, png, rows, serve
 from tests.support.web import Request, WebServer, picture, web_server
 
@@ -32,8 +33,6 @@ from embedmill.types import STAGES
 from embedmill.work import WorkerOptions, work
 from embedmill.work.leases import Leases
 from embedmill.work.stages import Ahead, Behind, NextShard, StageTimes
-
-PATIENCE_S = 120.0
 
 
 def told(run: PlannedRun, worker: str = "w") -> dict[str, Any]:
@@ -49,13 +48,6 @@ def leases(run: PlannedRun) -> set[str]:
 
 def committed(run: PlannedRun) -> set[str]:
     return {Path(info.key).stem for info in run.home.store.list(run.home.run_key(run.plan.run, "commits"))}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_run_whose_stages_overlap_has_the_content_of_one_without_threads(
@@ -111,10 +103,10 @@ def test_shards_that_wait_to_be_written_are_committed_when_a_loop_is_asked_to_st
     home = Home(store, run.home.pipeline)
 
     def stop_while_it_writes() -> set[str]:
-        wait_until(lambda: len(leases(run)) == 4 and bool(list(events(run))))
-        wait_until(lambda: len(told(run)["unwritten"]) == 3)  # one is written, two wait; one is made ready
+        until(lambda: len(leases(run)) == 4 and bool(list(events(run))))
+        until(lambda: len(told(run)["unwritten"]) == 3)  # one is written, two wait; one is made ready
         os.kill(os.getpid(), signal.SIGTERM)
-        wait_until(lambda: len(leases(run)) == 3)
+        until(lambda: len(leases(run)) == 3)
         assert not committed(run)
         before = leases(run)
         store.go.set()
@@ -161,8 +153,8 @@ def test_a_slow_store_is_said_to_be_the_bottleneck(mill: Mill) -> None:
     store = SlowToWrite(run.home.store.url)
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(work, Home(store, run.home.pipeline), run.plan.run, WorkerOptions("w"))
-        wait_until(lambda: bool(leases(run)) and "w.json" in str(list(events(run))))
-        wait_until(lambda: told(run)["bottleneck"] == "write")
+        until(lambda: bool(leases(run)) and "w.json" in str(list(events(run))))
+        until(lambda: told(run)["bottleneck"] == "write")
         (state,) = run_states(run.home, lambda _: "")
         (loop,) = state.loops
         assert (loop.worker, loop.bottleneck, list(loop.stages)) == ("w", "write", list(STAGES))
@@ -200,8 +192,8 @@ def test_a_slow_image_server_is_said_to_be_the_bottleneck(mill: Mill, tmp_path: 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(work, run.home, run.plan.run, WorkerOptions("w"))
         try:
-            wait_until(lambda: "w.json" in str(list(events(run))))
-            wait_until(lambda: told(run)["bottleneck"] == "fetch")
+            until(lambda: "w.json" in str(list(events(run))))
+            until(lambda: told(run)["bottleneck"] == "fetch")
         finally:
             go.set()
         assert done.result(timeout=PATIENCE_S).vectors == 12
@@ -217,9 +209,9 @@ def test_items_are_made_ahead_and_no_more_of_them_than_wanted() -> None:
             yield number
 
     with Ahead(numbers(), depth=1, name="test") as ahead:
-        wait_until(lambda: len(made) == 2)
+        until(lambda: len(made) == 2)
         assert next(ahead) == 0
-        wait_until(lambda: len(made) == 3)
+        until(lambda: len(made) == 3)
         time.sleep(0.05)
         assert made == [0, 1, 2], "one waits, and one waits for room"
     assert "test" not in {thread.name for thread in threading.enumerate()}

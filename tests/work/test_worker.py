@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tests.support.mill import POISON, Mill, items, poisonable_package
+from tests.support.patience import PATIENCE_S, until
 from tests.support.stock import Stock
 
 from embedmill.digest import digest_list
@@ -33,8 +34,6 @@ from embedmill.work import WorkerOptions, work
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import Leases, process_start
 from embedmill.world import World
-
-PATIENCE_S = 120.0
 
 
 def planned(mill: Mill, count: int, shard_rows: int) -> PlannedRun:
@@ -161,7 +160,7 @@ def test_a_shard_that_a_living_process_holds_is_left_to_it_until_it_ends(mill: M
     try:
         with ThreadPoolExecutor(1) as pool:
             going = pool.submit(work, home, run.plan.run, WorkerOptions("w"))
-            wait_until(lambda: len(commits(run)) == len(run.plan.shards) - 1)
+            until(lambda: len(commits(run)) == len(run.plan.shards) - 1)
             time.sleep(0.3)
             assert not going.done()
             sleeper.kill()
@@ -227,7 +226,7 @@ def stopped_by_sigterm(mill: Mill) -> PlannedRun:
     run = planned(mill, 300, shard_rows=2)
 
     def stop_after_the_first_commit() -> None:
-        wait_until(lambda: bool(commits(run)))
+        until(lambda: bool(commits(run)))
         os.kill(os.getpid(), signal.SIGTERM)
 
     with Stock(run.home, run.plan) as stock, ThreadPoolExecutor(1) as pool:
@@ -263,7 +262,7 @@ def test_a_stopped_and_continued_run_has_the_content_of_an_undisturbed_one(
 def test_a_loop_ends_when_its_parent_does(mill: Mill) -> None:
     run = planned(mill, 5, shard_rows=5)
     with Heartbeat(run.home, run.plan.run, "orphan", parent=os.getppid() + 1) as heart:
-        wait_until(lambda: raises_yielded(heart.check))
+        until(lambda: raises_yielded(heart.check))
     with Heartbeat(run.home, run.plan.run, "child", parent=os.getppid()) as heart:
         time.sleep(0.8)
         heart.check()
@@ -278,8 +277,8 @@ def test_a_loop_tells_how_far_it_is_and_keeps_its_lease_alive(mill: Mill) -> Non
         heart.hold(lease)
         heart.take(lease, 5)
         heart.advance(3)
-        wait_until(lambda: run.home.read(Lease, lease.key).beat > 0)
-        wait_until(lambda: run.home.exists(key) and json.loads(run.home.store.get(key))["rows_done"] > 0)
+        until(lambda: run.home.read(Lease, lease.key).beat > 0)
+        until(lambda: run.home.exists(key) and json.loads(run.home.store.get(key))["rows_done"] > 0)
         event = json.loads(run.home.store.get(key))
     assert event["schema"] == "event/1"
     assert (event["worker"], event["shard"]) == ("w", "00000")
@@ -303,10 +302,3 @@ def raises_yielded(check: Callable[[], None]) -> bool:
     except Yielded:
         return True
     return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
