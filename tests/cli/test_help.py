@@ -152,10 +152,20 @@ def test_doctor_says_where_temporary_files_cannot_be_written(
 
 
 def test_a_command_ends_without_looking_through_all_objects_once_more() -> None:
-    ends = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 10_000))"
-    code = f"{ends}; from embedmill.cli import main; main(['--version'])"
+    ends = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 100_000))"
+    more = "kept = [[] for _ in range(100_000)]"
+    code = f"{ends}; from embedmill.cli import main; {more}; main(['--version'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "True"
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_what_was_imported_is_never_looked_at_for_garbage(collects: bool) -> None:
+    begins = f"import gc; {'gc.enable' if collects else 'gc.disable'}()"
+    ends = "print(len(gc.get_objects()) < gc.get_freeze_count(), gc.isenabled())"
+    code = f"{begins}; import embedmill.cli; {ends}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", str(collects)]
 
 
 def test_help_loads_no_library_that_computes() -> None:

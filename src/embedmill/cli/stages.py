@@ -148,12 +148,13 @@ def _work(home: Home, run: str, options: WorkerOptions, opened: Opened | None) -
         CredentialsExpired: It is.
     """
     from embedmill.errors import CredentialsExpired, StoreError
-    from embedmill.store.credentials import has_expired
     from embedmill.work import work
 
     try:
         return work(home, run, options, opened)
     except StoreError as error:
+        from embedmill.store.credentials import has_expired
+
         if has_expired() and not isinstance(error, CredentialsExpired):
             hint = "start a worker with new ones"
             raise CredentialsExpired(f"{options.worker}: the credentials have ended", hint=hint) from error
