@@ -11,6 +11,8 @@ from tests.models import tiny_text_package
 from tests.support.calibrations import Stepping, planned, remember
 from tests.support.mill import Mill, items
 
+from embedmill.errors import ModelError
+from embedmill.model import ModelPackage
 from embedmill.model.calibration import LIMIT_S
 from embedmill.planning import Calibrator
 from embedmill.planning.calibrate import SAMPLE_ROWS, processor
@@ -66,6 +68,24 @@ def test_threads_are_remembered_of_this_model_and_runtime_where_the_spec_leaves_
     assert threads(calibrate=False) == 1
     mill.model = tiny_text_package(tmp_path / "other", seed=1)
     assert threads() == 1
+
+
+def test_where_one_thread_was_best_of_every_model_none_is_digested_to_know_it(
+    mill: Mill, own_cache: Path, tmp_path: Path
+) -> None:
+    """A package with a file that lies elsewhere has no digest."""
+    mill.settings = {"work": {"batch_tokens": 99}}
+    mill.write(items(60))
+    planned(mill.open())
+    folder = tiny_text_package(tmp_path / "other", seed=1)
+    package = ModelPackage.open(folder)
+    (folder / "notes").symlink_to(__file__)
+    calibrator = Calibrator(mill.open().spec, World())
+    remember(own_cache, threads=1)
+    assert calibrator.remembered_threads(package) == 1
+    remember(own_cache, threads=3)
+    with pytest.raises(ModelError):
+        calibrator.remembered_threads(package)
 
 
 def test_threads_of_another_version_of_the_runtime_are_not_taken(mill: Mill, own_cache: Path) -> None:

@@ -80,16 +80,17 @@ class Calibrator:
         """
         if not self._chooses:
             return 1
-        versions = _runtime_versions()
-        for file in _newest_first():
-            kept = _kept(file)
-            if kept is None or kept.key.runtime_version not in versions:
-                continue
-            key, unknown = kept.key, ("runtime", "runtime_version", "device", "row_tokens")
-            alike = self._key(key.package_digest, **{name: getattr(key, name) for name in unknown})
-            if key == alike and key.package_digest == package.package_digest():
-                return kept.calibration.chosen.threads if kept.calibration.measured else 1
-        return 1
+        found = [kept for kept in map(_kept, _newest_first()) if kept is not None and self._fits(kept.key)]
+        if all(_threads(kept) == 1 for kept in found):
+            return 1  # whichever model it is: digesting it takes as long as starting a loop
+        digest = package.package_digest()
+        return next((_threads(kept) for kept in found if kept.key.package_digest == digest), 1)
+
+    def _fits(self, key: CalibrationKey) -> bool:
+        """Whether it was measured on this machine as it is now, under this spec: of any model and rows."""
+        unknown = ("package_digest", "runtime", "runtime_version", "device", "row_tokens")
+        alike = self._key(**{name: getattr(key, name) for name in unknown})
+        return key == alike and key.runtime_version in _runtime_versions()
 
     @property
     def _chooses(self) -> bool:
@@ -160,6 +161,11 @@ def _newest_first() -> list[Path]:
     with contextlib.suppress(OSError):
         return sorted(_folder().glob("*.json"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
     return []
+
+
+def _threads(kept: KeptCalibration) -> int:
+    """Of each loop; one where nothing could be measured."""
+    return kept.calibration.chosen.threads if kept.calibration.measured else 1
 
 
 def _runtime_versions() -> set[str]:
