@@ -172,6 +172,50 @@ def test_a_session_that_memory_is_too_short_for_is_not_opened() -> None:
     assert (len(model.opened), sessions.opened, sessions.lanes) == (1, 2, 2)
 
 
+def test_all_others_are_opened_while_the_encoder_opens_its_own() -> None:
+    all_three = threading.Barrier(3)
+
+    def another() -> Runtime:
+        all_three.wait(WAIT_S)
+        return cast("Runtime", Opened())
+
+    sessions = Sessions(3, another)
+    with sessions.opened_beside():
+        all_three.wait(WAIT_S)
+    assert (sessions.opened, sessions.lanes) == (3, 3)
+    assert None in at_once(sessions, 3)
+
+
+def test_the_session_that_the_encoder_opens_itself_needs_its_memory_first() -> None:
+    model = Model(left=SPARE_BYTES + 2 * 2**30)
+    sessions = model.sessions(lanes=8)
+    with sessions.opened_beside():
+        while sessions.lanes == 8:
+            time.sleep(0.001)
+    assert (len(model.opened), sessions.opened, sessions.lanes) == (1, 2, 2)
+
+
+def test_where_the_encoder_cannot_open_its_own_its_error_is_told_and_no_thread_is_left() -> None:
+    before = threading.enumerate()
+
+    def another() -> Runtime:
+        raise ModelError("damaged, says another lane")
+
+    with pytest.raises(ModelError, match="says the encoder"), Sessions(4, another).opened_beside():
+        raise ModelError("damaged, says the encoder")
+    assert threading.enumerate() == before
+
+
+def test_a_session_that_cannot_be_opened_beside_the_encoders_own_is_a_lane_less() -> None:
+    def another() -> Runtime:
+        raise ModelError("damaged")
+
+    sessions = Sessions(2, another)
+    with sessions.opened_beside():
+        pass
+    assert (sessions.opened, sessions.lanes, at_once(sessions, 1)) == (1, 1, [None])
+
+
 def test_a_session_that_gets_no_memory_leaves_its_batch_to_the_others() -> None:
     def another() -> Runtime:
         raise OutOfMemory("no memory")
@@ -215,6 +259,30 @@ def test_one_batch_opens_one_session_and_other_batch_sizes_share_what_is_open(tm
     ready = other.prepare(pa.record_batch({field: ["red lamp"] * 9 for field in encoder.fields}))
     assert other.sessions is encoder.sessions
     assert other.compute(ready).lanes == min(8, len(ready.batches)) > 1
+
+
+def test_a_model_that_is_damaged_is_told_alike_however_many_lanes_open_it(tmp_path: Path) -> None:
+    package, before = ModelPackage.open(tiny_text_package(tmp_path / "text")), threading.enumerate()
+    file = package.path("model.onnx")
+    file.write_bytes(file.read_bytes().replace(b"Gather", b"Gothic"))
+    said = set[str]()
+    for lanes in (1, 4):
+        with pytest.raises(ModelError, match="ONNX Runtime cannot load it") as raised:
+            Encoder.load(package, lanes=lanes, all_lanes=lanes > 1)
+        said.add(str(raised.value))
+    assert len(said) == 1
+    assert threading.enumerate() == before
+
+
+def test_all_lanes_are_open_where_that_is_asked_for_whether_one_runtime_may_be_meant_or_several(
+    tmp_path: Path,
+) -> None:
+    folder = tiny_text_package(tmp_path / "text")
+    assert Encoder.load(ModelPackage.open(folder), lanes=3, all_lanes=True).sessions.opened == 3
+    spec = yaml.safe_load((folder / "model.yaml").read_text())
+    spec["runtimes"] = [each | {"encoders": ["item", "query_text"]} for each in spec["runtimes"]] * 2
+    (folder / "model.yaml").write_text(yaml.safe_dump(spec))
+    assert Encoder.load(ModelPackage.open(folder), lanes=3, all_lanes=True).sessions.opened == 3
 
 
 def test_texts_of_onnx_runtime_may_have_many_lanes(tmp_path: Path) -> None:

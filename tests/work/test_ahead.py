@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -203,6 +204,16 @@ def test_a_package_that_changes_while_it_is_opened_is_not_trusted(
     monkeypatch.setattr(Encoder, "load", changed)
     found = waited(Opening(str(folder), 512, 16), monkeypatch)
     assert found == Told("file:///mill/runs/r", None)
+
+
+def test_a_package_that_cannot_be_digested_is_left_to_the_planner_and_no_thread_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, before = tiny_text_package(tmp_path / "own"), threading.enumerate()
+    (tmp_path / "elsewhere").write_text("what the package may not have")
+    (folder / "notes").symlink_to(tmp_path / "elsewhere")
+    assert waited(Opening(str(folder), 512, 16), monkeypatch) == Told("file:///mill/runs/r", None)
+    assert threading.enumerate() == before
 
 
 def test_a_package_that_is_no_model_is_left_to_the_planner(

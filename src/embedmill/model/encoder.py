@@ -70,6 +70,7 @@ class Encoder:
         device: str = "cpu",
         threads: int = 1,
         lanes: int = 1,
+        all_lanes: bool = False,
         batch_tokens: int = 512,
         batch_images: int = 16,
         gpu_memory_mib: int | None = None,
@@ -85,6 +86,7 @@ class Encoder:
             device: Where to compute: `cpu`, `cuda`, `cuda:1`, `tpu`, as far as the runtime knows it.
             threads: Threads a batch; as many lanes of one thread are faster.
             lanes: Batches that `compute` makes beside each other; each opens the model, at its first.
+            all_lanes: Whether all of them open it now, at once.
             batch_tokens: Rows x longest row of a batch with text; rows, where no length is known.
             batch_images: Rows of a batch with images.
             gpu_memory_mib: Most memory of a GPU, where the model's own limit is not lower.
@@ -101,10 +103,8 @@ class Encoder:
         choose = partial(
             choose_runtime, package, name, device=device, threads=threads, gpu_memory_mib=gpu_memory_mib
         )
-        spec, runtime = choose(among=among)
-        sessions = Sessions(lanes, lambda: choose(among=[spec])[1], session_bytes(package))
         decoder = decoder or ImageDecoder(children=decoders_beside(device, threads))
-        binding = bind(package, name, runtime, decoder)
+        spec, sessions, runtime, binding = _opened(package, name, choose, among, decoder, lanes, all_lanes)
         _check_output(package, runtime)
         profile = Profile(
             runtime=runtime.name,
@@ -296,6 +296,26 @@ class Encoder:
         if computed.shape != (rows, self.dimension):
             raise _wrong_dimension(self.package, self.runtime, list(computed.shape), f"for {rows} rows")
         return computed
+
+
+def _opened(
+    package: ModelPackage,
+    name: str,
+    choose: Callable[..., tuple[RuntimeSpec, Runtime]],
+    among: Sequence[RuntimeSpec],
+    decoder: ImageDecoder,
+    lanes: int,
+    all_lanes: bool,
+) -> tuple[RuntimeSpec, Sessions, Runtime, Binding]:
+    """The model and what feeds it; open for all lanes at once, where it is known what they compute by."""
+    spec = among[0]
+    sessions = Sessions(lanes, lambda: choose(among=[spec])[1], session_bytes(package))
+    with sessions.opened_beside() if all_lanes and len(among) == 1 else nullcontext():
+        spec, runtime = choose(among=among)
+        binding = bind(package, name, runtime, decoder)
+    if all_lanes:
+        sessions.open_all()
+    return spec, sessions, runtime, binding
 
 
 def _check_output(package: ModelPackage, runtime: Runtime) -> None:

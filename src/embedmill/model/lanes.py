@@ -78,11 +78,33 @@ class Sessions:
 
     def open_all(self) -> None:
         """Open them all now, at once, so that no batch has to wait for its session."""
-        threads = [threading.Thread(target=self._opened_ahead) for _ in range(self.lanes - self.opened)]
+        with self._others_opened():
+            pass
+
+    @contextlib.contextmanager
+    def opened_beside(self) -> Iterator[None]:
+        """Open them all while the block opens the encoder's own, which needs its memory yet, too."""
+        with self._changed:
+            self.opened, self._opening = 0, 1
+        try:
+            with self._others_opened():
+                yield
+        finally:
+            with self._changed:
+                self.opened, self._opening = self.opened + 1, self._opening - 1
+
+    @contextlib.contextmanager
+    def _others_opened(self) -> Iterator[None]:
+        """All that are missing are opened beside the block, whose end waits for them."""
+        missing = self.lanes - self.opened - self._opening
+        threads = [threading.Thread(target=self._opened_ahead, name="session") for _ in range(missing)]
         for each in threads:
             each.start()
-        for each in threads:
-            each.join()
+        try:
+            yield
+        finally:
+            for each in threads:
+                each.join()
 
     def limit(self, lanes: int) -> None:
         """Let go of all but so many, while none computes; there will be no more."""

@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -97,6 +98,7 @@ def load_encoder(package: ModelPackage, opening: Opening, options: WorkerOptions
         device=options.device,
         threads=options.threads,
         lanes=_lanes(package, options),
+        all_lanes=opening.all_lanes,
         batch_tokens=opening.batch_tokens,
         batch_images=opening.batch_images,
         gpu_memory_mib=options.gpu_memory_mib,
@@ -121,12 +123,12 @@ def _open(opening: Opening, options: WorkerOptions) -> Opened | None:
         package = ModelPackage.open(opening.model)
         if not _is_read_whole(package):
             return None
-        encoder = load_encoder(package, opening, options)
-        if opening.all_lanes:
-            encoder.sessions.open_all()
-        with contextlib.suppress(DecodersFailed):  # the first image tries again
-            encoder.start_decoders()
-        package.package_digest()
+        with ThreadPoolExecutor(1, "digest") as beside:
+            digested = beside.submit(package.package_digest)
+            encoder = load_encoder(package, opening, options)
+            with contextlib.suppress(DecodersFailed):  # the first image tries again
+                encoder.start_decoders()
+            digested.result()
         if package.stamps() == before:  # so what is loaded is what was digested
             return Opened(opening, package, encoder, before)
         encoder.close()
