@@ -60,6 +60,21 @@ def standing_by(runs_url: str) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("lanes", "told"),
+    [
+        (1, {"TOKENIZERS_PARALLELISM": "false"}),
+        (3, {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": "6"}),
+    ],
+)
+def test_a_loop_of_several_lanes_tokenizes_on_all_their_cores(
+    engine: LocalEngine, mill: Mill, runs_url: str, lanes: int, told: dict[str, str]
+) -> None:
+    engine.stand_by(runs_url, [Placement("w", threads=2, lanes=lanes)], opening(mill))
+    (loop,) = standing_by(runs_url)
+    assert (told | {"OMP_NUM_THREADS": "2"}).items() <= loop.environ().items()
+
+
 def test_loops_that_stand_by_work_on_the_run_that_they_are_told_of(
     engine: LocalEngine, mill: Mill, planned: PlannedRun, runs_url: str
 ) -> None:

@@ -180,7 +180,7 @@ def _started(
     command += ["--device", place.device, "--threads", str(place.threads), "--lanes", str(place.lanes)]
     command += ["--parent", str(os.getpid())]
     command += ["--where", f"host={place.host.name}"] if place.host else []
-    environment = {**os.environ, "OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, **_threads_of_libraries(place)}
     process = subprocess.Popen(
         [*command, *more],
         stdin=stdin,
@@ -190,6 +190,16 @@ def _started(
         start_new_session=True,  # Ctrl-C reaches this process alone, which then stops them in order
     )
     return _Loop(process, words)
+
+
+def _threads_of_libraries(place: Placement) -> dict[str, str]:
+    """What a loop computes has `threads`; texts are tokenized on all cores that it has for its lanes.
+
+    Before its first batch nothing else has need of them.
+    """
+    tokenizers = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(place.threads * place.lanes)}
+    alone = {"TOKENIZERS_PARALLELISM": "false"}
+    return {"OMP_NUM_THREADS": str(place.threads), **(tokenizers if place.lanes > 1 else alone)}
 
 
 def _tell(loop: _Loop, run_url: str) -> bool:
