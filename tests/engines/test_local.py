@@ -18,6 +18,7 @@ from tests.support.stock import Stock
 
 from embedmill.driving import stopped
 from embedmill.engines import LocalEngine
+from embedmill.engines.local import KEPT
 from embedmill.planned import PlannedRun
 from embedmill.release.runs import work_state
 from embedmill.types import Opening, Placement
@@ -73,6 +74,20 @@ def test_a_loop_of_several_lanes_tokenizes_on_all_their_cores(
     engine.stand_by(runs_url, [Placement("w", threads=2, lanes=lanes)], opening(mill))
     (loop,) = standing_by(runs_url)
     assert (told | {"OMP_NUM_THREADS": "2"}).items() <= loop.environ().items()
+
+
+@pytest.mark.parametrize("asked", [None, "4096"])
+def test_a_loop_keeps_memory_that_a_model_took_to_open_unless_its_environment_says_otherwise(
+    engine: LocalEngine, mill: Mill, runs_url: str, monkeypatch: pytest.MonkeyPatch, asked: str | None
+) -> None:
+    for name in KEPT:
+        monkeypatch.delenv(name, raising=False)
+        if asked is not None:
+            monkeypatch.setenv(name, asked)
+    engine.stand_by(runs_url, [ONE], opening(mill))
+    (loop,) = standing_by(runs_url)
+    found = loop.environ()
+    assert {name: found[name] for name in KEPT} == {name: asked or default for name, default in KEPT.items()}
 
 
 def test_loops_that_stand_by_work_on_the_run_that_they_are_told_of(

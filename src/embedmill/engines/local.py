@@ -27,6 +27,8 @@ GRACE_S = 10.0
 TAIL_BYTES = 8192
 SETTLED_S = 10.0
 """So long after the kernel counted a process, it has ended: a loop that still runs was not meant."""
+KEPT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""Of glibc: what opening a model frees is used again, and not got back from the kernel page by page."""
 ANY = "*"
 """In place of a run's name, where it is told later."""
 
@@ -180,7 +182,7 @@ def _started(
     command += ["--device", place.device, "--threads", str(place.threads), "--lanes", str(place.lanes)]
     command += ["--parent", str(os.getpid())]
     command += ["--where", f"host={place.host.name}"] if place.host else []
-    environment = {**os.environ, **_threads_of_libraries(place)}
+    environment = {**KEPT, **os.environ, **_threads_of_libraries(place)}
     process = subprocess.Popen(
         [*command, *more],
         stdin=stdin,
