@@ -61,6 +61,14 @@ def standing_by(runs_url: str) -> list[psutil.Process]:
     return found
 
 
+def environment_of_the_loop(runs_url: str) -> dict[str, str]:
+    """The kernel tells it a moment after the process has started."""
+    until(lambda: any(loop.environ() for loop in standing_by(runs_url)), "a loop with its environment")
+    (loop,) = standing_by(runs_url)
+    found: dict[str, str] = loop.environ()
+    return found
+
+
 @pytest.mark.parametrize(
     ("lanes", "told"),
     [
@@ -72,8 +80,7 @@ def test_a_loop_of_several_lanes_tokenizes_on_all_their_cores(
     engine: LocalEngine, mill: Mill, runs_url: str, lanes: int, told: dict[str, str]
 ) -> None:
     engine.stand_by(runs_url, [Placement("w", threads=2, lanes=lanes)], opening(mill))
-    (loop,) = standing_by(runs_url)
-    assert (told | {"OMP_NUM_THREADS": "2"}).items() <= loop.environ().items()
+    assert (told | {"OMP_NUM_THREADS": "2"}).items() <= environment_of_the_loop(runs_url).items()
 
 
 @pytest.mark.parametrize("asked", [None, "4096"])
@@ -85,8 +92,7 @@ def test_a_loop_keeps_memory_that_a_model_took_to_open_unless_its_environment_sa
         if asked is not None:
             monkeypatch.setenv(name, asked)
     engine.stand_by(runs_url, [ONE], opening(mill))
-    (loop,) = standing_by(runs_url)
-    found = loop.environ()
+    found = environment_of_the_loop(runs_url)
     assert {name: found[name] for name in KEPT} == {name: asked or default for name, default in KEPT.items()}
 
 
