@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedmill.release.items import ItemTable
+from embedmill.release.items import FINGERPRINT, ID, STATE, ItemTable, read_part, states, write_items
 
 ROWS = [50, 0, 1, 33]
 NAMES = ["price", "id", "title"]
@@ -49,3 +50,27 @@ def test_only_files_are_read_that_have_a_row_that_is_wanted(parts: list[pa.Table
     table = ItemTable([tmp_path / "first.parquet", tmp_path / "not written.parquet"], ROWS[:2])
     assert table.columns([49, 0], ["id"]) == [["s49", "s0"]]
     assert table.columns([], NAMES) == [[], [], []]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5_000])
+def test_item_files_have_dictionaries_of_what_repeats_and_every_value(tmp_path: Path, rows: int) -> None:
+    numbers = range(rows)
+    table = pa.table(
+        {
+            ID: [f"s{number}" for number in numbers],
+            FINGERPRINT: pa.array([number.to_bytes(16, "big") for number in numbers], pa.binary(16)),
+            STATE: states(np.zeros(rows, dtype=np.bool_)),
+            "title": [f"Grüße {number}" for number in numbers],
+            "category": [f"category{number % 50}" for number in numbers],
+            "seldom": [number // 400 if number % 2 else None for number in numbers],
+            "price": [number / 3 for number in numbers],
+            "tags": [["a", "b"] for _ in numbers],
+        }
+    )
+    write_items(tmp_path / "items.parquet", table)
+    assert pa.Table.from_batches([read_part(tmp_path / "items.parquet")]).equals(table)
+    if rows == 5_000:
+        group = pq.ParquetFile(tmp_path / "items.parquet").metadata.row_group(0)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        repeating = {column.path_in_schema for column in columns if column.has_dictionary_page}
+        assert repeating == {STATE, "category", "seldom"}

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 ID, FINGERPRINT, STATE = "id", "_fingerprint", "_state"
 OWN_COLUMNS = (ID, FINGERPRINT, STATE)
 BATCH_ROWS = 16_384
+LOOKED_AT_ROWS = 1024
+"""Of a column, to tell whether its values repeat."""
 
 
 def states(empty: Mask) -> pa.Array:
@@ -63,9 +65,24 @@ def item_fingerprints(rows: pa.RecordBatch) -> Digests:
 
 
 def write_items(file: Path, rows: pa.Table) -> None:
-    """Write one item file, without dictionaries of ids and fingerprints: these hardly repeat."""
-    repeating = [name for name in rows.schema.names if name not in {ID, FINGERPRINT}]
+    """Write one item file, with dictionaries of columns that repeat: of others they are larger and slower."""
+    repeating = [name for name in rows.schema.names if name == STATE or _repeats(rows, name)]
     pq.write_table(rows, file, compression="zstd", use_dictionary=repeating, row_group_size=BATCH_ROWS)
+
+
+def _repeats(rows: pa.Table, name: str) -> bool:
+    """Whether a dictionary of the column is worth its while, judged by its first rows.
+
+    They are as random as all are, for rows are in the order of digests.
+    """
+    if name in {ID, FINGERPRINT}:
+        return False
+    looked_at = rows.column(name).slice(0, LOOKED_AT_ROWS)
+    try:
+        distinct: int = pc.count_distinct(looked_at, mode="all").as_py()
+    except pa.ArrowNotImplementedError:  # of lists and the like: what is in them may repeat
+        return True
+    return 2 * distinct <= len(looked_at)
 
 
 class ItemFiles:
