@@ -68,12 +68,13 @@ def base() -> list[pa.RecordBatch]:
     return [pa.record_batch(rows).take(pa.array(order))]
 
 
-def joined(folder: Path, part_rows: int) -> tuple[Join, pa.Table]:
+def joined(folder: Path, part_rows: int, *, counts: bool = True) -> tuple[Join, pa.Table]:
     """The join of a catalog in which two rows have one id, and its quarantine."""
     folder.mkdir()
     ids = pa.array([f"id-{number}" for number in [*range(ROWS - 1), 7]])
     with QuarantineWriter(folder / "quarantine.parquet") as quarantine:
-        join = join_ids(folder, ROWS, catalog(folder, ids), base(), quarantine, part_rows=part_rows)
+        rows = catalog(folder, ids)
+        join = join_ids(folder, ROWS, rows, base(), quarantine, counts=counts, part_rows=part_rows)
     return join, pq.read_table(folder / "quarantine.parquet")
 
 
@@ -91,9 +92,22 @@ def test_parts_are_bounded_and_the_join_is_the_same(tmp_path: Path, part_rows: i
         for join in (whole, cut)
     ]
     assert counts[0] == counts[1] == (3498, 100, 1400, 500, 500, 2)
+    assert whole.kept_prints is not None
+    assert cut.kept_prints is not None
     assert whole.kept_prints.rows == cut.kept_prints.rows
     assert sum(whole.kept_prints.rows) == 4498
     assert len(whole.kept_prints.rows) == BUCKETS
+
+
+def test_a_join_that_need_not_count_keeps_no_fingerprints_and_finds_the_same(tmp_path: Path) -> None:
+    (counted, rejected), (plain, rejected_too) = (
+        joined(tmp_path / "a", 60),
+        joined(tmp_path / "b", 60, counts=False),
+    )
+    assert plain.kept_prints is None
+    assert not (tmp_path / "b" / "prints").exists()
+    assert rejected.equals(rejected_too)
+    assert [file.read_bytes() for file, _ in plain.parts] == [file.read_bytes() for file, _ in counted.parts]
 
 
 def test_a_large_bucket_is_done_with_before_the_next_is_read(tmp_path: Path) -> None:

@@ -41,6 +41,13 @@ def test_a_first_plan_computes_every_content_once(mill: Mill) -> None:
     assert plan.why == "nothing was published yet, so every vector is new"
 
 
+def test_contents_that_rows_with_doubled_ids_share_with_items_are_counted_once(mill: Mill) -> None:
+    rows = [row("a"), row("b", "chair"), row("c"), row("b"), row("b", "only here"), row("d", "", None)]
+    plan = mill.planned(rows).plan
+    assert counts(plan) == {"total": 6, "new": 3, "duplicates": 1, "empty": 1, "quarantined": 3}
+    assert (plan.compute, plan.reused_vectors) == (1, 0)
+
+
 def test_every_row_of_a_doubled_or_null_id_is_quarantined_with_its_place(mill: Mill) -> None:
     rows = [row("a"), row("b", "1"), row(None, "2"), row("b", "3"), row("b", "1"), row(None, "2")]
     result = mill.run(rows)

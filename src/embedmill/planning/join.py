@@ -7,6 +7,7 @@ import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -41,11 +42,11 @@ class Join:
     """What the second pass found.
 
     `dropped` is bool[rows of the catalog]: rows of duplicate ids. `kept_prints` has the fingerprints of all
-    items that need a vector, `keys` those of the rows of each part.
+    items that need a vector, where they are to be counted; `keys` has those of the rows of each part.
     """
 
     dropped: Mask
-    kept_prints: Spill
+    kept_prints: Spill | None
     new: int = 0
     changed: int = 0
     unchanged: int = 0
@@ -64,6 +65,7 @@ def join_ids(
     quarantine: QuarantineWriter,
     *,
     keeps: bool = False,
+    counts: bool = True,
     part_rows: int = PART_ROWS,
 ) -> Join:
     """Compare the catalog's rows with the base's items (see BaseItems), and write the item parts.
@@ -72,9 +74,10 @@ def join_ids(
     large bucket, which grows as 1/64 of the catalog beyond about a million rows. Parts are
     compared in threads and written in others; all is noted in order.
     Where it `keeps`, an item whose image could not be fetched has the base's fingerprint: it is unchanged.
+    Unless it `counts`, fingerprints are not kept.
     """
-    kept_prints = Spill(folder / "prints", PRINT_SCHEMA, by_id.writers, held_bytes=PRINT_BYTES)
-    join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=kept_prints)
+    prints = partial(Spill, folder / "prints", PRINT_SCHEMA, by_id.writers, held_bytes=PRINT_BYTES)
+    join = Join(dropped=np.zeros(rows, dtype=np.bool_), kept_prints=prints() if counts else None)
     (folder / "items").mkdir()
     none = _items(by_id.schema.empty_table(), np.zeros(0, dtype=np.bool_))
     pieces = _pieces_a_bucket(by_id, part_rows)
@@ -201,8 +204,10 @@ def _noted(found: _Compared, join: Join, quarantine: QuarantineWriter) -> _Compa
     join.kept += found.kept
     _reject_doubled(found.doubled, join, quarantine)
     _reject_failed(found.failed, quarantine)
-    prints = found.keys.prints[found.keys.embedded]
-    join.kept_prints.add(pa.RecordBatch.from_arrays([digests_to_arrow(prints)], schema=PRINT_SCHEMA), prints)
+    if join.kept_prints is not None:
+        prints = found.keys.prints[found.keys.embedded]
+        rows = pa.RecordBatch.from_arrays([digests_to_arrow(prints)], schema=PRINT_SCHEMA)
+        join.kept_prints.add(rows, prints)
     return found
 
 
@@ -285,5 +290,6 @@ def _items(table: pa.Table, empty: Mask) -> pa.Table:
 
 def _column(table: pa.Table, name: str) -> pa.Array:
     """A column of a table in one chunk."""
-    column = table.column(name).combine_chunks()
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    column = table.column(name)
+    found = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return found.chunk(0) if isinstance(found, pa.ChunkedArray) else found

@@ -116,12 +116,16 @@ class Planner:
                     self.on_work()
                 base_items = self.base.items([ID, FINGERPRINT, STATE]) if self.base else ()
                 keeps = self._reuses() and self.spec.catalog.fetch.on_error == "keep_previous"
-                join = join_ids(scratch, scan.rows, scan.by_id, base_items, quarantine, keeps=keeps)
+                counts = scan.reuses or keeps  # else each fingerprint of an item is frozen, and counted there
+                join = join_ids(
+                    scratch, scan.rows, scan.by_id, base_items, quarantine, keeps=keeps, counts=counts
+                )
                 pa.default_memory_pool().release_unused()
-            distinct = count_distinct(join.kept_prints)
+            shards = freeze(scratch / "frozen", scan.by_fingerprint, join.dropped, self.spec.work.shard_rows)
+            frozen = sum(shard.rows for shard in shards)
+            distinct = frozen if join.kept_prints is None else count_distinct(join.kept_prints)
             if self.spec.index.kind == "hnsw" and distinct >= self.spec.index.exact_below:
                 require_faiss()
-            shards = freeze(scratch / "frozen", scan.by_fingerprint, join.dropped, self.spec.work.shard_rows)
             plan = self._document(
                 run, reader, scan, join, quarantine.rows, distinct, shards, file, salvage, images
             )

@@ -44,13 +44,17 @@ SCANNED_ROWS = 1 << 16
 
 @dataclass
 class Scan:
-    """What the first pass found; `total` counts every row read, unreadable ones too."""
+    """What the first pass found; `total` counts every row read, unreadable ones too.
+
+    `reuses`: whether any row has a vector already.
+    """
 
     by_id: Spill
     by_fingerprint: Spill
     total: int = 0
     rows: int = 0
     excluded: int = 0
+    reuses: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class Scanner:
     def _spill(self, scan: Scan, seen: _Seen, prints: Digests, ids: Digests) -> None:
         rows, numbers, empty = seen.rows, seen.numbers, seen.empty
         there = self.exists(prints)
+        scan.reuses |= bool(there.any())
         refused = {row: why for row, why in self.refusals.of(prints).items() if not there[row]}
         rejected = refused | seen.rejected
         lost = np.zeros(len(rows), dtype=np.bool_)

@@ -166,7 +166,7 @@ def _gathered(held: list[_Held]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The rows of each bucket: one gather for all of them, a slice for each. Nothing is held any more."""
     if not held:
         return
-    rows = pa.concat_batches([batch for batch, _ in held])
+    rows = held[0][0] if len(held) == 1 else pa.concat_batches([batch for batch, _ in held])
     buckets = np.concatenate([buckets for _, buckets in held])
     held.clear()
     order = np.argsort(buckets, kind="stable")
