@@ -92,6 +92,31 @@ def test_large_rows_are_written_in_order_as_small_ones_are(tmp_path: Path) -> No
     assert sum(spill.size_bytes) > LARGE_ROW_BYTES * len(found)
 
 
+WORDS = pa.dictionary(pa.int8(), pa.string())
+
+
+@pytest.mark.parametrize("held_bytes", [0, 1 << 20])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.list_(WORDS), ["a", "b"]),
+        (pa.struct([("of", pa.list_(WORDS))]), {"of": ["c"]}),
+        (pa.list_(pa.struct([("of", pa.string())])), [{"of": "d"}, None]),
+        (pa.null(), None),
+    ],
+    ids=str,
+)
+def test_values_of_any_type_come_back(
+    tmp_path: Path, kind: pa.DataType, value: object, held_bytes: int
+) -> None:
+    schema = pa.schema([("row", pa.int64()), ("value", kind)])
+    spill = Spill(tmp_path / "spill", schema, ThreadPoolExecutor(1), held_bytes=held_bytes)
+    for start in (0, 3):
+        rows = pa.record_batch({"row": range(start, start + 3), "value": pa.array([value] * 3, kind)}, schema)
+        spill.add(rows, digests_from_bytes(bytes(48)))
+    assert spill.read(0).to_pylist() == [{"row": row, "value": value} for row in range(6)]
+
+
 def test_an_empty_bucket_has_the_schema(tmp_path: Path) -> None:
     assert Spill(tmp_path / "spill", SCHEMA, ThreadPoolExecutor(1)).read(0).schema == SCHEMA
 

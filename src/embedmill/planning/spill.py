@@ -26,9 +26,6 @@ HELD_BYTES = 16 << 20
 LARGE_ROW_BYTES = 64 << 10
 """From this size on rows are written one by one, from where they lie: a gather costs more than the writes."""
 
-WRITTEN_BYTES = 16 << 10
-"""To a file at once, at least: a batch of rows has dozens of buffers, most of them small."""
-
 MOST_RANGES = 1 << 16
 
 Buckets = npt.NDArray[np.uint8]
@@ -64,7 +61,9 @@ class Spill:
         self.rows = [0] * BUCKETS
         self._sizes = [0] * BUCKETS
         self._files = [folder / f"{bucket:02d}.arrow" for bucket in range(BUCKETS)]
-        self._writers: list[_BucketFile | None] = [None] * BUCKETS
+        dictionaries = any(map(_has_dictionaries, schema.types))
+        self._kind = _FileWithDictionaries if dictionaries else _BucketFile
+        self._writers: list[_BucketFile | _FileWithDictionaries | None] = [None] * BUCKETS
         self._held: list[_Held] = []
         self.writers = writers
         self._writing: Future[None] | None = None
@@ -137,29 +136,54 @@ class Spill:
             self._sizes[bucket] += rows.nbytes
             self._writer(bucket).write(rows)
 
-    def _writer(self, bucket: int) -> _BucketFile:
+    def _writer(self, bucket: int) -> _BucketFile | _FileWithDictionaries:
         writer = self._writers[bucket]
         if writer is None:
-            writer = self._writers[bucket] = _BucketFile(self._files[bucket], self.schema)
+            writer = self._writers[bucket] = self._kind(self._files[bucket], self.schema)
         return writer
 
 
 class _BucketFile:
-    """A file that is being written."""
+    """A file that is being written: an Arrow stream.
+
+    Batches have dozens of buffers, most of them small. So each is put together, and written at once.
+    """
 
     def __init__(self, file: Path, schema: pa.Schema) -> None:
-        self._stream = pa.BufferedOutputStream(pa.OSFile(str(file), "wb"), WRITTEN_BYTES)
-        self._writer = pa.ipc.new_stream(self._stream, schema)
+        self._file = file.open("wb")
+        self._file.write(schema.serialize())
+
+    def write(self, rows: pa.RecordBatch) -> None:
+        self._file.write(rows.serialize())
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _FileWithDictionaries:
+    """The same of rows with dictionaries within lists and the like, which are written before the batches."""
+
+    def __init__(self, file: Path, schema: pa.Schema) -> None:
+        self._file = pa.OSFile(str(file), "wb")
+        self._writer = pa.ipc.new_stream(self._file, schema)
 
     def write(self, rows: pa.RecordBatch) -> None:
         self._writer.write_batch(rows)
-        self._stream.flush()
 
     def close(self) -> None:
         try:
             self._writer.close()
         finally:
-            self._stream.close()
+            self._file.close()
+
+
+def _has_dictionaries(kind: pa.DataType) -> bool:
+    """Whether its values, or some that are within them, are of dictionaries."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _has_dictionaries(kind.storage_type)
+    within = (kind.field(number).type for number in range(kind.num_fields))
+    return pa.types.is_dictionary(kind) or any(map(_has_dictionaries, within))
 
 
 def _gathered(held: list[_Held]) -> Iterator[tuple[int, pa.RecordBatch]]:
