@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedmill.errors import ModelError, StoreError
+from embedmill.release.stamps import note_frozen
 from embedmill.spec.documents import ShardPlan
 from embedmill.store.cache import copy_all, in_parallel
 
@@ -50,7 +51,9 @@ class Kept:
                 raise CancelledError
             return self._shard(shard)
 
-        return tuple(in_parallel(self.home.store, keep, shards))
+        kept = tuple(in_parallel(self.home.store, keep, shards))
+        note_frozen(self.home, ((each.file, shard.file) for each, shard in zip(kept, shards, strict=True)))
+        return kept
 
     def _shard(self, shard: FrozenShard) -> ShardPlan:
         entry = self._adopted("frozen", shard.file, shard.rows)

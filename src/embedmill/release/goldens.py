@@ -26,6 +26,7 @@ from embedmill.model.goldens import read_goldens as read_package_goldens
 from embedmill.model.inputs import canonical_columns, render
 from embedmill.model.samples import sample_rows
 from embedmill.release.layout import Home
+from embedmill.release.stamps import frozen_file
 from embedmill.spec import StringInput, TextInput
 from embedmill.store import join_key
 from embedmill.store.cache import in_parallel
@@ -183,7 +184,7 @@ def _frozen(home: Home, plan: Plan, commits: Sequence[CommitRecord]) -> list[tup
     def found(place: int) -> tuple[Path, FileEntry | None] | None:
         entry, contents, dispensable = both[place]
         try:
-            return home.verified(home.key(entry.path), entry), contents
+            return frozen_file(home, entry), contents
         except ReleaseCorrupt:
             if not dispensable:
                 raise

@@ -7,14 +7,13 @@ only while all of them are unchanged; damage that keeps size and time is found b
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import TYPE_CHECKING
 
 from embedmill.errors import ReleaseCorrupt, ReleaseMissing, StoreError
 from embedmill.release.layout import CONTENT, MANIFEST
-from embedmill.spec.document import sha256
+from embedmill.release.stamps import read_stamp, stamp_file, write_stamp
 from embedmill.spec.documents import Content, Fetched, FileEntry, Manifest
-from embedmill.store import cache_folder, checked_key
+from embedmill.store import checked_key
 from embedmill.store.hashing import files_sha256
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def verify_files(folder: Path, manifest: Manifest, *, thorough: bool = False) ->
         ReleaseCorrupt: A file is absent, or has other bytes; names the first one.
     """
     stamp = _stamp(folder, manifest)
-    if not thorough and stamp is not None and _stamped(folder, manifest) == stamp:
+    if not thorough and stamp is not None and read_stamp(_stamp_file(folder, manifest)) == stamp:
         return
     with contextlib.suppress(OSError):
         _stamp_file(folder, manifest).unlink(missing_ok=True)
@@ -141,14 +140,14 @@ def verify_files(folder: Path, manifest: Manifest, *, thorough: bool = False) ->
         _verify(folder, manifest)
     except OSError as error:
         raise ReleaseCorrupt(f"{error.filename}: cannot be read: {error.strerror}") from error
-    _write_stamp(folder, manifest, stamp)
+    write_stamp(_stamp_file(folder, manifest), stamp)
 
 
 def note_verified(folder: Path, manifest: Manifest) -> None:
     """Stamp a folder whose files were each checked on their way into it."""
     stamp = _stamp(folder, manifest)
     if stamp is not None:
-        _write_stamp(folder, manifest, stamp)
+        write_stamp(_stamp_file(folder, manifest), stamp)
 
 
 def seen_files(folder: Path, entries: Iterable[FileEntry]) -> Seen:
@@ -168,7 +167,7 @@ def note_sealed(
     """
     vouched = _vouched(base) if base is not None and carried else {}
     if isinstance(vouched, dict) and all(vouched.get(path) == seen[path] for path in carried):
-        _write_stamp(folder, manifest, {"manifest": manifest.digest, "files": seen})
+        write_stamp(_stamp_file(folder, manifest), {"manifest": manifest.digest, "files": seen})
 
 
 def _vouched(folder: Path) -> object:
@@ -177,7 +176,7 @@ def _vouched(folder: Path) -> object:
         manifest = read_manifest(folder)
     except (ReleaseMissing, ReleaseCorrupt):
         return None
-    stamp = _stamped(folder, manifest)
+    stamp = read_stamp(_stamp_file(folder, manifest))
     return stamp.get("files") if stamp.get("manifest") == manifest.digest else None
 
 
@@ -203,26 +202,4 @@ def _stamp(folder: Path, manifest: Manifest) -> dict[str, object] | None:
 
 
 def _stamp_file(folder: Path, manifest: Manifest) -> Path:
-    place = sha256(f"{folder.resolve()}\0{manifest.digest}".encode())
-    return cache_folder() / "stamps" / f"{place}.json"
-
-
-def _stamped(folder: Path, manifest: Manifest) -> dict[str, object]:
-    """What the stamp of a folder says; empty where there is none."""
-    try:
-        found = json.loads(_stamp_file(folder, manifest).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _write_stamp(folder: Path, manifest: Manifest, stamp: dict[str, object] | None) -> None:
-    """Keep a stamp; a cache that cannot be written only makes the next open slow."""
-    try:
-        file = _stamp_file(folder, manifest)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".part")
-        partial.write_text(json.dumps(stamp))
-        partial.rename(file)
-    except OSError:
-        return
+    return stamp_file(f"{folder.resolve()}\0{manifest.digest}")

@@ -18,6 +18,7 @@ from embedmill.errors import ReleaseCorrupt, RunClosed
 from embedmill.release.contents import BY_CONTENT, write_contents
 from embedmill.release.originals import Originals
 from embedmill.release.runs import abandon
+from embedmill.release.stamps import frozen_file
 from embedmill.release.thumbnails import THUMBNAILS, write_thumbnails
 from embedmill.release.vectors import write_vectors
 from embedmill.spec.documents import CommitRecord, FileEntry
@@ -152,7 +153,7 @@ class Attempts:
     def _read(self, shard: ShardPlan) -> pa.RecordBatch:
         """The shard's frozen rows. Where they are damaged nobody can finish the run: then it is closed."""
         try:
-            file = self.home.verified(self.home.key(shard.file.path), shard.file)
+            file = frozen_file(self.home, shard.file)
         except ReleaseCorrupt as error:
             closed = abandon(self.home, self.plan.run, error.message)
             hint = "run again: it makes a new plan"

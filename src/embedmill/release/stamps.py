@@ -1,0 +1,95 @@
+"""Stamps in this machine's cache: what files looked like when they were hashed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from embedmill.errors import StoreError
+from embedmill.spec.document import sha256
+from embedmill.store import LocalPaths, cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from embedmill.release.layout import Home
+    from embedmill.spec.documents import FileEntry
+
+TRUSTED_S = 3600.0
+"""So long a frozen shard is taken for what was hashed: it is still in memory then. Disks forget later."""
+
+
+def stamp_file(of: str) -> Path:
+    """Where the stamp of this is kept."""
+    return cache_folder() / "stamps" / f"{sha256(of.encode())}.json"
+
+
+def read_stamp(file: Path) -> dict[str, Any]:
+    """What a stamp says; empty where there is none."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_stamp(file: Path, stamp: object) -> None:
+    """Keep a stamp; a cache that cannot be written only makes what would look at it slow."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".part")
+        partial.write_text(json.dumps(stamp))
+        partial.rename(file)
+    except OSError:
+        return
+
+
+def note_frozen(home: Home, shards: Iterable[tuple[FileEntry, Path]]) -> None:
+    """Stamp frozen shards of which a local store has just made objects: each with the file that was hashed.
+
+    Only what is that very file, by another name, is stamped: a copy may be damaged on its way. There is one
+    stamp for each pipeline, of its newest plan.
+    """
+    if not isinstance(home.store, LocalPaths):
+        return
+    seen: dict[str, list[int | str]] = {}
+    for entry, hashed in shards:
+        with contextlib.suppress(OSError, StoreError):
+            stored = home.store.path(home.key(entry.path)).stat()
+            if os.path.samestat(stored, hashed.stat()):
+                seen[entry.path] = _looks(stored, entry)
+    write_stamp(_of_frozen(home), seen)
+
+
+def frozen_file(home: Home, entry: FileEntry) -> Path:
+    """A local file of a frozen shard: as its stamp says, if that is young, or else its bytes are checked.
+
+    Raises:
+        ReleaseCorrupt: It is missing, or its bytes are others.
+    """
+    return _stamped(home, entry) or home.verified(home.key(entry.path), entry)
+
+
+def _stamped(home: Home, entry: FileEntry) -> Path | None:
+    if not isinstance(home.store, LocalPaths):
+        return None
+    try:
+        file = home.store.path(home.key(entry.path))
+        stat = file.stat()
+    except (OSError, StoreError):
+        return None
+    young = 0 <= time.time_ns() - stat.st_mtime_ns < TRUSTED_S * 1e9  # the store set it when it was stamped
+    known = young and read_stamp(_of_frozen(home)).get(entry.path) == _looks(stat, entry)
+    return file if known else None
+
+
+def _looks(stat: os.stat_result, entry: FileEntry) -> list[int | str]:
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino, entry.sha256]
+
+
+def _of_frozen(home: Home) -> Path:
+    return stamp_file(f"{home.url}\0frozen")
