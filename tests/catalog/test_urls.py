@@ -29,10 +29,12 @@ def web() -> Iterator[WebServer]:
         yield server
 
 
-def images(web: WebServer, identity: dict[str, str] | None = None, **fetch: Any) -> ImageSource:
+def images(
+    web: WebServer, identity: dict[str, str] | None = None, loops: int = 1, **fetch: Any
+) -> ImageSource:
     settings = {"allow": [web.host], "timeout_s": 60.0, "attempts": 3} | fetch
     spec = {"source": "items.csv", "id": "id", "images": ".", "fetch": settings} | (identity or {})
-    return ImageSource(CatalogSpec.model_validate(spec), root=Path(), store=None)
+    return ImageSource(CatalogSpec.model_validate(spec), root=Path(), store=None, loops=loops)
 
 
 def identity(source: ImageSource, url: str, **options: Any) -> bytes | Reason | None:
@@ -205,6 +207,18 @@ def test_a_host_has_no_more_connections_than_it_is_given(web: WebServer) -> None
     images(web, connections_per_host=3).fetch(pa.array([web.url(f"/{n}") for n in range(50)]), None)
     assert most <= 3
     assert web.connections <= 3
+
+
+def test_a_loop_of_several_lanes_asks_a_host_as_often_at_once_as_several_loops(web: WebServer) -> None:
+    all_six = asyncio.Barrier(6)
+
+    async def behave(writer: Any, request: Any) -> None:
+        await all_six.wait()
+        await picture(b"A")(writer, request)
+
+    web.paths |= {f"/{n}": behave for n in range(6)}
+    source = images(web, loops=3, connections_per_host=2)
+    assert source.fetch(pa.array([web.url(f"/{n}") for n in range(6)]), None).values.to_pylist() == [b"A"] * 6
 
 
 def test_a_dead_host_is_given_up_after_some_images(web: WebServer) -> None:

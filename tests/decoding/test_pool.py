@@ -20,7 +20,7 @@ from tests.decoding.faulty_child import FAULTS, faulty
 from tests.decoding.pictures import encoded, noise
 
 from embedmill.decoding.confinement import LANDLOCK_CREATE_RULESET
-from embedmill.decoding.pool import DecoderPool
+from embedmill.decoding.pool import WORTH_A_START, DecoderPool
 from embedmill.decoding.process import Bitmap, Decoded, DecodingLimits
 from embedmill.decoding.recipe import Recipe
 from embedmill.errors import DecodersFailed
@@ -52,6 +52,7 @@ DEADLY = {
 @pytest.fixture(params=[1, 2])
 def pool(request: pytest.FixtureRequest) -> Iterator[DecoderPool]:
     pool = DecoderPool(children=request.param, limits=FAULTY)
+    pool.start(RECIPE)
     yield pool
     pool.close()
 
@@ -184,6 +185,8 @@ def test_processes_start_at_the_first_image_stay_and_end_when_closed() -> None:
 
 def test_processes_that_were_started_before_the_first_image_get_it() -> None:
     pool = DecoderPool(children=2, limits=FAULTY)
+    pool.start(RECIPE, most=1)
+    assert len(children()) == 1
     pool.start(RECIPE)
     pool.start(RECIPE)
     started = {str(child.pid) for child in children()}
@@ -191,6 +194,19 @@ def test_processes_that_were_started_before_the_first_image_get_it() -> None:
     assert pool.decode([faulty("pid")], RECIPE, as_is)[0] in started
     pool.close()
     assert children() == []
+
+
+def test_a_further_process_starts_once_it_is_worth_it() -> None:
+    pool, counts = DecoderPool(children=3, limits=FAULTY), []
+    for _ in range(4):
+        pool.decode([GOOD[0]] * WORTH_A_START, RECIPE, as_is)
+        counts.append(len(children()))
+    pool.limit(2)
+    counts.append(len(children()))
+    pool.decode(GOOD, RECIPE, as_is)
+    counts.append(len(children()))
+    pool.close()
+    assert counts == [1, 2, 3, 3, 2, 2]
 
 
 def test_processes_end_with_a_pool_that_nobody_closed() -> None:

@@ -55,10 +55,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return vectors(mill.live(), GOOD)
 
 
-def test_a_worker_survives_images_that_kill_decoders(tmp_path: Path, alone: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_worker_survives_images_that_kill_decoders(
+    tmp_path: Path, alone: dict[str, bytes], lanes: int
+) -> None:
     mill = catalog(tmp_path / "mill", GOOD | REFUSED | DEADLY)
     planned = mill.planned()
-    work(planned.home, planned.plan.run, WorkerOptions("here", decoding=FAULTY))
+    work(planned.home, planned.plan.run, WorkerOptions("here", lanes=lanes, decoding=FAULTY))
     report = planned.run()
     assert (report.embedded, report.quarantined) == (len(GOOD), len(REFUSED) + len(DEADLY))
     lost = {row["id"]: row for row in quarantined(mill.live())}

@@ -19,7 +19,7 @@ from tests.models import tiny_image_package, tiny_mixed_package, tiny_text_packa
 from embedmill.errors import ModelError, OutOfMemory
 from embedmill.memory import SPARE_BYTES
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.lanes import MOST_LANES, Sessions, in_lanes, lanes_of
+from embedmill.model.lanes import MOST_FILE_LANES, MOST_LANES, Sessions, in_lanes, lanes_of
 from embedmill.runtimes import Runtime
 
 WAIT_S = 60.0
@@ -289,9 +289,12 @@ def test_texts_of_onnx_runtime_may_have_many_lanes(tmp_path: Path) -> None:
     assert lanes_of(ModelPackage.open(tiny_text_package(tmp_path / "text"))) == MOST_LANES
 
 
-def test_images_and_other_runtimes_have_a_process_each(tmp_path: Path) -> None:
-    assert lanes_of(ModelPackage.open(tiny_image_package(tmp_path / "image"))) == 1
-    assert lanes_of(ModelPackage.open(tiny_mixed_package(tmp_path / "mixed"))) == 1
+def test_images_have_fewer_lanes_for_one_thread_makes_the_arrays_of_all(tmp_path: Path) -> None:
+    assert lanes_of(ModelPackage.open(tiny_image_package(tmp_path / "image"))) == MOST_FILE_LANES
+    assert lanes_of(ModelPackage.open(tiny_mixed_package(tmp_path / "mixed"))) == MOST_FILE_LANES
+
+
+def test_other_runtimes_have_a_process_each(tmp_path: Path) -> None:
     folder = tiny_text_package(tmp_path / "openvino")
     spec = yaml.safe_load((folder / "model.yaml").read_text())
     spec["runtimes"] = [each | {"kind": "openvino"} for each in spec["runtimes"]]

@@ -104,7 +104,7 @@ def test_a_first_run_finds_all_lanes_open_and_a_refresh_opens_what_it_needs(
 
 
 def test_a_model_whose_decoders_cannot_start_stays_open(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_: Encoder) -> None:
+    def fails(_: Encoder, __: int | None) -> None:
         raise DecodersFailed("no process")
 
     monkeypatch.setattr(Encoder, "start_decoders", fails)

@@ -41,9 +41,7 @@ PLACES = ("host", "gpu", "image")
 Parent = Annotated[int | None, typer.Option(metavar="PID", help="Stop when this process, the parent, ends.")]
 Lanes = Annotated[
     int,
-    typer.Option(
-        min=1, help="Batches beside each other, for texts on a CPU where the model's runtime can do that."
-    ),
+    typer.Option(min=1, help="Batches beside each other, on a CPU where the model's runtime can do that."),
 ]
 Ahead = Annotated[
     str | None,

@@ -27,27 +27,35 @@ class Fatal(str):
     __slots__ = ()
 
 
+WORTH_A_START = 32
+"""Images: in the time that a process needs to start, the others decode about so many."""
+
+
 class DecoderPool:
-    """At most `children` processes. They end with `close`, with this object, or with this process."""
+    """At most `children` processes. They end with `close`, with this object, or with this process.
+
+    The first image starts one; a further one starts once `WORTH_A_START` images more were decoded.
+    """
 
     def __init__(self, *, children: int = 1, limits: DecodingLimits | None = None) -> None:
         """Start nothing yet; `start` or the first image does."""
         self._most, self._limits = children, limits or DecodingLimits()
         self._idle: list[Child] = []
         self._memory_bytes = 0
+        self._answered = 0
         self._lock = threading.Lock()
         self._pid = os.getpid()
         weakref.finalize(self, _end, self._idle, self._pid)
 
-    def start(self, recipe: Recipe) -> None:
-        """Start all processes now: images of this recipe then wait for none.
+    def start(self, recipe: Recipe, most: int | None = None) -> None:
+        """Start all processes now, or so many: images of this recipe then wait for none.
 
         Raises:
             DecodersFailed: One cannot be started.
         """
         with self._lock:
             self._prepare(recipe)
-            while len(self._idle) < self._most:
+            while len(self._idle) < min(self._most, most or self._most):
                 self._idle.append(Child(self._limits, self._memory_bytes))
 
     def decode(
@@ -65,7 +73,20 @@ class DecoderPool:
         """
         with self._lock:
             self._prepare(recipe)
-            return _Round(self, images, recipe, finish).run(self._most)
+            return _Round(self, images, recipe, finish).run()
+
+    def limit(self, children: int) -> None:
+        """End all but so many processes; there will be no more."""
+        with self._lock:
+            self._most = min(self._most, children)
+            while len(self._idle) > self._most:
+                self._idle.pop().kill()
+
+    def gives(self, busy: int) -> bool:
+        """Whether one more image is to be decoded beside so many: by a process that waits, or a new one."""
+        started = busy + len(self._idle)
+        worth_it = started <= self._answered // WORTH_A_START
+        return busy < self._most and (bool(self._idle) or worth_it)
 
     def close(self) -> None:
         """End the processes; the next image would start new ones."""
@@ -85,6 +106,7 @@ class DecoderPool:
 
     def give_back(self, child: Child) -> None:
         """It has answered."""
+        self._answered += 1
         self._idle.append(child)
 
     def _prepare(self, recipe: Recipe) -> None:
@@ -113,10 +135,10 @@ class _Round(Generic[MadeT]):
         self._unfinished: list[tuple[int, Decoded]] = []
         self._made: dict[int, MadeT | str] = {}
 
-    def run(self, most: int) -> list[MadeT | str]:
+    def run(self) -> list[MadeT | str]:
         try:
             while self._waiting or self._busy:
-                while self._waiting and len(self._busy) < most:
+                while self._waiting and self._pool.gives(len(self._busy)):
                     self._send(self._waiting.popleft())
                 self._finish_all()
                 for child in _first(self._busy):

@@ -103,7 +103,7 @@ class Encoder:
         choose = partial(
             choose_runtime, package, name, device=device, threads=threads, gpu_memory_mib=gpu_memory_mib
         )
-        decoder = decoder or ImageDecoder(children=decoders_beside(device, threads))
+        decoder = decoder or ImageDecoder(children=decoders_beside(device, threads * lanes))
         spec, sessions, runtime, binding = _opened(package, name, choose, among, decoder, lanes, all_lanes)
         _check_output(package, runtime)
         profile = Profile(
@@ -243,13 +243,19 @@ class Encoder:
         """Rows that an encoder with other batches has prepared, in batches of this one."""
         return replace(ready, batches=self._batches(ready.prepared, ready.count))
 
-    def start_decoders(self) -> None:
-        """Start the processes that decode images, if it reads any, before the first one.
+    def limit_lanes(self, lanes: int) -> None:
+        """Have no more than so many, and no more processes than they need that decode images."""
+        if lanes < self.lanes:
+            self.binding.decoder.limit(lanes * self.profile.threads)
+        self.sessions.limit(lanes)
+
+    def start_decoders(self, most: int | None = None) -> None:
+        """Start the processes that decode images, or so many, if it reads any, before the first one.
 
         Raises:
             DecodersFailed: One cannot be started.
         """
-        self.binding.decoder.start([feed.spec for feed in self.binding.images])
+        self.binding.decoder.start([feed.spec for feed in self.binding.images], most)
 
     def close(self) -> None:
         """End the processes that decode images; the next image would start new ones."""

@@ -83,15 +83,19 @@ class ImageDecoder:
         found = self._pool.decode(images, recipe, finish)
         return [_refused(made) if isinstance(made, str) else made for made in found]
 
-    def start(self, specs: Sequence[ImageInput]) -> None:
-        """Start the processes before the first image of these inputs, with memory for the largest.
+    def start(self, specs: Sequence[ImageInput], most: int | None = None) -> None:
+        """Start the processes, or so many, before the first image, with memory for the largest of these.
 
         Raises:
             DecodersFailed: No process that decodes can be started.
         """
         recipes = [recipe_of(spec) for spec in specs]
         if recipes:
-            self._pool.start(max(recipes, key=lambda recipe: recipe.memory_bytes))
+            self._pool.start(max(recipes, key=lambda recipe: recipe.memory_bytes), most)
+
+    def limit(self, children: int) -> None:
+        """Decode no more than so many images at once from now on."""
+        self._pool.limit(children)
 
     def close(self) -> None:
         """End the processes; the next image would start new ones."""

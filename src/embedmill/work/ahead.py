@@ -91,19 +91,20 @@ def opening_of(plan: Plan, model: str) -> Opening:
 
 
 def load_encoder(package: ModelPackage, opening: Opening, options: WorkerOptions) -> Encoder:
-    """The `item` encoder on the device of a loop."""
+    """The `item` encoder on the device of a loop, with a decoding process for each lane."""
+    lanes = _lanes(package, options)
     return Encoder.load(
         package,
         "item",
         device=options.device,
         threads=options.threads,
-        lanes=_lanes(package, options),
+        lanes=lanes,
         all_lanes=opening.all_lanes,
         batch_tokens=opening.batch_tokens,
         batch_images=opening.batch_images,
         gpu_memory_mib=options.gpu_memory_mib,
         decoder=ImageDecoder(
-            children=decoders_beside(options.device, options.threads),
+            children=decoders_beside(options.device, options.threads * lanes),
             limits=options.decoding,
             thumbnails=opening.thumbnails,
         ),
@@ -127,7 +128,7 @@ def _open(opening: Opening, options: WorkerOptions) -> Opened | None:
             digested = beside.submit(package.package_digest)
             encoder = load_encoder(package, opening, options)
             with contextlib.suppress(DecodersFailed):  # the first image tries again
-                encoder.start_decoders()
+                encoder.start_decoders(None if opening.all_lanes else options.threads)
             digested.result()
         if package.stamps() == before:  # so what is loaded is what was digested
             return Opened(opening, package, encoder, before)

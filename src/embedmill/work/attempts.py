@@ -170,7 +170,8 @@ class Attempts:
     def _images(self) -> ImageSource:
         """One for all shards: it remembers hosts that are dead."""
         catalog = self.plan.pipeline.catalog
-        return ImageSource(catalog, root=Path(self.plan.root), store=self.home.store)
+        store, lanes = self.home.store, self.encoder.lanes
+        return ImageSource(catalog, root=Path(self.plan.root), store=store, loops=lanes)
 
     def _keep_vectors(
         self, shard: ShardPlan, attempt: str, prints: Digests, vectors: Vectors

@@ -88,7 +88,7 @@ def smaller(encoder: Encoder, error: OutOfMemory | MemoryError) -> Encoder:
 
 def reduced(encoder: Encoder, lanes: int) -> Encoder | None:
     """With half of so many lanes, each of which has the model in memory; of one: with smaller batches."""
-    encoder.sessions.limit(max(1, lanes // 2))
+    encoder.limit_lanes(max(1, lanes // 2))
     return encoder if lanes > 1 else encoder.smaller()
 
 

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 class WorkerOptions:
     """How one loop runs. `parent` is the pid whose end ends the loop; None: none.
 
-    `lanes`: batches beside each other, `threads` each; one where images, another device than `cpu` or the
-    model's runtime need a process each. Without
+    `lanes`: batches beside each other, `threads` each; one where another device than `cpu` or the model's
+    runtime needs a process each. Without
     `heartbeat_thread` there is no thread at all: leases beat between two batches only, and no stage
     overlaps another. `decoding`: what one image may take. `watch_gpus`: UUIDs of GPUs that are given back
     when somebody else comes; if it must be, the process is ended. `gpu_memory_mib`: the most memory of a

@@ -66,16 +66,23 @@ class ImageSource:
     """Finds the images of a catalog's image columns; `has_urls` once it has identified one by URL."""
 
     def __init__(
-        self, spec: CatalogSpec, *, root: Path, store: Store | None, resolve: Resolve | None = None
+        self,
+        spec: CatalogSpec,
+        *,
+        root: Path,
+        store: Store | None,
+        resolve: Resolve | None = None,
+        loops: int = 1,
     ) -> None:
         """Take the image root from `spec.images`, or else from the folder of `spec.source`.
 
-        `resolve` is the name server for URLs; None: the system's.
+        `resolve` is the name server for URLs; None: the system's. Asked are as many at a time as so many
+        `loops` would.
 
         Raises:
             SpecError: The root is in the store, and there is none.
         """
-        self._spec, self._resolve = spec, resolve
+        self._spec, self._resolve, self._loops = spec, resolve, loops
         self.has_urls = False
         self._root = _image_root(spec, root, store)
 
@@ -152,7 +159,7 @@ class ImageSource:
             on_done(next(loaded))
             return self._fetch(value, expected)
 
-        results = _in_parallel(fetch, pairs)
+        results = _in_parallel(fetch, pairs, THREADS * self._loops)
         if sum(len(found) for found in results if isinstance(found, bytes)) >= 2**31:
             raise CatalogError("the images of one shard pass 2 GiB", hint="set a smaller work.shard_rows")
         return Found.of(results)
@@ -167,7 +174,9 @@ class ImageSource:
                 raise
             raise MissingExtra("aiohttp, which fetches images by URL,", extra="http") from error
         by_content = self._spec.image_identity == "bytes"
-        return Urls(self._spec.fetch, by_content=by_content, resolve=self._resolve or system_addresses)
+        connections = self._spec.fetch.connections_per_host * self._loops
+        fetch = self._spec.fetch.model_copy(update={"connections_per_host": connections})
+        return Urls(fetch, by_content=by_content, resolve=self._resolve or system_addresses)
 
     def _identify(self, value: bytes | str | None, version: str | None) -> bytes | None:
         if value is None:
@@ -251,11 +260,13 @@ def _identity_of(content: memoryview | None) -> bytes | None:
     return content_identity(content) if content else None
 
 
-def _in_parallel(work: Callable[[ValueT], ResultT], values: Sequence[ValueT]) -> list[ResultT]:
+def _in_parallel(
+    work: Callable[[ValueT], ResultT], values: Sequence[ValueT], threads: int = THREADS
+) -> list[ResultT]:
     """`work` on every value, in order, by many threads: the time goes into waiting."""
-    step = max(1, -(-len(values) // (THREADS * 4)))
+    step = max(1, -(-len(values) // (threads * 4)))
     slices = [values[start : start + step] for start in range(0, len(values), step)]
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         parts = pool.map(lambda some: [work(value) for value in some], slices)
         return [result for part in parts for result in part]
 
