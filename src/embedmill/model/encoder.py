@@ -182,7 +182,7 @@ class Encoder:
         rejected: dict[int, Rejection] = {}
         thumbnails: dict[int, bytes] = {}
         with (
-            feeding(self.binding.feed(ready.prepared, batch) for batch in ready.batches) as fed,
+            feeding(self.feeds(ready)) as fed,
             closing(in_lanes(*self._work(on_batch), fed)) as done,
         ):
             for batch, ((_, kept, unusable, small), (computed, refused)) in zip(
@@ -199,6 +199,10 @@ class Encoder:
         vectors_ND[list(rejected)] = 0.0
         lanes = max(1, min(self.sessions.opened, len(ready.batches)))
         return Encoded(vectors_ND, rejected, thumbnails, lanes)
+
+    def feeds(self, ready: ReadyRows) -> Iterator[Fed]:
+        """What `compute` feeds to the runtime, batch by batch; made when it is asked for."""
+        return (self.binding.feed(ready.prepared, batch) for batch in ready.batches)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed N texts by an encoder that reads one text field, as query encoders do: float32[N, D].

@@ -106,9 +106,12 @@ class Attempts:
         Raises:
             OutOfMemory, MemoryError: There is too little for a batch of this encoder.
         """
-        wanted = ready.wanted if encoder is self.encoder else encoder.recut(ready.wanted)
         with self.times.during("runtime"):
-            return encoder.compute(wanted, on_batch=on_batch, feeding=feeding)
+            return encoder.compute(self.wanted(encoder, ready), on_batch=on_batch, feeding=feeding)
+
+    def wanted(self, encoder: Encoder, ready: Ready) -> ReadyRows:
+        """What is `wanted` of a shard, in batches of this encoder."""
+        return ready.wanted if encoder is self.encoder else encoder.recut(ready.wanted)
 
     def write(
         self, rows: ShardRows, computed: Encoded, profile: Profile, began_s: float

@@ -171,6 +171,14 @@ class Ahead(Generic[ItemT]):
         """How many wait."""
         return self._made.qsize()
 
+    def made(self) -> ItemT | None:
+        """The next item, if it waits already; whoever takes items takes it so, too."""
+        with self._made.mutex:
+            item, error = self._made.queue[0] if self._made.queue else (_END, None)
+        if error is not None or item is _END:
+            return None
+        return self._made.get()[0]  # type: ignore[no-any-return]
+
     def __enter__(self) -> Iterator[ItemT]:
         return self._taken()
 

@@ -23,6 +23,7 @@ from embedmill.types import Encoded
 from embedmill.work.ahead import Opened, load_encoder, opening_of
 from embedmill.work.attempts import Attempts, Ready, ShardRows
 from embedmill.work.claims import Claims
+from embedmill.work.feeder import Feeder
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease
 from embedmill.work.shrinking import (
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
-
-    from embedmill.model.feeds import Fed
 
 
 @dataclass(frozen=True)
@@ -187,6 +186,9 @@ class _Loop:
         self._clock, self._times = attempts.home.world.monotonic, attempts.times
         self._claims = Claims(attempts.home, attempts.plan, attempts.worker, heart.check)
         self._next = NextShard(self._clock)
+        self._feeder = Feeder(self._times, threaded=threaded)
+        self._made_ready: Ahead[_Task] | None = None
+        self._coming: _Task | None = None
         self._encoder = attempts.encoder
         self._records: list[CommitRecord] = []
         self._written_s = self._clock()
@@ -200,9 +202,9 @@ class _Loop:
 
     def run(self) -> WorkDone:
         try:
-            with self._behind() as write, self._ahead() as tasks, self._heart.giving_up():
+            with self._behind() as write, self._ahead() as tasks, self._heart.giving_up(), self._feeder:
                 asked_s = self._clock()
-                for task in tasks:
+                while task := self._taken(tasks):
                     write(self._embedded(task, max(asked_s, task.ready.began_s)))
                     del task  # its images are as large as a shard
                     asked_s = self._clock()
@@ -222,6 +224,19 @@ class _Loop:
             yield _Task(ready, lease)
             self._next.wait()
 
+    def _taken(self, tasks: Iterator[_Task]) -> _Task | None:
+        """The next shard, which arrays may be made of already; None once there is none."""
+        coming, self._coming = self._coming, None
+        return coming or next(tasks, None)
+
+    def _feed_next(self) -> None:
+        """Lanes that the shard in hand has no batch for any more find some once the next one begins."""
+        if self._feeder.idle and self._coming is None and self._made_ready is not None:
+            self._coming = self._made_ready.made()
+            if self._coming is not None:
+                wanted = self._attempts.wanted(self._encoder, self._coming.ready)
+                self._feeder.begin(self._encoder.feeds(wanted))
+
     def _embedded(self, task: _Task, began_s: float) -> _Result:
         with self._claims.patience.working(), self._next.while_at_work(task.ready.wanted.count) as tell:
 
@@ -229,6 +244,7 @@ class _Loop:
                 tell(rows)
                 self._heart.advance(rows)
                 self._thrashing.check(rows)
+                self._feed_next()
 
             computed = self._computed(task, on_batch)
             self._heart.leave(task.lease)
@@ -246,8 +262,9 @@ class _Loop:
             several = self._encoder.sessions.opened > 1
             self._thrashing.begin(watched=several or self._encoder.smaller() is not None)
             try:
-                return self._attempts.embed(self._encoder, task.ready, on_batch, self._feeding)
+                return self._attempts.embed(self._encoder, task.ready, on_batch, self._feeder.feeding)
             except (OutOfMemory, MemoryError) as error:
+                self._feeder.forget()
                 self._encoder = smaller(self._encoder, error)
             self._heart.again(small_batches(self._encoder.profile))
 
@@ -265,6 +282,7 @@ class _Loop:
         if not self._threaded:
             return nullcontext(self._tasks())
         ahead = Ahead(self._tasks(), depth=1, name="ahead", on_stop=self._next.give_up)
+        self._made_ready = ahead
         self._times.watch("runtime", ahead.depth)
         return ahead
 
@@ -274,13 +292,3 @@ class _Loop:
         behind = Behind(self._write, name="behind", on_wait=self._heart.look, on_error=self._heart.fail)
         self._times.watch("write", behind.depth)
         return behind
-
-    @contextlib.contextmanager
-    def _feeding(self, feeds: Iterator[Fed]) -> Iterator[Iterator[Fed]]:
-        """Arrays of batches are made ahead: two, and as many as wait for lanes."""
-        timed = self._times.each("batch", feeds)
-        if not self._threaded:
-            yield self._times.waiting("runtime", timed)
-            return
-        with Ahead(timed, depth=1, name="batch") as made:
-            yield self._times.waiting("runtime", made)
