@@ -35,7 +35,7 @@ from embedmill.model.importing import import_declared
 
 OF_BOUND = 0.90
 SHARD_ROWS = 64
-"""By default 2,048 rows are one shard, and one loop's."""
+"""By default 2,048 rows are four shards, and so work for no more loops."""
 REDUCED = {"reduced": 1.5, "reduced_cosine": 0.99}
 SIDE = 1000
 TORCH = ROOT / ".venv" / "torch" / "bin" / "python"

@@ -3,6 +3,7 @@
     read ─▶ fetch ─▶ prepare ─▶ [a shard] ─▶ batch ─▶ [batches] ─▶ runtime ─▶ [a shard] ─▶ write
     └───── thread "ahead" ────┘              └ "batch" ┘        main thread, lanes         └ "behind" ┘
 
+"batch" goes on with the next shard, if that is ready, while the last batches of one are computed (`feeder`).
 What costs time there (files, sockets, tokenizers, ONNX Runtime) releases Python's lock, so threads suffice.
 Without threads the same steps follow each other: a simulation has one thread at a time.
 """
