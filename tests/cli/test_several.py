@@ -16,6 +16,7 @@ from tests.support.mill import Mill, items
 
 from embedmill.platform.together import WORST_FIRST
 from embedmill.release.admin import rollback
+from embedmill.release.log import read_history
 
 
 def test_one_pipeline_or_all_has_to_be_given(mill: Mill, spec: Path, embedmill: Terminal) -> None:
@@ -34,6 +35,31 @@ def test_a_worked_pipeline_is_published_with_a_table_and_a_line(
     assert (said.code, said.err) == (0, "test: published\n")
     assert "published" in said.out
     assert "(number 1)" in said.out
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_a_copied_spec_with_one_name_and_one_store_is_refused_before_anything_runs(
+    mill: Mill, spec: Path, embedmill: Terminal, command: str
+) -> None:
+    mill.settings["store"] = str(mill.root / "mill")
+    mill.run(items(20))
+    copy = mill.root / "copy" / "pipeline.yaml"
+    copy.parent.mkdir()
+    copy.write_text(spec.read_text())
+    said = embedmill(command, "--all", mill.root)
+    assert (said.code, said.out) == (2, "")
+    assert f"{spec} and {copy}: both are pipeline 'test'" in said.err
+    assert len(read_history(mill.home).entries) == 1
+
+
+def test_tables_tell_equal_names_of_two_stores_apart(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.worked(items(20))
+    copy = mill.root / "copy" / "pipeline.yaml"
+    copy.parent.mkdir()
+    copy.write_text(yaml.safe_dump(mill.spec | {"catalog": {"source": "nowhere.parquet", "id": "sku"}}))
+    for said in (embedmill("run", "--all", mill.root), embedmill("status", "--all", mill.root)):
+        assert f"test ({spec})" in said.out
+        assert f"test ({copy})" in said.out
 
 
 def test_quarantine_and_gates_have_their_exit_codes(mill: Mill, spec: Path, embedmill: Terminal) -> None:

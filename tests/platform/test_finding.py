@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedmill.errors import SpecError
-from embedmill.platform.finding import find_pipelines
+from embedmill.platform.finding import find_pipelines, names_apart
 
 
 def pipeline(root: Path, *folders: str) -> Path:
@@ -33,3 +33,48 @@ def test_nothing_found_is_an_error_that_says_where(tmp_path: Path, path: str) ->
     (tmp_path / "empty").mkdir()
     with pytest.raises(SpecError, match=path):
         find_pipelines([tmp_path / path])
+
+
+def spec(file: Path, name: str, store: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    catalog = "{source: items.parquet, id: sku, display: []}"
+    file.write_text(f"name: {name}\ncatalog: {catalog}\nmodel: model\nstore: {store}\n")
+    return file
+
+
+@pytest.mark.parametrize("store", ["../mill", "{root}/mill", "file://{root}/b/../mill", "../b/../mill/"])
+def test_two_files_that_are_one_pipeline_in_the_store_are_refused_by_name(tmp_path: Path, store: str) -> None:
+    first = spec(tmp_path / "a" / "pipeline.yaml", "shoes", "../mill")
+    (tmp_path / "b").mkdir()
+    second = spec(tmp_path / "b" / "pipeline.yaml", "shoes", store.format(root=tmp_path))
+    with pytest.raises(SpecError) as caught:
+        find_pipelines([tmp_path])
+    assert f"{first} and {second}: both are pipeline 'shoes'" in caught.value.message
+
+
+def test_two_buckets_are_one_however_the_slash(tmp_path: Path) -> None:
+    spec(tmp_path / "a" / "pipeline.yaml", "shoes", "s3://bucket/x")
+    spec(tmp_path / "b" / "pipeline.yaml", "shoes", "s3://bucket/x/")
+    with pytest.raises(SpecError, match="both are pipeline 'shoes'"):
+        find_pipelines([tmp_path])
+
+
+def test_equal_names_in_two_stores_and_two_names_in_one_are_fine(tmp_path: Path) -> None:
+    files = [
+        spec(tmp_path / "a" / "pipeline.yaml", "shoes", "./mill"),
+        spec(tmp_path / "b" / "pipeline.yaml", "shoes", "./mill"),
+        spec(tmp_path / "c" / "pipeline.yaml", "boots", "../a/mill"),
+    ]
+    assert find_pipelines([tmp_path]) == files
+
+
+def test_one_file_named_in_two_ways_is_one_pipeline(tmp_path: Path) -> None:
+    file = spec(tmp_path / "a" / "pipeline.yaml", "shoes", "../mill")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    again = tmp_path / "a" / ".." / "a" / "pipeline.yaml"
+    assert find_pipelines([file, again, tmp_path / "link" / "pipeline.yaml"]) == [file]
+
+
+def test_only_names_that_several_have_get_their_files() -> None:
+    named = [("shoes", "a/p.yaml"), ("shoes", "b/p.yaml"), ("boots", "c/p.yaml")]
+    assert names_apart(named) == ["shoes (a/p.yaml)", "shoes (b/p.yaml)", "boots"]

@@ -55,18 +55,28 @@ def run_all(paths: Sequence[Path], how: Mapping[str, Any], *, as_json: bool, qui
             "took",
             "what it said",
         )
-        data().print(table(*names, rows=map(_outcome, report.pipelines), numbers=[1, 4, 5, 6]))
+        data().print(
+            table(
+                *names, rows=map(_outcome, report.pipelines, _labels(report.pipelines)), numbers=[1, 4, 5, 6]
+            )
+        )
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 
 
-def _outcome(each: PipelineOutcome) -> tuple[object, ...]:
+def _labels(pipelines: Sequence[PipelineOutcome | PipelineStanding]) -> list[str]:
+    from embedmill.platform.finding import names_apart
+
+    return names_apart([(each.pipeline, each.file) for each in pipelines])
+
+
+def _outcome(each: PipelineOutcome, label: str) -> tuple[object, ...]:
     late = f", after its deadline {each.deadline}" if each.late else ""
     release = f"{each.release.release} (number {each.release.number})" if each.release else "-"
     shares = [f"{part:.0%}" if part else "-" for part in (each.share, each.due_share)]
     took = duration(each.seconds)
     outcome = f"{each.outcome}{late}"
-    return (each.pipeline, each.priority, outcome, release, each.computed, *shares, took, each.message)
+    return (label, each.priority, outcome, release, each.computed, *shares, took, each.message)
 
 
 def status_all(paths: Sequence[Path], *, as_json: bool) -> None:
@@ -80,10 +90,10 @@ def status_all(paths: Sequence[Path], *, as_json: bool) -> None:
         emit(report)
         return
     names = ("pipeline", "live", "age", "last run", "due", "what is wrong")
-    data().print(table(*names, rows=map(_standing, report.pipelines)))
+    data().print(table(*names, rows=map(_standing, report.pipelines, _labels(report.pipelines))))
 
 
-def _standing(each: PipelineStanding) -> tuple[object, ...]:
+def _standing(each: PipelineStanding, label: str) -> tuple[object, ...]:
     live = f"{each.live.release} (number {each.live.number})" if each.live else "nothing yet"
     age = duration(each.age_s) if each.age_s is not None else "-"
     last = f"{each.runs[0].outcome}, {each.runs[0].created}" if each.runs else "none"
@@ -93,4 +103,4 @@ def _standing(each: PipelineStanding) -> tuple[object, ...]:
         *(["on hold: runs do not publish"] if each.hold else []),
         *([each.runs[0].why] if each.runs and each.runs[0].why else []),
     ]
-    return each.pipeline, live, age, last, each.due or "-", "; ".join(wrong)
+    return label, live, age, last, each.due or "-", "; ".join(wrong)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
-from embedmill.errors import SpecError
+from embedmill.errors import EmbedmillError, SpecError
+from embedmill.spec import load_pipeline_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
 NAME = "pipeline.yaml"
 
@@ -18,13 +21,23 @@ def find_pipelines(paths: Iterable[Path]) -> list[Path]:
     """Spec files, each once, in order. Hidden folders are left out, links to folders are not followed.
 
     Raises:
-        SpecError: A path leads nowhere, or there is no pipeline at all.
+        SpecError: A path leads nowhere, there is no pipeline at all, or two are one in the store.
     """
     given = list(paths)
-    found = {file.absolute(): file for path in given for file in _below(path)}
+    found: dict[Path, Path] = {}
+    for file in (file for path in given for file in _below(path)):
+        found.setdefault(file.parent.resolve() / file.name, file)
     if not found:
         raise SpecError(f"{', '.join(map(str, given))}: no {NAME} there", hint="`embedmill init` writes one")
-    return list(found.values())
+    files = list(found.values())
+    _check_apart(files)
+    return files
+
+
+def names_apart(named: Sequence[tuple[str, str]]) -> list[str]:
+    """What to call pipelines, given their names and files: a name that several have gets its file."""
+    count = Counter(name for name, _ in named)
+    return [name if count[name] == 1 else f"{name} ({file})" for name, file in named]
 
 
 def _below(path: Path) -> Iterator[Path]:
@@ -37,3 +50,29 @@ def _below(path: Path) -> Iterator[Path]:
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         if NAME in files:
             yield path.__class__(folder, NAME)
+
+
+def _check_apart(files: Iterable[Path]) -> None:
+    """Refuse two pipelines with one name in one store: each would replace the other's items by its own."""
+    seen: dict[tuple[str, str], Path] = {}
+    for file in files:
+        try:
+            spec = load_pipeline_spec(file)
+        except EmbedmillError:
+            continue  # said of that pipeline alone, once it is its turn
+        where = _place(spec.store, file.absolute().parent)
+        first = seen.setdefault((where, spec.name), file)
+        if first is not file:
+            raise SpecError(
+                f"{first} and {file}: both are pipeline {spec.name!r} of the store {spec.store}",
+                hint="give one of them another `name`, or another `store`",
+            )
+
+
+def _place(store: str, root: Path) -> str:
+    """A store as one text, however it is written."""
+    parts = urlsplit(store)
+    if parts.scheme not in {"", "file"}:
+        return store.rstrip("/")
+    folder = Path(unquote(store.split("://", 1)[-1])) if parts.scheme else root / store
+    return str(folder.resolve())

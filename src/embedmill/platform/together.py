@@ -23,6 +23,7 @@ from typing import IO, Any
 from embedmill.cores import EVERY, cores
 from embedmill.errors import EmbedmillError
 from embedmill.platform.deadlines import next_deadline
+from embedmill.platform.finding import names_apart
 from embedmill.platform.turns import Turn, Turns
 from embedmill.seats import SeatFolder, Standing
 from embedmill.spec import PipelineSpec, load_pipeline_spec
@@ -64,6 +65,8 @@ class _Member:
     out: IO[bytes] | None = None
     seats: SeatFolder | None = None
     seconds: float = 0.0
+    label: str = ""
+    """What lines call it: its name, or more where another has that, too."""
 
     @property
     def name(self) -> str:
@@ -82,6 +85,8 @@ def run_together(files: Sequence[Path], how: Together, on_note: OnNote = lambda 
     """
     began_s, began = time.monotonic(), datetime.now(UTC)
     members = [_member(file, how) for file in files]
+    for member, label in zip(members, names_apart([(each.name, each.key) for each in members]), strict=True):
+        member.label = label
     accounts = {each.key: _account(each, began, began_s) for each in members}
     pools = {
         pool: Turns({each.key: accounts[each.key] for each in members if each.pool == pool}, how.turn_s)
@@ -184,7 +189,7 @@ def _look(member: _Member, began_s: float, on_note: OnNote) -> None:
     if code < 0:
         member.message = f"was ended by signal {-code}"
     word = OUTCOMES.get(member.exit_code, "failed")
-    on_note(f"{member.name}: {word}{f': {member.message}' if member.message else ''}")
+    on_note(f"{member.label}: {word}{f': {member.message}' if member.message else ''}")
 
 
 @contextmanager
