@@ -3,6 +3,7 @@
     EmbedmillError                     exit 1
     ├── SpecError                      2   a spec or an option is wrong: file, line, field, what is allowed
     ├── MissingExtra                   2   an optional dependency is absent; names the pip extra
+    │   └── ExtraUnusable                  it is installed, and cannot be imported; says why
     ├── CatalogError                   1   the catalog cannot be read as the spec says
     ├── ModelError                     1   a model package is incomplete, damaged or does not fit
     │   ├── DeviceUnavailable              the runtime does not know the device, or there is none here
@@ -90,6 +91,15 @@ class MissingExtra(EmbedmillError):
 
     def __init__(self, what: str, *, extra: str) -> None:
         super().__init__(f"{what} is not installed", hint=f"pip install 'embedmill[{extra}]'")
+        self.extra = extra
+
+
+class ExtraUnusable(MissingExtra):
+    """An optional dependency is installed, and cannot be imported."""
+
+    def __init__(self, what: str, why: str, *, extra: str) -> None:
+        hint = f"it lacks a part of 'embedmill[{extra}]', is damaged, or is not for this machine"
+        EmbedmillError.__init__(self, f"{what} cannot be imported: {why}", hint=hint)
         self.extra = extra
 
 

@@ -11,7 +11,8 @@ import typer
 from embedmill.cli.options import AsJson, Target
 from embedmill.cli.output import emit, talk
 from embedmill.cli.searching import PANEL, open_target
-from embedmill.errors import MissingExtra, SpecError
+from embedmill.errors import SpecError
+from embedmill.extras import optional
 from embedmill.serving.observing.logs import LogFormat, log_lines
 
 if TYPE_CHECKING:
@@ -98,8 +99,6 @@ def _home(target: str) -> Home | None:
 
 
 def _require_extra() -> None:
-    try:
+    with optional("FastAPI, which servers need,", "fastapi", "uvicorn", extra="serve"):
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
-    except ImportError:
-        raise MissingExtra("FastAPI, which servers need,", extra="serve") from None

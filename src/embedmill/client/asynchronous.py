@@ -11,7 +11,8 @@ from embedmill.client.patience import Patience
 from embedmill.client.replies import PASSING, retry_after_s
 from embedmill.client.settings import Settings
 from embedmill.client.values import Call, Embedded, Found, Inputs, Item, Reply, Steps
-from embedmill.errors import MissingExtra, ServerUnavailable
+from embedmill.errors import ServerUnavailable
+from embedmill.extras import optional
 
 if TYPE_CHECKING:
     import aiohttp
@@ -132,7 +133,5 @@ class AsyncClient:
 
 
 def _require_aiohttp() -> None:
-    try:
+    with optional("aiohttp, which AsyncClient needs,", "aiohttp", extra="http"):
         import aiohttp  # noqa: F401
-    except ImportError:
-        raise MissingExtra("aiohttp, which AsyncClient needs,", extra="http") from None

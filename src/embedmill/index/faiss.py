@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedmill.errors import MissingExtra, ReleaseCorrupt
+from embedmill.errors import ReleaseCorrupt
+from embedmill.extras import optional
 from embedmill.index.base import Nearest
 
 if TYPE_CHECKING:
@@ -112,9 +113,7 @@ def require_faiss() -> None:
 
 
 def _faiss() -> ModuleType:
-    try:
+    with optional("FAISS, which HNSW indexes need,", "faiss", extra="faiss"):
         import faiss
-    except ImportError:
-        raise MissingExtra("FAISS, which HNSW indexes need,", extra="faiss") from None
     found: ModuleType = faiss
     return found

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from embedmill.errors import MissingExtra
+from embedmill.extras import optional
 
 FAMILY = ("bert", "roberta", "xlm-roberta")
 OPSET = 20
@@ -141,10 +141,8 @@ class _Graph:
 
 
 def _onnx() -> ModuleType:
-    try:
+    with optional("onnx", "onnx", extra="import"):
         import onnx
-    except ImportError:
-        raise MissingExtra("onnx", extra="import") from None
     module: ModuleType = onnx
     return module
 

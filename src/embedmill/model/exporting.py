@@ -20,7 +20,8 @@ import numpy as np
 import tokenizers
 import yaml
 
-from embedmill.errors import MissingExtra, ModelError
+from embedmill.errors import ModelError
+from embedmill.extras import optional
 from embedmill.model.goldens import LOWEST_COSINE, cosines
 from embedmill.model.importing import copy_file, make_goldens, new_package
 from embedmill.model.package import SPEC_FILE, ModelPackage
@@ -122,12 +123,11 @@ def _libraries() -> tuple[ModuleType, ModuleType]:
     """PyTorch and sentence-transformers, which are told beforehand that there is no network."""
     for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_PROGRESS_BARS"):
         os.environ[switch] = "1"
-    try:
+    needed = ("sentence_transformers", "torch", "transformers")
+    with optional("sentence-transformers", *needed, extra="torch"):
         import sentence_transformers
         import torch
         import transformers
-    except ImportError:
-        raise MissingExtra("sentence-transformers", extra="torch") from None
     transformers.utils.logging.disable_progress_bar()
     return torch, sentence_transformers
 

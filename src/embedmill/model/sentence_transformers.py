@@ -16,7 +16,8 @@ import numpy as np
 import tokenizers
 import yaml
 
-from embedmill.errors import MissingExtra, ModelError
+from embedmill.errors import ModelError
+from embedmill.extras import optional
 from embedmill.model.bert import OUTPUT, BertShape, Weights, bert_graph
 from embedmill.model.exporting import import_exported
 from embedmill.model.importing import copy_file, make_goldens, new_package
@@ -141,10 +142,8 @@ def _tensors(file: Path) -> Iterator[Weights]:
     if not file.is_file():
         raise missing_weights(file)
     check_safetensors(file)
-    try:
+    with optional("safetensors", "safetensors", extra="import"):
         from safetensors import SafetensorError, safe_open
-    except ImportError:
-        raise MissingExtra("safetensors", extra="import") from None
     try:
         with safe_open(file, framework="numpy") as tensors:
             first = next((key for key in tensors.keys() if key.endswith(FIRST_TENSOR)), FIRST_TENSOR)  # noqa: SIM118

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
+from embedmill.errors import DeviceUnavailable, ModelError
+from embedmill.extras import optional
 from embedmill.runtimes.base import TensorSpec
 from embedmill.runtimes.jax_child import Contents
 
@@ -46,12 +47,10 @@ def jax_library() -> ModuleType:
     Raises:
         MissingExtra: JAX is not installed, or what it reads artifacts with is not.
     """
-    try:
+    with optional("JAX", "jax", "flatbuffers", extra="jax"):
         import flatbuffers  # noqa: F401 - jax.export would miss it at the first artifact
         import jax
         import jax.export
-    except ImportError:
-        raise MissingExtra("JAX", extra="jax") from None
     module: ModuleType = jax
     return module
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
+from embedmill.errors import DeviceUnavailable, ModelError
+from embedmill.extras import optional
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output, run_failure
 from embedmill.runtimes.formats import refuse_pickle
 from embedmill.runtimes.onnx_external import external_files
@@ -178,10 +179,8 @@ def newest_read(newest: int = 64) -> tuple[int, int]:
 
 
 def _library() -> ModuleType:
-    try:
+    with optional("ONNX Runtime", "onnxruntime", extra="onnx"):
         import onnxruntime
-    except ImportError:
-        raise MissingExtra("ONNX Runtime", extra="onnx") from None
     module: ModuleType = onnxruntime
     return module
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
+from embedmill.errors import DeviceUnavailable, ModelError
+from embedmill.extras import optional
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output, run_failure
 from embedmill.runtimes.contents import contents
 from embedmill.runtimes.feeding import check_feeds
@@ -101,11 +102,9 @@ def load(spec: OpenVinoSpec, root: Path, *, place: Place) -> OpenVinoRuntime:
 
 
 def _library() -> ModuleType:
-    try:
+    with optional("OpenVINO", "openvino", extra="openvino"):
         import openvino
         import openvino.frontend
-    except ImportError:
-        raise MissingExtra("OpenVINO", extra="openvino") from None
     module: ModuleType = openvino
     return module
 

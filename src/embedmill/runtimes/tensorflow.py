@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from embedmill.errors import MissingExtra, ModelError
+from embedmill.errors import ModelError
+from embedmill.extras import optional
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output, run_failure
 from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.savedmodel import check_saved_model
@@ -99,11 +100,8 @@ def load(spec: TensorFlowSpec, root: Path, *, place: Place) -> TensorFlowRuntime
 
 def _library() -> ModuleType:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach the user as exceptions, and once
-    try:
-        with _stderr_closed():
-            import tensorflow as tf
-    except ImportError:
-        raise MissingExtra("TensorFlow", extra="tensorflow") from None
+    with optional("TensorFlow", "tensorflow", extra="tensorflow"), _stderr_closed():
+        import tensorflow as tf
     tf.get_logger().setLevel("ERROR")
     module: ModuleType = tf
     return module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedmill.errors import MissingExtra
+from embedmill.extras import optional
 from embedmill.runtimes.base import Place
 from embedmill.runtimes.remote.runtime import RemoteModel, address, connect
 from embedmill.spec import TfServingSpec
@@ -14,9 +14,7 @@ from embedmill.spec.address import shown_address
 def load(spec: TfServingSpec, root: Path, *, place: Place) -> RemoteModel:  # noqa: ARG001 - the server has all
     """Ask a TensorFlow Serving for its model; see `load_runtime`."""
     url = address(spec)
-    try:
+    with optional("aiohttp", "aiohttp", extra="http"):
         from embedmill.runtimes.remote.tf_rest import TfServing
-    except ImportError:
-        raise MissingExtra("aiohttp", extra="http") from None
     said_by = f"{shown_address(url)}: model {spec.model!r} {spec.version}"
     return connect(spec, TfServing(spec, url, said_by=said_by), url, place=place)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
+from embedmill.errors import DeviceUnavailable, ModelError
+from embedmill.extras import optional
 from embedmill.runtimes.base import Place, TensorSpec, checked_vectors, choose_output, run_failure
 from embedmill.runtimes.feeding import check_feeds
 from embedmill.runtimes.formats import refuse_pickle
@@ -106,11 +107,9 @@ def load(spec: TorchSpec, root: Path, *, place: Place) -> TorchRuntime:
 
 
 def _library() -> ModuleType:
-    try:
+    with optional("PyTorch", "torch", extra="torch"):
         import torch
         import torch.export
-    except ImportError:
-        raise MissingExtra("PyTorch", extra="torch") from None
     module: ModuleType = torch
     return module
 

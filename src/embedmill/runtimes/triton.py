@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedmill.errors import MissingExtra
+from embedmill.extras import optional
 from embedmill.runtimes.base import Place
 from embedmill.runtimes.remote.base import ModelServer
 from embedmill.runtimes.remote.runtime import RemoteModel, address, connect
@@ -20,9 +20,7 @@ def load(spec: TritonSpec, root: Path, *, place: Place) -> RemoteModel:  # noqa:
 
 def _server(spec: TritonSpec, url: str) -> ModelServer:
     said_by = f"{shown_address(url)}: model {spec.model!r} {spec.version}"
-    try:
+    with optional("aiohttp", "aiohttp", extra="triton"):
         from embedmill.runtimes.remote.kserve import KServeHttp
         from embedmill.runtimes.remote.kserve_grpc import KServeGrpc
-    except ImportError:
-        raise MissingExtra("aiohttp", extra="triton") from None
     return (KServeGrpc if url.startswith("grpc:") else KServeHttp)(spec, url, said_by=said_by)

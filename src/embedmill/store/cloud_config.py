@@ -14,7 +14,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
-from embedmill.errors import MissingExtra, SpecError, StoreDenied, StoreError
+from embedmill.errors import SpecError, StoreDenied, StoreError
+from embedmill.extras import optional
 from embedmill.store.aws_files import read_profile
 from embedmill.store.base import checked_key
 from embedmill.store.signing import Keys
@@ -96,10 +97,8 @@ def connect(place: Place, timeout_s: float) -> tuple[Client, str]:
         SpecError: The environment names an endpoint or an AWS profile that cannot be used.
         MissingExtra: obstore is not installed.
     """
-    try:
+    with optional("obstore", "obstore", extra="cloud"):
         from obstore.exceptions import BaseError
-    except ImportError:
-        raise MissingExtra("obstore", extra="cloud") from None
     try:
         return {"s3": _s3, "gs": _gcs, "az": _azure}[place.scheme](place, timeout_s)
     except (BaseError, ValueError):  # it quotes the value, which may be a secret

@@ -25,7 +25,8 @@ from embedmill.catalog.images.base import (
 )
 from embedmill.catalog.images.folder import Folder
 from embedmill.catalog.images.objects import Objects
-from embedmill.errors import CatalogError, MissingExtra, ObjectMissing
+from embedmill.errors import CatalogError, ObjectMissing
+from embedmill.extras import optional
 from embedmill.types import Reason, Rejection
 
 if TYPE_CHECKING:
@@ -166,13 +167,9 @@ class ImageSource:
 
     @functools.cached_property
     def _urls(self) -> Urls:
-        try:
+        with optional("aiohttp, which fetches images by URL,", "aiohttp", "yarl", extra="http"):
             from embedmill.catalog.images.guard import system_addresses
             from embedmill.catalog.images.urls import Urls
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in {"aiohttp", "yarl"}:
-                raise
-            raise MissingExtra("aiohttp, which fetches images by URL,", extra="http") from error
         by_content = self._spec.image_identity == "bytes"
         connections = self._spec.fetch.connections_per_host * self._loops
         fetch = self._spec.fetch.model_copy(update={"connections_per_host": connections})

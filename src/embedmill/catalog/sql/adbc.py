@@ -16,7 +16,7 @@ import pyarrow as pa
 from embedmill.arrow import plain_array
 from embedmill.catalog.columnar import conformed
 from embedmill.catalog.sql.base import Database, quoted, row_label
-from embedmill.errors import MissingExtra
+from embedmill.extras import optional
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,10 +42,8 @@ def require(module: str, what: str) -> Any:
     Raises:
         MissingExtra: It is not installed.
     """
-    try:
+    with optional(what, module.partition(".")[0], "adbc_driver_manager", extra="sql"):
         return importlib.import_module(module)
-    except ImportError:
-        raise MissingExtra(what, extra="sql") from None
 
 
 def select(relation: str, expressions: Iterable[Expression]) -> str:

@@ -19,7 +19,8 @@ import pyarrow as pa
 from embedmill.catalog.base import BATCH_ROWS, Absent, Chunk, SourceFile, shown
 from embedmill.catalog.columnar import conformed
 from embedmill.catalog.sql.base import ALIAS, Database, once, row_label, with_declared
-from embedmill.errors import MissingExtra, SpecError
+from embedmill.errors import SpecError
+from embedmill.extras import optional
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, FromClause, Select
@@ -165,10 +166,8 @@ class SqlalchemyTable:
 
 def _engine(database: Database) -> Engine:
     """An engine without a pool: connections are ended when they are closed."""
-    try:
+    with optional("SQLAlchemy", "sqlalchemy", extra="sqlalchemy"):
         import sqlalchemy as sa
-    except ImportError:
-        raise MissingExtra("SQLAlchemy", extra="sqlalchemy") from None
     try:
         url = sa.make_url(database.url)
         if url.get_backend_name() == "sqlite" and url.database:

@@ -19,7 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from embedmill.errors import EngineRefused, EngineUnavailable, MissingExtra, SpecError
+from embedmill.errors import EngineRefused, EngineUnavailable, SpecError
+from embedmill.extras import optional
 
 PAGE = 500
 AGAIN = frozenset({408, 429, 500, 502, 503, 504})
@@ -34,10 +35,8 @@ def check_client() -> None:
     Raises:
         MissingExtra: It is not.
     """
-    try:
+    with optional("the Kubernetes client", "kubernetes", extra="kubernetes"):
         import kubernetes  # noqa: F401 - whether it is there
-    except ImportError as error:
-        raise MissingExtra("the Kubernetes client", extra="kubernetes") from error
 
 
 class Api:

@@ -19,6 +19,8 @@ from typing import Any, BinaryIO
 
 from embedmill.engines.ray.actors import Actors
 from embedmill.engines.ray.refusals import Refused, refusal
+from embedmill.errors import ExtraUnusable, MissingExtra
+from embedmill.extras import optional
 
 SHUTDOWN_S = 5.0
 TRIES = 3
@@ -59,8 +61,11 @@ def _take_streams() -> tuple[BinaryIO, BinaryIO]:
 
 def _connect(order: Order) -> Actors:
     try:
-        import ray
-    except ImportError as error:
+        with optional("Ray", "ray", extra="ray"):
+            import ray
+    except ExtraUnusable as error:
+        raise Refused("refused", error.message, hint=error.hint) from error
+    except MissingExtra as error:
         raise Refused("extra", "Ray") from error
     for left in reversed(range(TRIES)):
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from embedmill.engines.ray.bridge import SETTINGS
 from embedmill.errors import EngineRefused, EngineUnavailable, MissingExtra
+from embedmill.extras import optional
 
 CONNECT_S = 5.0
 ANSWER_S = 10.0
@@ -73,10 +74,9 @@ class Head:
 
     def _asked(self, question: Callable[[], Any]) -> Any:
         try:
-            return question()
-        except ImportError:
-            raise MissingExtra("Ray", extra="ray") from None
-        except (EngineUnavailable, EngineRefused):
+            with optional("Ray", "ray", extra="ray"):
+                return question()
+        except (EngineUnavailable, EngineRefused, MissingExtra):
             raise
         except Exception as error:
             self._client = None

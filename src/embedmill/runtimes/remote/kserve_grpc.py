@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import numpy.typing as npt
 
-from embedmill.errors import MissingExtra, ModelError
+from embedmill.errors import ModelError
+from embedmill.extras import optional
 from embedmill.runtimes.base import TensorSpec
 from embedmill.runtimes.remote.base import (
     Description,
@@ -119,10 +120,8 @@ class KServeGrpc:
 
 
 def _library() -> ModuleType:
-    try:
+    with optional("tritonclient", "tritonclient", "grpc", extra="triton"):
         import tritonclient.grpc.aio
         import tritonclient.utils
-    except ImportError:
-        raise MissingExtra("tritonclient", extra="triton") from None
     module: ModuleType = tritonclient
     return module

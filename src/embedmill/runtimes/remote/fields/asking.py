@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy.typing as npt
 
-from embedmill.errors import MissingExtra
+from embedmill.extras import optional
 from embedmill.runtimes.base import Place, Runtime
 from embedmill.runtimes.remote.base import Feeds
 from embedmill.runtimes.remote.fields.base import Asked, FieldServer, Refusal, Told
@@ -122,13 +122,11 @@ class AskedServer:
 
 
 def _speaking(protocol: Protocol, url: str, timeout_s: float, key: str) -> FieldServer:
-    try:
+    with optional("aiohttp", "aiohttp", extra="http"):
         from embedmill.runtimes.remote.fields.oip import OipFields
         from embedmill.runtimes.remote.fields.openai import OpenAiFields
         from embedmill.runtimes.remote.fields.tf_rest import TfFields
         from embedmill.runtimes.remote.http import HttpServer
-    except ImportError:
-        raise MissingExtra("aiohttp", extra="http") from None
     makers: dict[str, Callable[..., FieldServer]] = {
         "openai": OpenAiFields,
         "oip": OipFields,
