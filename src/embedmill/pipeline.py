@@ -26,7 +26,13 @@ from embedmill.errors import (
     RunMissing,
 )
 from embedmill.fleet.engines import check_places
-from embedmill.gates import OF_PRODUCTION, OVERRIDABLE, check_environment, check_relevance
+from embedmill.gates import (
+    OF_PRODUCTION,
+    OVERRIDABLE,
+    check_acceptable,
+    check_environment,
+    check_relevance,
+)
 from embedmill.planned import OnProgress, PlannedRun, silent
 from embedmill.planning import Calibrator, Planner
 from embedmill.release import layout, runs
@@ -184,10 +190,12 @@ class Pipeline(UseCase):
             on_planned: Hears of each plan before it is carried out.
 
         Raises:
+            SpecError: `accept` has another name; before anything is done.
             GateFailed: A gate stopped the candidate; the live release is untouched.
             Held: A rollback set a hold.
             PublishLost: Others were faster, time and again.
         """
+        check_acceptable(accept)
         started, engine = self.home.world.monotonic(), self.standby()
         given_up: dict[str, str] = {}
         for last in (False,) * (PLANS - 1) + (True,):

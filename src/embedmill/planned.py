@@ -63,6 +63,7 @@ class PlannedRun:
 
     def run(self, *, accept: Collection[str] = (), on_progress: OnProgress = silent) -> RunReport:
         """All stages that are left: work, index, check, publish."""
+        check_acceptable(accept)
         started = self.home.world.monotonic()
         self.work(on_progress)
         content = self.index(on_progress)

@@ -125,6 +125,19 @@ def test_a_gate_that_guards_the_vectors_cannot_be_accepted(
     assert "allowed are churn, empty, quarantine, relevance" in said.err
 
 
+@pytest.mark.parametrize("command", ["run", "run --all", "resume", "check"])
+def test_a_mistyped_gate_is_refused_before_anything_is_done(
+    mill: Mill, spec: Path, embedmill: Terminal, command: str
+) -> None:
+    mill.write(items(8))
+    mill.open()
+    said = embedmill(*command.split(), spec, "--accept", "chrun", "--accept", "empty")
+    assert (said.code, said.out) == (2, "")
+    expected = "--accept chrun: allowed are churn, empty, quarantine, relevance (did you mean churn?)"
+    assert said.err == f"error: {expected}\n"
+    assert not (mill.root / "mill").exists()
+
+
 def test_resume_without_an_open_run_says_what_to_do(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     mill.run(items(8))
     said = embedmill("resume", spec)

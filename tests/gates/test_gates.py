@@ -140,8 +140,21 @@ def test_accepting_a_gate_that_passes_is_not_recorded(mill: Mill) -> None:
 
 @pytest.mark.parametrize("gate", sorted(set(GATES) - OVERRIDABLE))
 def test_gates_that_guard_the_vectors_cannot_be_accepted(mill: Mill, gate: str) -> None:
-    with pytest.raises(SpecError, match=f"--accept {gate}: allowed are churn, empty, quarantine"):
+    with pytest.raises(SpecError, match=f"^accept: {gate}: allowed are churn, empty, quarantine"):
         mill.indexed(items(3)).check([gate])
+
+
+@pytest.mark.parametrize(
+    ("accept", "said"),
+    [(["chrun"], "accept: chrun: allowed are churn"), ("churn", "accept: 'churn' is a text")],
+)
+def test_a_wrong_name_is_refused_before_a_run_is_planned(mill: Mill, accept: Any, said: str) -> None:
+    mill.write(items(3))
+    with pytest.raises(SpecError) as caught:
+        mill.open().run(accept=accept)
+    assert caught.value.message.startswith(said)
+    assert "--accept" not in str(caught.value)
+    assert not (mill.root / "mill").exists()
 
 
 def test_a_model_that_makes_zeros_is_stopped(mill: Mill, tmp_path: Path) -> None:

@@ -47,9 +47,22 @@ OneRelease: TypeAlias = Annotated[
     str, typer.Argument(metavar="RELEASE", help="By name or number.", show_default=False)
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def _acceptable(gates: list[str] | None) -> list[str] | None:
+    """Refuse a name that is mistyped before hours of work, and not at their end."""
+    if gates:
+        with importing():
+            from embedmill.gates import check_acceptable
+
+        check_acceptable(gates, option="--accept")
+    return gates
+
+
 Accept: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
+        callback=_acceptable,
         metavar="GATE",
         help="Publish although this gate fails, and record that: churn, empty, quarantine or relevance. "
         "Repeatable.",

@@ -1,8 +1,7 @@
-"""`plan`, `run`, `resume`, `status`: a pipeline from its spec to a published release."""
+"""`plan`, `run`, `resume`: a pipeline from its spec to a published release."""
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,17 +26,17 @@ from embedmill.cli.options import (
     open_pipeline,
 )
 from embedmill.cli.output import data, duration, emit, facts, table, talk
-from embedmill.cli.several import Devices, Seats, TurnS, run_all, status_all
-from embedmill.cli.workers import loops_table, shares_table, with_small_batches
+from embedmill.cli.several import Devices, Seats, TurnS, run_all
+from embedmill.cli.standing import status
+from embedmill.cli.workers import shares_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from embedmill.cli.progress import Reporter
-    from embedmill.pipeline import Pipeline
     from embedmill.planned import PlannedRun
     from embedmill.spec.documents import Estimate, Plan
-    from embedmill.spec.reports import RunReport, RunState, StatusReport
+    from embedmill.spec.reports import RunReport
 
     OnPlanned = Callable[[PlannedRun], None]
 
@@ -280,99 +279,3 @@ def _print_result(result: RunReport) -> None:
     if result.shares:
         data().print()
         data().print(shares_table(result.shares))
-
-
-def status(pipeline: OnePipeline = None, everything: Everything = None, as_json: AsJson = False) -> None:
-    """Show what is live and open, how busy workers are, what to do; or how fresh several pipelines are."""
-    file = one_or_all(pipeline, everything)
-    if file is None:
-        status_all(everything or [], as_json=as_json)
-        return
-    report = _status(open_pipeline(file), file)
-    if as_json:
-        emit(report)
-        return
-    out = data()
-    live = f"{report.live.release} (number {report.live.number})" if report.live else "nothing yet"
-    hold = f"since log entry {report.hold}: runs do not publish" if report.hold else "none"
-    out.print(facts([("pipeline", report.pipeline), ("lies in", report.url), ("live", live), ("hold", hold)]))
-    if report.open_runs:
-        out.print()
-        rows = [
-            (
-                state.run,
-                state.created,
-                f"{state.shards_done:,} of {state.shards:,}",
-                f"{state.vectors_done:,} of {state.vectors:,}",
-            )
-            for state in report.open_runs
-        ]
-        out.print(table("open run", "created", "shards", "vectors", rows=rows, numbers=[2, 3]))
-        out.print()
-        for state in report.open_runs:
-            if state.shares:
-                out.print(shares_table(state.shares))
-                out.print()
-            if state.loops:
-                out.print(loops_table(state.loops))
-                for line in with_small_batches(state.loops):
-                    out.print(line, soft_wrap=True)
-                out.print()
-        for state in report.open_runs:
-            if state.calibration:
-                out.print(f"batches of {state.run}: {state.calibration}", soft_wrap=True)
-            out.print(_going_on(state), soft_wrap=True)
-        _say_how_to_help(report.open_runs)
-    out.print(f"\nNext:  {report.next}", soft_wrap=True)
-
-
-def _going_on(state: RunState) -> str:
-    """Whether `run` goes on with it, in words."""
-    match state.goes_on:
-        case True:
-            return f"`run` goes on with {state.run}"
-        case False:
-            return f"`run` does not go on with {state.run}: {state.why}"
-    return f"whether `run` goes on with {state.run} cannot be told: {state.why}"
-
-
-def _say_how_to_help(states: Sequence[RunState]) -> None:
-    """Where shards are left, another worker may join."""
-    state = next((each for each in states if each.shards_done < each.shards), None)
-    if state is not None:
-        threads = state.calibration.chosen.threads if state.calibration else 1
-        line = f"embedmill worker --run {shlex.quote(state.url)} --name NAME"
-        line += f" --threads {threads}" if threads != 1 else ""
-        data().print(f"\nHelp with it:  {line}", soft_wrap=True)
-
-
-def _status(pipeline: Pipeline, file: Path) -> StatusReport:
-    from embedmill.release.describe import run_states
-    from embedmill.release.log import read_history
-    from embedmill.spec.reports import StatusReport
-
-    home = pipeline.home
-    history, states = read_history(home), tuple(run_states(home, pipeline.outdated))
-    return StatusReport(
-        pipeline=home.pipeline,
-        url=home.url,
-        live=history.live,
-        hold=history.hold.number if history.hold else None,
-        open_runs=states,
-        next=_next(file, states, held=history.hold is not None, live=history.live is not None),
-    )
-
-
-def _next(file: Path, states: Sequence[RunState], *, held: bool, live: bool) -> str:
-    """A command line, with a comment on what it does."""
-    if held:
-        return f"{command('release unhold', file)}  # once the cause is mended"
-    if any(state.goes_on for state in states):
-        return f"{command('run', file)}  # finishes the open run"
-    if any(state.goes_on is None for state in states):
-        return f"{command('resume', file)}  # finishes the newest open run as it was planned"
-    if states:
-        return f"{command('run', file)}  # plans anew, and takes over what open runs have finished"
-    if live:
-        return f"{command('run', file)}  # brings the release up to date"
-    return f"{command('plan', file)}  # shows what a first release takes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Protocol
 
 from embedmill.errors import GateFailed, SpecError
@@ -50,17 +51,22 @@ def run_gates(
     )
 
 
-def check_acceptable(accepted: Collection[str]) -> None:
-    """Refuse names that are not of gates whose failure may be accepted.
+def check_acceptable(accepted: Collection[str], *, option: str = "accept:") -> None:
+    """Refuse names that are not of gates whose failure may be accepted; `option`: where they were given.
 
     Raises:
         SpecError: There is one.
     """
-    unknown = set(accepted) - OVERRIDABLE
-    if unknown:
-        raise SpecError(
-            f"--accept {', '.join(sorted(unknown))}: allowed are {', '.join(sorted(OVERRIDABLE))}"
-        )
+    names = [accepted] if isinstance(accepted, str) else sorted(set(accepted) - OVERRIDABLE)
+    if not names:
+        return
+    allowed = f"allowed are {', '.join(sorted(OVERRIDABLE))}"
+    if isinstance(accepted, str):
+        raise SpecError(f"{option} {accepted!r} is a text", hint=f"give a list of names; {allowed}")
+    near = difflib.get_close_matches(names[0], OVERRIDABLE, n=1)
+    raise SpecError(
+        f"{option} {', '.join(names)}: {allowed}", hint=f"did you mean {near[0]}?" if near else ""
+    )
 
 
 def gate_failure(gates: Gates) -> GateFailed:

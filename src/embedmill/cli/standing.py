@@ -1,0 +1,150 @@
+"""`status`: what is live, what is open, who works on it, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedmill.cli.options import AsJson, Everything, OnePipeline, command, one_or_all, open_pipeline
+from embedmill.cli.output import data, emit, facts, table
+from embedmill.cli.several import status_all
+from embedmill.cli.workers import loops_table, shares_table, with_small_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedmill.pipeline import Pipeline
+    from embedmill.release.layout import Home
+    from embedmill.spec.reports import RunState, StatusReport
+
+
+def status(pipeline: OnePipeline = None, everything: Everything = None, as_json: AsJson = False) -> None:
+    """Show what is live and open, how busy workers are, what to do; or how fresh several pipelines are."""
+    file = one_or_all(pipeline, everything)
+    if file is None:
+        status_all(everything or [], as_json=as_json)
+        return
+    opened = open_pipeline(file)
+    stopped = _StoppedBy(opened.home)
+    report = _status(opened, file, stopped)
+    if as_json:
+        emit(report)
+        return
+    out = data()
+    live = f"{report.live.release} (number {report.live.number})" if report.live else "nothing yet"
+    hold = f"since log entry {report.hold}: runs do not publish" if report.hold else "none"
+    out.print(facts([("pipeline", report.pipeline), ("lies in", report.url), ("live", live), ("hold", hold)]))
+    if report.open_runs:
+        out.print()
+        rows = [
+            (
+                state.run,
+                state.created,
+                f"{state.shards_done:,} of {state.shards:,}",
+                f"{state.vectors_done:,} of {state.vectors:,}",
+            )
+            for state in report.open_runs
+        ]
+        out.print(table("open run", "created", "shards", "vectors", rows=rows, numbers=[2, 3]))
+        out.print()
+        for state in report.open_runs:
+            if state.shares:
+                out.print(shares_table(state.shares))
+                out.print()
+            if state.loops:
+                out.print(loops_table(state.loops))
+                for line in with_small_batches(state.loops):
+                    out.print(line, soft_wrap=True)
+                out.print()
+        for state in report.open_runs:
+            if state.calibration:
+                out.print(f"batches of {state.run}: {state.calibration}", soft_wrap=True)
+            out.print(_going_on(state, stopped(state)), soft_wrap=True)
+        _say_how_to_help(report.open_runs)
+    out.print(f"\nNext:  {report.next}", soft_wrap=True)
+
+
+class _StoppedBy:
+    """Gates that stand against open runs. `run` goes on with such a run, and is stopped again."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def __call__(self, state: RunState) -> list[str]:
+        """Names of gates; none where it is not checked yet, or passed."""
+        from embedmill.release.verdicts import verdicts_on
+
+        if state.shards_done < state.shards:
+            return []
+        gates = verdicts_on(self._home, state.run)
+        return [each.gate for each in gates.verdicts if not (each.passed or each.accepted)] if gates else []
+
+
+def _going_on(state: RunState, stopped: Sequence[str]) -> str:
+    """Whether `run` goes on with it, in words."""
+    match state.goes_on:
+        case True if stopped:
+            return f"`run` checks {state.run} again, which was stopped by {' and '.join(stopped)}"
+        case True:
+            return f"`run` goes on with {state.run}"
+        case False:
+            return f"`run` does not go on with {state.run}: {state.why}"
+    return f"whether `run` goes on with {state.run} cannot be told: {state.why}"
+
+
+def _say_how_to_help(states: Sequence[RunState]) -> None:
+    """Where shards are left that somebody goes on with, another worker may join."""
+    open_ones = [each for each in states if each.shards_done < each.shards]
+    state = next((each for each in open_ones if each.goes_on is not False), None)
+    if state is not None:
+        threads = state.calibration.chosen.threads if state.calibration else 1
+        line = f"embedmill worker --run {shlex.quote(state.url)} --name NAME"
+        line += f" --threads {threads}" if threads != 1 else ""
+        data().print(f"\nHelp with it:  {line}", soft_wrap=True)
+
+
+def _status(pipeline: Pipeline, file: Path, stopped: _StoppedBy) -> StatusReport:
+    from embedmill.release.describe import run_states
+    from embedmill.release.log import read_history
+    from embedmill.spec.reports import StatusReport
+
+    home = pipeline.home
+    history, states = read_history(home), tuple(run_states(home, pipeline.outdated))
+    current = next((stopped(state) for state in states if state.goes_on), [])
+    held, live = history.hold is not None, history.live is not None
+    return StatusReport(
+        pipeline=home.pipeline,
+        url=home.url,
+        live=history.live,
+        hold=history.hold.number if history.hold else None,
+        open_runs=states,
+        next=_next(file, states, held=held, live=live) if held or not current else _after(file, current),
+    )
+
+
+def _next(file: Path, states: Sequence[RunState], *, held: bool, live: bool) -> str:
+    """A command line, with a comment on what it does."""
+    if held:
+        return f"{command('release unhold', file)}  # once the cause is mended"
+    if any(state.goes_on for state in states):
+        return f"{command('run', file)}  # finishes the open run"
+    if any(state.goes_on is None for state in states):
+        return f"{command('resume', file)}  # finishes the newest open run as it was planned"
+    if states:
+        return f"{command('run', file)}  # plans anew, and takes over what open runs have finished"
+    if live:
+        return f"{command('run', file)}  # brings the release up to date"
+    return f"{command('plan', file)}  # shows what a first release takes"
+
+
+def _after(file: Path, stopped: Sequence[str]) -> str:
+    """What to do about the open run that these gates stopped."""
+    from embedmill.gates import OF_PRODUCTION, OVERRIDABLE
+
+    if set(stopped) - OVERRIDABLE - OF_PRODUCTION:
+        return f"{command('cancel', file)}  # once the cause is mended; `run` then computes its vectors anew"
+    if set(stopped) & OF_PRODUCTION:
+        return f"{command('run', file)}  # once production is mended: checks it again"
+    accepted = [word for gate in stopped for word in ("--accept", gate)]
+    return f"{command('run', file, *accepted)}  # if it is right all the same: publishes it"

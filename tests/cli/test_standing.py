@@ -1,0 +1,52 @@
+"""`status` beside a run that a gate stopped, or that nobody goes on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.cli.terminal import Terminal
+from tests.support.mill import Mill, items, reweighted
+
+
+@pytest.mark.parametrize(
+    ("gates", "model", "next_of"),
+    [
+        ({"churn": 0.1}, None, "run {} --accept churn"),
+        ({"churn": 0.1, "quarantine": 0.0}, None, "run {} --accept quarantine --accept churn"),
+        ({}, np.zeros_like, "cancel {}"),
+    ],
+)
+def test_status_after_a_gate_names_it_and_what_helps(
+    mill: Mill, spec: Path, embedmill: Terminal, gates: dict[str, float], model: Any, next_of: str
+) -> None:
+    mill.run(items(40))
+    mill.settings["gates"] = gates
+    if model is not None:
+        mill.model = reweighted(mill.root / "other", model)
+    rows = items(20)
+    mill.checked([*rows, rows[0]] if "quarantine" in gates else rows)
+    said = embedmill("status", spec)
+    names = {
+        verdict["gate"]
+        for verdict in embedmill.json("check", spec, code=3)["verdicts"]
+        if not verdict["passed"]
+    }
+    assert names
+    line = next(line for line in said.out.splitlines() if "which was stopped by" in line)
+    assert all(name in line for name in names)
+    assert f"Next:  embedmill {next_of.format(spec)}" in said.out
+    assert "finishes the open run" not in said.out
+
+
+def test_status_asks_for_no_help_with_a_run_that_is_not_gone_on_with(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    planned = mill.planned(items(40))
+    assert f"Help with it:  embedmill worker --run {planned.url}" in embedmill("status", spec).out
+    mill.write(items(41))
+    said = embedmill("status", spec).out
+    assert "does not go on with" in said
+    assert "Help with it" not in said
