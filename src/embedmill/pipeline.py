@@ -34,11 +34,11 @@ from embedmill.gates import (
     check_relevance,
 )
 from embedmill.planned import OnProgress, PlannedRun, silent
-from embedmill.planning import Calibrator, Planner
+from embedmill.planning import Calibrator, Planner, planned_alike
 from embedmill.release import layout, runs
 from embedmill.release.log import read_history
 from embedmill.release.verdicts import verdicts_on
-from embedmill.spec.documents import Plan, Terminal
+from embedmill.spec.documents import Content, Plan, Terminal
 from embedmill.spec.reports import RunReport
 from embedmill.types import Progress
 from embedmill.use_case import UseCase
@@ -209,9 +209,32 @@ class Pipeline(UseCase):
             except OVERTAKEN as error:
                 if last or not self._has_moved(entries, planned):
                     raise
+                done, note = self._meanwhile(entries, planned, started)
+                on_progress(Progress("plan", note=note or f"{error.message}; planning again"))
+                if done is not None:
+                    return done
                 if planned is not None:
                     given_up[planned.plan.run] = error.message
         return report.model_copy(update={"seconds": round(self.home.world.monotonic() - started, 3)})
+
+    def _meanwhile(
+        self, entries: int, planned: PlannedRun | None, started: float
+    ) -> tuple[RunReport | None, str]:
+        """What another run published, where it is all that this one would; and a line on it, if it did."""
+        history = read_history(self.home)
+        new = [entry.release for entry in history.entries[entries:] if entry.kind == "publish"]
+        if not new:
+            return None, ""
+        note = f"another run published release {new[-1]} (number {history.number_of(new[-1])}) meanwhile"
+        plan = runs.read_plan(self.home, new[-1])
+        if planned is None or plan is None or not planned_alike(plan, planned.plan):
+            return None, f"{note}; planning again, on top of it"
+        live = history.live
+        if live is None or live.release != new[-1] or history.hold is not None:
+            return None, f"{note}; planning again"
+        content = self.home.read(Content, self.home.release_key(live.release, layout.CONTENT))
+        done = PlannedRun(self, plan, resumed=True).report(content, live.number, started)
+        return done, f"{note}, of the same catalog: nothing is left to do"
 
     def _has_moved(self, entries: int, planned: PlannedRun | None) -> bool:
         """Whether the log grew or the run was closed meanwhile: then files may go, and a new plan helps."""

@@ -70,10 +70,13 @@ class PlannedRun:
         gates = self.check(accept)
         if not gates.passed:
             raise gate_failure(gates)
-        entry = self.publish(gates)
+        return self.report(content, self.publish(gates).number, started)
+
+    def report(self, content: Content, number: int, started: float) -> RunReport:
+        """What `run` returns of its release; `started`: on the monotonic clock of the store's world."""
         return RunReport(
             release=content.release,
-            number=entry.number,
+            number=number,
             url=f"{self.home.url}/releases/{content.release}",
             total=content.counts.total,
             **{name: getattr(content, name) for name in ("computed", "embedded", "reused", "empty", "kept")},

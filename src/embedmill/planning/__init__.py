@@ -1,6 +1,6 @@
 """From a catalog and the live release to the frozen work of one run."""
 
 from embedmill.planning.calibrate import Calibrator
-from embedmill.planning.plan import Planner
+from embedmill.planning.plan import Planner, planned_alike
 
-__all__ = ["Calibrator", "Planner"]
+__all__ = ["Calibrator", "Planner", "planned_alike"]

@@ -363,6 +363,16 @@ def _exists(prints: Digests, known: TableKeys | None, salvage: Salvage) -> Mask:
     return live | salvage.have(prints, ~live)
 
 
+def planned_alike(one: Plan, other: Plan) -> bool:
+    """Whether two plans were made at once of the same: they compute the same vectors of the same items."""
+    same = ("base", "package_digest", "root", "catalog_digest")
+    return (
+        all(getattr(one, name) == getattr(other, name) for name in same)
+        and (one.numerics.epoch, one.numerics.stacks) == (other.numerics.epoch, other.numerics.stacks)
+        and _shaping(one.pipeline) == _shaping(other.pipeline)
+    )
+
+
 def _shaping(spec: PipelineSpec) -> PipelineSpec:
     """The spec without what only judges a candidate, or only says where and how many loops work on it."""
     neutral: dict[str, object] = {"workers": None, "attempts": 1, "look_again_s": 1.0, "calibrate": True}
