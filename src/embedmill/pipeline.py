@@ -53,7 +53,7 @@ SALVAGED_RUNS = 8
 """Unpublished runs, the newest ones, whose finished vectors a new plan takes over."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pipeline(UseCase):
     """One use case, and what is done with it: a plan is made or found, and carried out."""
 

@@ -51,6 +51,11 @@ class PlannedRun:
     base: Release | None = field(default=None, compare=False)
     keys: KnownKeys | None = field(default=None, compare=False, repr=False)
 
+    def __repr__(self) -> str:
+        plan = self.plan
+        what = f"{plan.items.total:,} items, {plan.compute:,} vectors to compute"
+        return f"<PlannedRun {plan.run} of {plan.pipeline.name!r}: {what}{', resumed' * self.resumed}>"
+
     @property
     def home(self) -> Home:
         """The pipeline's folder in its store."""

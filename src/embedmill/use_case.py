@@ -41,6 +41,9 @@ class UseCase:
         file = Path(path)
         return cls(load_pipeline_spec(file), file.absolute().parent)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.spec.name!r} in {self.root}>"
+
     @cached_property
     def home(self) -> Home:
         """The pipeline's folder in its store."""

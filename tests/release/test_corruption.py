@@ -140,6 +140,15 @@ def test_a_folder_that_is_no_release_says_so(tmp_path: Path) -> None:
         Release.open(tmp_path)
     with pytest.raises(ReleaseMissing, match="no such release"):
         Release.open(tmp_path / "nothing")
+    with pytest.raises(ReleaseMissing, match="no such release"):
+        Release.open(tmp_path / "nothing.yaml")
+
+
+def test_a_pipelines_live_release_is_opened_by_its_spec(mill: Mill) -> None:
+    mill.run(items(3))
+    mill.run(items(4))
+    for file in (mill.root / "pipeline.yaml", str(mill.root / "pipeline.yaml")):
+        assert (Release.open(file).name, Release.open(file).number) == (mill.live().name, 2)
 
 
 def flipped(file: Path) -> None:

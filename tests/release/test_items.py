@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.support.mill import Mill, items
 
+from embedmill.errors import ReleaseIncompatible
 from embedmill.release.items import FINGERPRINT, ID, STATE, ItemTable, read_part, states, write_items
 
 ROWS = [50, 0, 1, 33]
@@ -74,3 +76,14 @@ def test_item_files_have_dictionaries_of_what_repeats_and_every_value(tmp_path: 
         columns = [group.column(number) for number in range(group.num_columns)]
         repeating = {column.path_in_schema for column in columns if column.has_dictionary_page}
         assert repeating == {STATE, "category", "seldom"}
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(mill: Mill) -> None:
+    mill.run(items(3))
+    with pytest.raises(ReleaseIncompatible) as caught:
+        list(mill.live().items(["id", "titel"]))
+    assert "'titel'" in caught.value.message
+    hint = "did you mean 'title'? it has: id, _fingerprint, _state, title, price"
+    assert caught.value.hint.startswith(hint)
+    (batch,) = mill.live().items(["id", "title"])
+    assert batch.schema.names == ["id", "title"]

@@ -343,3 +343,9 @@ def test_a_worker_that_asks_again_after_a_collection_does_not_take_its_own_file_
     (record,) = read_commits(run.home, run.plan)
     again = record.model_copy(update={"attempt": "another"})
     assert run.home.create(run.home.run_key(run.plan.run, "commits", "00000.json"), again) == record
+
+
+def test_a_run_and_its_pipeline_are_shown_in_a_line(mill: Mill) -> None:
+    run = mill.planned(items(3))
+    assert repr(run) == f"<PlannedRun {run.plan.run} of 'test': 3 items, 3 vectors to compute>"
+    assert repr(mill.open()) == f"<Pipeline 'test' in {mill.root}>"

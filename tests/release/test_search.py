@@ -197,6 +197,30 @@ def test_a_vector_of_another_shape_is_refused(mill: Mill, shape: tuple[int, ...]
         mill.live().search(vector=np.ones(shape, dtype=np.float32))
 
 
+def test_any_sequence_of_numbers_is_a_vector(mill: Mill) -> None:
+    mill.run([row("lamp", "lamp"), row("chair", "chair")])
+    release = mill.live()
+    vector = release.to_numpy()[1][0]
+    wanted = release.search(vector=vector, k=2)
+    assert release.search(vector=vector.tolist(), k=2) == wanted
+    assert release.search(vector=tuple(vector.astype(float)), k=2) == wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (float("nan"), "at dimension 3 is nan"),
+        (float("-inf"), "is -inf"),
+        (1e300, "is inf"),
+        ("x", "no vector"),
+    ],
+)
+def test_a_vector_that_is_not_finite_has_no_hits(mill: Mill, value: Any, said: str) -> None:
+    mill.run([row("lamp", "lamp")])
+    with pytest.raises(ReleaseIncompatible, match=said):
+        mill.live().search(vector=[*[0.1] * 3, value, *[0.1] * 12])
+
+
 def test_a_model_without_a_text_encoder_says_what_it_has(mill: Mill, tmp_path: Path) -> None:
     mill.model = tiny_text_package(tmp_path / "own")
     spec = (mill.model / "model.yaml").read_text()

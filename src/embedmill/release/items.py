@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import difflib
 import itertools
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from embedmill.cores import cores
 from embedmill.digest import digests_from_arrow
-from embedmill.errors import ReleaseCorrupt, ReleaseMissing
+from embedmill.errors import ReleaseCorrupt, ReleaseIncompatible, ReleaseMissing
 from embedmill.release.cells import cells_of
 from embedmill.types import ItemState
 
@@ -117,12 +118,26 @@ def read_items(files: Iterable[Path], columns: Sequence[str] | None = None) -> I
 
     Raises:
         ReleaseCorrupt: A file is no item file.
+        ReleaseIncompatible: A file has no column of that name.
     """
     for file in files:
         with _opened(file) as parquet:
+            _check_columns(parquet.schema_arrow, columns or ())
             yield from parquet.iter_batches(
                 BATCH_ROWS, columns=list(columns) if columns is not None else None
             )
+
+
+def _check_columns(schema: pa.Schema, columns: Iterable[str]) -> None:
+    """Refuse a column that is not there, which Parquet's reader would leave out without a word."""
+    for column in columns:
+        top = column.partition(".")[0]
+        if column in schema.names or (top in schema.names and pa.types.is_nested(schema.field(top).type)):
+            continue
+        near = difflib.get_close_matches(column, schema.names, n=1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        hint = f"{guess}it has: {', '.join(schema.names)}; `catalog.display` says what releases keep"
+        raise ReleaseIncompatible(f"items of the release have no column {column!r}", hint=hint)
 
 
 def read_part(file: Path, columns: Sequence[str] | None = None) -> pa.RecordBatch:

@@ -26,7 +26,8 @@ from embedmill.release.log import live_release, read_history
 from embedmill.release.search import Searcher
 from embedmill.release.thumbnails import ThumbnailPart, ThumbnailTable
 from embedmill.release.vectors import VectorPart, VectorTable
-from embedmill.store import LocalPaths
+from embedmill.spec import load_pipeline_spec
+from embedmill.store import LocalPaths, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,18 +53,24 @@ class Release:
     def open(cls, url: str | Path) -> Release:
         """Open a release by its folder or URL, `<store>/<pipeline>/releases/<name>`.
 
+        Of a pipeline.yaml it is the live one.
+
         Raises:
             ReleaseMissing: There is none.
             ReleaseCorrupt: A file is not what the manifest says; names it.
+            SpecError: It is a file, and no pipeline.yaml.
         """
         folder = Path(url)
+        if folder.is_file():
+            spec = load_pipeline_spec(folder)
+            return open_live(Home(open_store(spec.store, relative_to=folder.absolute().parent), spec.name))
         if folder.is_dir():
             return cls._opened(folder, number=_number_of(str(folder.absolute())))
         try:
             home, name = split_url(str(url), "releases")
         except ValueError:
             raise ReleaseMissing(
-                f"{url}: no such release", hint="give its folder, or a pipeline.yaml"
+                f"{url}: no such release", hint="give its folder or URL, or a pipeline.yaml"
             ) from None
         return _opened_from(home, name, number=_number_of(str(url)))
 
@@ -115,7 +122,10 @@ class Release:
         return np.where(embedded, self.table.locate(prints), -1)
 
     def items(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Item rows (`id`, `_fingerprint`, `_state`, display columns) in batches, in a fixed order."""
+        """Item rows (`id`, `_fingerprint`, `_state`, display columns) in batches, in a fixed order.
+
+        Reading them raises ReleaseIncompatible where the release has no column of that name.
+        """
         return read_items([self.folder / entry.path for entry in self.content.items], columns)
 
     def item_table(self) -> ItemTable:
@@ -183,14 +193,15 @@ class Release:
         self,
         text: str | None = None,
         *,
-        vector: Vectors | None = None,
+        vector: Vectors | Sequence[float] | None = None,
         item: Any = None,
         k: int = 10,
     ) -> list[Hit]:
-        """The `k` items nearest to a text (encoder `query_text`), a vector float32[D], or an item's id.
+        """The `k` items nearest to a text (encoder `query_text`), a vector of D numbers, or an item's id.
 
         Raises:
-            ReleaseIncompatible: The model cannot embed that query, or the vector has another length.
+            ReleaseIncompatible: The model cannot embed that query, or the vector has another length or a
+                value that is not finite in float32.
             ReleaseMissing: No item has that id.
             ValueError: Not exactly one query is given, or `k` < 1.
         """

@@ -77,15 +77,17 @@ class Searcher:
         """All item rows."""
         return self._rows.whole()
 
-    def search(self, text: str | None, *, vector: Vectors | None, item: Any, k: int) -> list[Hit]:
+    def search(
+        self, text: str | None, *, vector: Vectors | Sequence[float] | None, item: Any, k: int
+    ) -> list[Hit]:
         """See `Release.search`."""
         if sum(query is not None for query in (text, vector, item)) != 1:
             raise ValueError("give exactly one of text, vector and item")
         if text is not None:
-            vector = self._release.encoder("query_text").encode_texts([text])[0]
-        elif vector is None:
-            vector = self.vector_of(item)
-        return self.hits(vector, k)
+            query = self._release.encoder("query_text").encode_texts([text])[0]
+        else:
+            query = self.vector_of(item) if vector is None else _query(vector)
+        return self.hits(query, k)
 
     def hits(
         self, vector: Vectors, k: int, *, among: Mask | None = None, lowest: float | None = None
@@ -258,6 +260,27 @@ class Searcher:
             effort = search_effort(self._release.content, segment)
             return HnswIndex.load(self._release.folder / segment.index.path, effort)
         return FlatIndex([part.vectors_ND for part in self._release.segment_parts(segment)])
+
+
+def _query(vector: Vectors | Sequence[float]) -> Vectors:
+    """float32[D] of a caller's numbers.
+
+    Raises:
+        ReleaseIncompatible: They are none, or not all finite in float32.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            found: Vectors = np.asarray(vector, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ReleaseIncompatible(f"the query is no vector of numbers: {error}") from None
+    wrong = np.flatnonzero(~np.isfinite(found.reshape(-1)))
+    if len(wrong):
+        value = float(found.reshape(-1)[wrong[0]])
+        raise ReleaseIncompatible(
+            f"the query's value at dimension {wrong[0]} is {value}, and no item is near that",
+            hint="every value must be finite, in float32",
+        )
+    return found
 
 
 def search_effort(content: Content, segment: Segment) -> int:
