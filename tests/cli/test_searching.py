@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tests.cli.terminal import Terminal
+from tests.models import tiny_image_package
 from tests.support.mill import SCHEMA, Mill, items
 
 from embedmill.cli.pages import hits_page
@@ -87,11 +88,19 @@ def test_a_vector_is_read_from_a_file(mill: Mill, spec: Path, embedmill: Termina
 def test_a_file_that_is_no_vector_is_an_error(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     mill.run(items(8))
     np.save(mill.root / "short.npy", np.zeros(3, np.float32))
+    np.save(mill.root / "two.npy", np.zeros((2, 8), np.float32))
+    np.save(mill.root / "number.npy", np.float32(1))
+    np.save(mill.root / "nan.npy", np.full(16, np.nan, np.float32))
+    np.save(mill.root / "large.npy", np.full(16, 1e300))
     np.save(mill.root / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
     for name, code, words in (
         ("short.npy", 1, "16 dimensions"),
         ("pickled.npy", 2, "not an .npy file of numbers"),
         ("none.npy", 2, "No such file"),
+        ("two.npy", 2, "an array of shape (2, 8), and a query is one row"),
+        ("number.npy", 2, "an array of shape (), and a query is one row"),
+        ("nan.npy", 2, "has a value that is not finite"),
+        ("large.npy", 2, "has a value that is not finite"),
     ):
         said = embedmill("search", spec, "--vector", mill.root / name)
         assert (said.code, said.err.count("\n")) == (code, 1)
@@ -170,6 +179,22 @@ def test_a_page_escapes_all_that_comes_from_the_catalog_or_the_query() -> None:
     assert not {name for name in page.attributes if name.startswith("on")}
     assert page.attributes["alt"] == "picture' onload='x"
     assert "default-src 'none'" in (page.attributes["content"] or "")
+
+
+def test_a_page_shows_the_thumbnails_of_a_release_that_displays_no_picture(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    mill.model = tiny_image_package(mill.root / "images")
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.binary())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "thumbnails": 16}
+    mill.run([{"sku": "red", "image": picture()}, {"sku": "nothing", "image": None}])
+    page = mill.root / "hits.html"
+    assert embedmill("search", spec, "--item", "red", "-k", "2", "--html", page).code == 0
+    found = Elements(page.read_bytes())
+    small = mill.live().thumbnail("red")
+    assert small is not None
+    assert found.tags.count("img") == 1
+    assert found.attributes["src"] == f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
 
 
 def test_a_page_refers_to_nothing_outside_itself() -> None:

@@ -27,21 +27,28 @@ dt { color: #666 } dd { margin: 0 } .score { float: right; color: #666; font-var
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def hits_page(query: str, release: str, number: int | None, hits: Sequence[Hit]) -> bytes:
-    """The page as UTF-8; text of the catalog is escaped, and only images by their bytes become pictures."""
+def hits_page(
+    query: str, release: str, number: int | None, hits: Sequence[Hit], thumbnails: Sequence[bytes | None] = ()
+) -> bytes:
+    """The page as UTF-8; text of the catalog is escaped, and only images by their bytes become pictures.
+
+    `thumbnails`: one for each hit, or none at all; shown of hits without a picture among their columns.
+    """
     head = (
         "<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{escape(query)}</title><style>{STYLE}</style>"
     )
     of = f"release {release}" + (f" (number {number})" if number is not None else "")
-    cards = "".join(_card(hit) for hit in hits)
+    small = thumbnails or [None] * len(hits)
+    cards = "".join(_card(hit, picture) for hit, picture in zip(hits, small, strict=True))
     body = f"<h1>{escape(query)}</h1><p class='of'>{len(hits)} hits of {escape(of)}</p><ol>{cards}</ol>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n".encode()
 
 
-def _card(hit: Hit) -> str:
+def _card(hit: Hit, thumbnail: bytes | None) -> str:
     pictures = "".join(_picture(name, value) for name, value in hit.fields.items())
+    pictures = pictures or _picture("thumbnail", thumbnail)
     rest = {name: value for name, value in hit.fields.items() if not _is_picture(value)}
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(shown(value))}</dd>" for name, value in rest.items())
     return (

@@ -80,14 +80,20 @@ def open_target(target: str) -> Release:
 def _read_vector(file: Path) -> Vectors:
     import numpy as np
 
+    hint = "write it with numpy.save, float32 and one row"
     try:
-        found = np.load(file, allow_pickle=False)
-        return np.asarray(found, dtype=np.float32).reshape(-1)
+        with np.errstate(over="ignore"):
+            found = np.asarray(np.load(file, allow_pickle=False), dtype=np.float32)
     except (OSError, ValueError, TypeError) as error:
         said = (
             error.strerror if isinstance(error, OSError) and error.strerror else "not an .npy file of numbers"
         )
-        raise SpecError(f"{file}: {said}", hint="write it with numpy.save, float32 and one row") from error
+        raise SpecError(f"{file}: {said}", hint=hint) from error
+    if found.ndim == 0 or found.shape[:-1] not in {(), (1,)}:
+        raise SpecError(f"{file}: an array of shape {found.shape}, and a query is one row", hint=hint)
+    if not np.isfinite(found).all():
+        raise SpecError(f"{file}: has a value that is not finite in float32", hint=hint)
+    return found.reshape(-1)
 
 
 def _emit_hits(release: Release, hits: Sequence[Hit]) -> None:
@@ -109,7 +115,9 @@ def _print_hits(hits: Sequence[Hit]) -> None:
 def _write_page(file: Path, query: str, release: Release, hits: Sequence[Hit]) -> None:
     from embedmill.cli.pages import hits_page
 
-    file.write_bytes(hits_page(query, release.name, release.number, hits))
+    kept = any(segment.thumbnails for segment in release.content.segments)
+    pictures = [release.thumbnail(hit.id) for hit in hits] if kept else ()
+    file.write_bytes(hits_page(query, release.name, release.number, hits, pictures))
     talk().print(f"wrote {file}, {size(file.stat().st_size)}", soft_wrap=True)
 
 
