@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedmill.cli.failures import one_line
-from embedmill.cli.output import cell, duration, image_kind, shown, size
+from embedmill.cli.output import cell, data, duration, image_kind, shown, size, table
 from embedmill.cli.progress import Lines
 from embedmill.types import Progress
 
@@ -58,8 +58,23 @@ def test_cells_are_one_line_of_bounded_length() -> None:
     assert cell(1234567).plain == "1,234,567"
     assert cell("a\n b\tc").plain == "a b c"
     assert cell("  indented").plain == "  indented"
-    assert len(cell("x" * 5000).plain) == 200
+    assert cell("x" * 5000).plain == "x" * 5000
+    assert cell("x" * 5000, 200).plain == "x" * 199 + "…"
     assert one_line("bell\x07 right-to-left\u202e") == "bell\ufffd right-to-left\ufffd"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_values_are_cut_on_a_terminal_alone_and_verdicts_nowhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    value = "x" * 3000
+    said = []
+    for whole in (False, True):
+        made = table("id", "value", rows=[("s1", value)], whole=whole)
+        data().print(made)
+        said.append(sum(line.count("x") for line in capsys.readouterr().out.splitlines()))
+    assert said == [199 if terminal else 3000, 3000]
 
 
 def test_plain_lines_come_when_a_stage_starts_every_few_seconds_and_at_its_end(

@@ -72,6 +72,9 @@ def test_a_rollback_holds_runs_until_it_is_lifted(mill: Mill, spec: Path, embedm
     held = embedmill("run", spec, "--quiet")
     assert held.code == 3
     assert "`embedmill release unhold` lifts it" in held.err
+    assert "(log entry 3: bad prices)" in held.err
+    assert "since log entry 3 (bad prices): runs do not publish" in embedmill("status", spec).out
+    assert "on hold (bad prices), live" in embedmill("release", "ls", spec).out
     assert embedmill.json("release", "unhold", spec) == {"schema": "unhold/1", "number": 4}
     assert embedmill.json("release", "unhold", spec) == {"schema": "unhold/1", "number": None}
     assert embedmill.json("run", spec)["number"] == 5

@@ -64,7 +64,10 @@ def test_tables_tell_equal_names_of_two_stores_apart(mill: Mill, spec: Path, emb
 
 def test_quarantine_and_gates_have_their_exit_codes(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     mill.worked([*items(20), items(1)[0]])
-    assert embedmill("run", "--all", spec).code == 4
+    said = embedmill("run", "--all", spec)
+    assert said.code == 4
+    assert f"published; 2 items are quarantined (`embedmill release show {spec} --quarantine`" in said.out
+    assert "test: quarantined: published; 2 items" in said.err
     mill.settings["gates"] = {"churn": 0.1}
     mill.worked(items(5))
     report = embedmill.json("run", "--all", spec, code=3)

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from embedmill.spec.document import Document
 
-WIDE = 1000
+WIDE = 100_000
 """Columns where stdout is no terminal: whoever reads it wants whole values."""
 
 CELL = 200
+"""The longest value of a table on a terminal."""
 
 
 def emit(document: Document) -> None:
@@ -49,8 +50,10 @@ def talk() -> Console:
     return Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
 
 
-def table(*columns: str, rows: Iterable[Sequence[object]], numbers: Sequence[int] = ()) -> Table:
-    """A table; the columns whose places are in `numbers` are aligned right."""
+def table(
+    *columns: str, rows: Iterable[Sequence[object]], numbers: Sequence[int] = (), whole: bool = False
+) -> Table:
+    """A table; the columns whose places are in `numbers` are aligned right. `whole`: no value is cut."""
     from rich import box
     from rich.table import Table
 
@@ -58,8 +61,9 @@ def table(*columns: str, rows: Iterable[Sequence[object]], numbers: Sequence[int
     for place, name in enumerate(columns):
         right = place in numbers
         made.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    most = CELL if sys.stdout.isatty() and not whole else None
     for row in rows:
-        made.add_row(*(cell(value) for value in row))
+        made.add_row(*(cell(value, most) for value in row))
     return made
 
 
@@ -75,15 +79,15 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
     return made
 
 
-def cell(value: object) -> Text:
-    """A value or count as text of one line: without control characters, cut where it is very long."""
+def cell(value: object, most: int | None = None) -> Text:
+    """A value or count as text of one line: without control characters, cut after `most` of them."""
     from rich.text import Text
 
     if isinstance(value, Text):
         return value
     plain = f"{value:,}" if type(value) is int else shown(value)
     text = " " * (len(plain) - len(plain.lstrip(" "))) + one_line(plain)
-    return Text(text if len(text) <= CELL else text[: CELL - 1] + "…")
+    return Text(text if most is None or len(text) <= most else text[: most - 1] + "…")
 
 
 def shown(value: Any) -> str:

@@ -44,22 +44,30 @@ After = Annotated[
 def ls(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     """List the published releases."""
     from embedmill.release.describe import list_releases
+    from embedmill.release.log import read_history
 
-    found = list_releases(open_pipeline(pipeline).home)
+    home = open_pipeline(pipeline).home
+    found = list_releases(home)
     if as_json:
         listed = [release.model_dump(mode="json") for release in found]
         emit_bytes((json.dumps(listed, indent=2) + "\n").encode())
         return
+    held = read_history(home).hold
+    note = held.note if held else ""
     rows = [
-        (release.number, release.release, release.items, release.created, _state(release))
+        (release.number, release.release, release.items, release.created, _state(release, note))
         for release in found
     ]
     data().print(table("number", "release", "items", "created", "", rows=rows, numbers=[0, 2]))
 
 
-def _state(release: ListedRelease) -> str:
-    """Such as `pinned, live`."""
-    states = {"on hold": release.hold, "pinned": release.pinned, "live": release.live}
+def _state(release: ListedRelease, note: str) -> str:
+    """Such as `pinned, live`; `note`: why it is on hold, in the words of whoever rolled back."""
+    states = {
+        f"on hold ({note})" if note else "on hold": release.hold,
+        "pinned": release.pinned,
+        "live": release.live,
+    }
     return ", ".join(state for state, found in states.items() if found)
 
 

@@ -33,6 +33,10 @@ Seats: TypeAlias = Annotated[
 ]
 
 
+IN_WORDS = {"quarantined": "published, some quarantined"}
+"""Outcomes that a table says at more length than documents do."""
+
+
 def run_all(paths: Sequence[Path], how: Mapping[str, Any], *, as_json: bool, quiet: bool) -> None:
     """Run all pipelines that are meant; ends with the exit code of the worst."""
     from embedmill.platform.finding import find_pipelines
@@ -55,11 +59,8 @@ def run_all(paths: Sequence[Path], how: Mapping[str, Any], *, as_json: bool, qui
             "took",
             "what it said",
         )
-        data().print(
-            table(
-                *names, rows=map(_outcome, report.pipelines, _labels(report.pipelines)), numbers=[1, 4, 5, 6]
-            )
-        )
+        rows = map(_outcome, report.pipelines, _labels(report.pipelines))
+        data().print(table(*names, rows=rows, numbers=[1, 4, 5, 6], whole=True))
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 
@@ -75,7 +76,7 @@ def _outcome(each: PipelineOutcome, label: str) -> tuple[object, ...]:
     release = f"{each.release.release} (number {each.release.number})" if each.release else "-"
     shares = [f"{part:.0%}" if part else "-" for part in (each.share, each.due_share)]
     took = duration(each.seconds)
-    outcome = f"{each.outcome}{late}"
+    outcome = f"{IN_WORDS.get(each.outcome, each.outcome)}{late}"
     return (label, each.priority, outcome, release, each.computed, *shares, took, each.message)
 
 
@@ -90,7 +91,8 @@ def status_all(paths: Sequence[Path], *, as_json: bool) -> None:
         emit(report)
         return
     names = ("pipeline", "live", "age", "last run", "due", "what is wrong")
-    data().print(table(*names, rows=map(_standing, report.pipelines, _labels(report.pipelines))))
+    rows = map(_standing, report.pipelines, _labels(report.pipelines))
+    data().print(table(*names, rows=rows, whole=True))
 
 
 def _standing(each: PipelineStanding, label: str) -> tuple[object, ...]:

@@ -228,7 +228,7 @@ def verdicts(gates: Gates) -> Table:
         (verdict.gate, accepted if verdict.accepted else words[verdict.passed], verdict.message)
         for verdict in gates.verdicts
     ]
-    return table("gate", "verdict", "found", rows=rows)
+    return table("gate", "verdict", "found", rows=rows, whole=True)
 
 
 def publish(pipeline: PipelineFile, run: RunName = None, as_json: AsJson = False) -> None:

@@ -33,7 +33,10 @@ def status(pipeline: OnePipeline = None, everything: Everything = None, as_json:
         return
     out = data()
     live = f"{report.live.release} (number {report.live.number})" if report.live else "nothing yet"
-    hold = f"since log entry {report.hold}: runs do not publish" if report.hold else "none"
+    hold = "none"
+    if report.hold:
+        note = _note_of(opened.home)
+        hold = f"since log entry {report.hold}{f' ({note})' if note else ''}: runs do not publish"
     out.print(facts([("pipeline", report.pipeline), ("lies in", report.url), ("live", live), ("hold", hold)]))
     if report.open_runs:
         out.print()
@@ -63,6 +66,14 @@ def status(pipeline: OnePipeline = None, everything: Everything = None, as_json:
             out.print(_going_on(state, stopped(state)), soft_wrap=True)
         _say_how_to_help(report.open_runs)
     out.print(f"\nNext:  {report.next}", soft_wrap=True)
+
+
+def _note_of(home: Home) -> str:
+    """Why somebody rolled back, in their words."""
+    from embedmill.release.log import read_history
+
+    held = read_history(home).hold
+    return held.note if held else ""
 
 
 class _StoppedBy:

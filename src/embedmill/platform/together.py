@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ GRACE_S = 30.0
 """What a run has to stop its workers in order; they have 10 s."""
 
 OUTCOMES = {0: "published", 4: "quarantined", 3: "not published", 75: "try again", 130: "stopped"}
+WITH_QUARANTINE = 4
 WORST_FIRST = (1, 2, 3, 75, 130, 4, 0)
 LOCAL = "local"
 OnNote = Callable[[str], None]
@@ -188,6 +190,9 @@ def _look(member: _Member, began_s: float, on_note: OnNote) -> None:
     )
     if code < 0:
         member.message = f"was ended by signal {-code}"
+    if code == WITH_QUARANTINE and (count := member.document.get("quarantined")):
+        command = shlex.join(["embedmill", "release", "show", member.key, "--quarantine"])
+        member.message = f"published; {count:,} items are quarantined (`{command}` lists them)"
     word = OUTCOMES.get(member.exit_code, "failed")
     on_note(f"{member.label}: {word}{f': {member.message}' if member.message else ''}")
 

@@ -40,7 +40,7 @@ def publish(home: Home, plan: Plan, content: Content, gates: Gates) -> LogEntry:
     if history.hold is not None:
         raise Held(
             f"release {plan.run} is built and checked, but publishing is on hold since the rollback to "
-            f"{history.hold.release} (log entry {history.hold.number})",
+            f"{history.hold.release} (log entry {history.hold.number}{_noted(history.hold)})",
             hint="`embedmill release unhold` lifts it; then run again",
         )
     with closed_if_corrupt(home, plan.run):
@@ -59,6 +59,10 @@ def publish(home: Home, plan: Plan, content: Content, gates: Gates) -> LogEntry:
         why = terminal.why if terminal.outcome == "abandon" else f"log entry {terminal.number} was taken"
         raise PublishLost(f"run {plan.run} was closed: {why}", hint="run again: it makes a new plan")
     return append(home, history, "publish", manifest.release, transaction=plan.run)
+
+
+def _noted(entry: LogEntry) -> str:
+    return f": {entry.note}" if entry.note else ""
 
 
 def seal(home: Home, content: Content, gates: Gates) -> Manifest:
