@@ -9,7 +9,7 @@ import pytest
 from tests.support.mill import Mill, items
 
 from embedmill.driving import drive
-from embedmill.errors import WorkerFailed, Yielded
+from embedmill.errors import StoreFull, WorkerFailed, Yielded
 from embedmill.planned import PlannedRun
 from embedmill.release.draining import drain
 from embedmill.release.shares import worker_shares
@@ -82,6 +82,23 @@ def test_when_all_yielded_and_none_is_idle_the_run_ends_and_says_who_is_busy(pla
     with pytest.raises(Yielded, match=r"no place is free: gpu-01 #0 \(Tesla T4\): busy: python of ada"):
         driven(planned, engine, Fleet([free("gpu-01-0"), busy]))
     assert engine.stopped
+
+
+@dataclass
+class Full(Scripted):
+    """Its loops say that the store has no space left."""
+
+    def start(self, run_url: str, placements: Sequence[Placement]) -> None:
+        line = "/mill/a: no space left (disk quota exceeded) (free some space, then `embedmill resume`)"
+        self.ended = {place.worker: WorkerState(place.worker, AWAY, line) for place in placements}
+
+
+def test_a_full_store_ends_the_run_as_what_it_is(planned: PlannedRun) -> None:
+    with pytest.raises(StoreFull) as caught:
+        driven(planned, Full(planned, {}), Fleet([free("gpu-01-0")], again_s=None))
+    expected = f"run {planned.plan.run}: /mill/a: no space left (disk quota exceeded)"
+    assert caught.value.message == expected
+    assert str(caught.value) == f"{expected} (free some space; then `embedmill resume` goes on)"
 
 
 def test_a_run_with_no_idle_gpu_starts_nothing_and_does_not_look_twice(planned: PlannedRun) -> None:

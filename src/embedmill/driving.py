@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from embedmill.engines import LocalPlaces
-from embedmill.errors import WorkerFailed, Yielded
+from embedmill.errors import StoreFull, WorkerFailed, Yielded
 from embedmill.model.batches import most_halvings
 from embedmill.model.lanes import lanes_of
 from embedmill.release.draining import DRAINED, call_back, is_drained, send_away, undrain
@@ -36,6 +36,8 @@ HOPELESS = frozenset({1, 2, 42})
 CANNOT_START = frozenset({125, 126, 127})
 """On another server: its container tool, or what starts it, says that it cannot; `podman run` has these."""
 YIELDED = 75
+NO_SPACE = "no space left"
+FREE_SOME = f"free some space; then {GOES_ON}"
 EXPIRED = 77
 """Its credentials have ended; a new start gets new ones."""
 LOST = 255
@@ -296,8 +298,11 @@ class _Driving:
             hint=f"{MORE_MEMORY if last.halvings else ''}finished shards are kept; {GOES_ON}",
         )
 
-    def _given_back(self, states: Sequence[WorkerState]) -> Yielded:
+    def _given_back(self, states: Sequence[WorkerState]) -> Yielded | StoreFull:
         if self.places.again_s is None:
+            full = next((state.said for state in states if NO_SPACE in state.said), "")
+            if full:  # the last line of a loop is all that an engine has of it
+                return StoreFull(f"run {self.plan.run}: {full.partition(' (free ')[0]}", hint=FREE_SOME)
             return Yielded(f"run {self.plan.run}: all workers stopped; {_ending(states[-1])}", hint=GOES_ON)
         busy = "; ".join(f"{place}: {why}" for place, why in self.passed_over.items())
         return Yielded(

@@ -107,13 +107,16 @@ def test_an_absent_column_is_an_error_with_the_closest_name_and_all_names(
     with pytest.raises(CatalogError, match=r"a\.parquet: no column 'titel'") as caught:
         catalog("a.parquet", ["titel"])
     assert caught.value.hint == "did you mean 'title'? it has: id, title, price"
+    with pytest.raises(CatalogError) as caught:
+        catalog("a.parquet", ["PRICE"])
+    assert caught.value.hint == "did you mean 'price'? it has: id, title, price"
 
 
 def test_an_absent_id_or_filter_column_is_named(tmp_path: Path, catalog: OpenCatalog) -> None:
     write(tmp_path, a={"sku": [1]})
-    with pytest.raises(CatalogError, match="no column 'id'"):
+    with pytest.raises(CatalogError, match=r"no column 'id', which catalog\.id names"):
         catalog("a.parquet")
-    with pytest.raises(CatalogError, match="no column 'active'"):
+    with pytest.raises(CatalogError, match=r"no column 'active', which catalog\.where names"):
         catalog("a.parquet", id="sku", where="active = true")
 
 

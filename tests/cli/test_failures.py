@@ -58,9 +58,30 @@ def damage_items(mill: Mill) -> None:
 BAD: dict[str, tuple[Spoil, int, str, str]] = {
     "missing catalog": (catalog(source="nope.csv"), 1, "nope.csv", "catalog.source"),
     "filter without a match": (catalog(where="price > 999"), 1, "`where` left out all 8", "check the feed"),
-    "missing id column": (catalog(id="number"), 1, "no column 'number'", "it has: sku, title"),
-    "wrong display column": (catalog(display=["titel"]), 1, "no column 'titel'", "did you mean 'title'?"),
-    "column the model reads": (write_csv("sku,title\ns1,lamp\n"), 1, "no column 'category'", "it has: "),
+    "missing id column": (
+        catalog(id="number"),
+        1,
+        "no column 'number', which catalog.id names",
+        "it has: sku, title",
+    ),
+    "an id in capitals": (
+        catalog(id="SKU"),
+        1,
+        "no column 'SKU', which catalog.id names",
+        "did you mean 'sku'?",
+    ),
+    "wrong display column": (
+        catalog(display=["titel"]),
+        1,
+        "no column 'titel', which catalog.display names",
+        "did you mean 'title'?",
+    ),
+    "column the model reads": (
+        write_csv("sku,title\ns1,lamp\n"),
+        1,
+        "no column 'category', which the model",
+        "it has: ",
+    ),
     "wrong filter": (catalog(where="price >"), 2, "where", ""),
     "damaged catalog": (damage_items, 1, "items.parquet", "damaged"),
     "unknown key": (change(stor="x"), 2, "unknown key `stor`", "did you mean `store`?"),

@@ -41,6 +41,17 @@ def test_import_says_how_to_use_the_package(onnx_file: Path, tmp_path: Path, emb
     assert f"model: {out}" in said.err
 
 
+def test_import_says_from_where_a_relative_path_starts(
+    onnx_file: Path, tmp_path: Path, embedmill: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = onnx_file.with_name("model.yaml")
+    said = embedmill("model", "import", onnx_file, "--spec", spec, "--out", "packages/own")
+    assert said.code == 0
+    assert "`model: packages/own` into a pipeline.yaml of this folder" in said.err
+    assert f"another folder the path from there, or `model: {tmp_path / 'packages' / 'own'}`" in said.err
+
+
 @pytest.mark.parametrize(
     ("options", "found"),
     [

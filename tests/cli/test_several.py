@@ -170,6 +170,20 @@ def test_a_run_without_work_has_an_empty_report_and_a_pipeline_without_runs_none
     assert "no shard is committed yet" in page.read_text()
 
 
+def test_a_report_after_a_collection_does_not_say_that_there_was_no_run(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    mill.run(items(20))
+    for folder in (mill.root / "mill" / "test" / "runs").iterdir():
+        (folder / "plan.json").unlink()
+    said = embedmill("report", spec)
+    assert said.code == 1
+    assert "there was no run yet" not in said.err
+    page = Path(said.err.partition("(")[2].partition(" shows")[0])
+    assert page == mill.live().folder / "report.html"
+    assert page.is_file()
+
+
 class Tags(html.parser.HTMLParser):
     """Counts the tags of a page."""
 

@@ -46,8 +46,18 @@ class CatalogReader:
     `schema` has the id and then the columns asked for, each once.
     """
 
-    def __init__(self, spec: CatalogSpec, *, root: Path, store: Store | None, columns: Sequence[str]) -> None:
+    def __init__(
+        self,
+        spec: CatalogSpec,
+        *,
+        root: Path,
+        store: Store | None,
+        columns: Sequence[str],
+        asked: Mapping[str, str] | None = None,
+    ) -> None:
         """Find the files and agree on one schema; `root` is the folder that relative paths start from.
+
+        `asked` has, for messages, what asks for a column, such as `catalog.display names`.
 
         Raises:
             CatalogError: No such source, an unreadable file, an absent column, schemas that disagree.
@@ -56,8 +66,12 @@ class CatalogReader:
         """
         self._tables, self._origins = _opened(spec, root, store)
         wanted = list(dict.fromkeys([spec.id, *columns]))
-        needed = list(dict.fromkeys([*wanted, *(where_columns(spec.where) if spec.where else ())]))
-        self._read_schema = common_schema(self._tables, needed, id_column=spec.id)
+        filtered = where_columns(spec.where) if spec.where else ()
+        needed = list(dict.fromkeys([*wanted, *filtered]))
+        why = (
+            dict.fromkeys(filtered, "catalog.where names") | dict(asked or {}) | {spec.id: "catalog.id names"}
+        )
+        self._read_schema = common_schema(self._tables, needed, id_column=spec.id, asked=why)
         if not is_id_type(self._read_schema.field(spec.id).type):
             kind = self._read_schema.field(spec.id).type
             raise CatalogError(

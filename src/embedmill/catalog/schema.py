@@ -78,8 +78,12 @@ def lost(before: pa.Array, after: pa.Array) -> Mask:
     return gone
 
 
-def common_schema(tables: Sequence[TableFile], columns: Iterable[str], *, id_column: str) -> pa.Schema:
+def common_schema(
+    tables: Sequence[TableFile], columns: Iterable[str], *, id_column: str, asked: Mapping[str, str]
+) -> pa.Schema:
     """`columns` with types that fit every file: numbers widen, and a type wins over none.
+
+    `asked` has, for messages, what asks for a column, such as `catalog.display names`.
 
     Raises:
         CatalogError: A column is absent, doubled, or of types that do not go together; the id is no scalar.
@@ -87,7 +91,7 @@ def common_schema(tables: Sequence[TableFile], columns: Iterable[str], *, id_col
     fields = []
     for column in columns:
         kind, source = pa.null(), ""
-        _require(tables, column)
+        _require(tables, column, asked.get(column, ""))
         for table in tables:
             found = _type_in(table, column)
             together = _together(kind, found, exact=column == id_column)
@@ -109,7 +113,7 @@ def _type_in(table: TableFile, column: str) -> pa.DataType:
     return table.schema.field(at[0]).type if at else pa.null()
 
 
-def _require(tables: Sequence[TableFile], column: str) -> None:
+def _require(tables: Sequence[TableFile], column: str, asked: str) -> None:
     """Refuse a column that some file should have and has not."""
     lacking = [table for table in tables if column not in table.schema.names]
     wrong = [table for table in lacking if table.absent == "error"]
@@ -123,9 +127,19 @@ def _require(tables: Sequence[TableFile], column: str) -> None:
         raise CatalogError(
             f"column {column!r} is in {has}, but not in {wrong[0].name}", hint="write it to both"
         )
-    near = difflib.get_close_matches(column, names, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    raise CatalogError(f"{wrong[0].name}: no column {column!r}", hint=f"{guess}it has: {_listed(names)}")
+    near = _nearest(column, names)
+    guess = f"did you mean {near!r}? " if near else ""
+    which = f", which {asked}" if asked else ""
+    raise CatalogError(
+        f"{wrong[0].name}: no column {column!r}{which}", hint=f"{guess}it has: {_listed(names)}"
+    )
+
+
+def _nearest(column: str, names: Sequence[str]) -> str | None:
+    """The name that is most like it, whatever the case of either."""
+    lowered = {name.lower(): name for name in reversed(names)}
+    near = difflib.get_close_matches(column.lower(), lowered, n=1)
+    return lowered[near[0]] if near else None
 
 
 def _listed(names: Sequence[str], most: int = 30) -> str:

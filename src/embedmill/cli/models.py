@@ -66,7 +66,15 @@ def import_(
         emit(model_report(package))
         return
     _print_model(model_report(package))
-    talk().print(f"\nTo use it, put `model: {out}` into a pipeline.yaml", soft_wrap=True)
+    talk().print(f"\n{_how_to_use(out)}", soft_wrap=True)
+
+
+def _how_to_use(out: Path) -> str:
+    """Paths of a pipeline.yaml start from its folder, which may be another than this one."""
+    if out.is_absolute():
+        return f"To use it, put `model: {out}` into a pipeline.yaml"
+    elsewhere = f"into one of another folder the path from there, or `model: {out.absolute()}`"
+    return f"To use it, put `model: {out}` into a pipeline.yaml of this folder; {elsewhere}"
 
 
 def _import_declared(

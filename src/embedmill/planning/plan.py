@@ -161,9 +161,15 @@ class Planner:
     def reader(self) -> CatalogReader:
         """The catalog, as the spec and the model want it read; found once."""
         version = self.spec.catalog.image_version
-        columns = [*self.package.inputs("item").fields, *self.spec.catalog.display]
-        columns += [version] if version is not None and self.package.inputs("item").image_fields else []
-        return CatalogReader(self.spec.catalog, root=self.root, store=self.home.store, columns=columns)
+        inputs = self.package.inputs("item")
+        asked = dict.fromkeys(
+            [version] if version and inputs.image_fields else [], "catalog.image_version names"
+        )
+        asked |= dict.fromkeys(self.spec.catalog.display, "catalog.display names")
+        asked |= dict.fromkeys(inputs.fields, f"the model {self.spec.model} reads")
+        columns = [*inputs.fields, *self.spec.catalog.display, *asked]
+        catalog = self.spec.catalog
+        return CatalogReader(catalog, root=self.root, store=self.home.store, columns=columns, asked=asked)
 
     def catalog_digest(self, reader: CatalogReader) -> str:
         """Changes when the source's files, or what is read of them, change."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedmill.errors import RunMissing
-from embedmill.release.layout import PLAN
+from embedmill.release.layout import PLAN, REPORT
 from embedmill.release.log import read_history
 from embedmill.release.runs import read_plan, terminal_of
 from embedmill.release.verdicts import verdicts_on
@@ -41,6 +41,13 @@ def newest_plan(home: Home) -> Plan:
     for run in sorted(folder_names(home.store, f"{home.pipeline}/runs"), reverse=True):
         if (plan := read_plan(home, run)) is not None:
             return plan
+    live = read_history(home).live
+    if live is not None:
+        page = f"{home.url}/releases/{live.release}/{REPORT}"
+        raise RunMissing(
+            f"{home.url}: what loops did in earlier runs was collected",
+            hint=f"{page} shows what they did for the live release",
+        )
     raise RunMissing(f"{home.url}: there was no run yet", hint="`embedmill run` starts one")
 
 
