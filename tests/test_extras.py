@@ -66,7 +66,10 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("then", ["raise ImportError('initialization failed') from None", "pass"])
+@pytest.mark.parametrize(
+    "then",
+    ["raise ImportError('initialization failed') from None", "raise SystemError('lost') from None", "pass"],
+)
 def test_an_interrupt_stays_one_whatever_the_module_makes_of_it(
     modules: Path, number: str, then: str
 ) -> None:
@@ -78,6 +81,12 @@ def test_an_interrupt_stays_one_whatever_the_module_makes_of_it(
         assert signal.getsignal(getattr(signal, number)) is signal.default_int_handler
     finally:
         signal.signal(getattr(signal, number), before)
+
+
+def test_what_else_a_module_raises_is_left_as_it_is(modules: Path) -> None:
+    (modules / "shop_library.py").write_text("raise RuntimeError('no GPU')")
+    with pytest.raises(RuntimeError, match="no GPU"):
+        bring("shop_library")
 
 
 def test_a_handler_that_only_notes_a_signal_is_no_interrupt(modules: Path) -> None:

@@ -69,9 +69,11 @@ def optional(what: str, *modules: str, extra: str) -> Iterator[None]:
     try:
         with interrupts.heard():
             yield
-    except ImportError as error:
+    except Exception as error:
         if interrupts.came:
             raise KeyboardInterrupt from None
+        if not isinstance(error, ImportError):
+            raise
         if isinstance(error, ModuleNotFoundError) and error.name in modules:
             raise MissingExtra(what, extra=extra) from None
         raise ExtraUnusable(what, f"{type(error).__name__}: {error}", extra=extra) from error
