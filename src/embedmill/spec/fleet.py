@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
-from embedmill.spec.section import Section
+from embedmill.spec.section import Section, WrongAt, unknown
 
 Folder = Annotated[str, Field(pattern=r"^/[^\s:,]*$")]
 ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -180,14 +180,18 @@ class FleetSpec(Section):
     def _known_names(self) -> Self:
         for pool, names in self.pools.items():
             if pool in self.servers:
-                raise ValueError(f"{pool!r} is a pool and a server")
-            for name in names:
+                raise WrongAt(f"{pool!r} is a pool and a server", "pools", pool)
+            for place, name in enumerate(names):
                 if name not in self.servers:
-                    raise ValueError(f"pool {pool}: no server {name!r}")
-        for reservation in self.reserved:
-            for name in reservation.servers:
+                    raise WrongAt(unknown("server", name, self.servers), "pools", pool, place)
+        for number, reservation in enumerate(self.reserved):
+            for place, name in enumerate(reservation.servers):
                 if name not in self.servers and name not in self.pools:
-                    raise ValueError(f"reserved: no server or pool {name!r}")
+                    said = unknown("server or pool", name, (*self.servers, *self.pools))
+                    raise WrongAt(said, "reserved", number, "servers", place)
+        for name in self.idle.baseline_mib:
+            if name not in self.servers:
+                raise WrongAt(unknown("server", name, self.servers), "idle", "baseline_mib", name)
         return self
 
     def room_of(self, server: str) -> RoomSpec:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from embedmill.spec.section import Section
+from embedmill.spec.runtimes import KINDS
+from embedmill.spec.section import Section, WrongAt, unknown
 
 ImageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 CudaVersion = Annotated[str, Field(pattern=r"^\d{1,2}\.\d{1,2}$")]
@@ -37,7 +38,9 @@ class ImageSpec(Section):
         pattern=DIGEST, description="NAME@sha256:…, or the id of an image that is there already."
     )
     runtimes: dict[str, str] = Field(
-        min_length=1, description="Kinds of runtime in it with their versions, such as {onnx: 1.22.0}."
+        min_length=1,
+        description="Kinds of runtime in it with their versions, such as {onnx: 1.22.0}.",
+        json_schema_extra={"propertyNames": {"enum": list(KINDS)}},
     )
     cuda: CudaVersion | None = Field(default=None, description="The CUDA toolkit in it; absent: it has none.")
     sass: tuple[Capability, ...] = Field(
@@ -65,6 +68,14 @@ class ImageSpec(Section):
         default=("embedmill",), description="What runs in it; `worker …` is appended."
     )
 
+    @field_validator("runtimes")
+    @classmethod
+    def _known_runtimes(cls, runtimes: dict[str, str]) -> dict[str, str]:
+        for kind in runtimes:
+            if kind not in KINDS:
+                raise WrongAt(unknown("runtime", kind, KINDS), kind)
+        return runtimes
+
     @model_validator(mode="after")
     def _cuda_has_code(self) -> ImageSpec:
         if self.cuda is not None and not (self.sass or self.ptx):
@@ -81,5 +92,6 @@ class ImagesSpec(Section):
     def _known_names(self) -> ImagesSpec:
         for name, image in self.images.items():
             if image.replaces is not None and (image.replaces not in self.images or image.replaces == name):
-                raise ValueError(f"{name}: replaces {image.replaces!r}, which is no other image here")
+                others = (each for each in self.images if each != name)
+                raise WrongAt(unknown("other image", image.replaces, others), "images", name, "replaces")
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from embedmill.errors import SpecError
+from embedmill.spec.explaining import explained
 from embedmill.spec.fleet import FleetSpec
 from embedmill.spec.images import ImagesSpec
 from embedmill.spec.model import ModelSpec
@@ -19,8 +19,6 @@ from embedmill.spec.runtimes import RUNTIMES, RemoteRuntime
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from pydantic_core import ErrorDetails
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ENV_PREFIX = "EMBEDMILL_"
@@ -178,15 +176,10 @@ def _validate(
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        errors = error.errors(include_url=False)
-        first = min(
-            errors, key=lambda each: each["type"] != "extra_forbidden"
-        )  # a misspelt key is missing too
-        location, _ = _walk(kind, first["loc"])
+        location, said = explained(kind, error.errors(include_url=False))
         blamed = [name for keys, name in variables.items() if location[: len(keys)] == keys]
         where = f"environment: {blamed[0]}" if blamed else f"{path}:{_line(node, location)}"
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise SpecError(f"{where}: {_explain(kind, first)}{more}") from None
+        raise SpecError(f"{where}: {said}") from None
 
 
 def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:
@@ -205,63 +198,3 @@ def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:
             break
         node = found
     return line
-
-
-def _explain(kind: type[BaseModel], error: ErrorDetails) -> str:
-    location = ".".join(str(part) for part in _walk(kind, error["loc"])[0] if part != "[key]")
-    found = error.get("input")
-    match error["type"]:
-        case "extra_forbidden":
-            allowed = _keys_at(kind, error["loc"][:-1])
-            near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
-            guess = f"did you mean `{near[0]}`? " if near else ""
-            return f"unknown key `{location}`; {guess}allowed: {', '.join(allowed)}"
-        case "missing":
-            return f"`{location}` is missing"
-        case "union_tag_not_found":
-            return f"`{location}.kind` is missing"
-        case "union_tag_invalid":
-            context = error["ctx"]
-            return f"`{location}.kind`: found {context['tag']!r}; it is one of {context['expected_tags']}"
-        case "value_error":
-            said = error["msg"].removeprefix("Value error, ")
-            return f"`{location}`: {said}" if location else said
-    said = error["msg"][:1].lower() + error["msg"][1:]
-    return f"`{location}`: found {found!r}; {said}"
-
-
-def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Keys that the section at `location` allows, from the JSON Schema."""
-    return list(_walk(kind, location)[1].get("properties", {}))
-
-
-def _walk(
-    kind: type[BaseModel], location: tuple[int | str, ...]
-) -> tuple[tuple[int | str, ...], dict[str, Any]]:
-    """Where `location` is in the file, and the JSON Schema of what is there.
-
-    Where sections are told apart by their `kind`, pydantic puts that into the location; no file has it there.
-    """
-    schema = kind.model_json_schema()
-    here, parts = _resolve(schema, schema), list[int | str]()
-    for part in location:
-        kinds = here.get("discriminator", {}).get("mapping", {})
-        if part in kinds:
-            here = _resolve(schema, {"$ref": kinds[part]})
-            continue
-        parts.append(part)
-        if isinstance(part, int):
-            here = here.get("items") or (here.get("prefixItems") or [{}])[0]
-        else:
-            here = here.get("properties", {}).get(part) or here.get("additionalProperties") or {}
-        here = _resolve(schema, here)
-    return tuple(parts), here
-
-
-def _resolve(schema: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
-    for option in here.get("anyOf", []):
-        if option.get("type") != "null":
-            here = option
-            break
-    reference = here.get("$ref")
-    return schema["$defs"][reference.rsplit("/", 1)[1]] if isinstance(reference, str) else here

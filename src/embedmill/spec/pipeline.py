@@ -13,7 +13,7 @@ from embedmill.spec.fetch import FetchSpec
 from embedmill.spec.jenkins_workers import JenkinsWorkersSpec
 from embedmill.spec.kubernetes import KubernetesSpec
 from embedmill.spec.ray import RaySpec
-from embedmill.spec.section import Section
+from embedmill.spec.section import Section, unknown
 from embedmill.spec.serving import ServingSpec
 
 __all__ = [
@@ -268,6 +268,19 @@ class PipelineSpec(Section):
     goldens: int = Field(default=256, ge=1, description="Items whose raw inputs and vectors a release keeps.")
 
     _whole_paths = field_validator("model", "store", "fleet")(whole_path)
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _known_engines(cls, engine: object) -> object:
+        """Pydantic would tell one error for a word, and one for a list."""
+        words = engine.split(",") if isinstance(engine, str) else engine
+        for word in words if isinstance(words, list | tuple) else ():
+            name = word.strip() if isinstance(word, str) else word
+            if name not in ENGINES:
+                raise ValueError(unknown("engine", name, ENGINES))
+        if isinstance(words, list) and isinstance(engine, str) and len(words) > 1:
+            raise ValueError(f"several engines are a list: [{', '.join(map(str.strip, words))}]")
+        return engine
 
     @field_validator("engine")
     @classmethod

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from embedmill.spec.address import check_address
-from embedmill.spec.pipeline import Section
+from embedmill.spec.section import Section
 
 EncoderName: TypeAlias = Literal["item", "query_text", "query_image"]
 Precision: TypeAlias = Literal["float32", "tf32", "float16", "bfloat16"]
@@ -271,3 +271,7 @@ RUNTIMES: tuple[type[RuntimeSection], ...] = (
     TfServingSpec,
 )
 """The sections of all kinds."""
+KINDS: tuple[str, ...] = tuple(
+    word for each in RUNTIMES for word in get_args(each.model_fields["kind"].annotation)
+)
+"""What `kind` may say."""
