@@ -58,6 +58,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+ERROR = "error: "
+"""How the line begins by which a command says what went wrong."""
+
 
 class EmbedmillError(Exception):
     """Root of the tree: a message for people, a stable `code` for programs, a `hint` on what to do."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from embedmill.errors import ERROR
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -204,6 +206,10 @@ class WorkerState:
     said: str = ""
     waits: bool = False
     halvings: int = 0
+
+    def __post_init__(self) -> None:
+        """Whoever tells of it says himself that it is an error."""
+        object.__setattr__(self, "said", self.said.removeprefix(ERROR))
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ def test_the_document_lists_what_was_written(bucket: Mill, embedmill: Terminal, 
     [
         (["--image", "embedmill"], "names no version"),
         (["--image", "embedmill:latest"], "names no version"),
+        (["--image", "embedmill@sha256:abc"], "'sha256:abc' is no digest"),
         (["--image", IMAGE, "--name", "Similar_Items"], "is not a name for Kubernetes"),
         (["--image", IMAGE, "--replicas", "3", "--max-replicas", "2"], "is below --replicas 3"),
     ],

@@ -85,7 +85,7 @@ BAD: dict[str, tuple[Spoil, int, str, str]] = {
     "wrong filter": (catalog(where="price >"), 2, "where", ""),
     "damaged catalog": (damage_items, 1, "items.parquet", "damaged"),
     "unknown key": (change(stor="x"), 2, "unknown key `stor`", "did you mean `store`?"),
-    "wrong value": (change(gates={"churn": 7}), 2, "gates.churn", "less than or equal to 1"),
+    "wrong value": (change(gates={"churn": 7}), 2, "gates.churn", "expected a number that is at most 1"),
     "unknown store": (change(store="ftp://host/x"), 2, "'ftp'", "allowed: "),
     "missing model": (change(model="nope"), 1, "no model package", "`embedmill model import`"),
     "model without tokenizer": (lose_tokenizer, 1, "tokenizer.json", ""),

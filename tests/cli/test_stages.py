@@ -101,7 +101,7 @@ def test_a_worker_that_is_stopped_gives_its_device_back(mill: Mill, number: sign
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (75, "")
-    assert err == "worker w was asked to stop (`embedmill resume` goes on)\n"
+    assert err == "error: worker w was asked to stop (`embedmill resume` goes on)\n"
 
 
 def test_a_worker_says_what_is_wrong_in_its_last_line(mill: Mill) -> None:
@@ -111,6 +111,7 @@ def test_a_worker_says_what_is_wrong_in_its_last_line(mill: Mill) -> None:
     Path(model).write_bytes(b"damaged")
     said = run_alone("worker", "--run", planned.url, "--name", "w")
     assert said.code == 1
+    assert said.err.startswith("error: ")
     assert said.err.endswith("model/model.onnx: its bytes are not those that were written\n")
     assert len(said.err.splitlines()) == 1
 
@@ -120,11 +121,11 @@ def test_a_worker_on_a_device_that_no_runtime_knows_here_says_what_it_takes(mill
     said = run_alone("worker", "--run", planned.url, "--name", "w", "--device", "cuda:1")
     assert said.code == 1
     (line,) = said.err.splitlines()
-    assert line.startswith("onnx: ONNX Runtime ")
+    assert line.startswith("error: onnx: ONNX Runtime ")
     assert "has no CUDAExecutionProvider (pip uninstall onnxruntime; pip install 'onnxruntime-gpu" in line
 
 
 def test_a_worker_needs_the_url_of_a_run() -> None:
     said = run_alone("worker", "--run", "nonsense", "--name", "w")
     assert said.code == 2
-    assert said.err == "--run nonsense: expected <store>/<pipeline>/runs/<name>\n"
+    assert said.err == "error: --run nonsense: expected <store>/<pipeline>/runs/<name>\n"

@@ -70,7 +70,7 @@ def seen(*documents: Any, worker: str = "gpu-0") -> Seen:
         ({"phase": "Succeeded"}, 0, ""),
         (failed(75, "a\nasked to stop\n"), 75, "asked to stop"),
         (failed(1, "no run"), 1, "no run"),
-        (failed(42, "no GPU here"), 42, "no GPU here"),
+        (failed(42, "error: no GPU here"), 42, "no GPU here"),
         (failed(137, "loading"), -9, "loading"),
         (failed(137, "", "OOMKilled"), -9, "OOMKilled"),
         (failed(143, "x"), -15, "x"),

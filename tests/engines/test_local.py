@@ -119,6 +119,13 @@ def test_loops_that_no_place_was_found_for_end_with_the_start_of_others(
     assert [state.exit_code for state in wait_for_the_end(engine)] == [0]
 
 
+def test_a_loop_that_fails_says_why_and_not_that_it_is_an_error(engine: LocalEngine, mill: Mill) -> None:
+    engine.start(f"{mill.home.url}/runs/nope", [ONE])
+    (state,) = wait_for_the_end(engine)
+    assert "no run 'nope'" in state.said
+    assert "error:" not in state.said
+
+
 def test_a_loop_that_stands_by_elsewhere_is_not_taken_for_another_device(
     engine: LocalEngine, mill: Mill, planned: PlannedRun, runs_url: str
 ) -> None:

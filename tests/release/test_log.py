@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embedmill.errors import ObjectMissing, PublishLost, ReleaseMissing, StoreError
 from embedmill.release.layout import MANIFEST, Home
-from embedmill.release.log import History, Kind, append, live_release, read_history
+from embedmill.release.log import MOST_LOOKED_INTO, History, Kind, append, live_release, read_history
 from embedmill.spec.document import now
 from embedmill.spec.documents import LogEntry, Manifest, ReleaseName
 from embedmill.store.memory import MemoryStore
@@ -40,6 +40,26 @@ def test_an_empty_log_has_nothing_live_and_says_what_to_do(home: Home) -> None:
     assert (history.head, history.live, history.hold, history.next_number) == (None, None, None, 1)
     with pytest.raises(ReleaseMissing, match="nothing was published yet"):
         live_release(home)
+
+
+def test_a_misspelt_pipeline_is_told_which_ones_the_store_has(home: Home) -> None:
+    write(home, ("publish", "a"))
+    home.store.put("notes/readme.txt", b"no pipeline")
+    with pytest.raises(ReleaseMissing, match="nothing was published yet") as caught:
+        live_release(Home(home.store, f"{home.pipeline}2"))
+    assert f"did you mean `{home.pipeline}`? the store has: {home.pipeline};" in caught.value.hint
+    with pytest.raises(ReleaseMissing) as caught:
+        live_release(Home(home.store, "other"))
+    assert caught.value.hint.startswith(f"the store has: {home.pipeline}; `embedmill run` publishes")
+
+
+def test_a_misspelt_pipeline_is_found_among_very_many_folders(home: Home) -> None:
+    write(home, ("publish", "a"))
+    for number in range(MOST_LOOKED_INTO):
+        home.store.put(f"{number:08d}/log/00000001.json", b"unlike")
+    with pytest.raises(ReleaseMissing) as caught:
+        live_release(Home(home.store, f"{home.pipeline}2"))
+    assert f"the store has: {home.pipeline};" in caught.value.hint
 
 
 def test_the_newest_publish_or_rollback_is_live_under_the_number_of_its_first_publish(home: Home) -> None:

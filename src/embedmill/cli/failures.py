@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from embedmill.errors import EmbedmillError, StoreFull
+from embedmill.errors import ERROR, EmbedmillError, StoreFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ def report(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> 
     if as_json:
         _print_json(message, hint, code, exit_code)
     if arguments[:1] == ["worker"]:  # an engine shows the last line that a worker wrote
-        print(one_line(f"{message} ({hint})" if hint else message), file=sys.stderr)
+        print(f"{ERROR}{one_line(f'{message} ({hint})' if hint else message)}", file=sys.stderr)
     else:
         _print_line(message, hint)
     return exit_code
@@ -99,7 +99,7 @@ def _print_line(message: str, hint: str) -> None:
 
     from embedmill.cli.output import talk
 
-    line = Text.assemble(("error: ", "bold red"), one_line(message))
+    line = Text.assemble((ERROR, "bold red"), one_line(message))
     if hint:
         line.append(f" ({one_line(hint)})", style="dim")
     talk().print(line, soft_wrap=True)

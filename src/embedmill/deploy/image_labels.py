@@ -66,5 +66,5 @@ def entry_of(image: str, labels: Mapping[str, str], environment: Sequence[str]) 
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
-        raise SpecError(f"{image}: label {PREFIX}{field}: {said}") from None
+        words = first["msg"].removeprefix("Value error, ")
+        raise SpecError(f"{image}: label {PREFIX}{field}: {words}") from None

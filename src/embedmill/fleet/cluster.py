@@ -101,14 +101,14 @@ def places_on_cluster(
     )
 
 
-def settings(spec: PipelineSpec) -> KubernetesSpec:
-    """The section.
+def settings(spec: PipelineSpec, file: str = "the pipeline") -> KubernetesSpec:
+    """The section. `file`: where the spec was read from, for people.
 
     Raises:
         SpecError: There is none.
     """
     if spec.kubernetes is None:
-        raise SpecError("pipeline.yaml says nothing of the cluster", hint="write `kubernetes: …`")
+        raise SpecError(f"{file} says nothing of the cluster", hint="write `kubernetes: …`")
     return spec.kubernetes
 
 

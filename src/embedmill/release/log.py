@@ -6,6 +6,7 @@ parent's digest, so that one cannot be exchanged unnoticed.
 
 from __future__ import annotations
 
+import difflib
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -22,12 +23,16 @@ from embedmill.errors import (
 from embedmill.release.layout import MANIFEST, Home
 from embedmill.spec.document import sha256
 from embedmill.spec.documents import LogEntry, Manifest, ReleaseName
-from embedmill.store import join_key
+from embedmill.spec.section import guess
+from embedmill.store import folder_names, join_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 NO_PARENT = ""
+LOG = "log"
+MOST_LOOKED_INTO = 32
+"""Folders of a store that are looked into for a pipeline whose name was misspelt."""
 Kind = Literal["publish", "rollback", "unhold", "pin", "unpin", "retire"]
 
 
@@ -210,7 +215,23 @@ def live_release(home: Home, entries: Iterable[LogEntry] | None = None) -> Relea
     """
     history = History(tuple(entries)) if entries is not None else read_history(home)
     if history.live is None:
-        raise ReleaseMissing(
-            f"{home.url}: nothing was published yet", hint="`embedmill run` publishes a first release"
-        )
+        raise nothing_published(home)
     return history.live
+
+
+def nothing_published(home: Home) -> ReleaseMissing:
+    """That a pipeline has no release; where its store has no such pipeline, which ones it has."""
+    hint = "`embedmill run` publishes a first release"
+    with suppress(StoreError):  # the error itself is known already
+        there = _pipelines_in(home)
+        if there and home.pipeline not in there:
+            hint = f"{guess(home.pipeline, there)}the store has: {', '.join(there)}; {hint}"
+    return ReleaseMissing(f"{home.url}: nothing was published yet", hint=hint)
+
+
+def _pipelines_in(home: Home) -> list[str]:
+    """Folders of the store that have a log; of many folders, those alone whose names are alike."""
+    names = folder_names(home.store, "")
+    if len(names) > MOST_LOOKED_INTO:
+        names = difflib.get_close_matches(home.pipeline, names, n=MOST_LOOKED_INTO)
+    return [name for name in names if LOG in folder_names(home.store, name)]

@@ -16,7 +16,7 @@ from embedmill.errors import (
 )
 from embedmill.release.integrity import check_named, parse_manifest, read_fetched
 from embedmill.release.layout import CONTENT, MANIFEST, Home, split_url
-from embedmill.release.log import read_history
+from embedmill.release.log import nothing_published, read_history
 from embedmill.release.transfer import published_manifest
 from embedmill.spec.document import sha256
 from embedmill.spec.documents import Content
@@ -106,9 +106,7 @@ def source_in(home: Home, name: str = LIVE) -> Source:
     if name != LIVE:
         return _published(home, history, history.find(name).release)
     if history.live is None:
-        raise ReleaseMissing(
-            f"{home.url}: nothing was published yet", hint="`embedmill run` publishes a first release"
-        )
+        raise nothing_published(home)
     return _published(home, history, history.live.release)
 
 

@@ -6,6 +6,7 @@ jobs/    the Jobs of one run, as `embedmill run --engine kubernetes` submits the
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedmill.deploy.kubernetes.kustomized import kustomized
@@ -18,12 +19,13 @@ from embedmill.engines.kubernetes.manifest import (
     slots_of,
 )
 from embedmill.errors import SpecError
-from embedmill.fleet.cluster import cluster_of, families_of, settings
+from embedmill.fleet.cluster import check_store, cluster_of, families_of, settings
 from embedmill.spec.rollout import BatchDeployReport
+from embedmill.store import open_store
+from embedmill.store.opening import is_shared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from embedmill.deploy.yaml_files import Resource
     from embedmill.spec import PipelineSpec
@@ -46,10 +48,12 @@ def deploy_batch(
     """Write the manifests. `file` is the name of pipeline.yaml; `run` the URL of a run and its places.
 
     Raises:
-        SpecError: There is no section `kubernetes`, an image is unknown, or the folder has something else.
+        SpecError: There is no section `kubernetes`, an image is unknown, pods cannot open the store, or the
+            folder has something else.
         StoreError: It cannot be written.
     """
-    section = settings(spec)
+    section = settings(spec, file)
+    _check_store(section, spec.store, root)
     families_of(section, root)  # every image is there and pinned, whether Jobs are written or not
     files = kustomized("base", section.namespace, _base(spec.name, section, file))
     jobs = {} if run is None else _jobs(section, root, *run)
@@ -63,6 +67,14 @@ def deploy_batch(
         folder=str(folder),
         files=tuple(write_folder(folder, files)),
     )
+
+
+def _check_store(section: KubernetesSpec, store: str, root: Path) -> None:
+    """Refuse what `run` would, here or in the nightly pod, whose pipeline.yaml lies elsewhere."""
+    folders = [root, *([Path(section.nightly.folder)] if section.nightly is not None else [])]
+    urls = [store] if "://" in store else [open_store(store, relative_to=each).url for each in folders]
+    if not any(is_shared(url, section.mounts) for url in urls):
+        check_store(section, urls[0])
 
 
 def _jobs(

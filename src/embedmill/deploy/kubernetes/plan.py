@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from embedmill.spec.documents import Content, FileEntry
 
 LABEL = re.compile(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})")
 REMOTE = re.compile(r"(s3|gs|az)://")
 MIB = 1 << 20
@@ -152,6 +153,12 @@ def _checked_name(name: str) -> str:
 
 def _checked(settings: Settings, url: str) -> str:
     """The URL, if all else is as it must be."""
+    digest = settings.image.partition("@")[2]
+    if digest and not DIGEST.fullmatch(digest):
+        raise SpecError(
+            f"image {settings.image!r}: {digest!r} is no digest",
+            hint="it is `sha256:` and 64 digits of 0-9 and a-f",
+        )
     if not IMAGE.fullmatch(settings.image) or settings.image.endswith(":latest"):
         raise SpecError(
             f"image {settings.image!r}: names no version", hint="give a tag, or better name@sha256:…"

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from embedmill.engines.kubernetes.manifest import CONTAINER, GENERATION, WORKER, Slots
+from embedmill.errors import ERROR
 
 Document = Mapping[str, Any]
 YIELDED, CANNOT_WORK, LOST, DELETED = 75, 42, 255, -15
@@ -174,7 +175,7 @@ def _condition(status: Document, kind: str, value: str = "True") -> Document | N
 
 def _last_line(text: str | None) -> str:
     lines = (text or "").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+    return lines[-1].strip().removeprefix(ERROR) if lines else ""
 
 
 def _index(pod: Document) -> int | None:
