@@ -5,6 +5,7 @@ Builds that are executed, with real loops in them, are in tests/jenkins_group.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 
@@ -179,6 +180,26 @@ def test_a_start_without_any_answer_ends_with_words_and_may_be_made_again(job: J
     engine.start(RUN, [place("one")])
     assert len(job.all_builds) == 1
     engine.stop()
+
+
+def test_who_waits_for_an_answer_hears_of_it(
+    job: JenkinsJob, engine: JenkinsEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Mends(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            job.status = 0
+
+    logger, mends = logging.getLogger("embedmill.engines"), Mends()
+    logger.addHandler(mends)
+    job.status = 503
+    try:
+        engine.start(RUN, [place("one")])
+    finally:
+        logger.removeHandler(mends)
+    waits, answers = [record.getMessage() for record in caplog.records]
+    assert "Jenkins answers 503; trying again for up to" in waits
+    assert answers.startswith("Jenkins answers again, after ")
+    assert len(job.all_builds) == 1
 
 
 def test_a_controller_that_says_no_is_quoted(job: JenkinsJob) -> None:

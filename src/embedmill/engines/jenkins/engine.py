@@ -10,6 +10,7 @@ No answer is not an end: builds go on while the controller is away, and are foun
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,9 +31,12 @@ SILENT_S = 300.0
 START_S = 60.0
 GRACE_S = 60.0
 AGAIN_S = 0.5
+TELL_AFTER_S, TELL_EVERY_S = 3.0, 10.0
+"""As of stores: a start that waits for less is nobody's concern."""
 BUILDS = 200
 """How many of the job's newest builds are looked at; running ones that are older are asked one by one."""
 LOST = 255
+LOGGER = logging.getLogger("embedmill.engines")
 T = TypeVar("T")
 
 
@@ -188,18 +192,27 @@ class JenkinsEngine:
         self._patiently(ask, self._start_s)
 
     def _patiently(self, what: Callable[[], T], patience_s: float) -> T:
-        """Do it again while there is no answer.
+        """Do it again while there is no answer; a wait of some seconds is told as a warning.
 
         Raises:
             JenkinsUnavailable: There is none for so long.
         """
-        deadline_s = time.monotonic() + patience_s
+        began_s, told_s = time.monotonic(), float("-inf")
         while True:
             try:
-                return what()
-            except JenkinsUnavailable:
-                if time.monotonic() > deadline_s:
+                found = what()
+            except JenkinsUnavailable as error:
+                now_s = time.monotonic()
+                left_s = began_s + patience_s - now_s
+                if left_s < 0:
                     raise
+                if now_s - began_s >= TELL_AFTER_S and now_s - told_s >= TELL_EVERY_S:
+                    told_s = now_s
+                    LOGGER.warning("%s; trying again for up to %.0f s more", error.message, left_s)
+            else:
+                if told_s > began_s:
+                    LOGGER.warning("Jenkins answers again, after %.0f s", time.monotonic() - began_s)
+                return found
             time.sleep(AGAIN_S)
 
     def _stop_all(self) -> None:
