@@ -86,7 +86,7 @@ def with_settings(**settings: object) -> Command:
 def without_onnx_runtime(mill: Mill, terminal: Terminal) -> Said:
     absent = mill.root / "absent" / "onnxruntime"
     absent.mkdir(parents=True)
-    (absent / "__init__.py").write_text("raise ImportError")
+    (absent / "__init__.py").write_text("raise ModuleNotFoundError(name='onnxruntime')")
     mill.write(items(8))
     mill.open()
     return run_alone("run", mill.root / "pipeline.yaml", "--quiet", PYTHONPATH=str(absent.parent))
