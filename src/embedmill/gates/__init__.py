@@ -10,6 +10,7 @@ from embedmill.gates.base import (
 )
 from embedmill.gates.catalog import accounting, churn, empty, quarantine
 from embedmill.gates.environment import check_environment, environment
+from embedmill.gates.package import goldens
 from embedmill.gates.production import parity
 from embedmill.gates.relevance import check_relevance, relevance
 from embedmill.gates.vectors import Vectorcheck, dimension, finite, norms, not_constant, not_zero
@@ -24,6 +25,7 @@ GATES: dict[str, Gate] = {
     "non-zero": not_zero,
     "non-constant": not_constant,
     "norms": norms,
+    "goldens": goldens,
     "relevance": relevance,
     "environment": environment,
     "parity": parity,

@@ -86,15 +86,19 @@ class Comparison:
         return float(self.cosines_N.min())
 
     @property
+    def moved_count(self) -> int:
+        """Goldens whose cosine is below 0.9999, or is none."""
+        return int((~(self.cosines_N >= LOWEST_COSINE)).sum())
+
+    @property
     def moved(self) -> ModelError | None:
         """The error that goldens are, of which a cosine is below 0.9999; None where none is."""
         found = self.cosines_N
         worst = int(np.argmin(found))
         if found[worst] >= LOWEST_COSINE:
             return None
-        moved = int((~(found >= LOWEST_COSINE)).sum())
         return ModelError(
-            f"{self.file}: {self.runtime}: {moved} of {len(found)} goldens moved; the worst, "
+            f"{self.file}: {self.runtime}: {self.moved_count} of {len(found)} goldens moved; the worst, "
             f"line {worst + 1}, has a cosine of {found[worst]:.6f}, below {LOWEST_COSINE}",
             hint="weights, tokenizer or a library are not those of the import; import the model again",
         )

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from embedmill.errors import DeviceUnavailable, MissingExtra
 from embedmill.model import Encoder
+from embedmill.model.agreement import check_agreement
 from embedmill.planning.estimate import Measured, measure, sample_of
 from embedmill.release.goldens import VECTOR, read_goldens
 from embedmill.release.numerics import (
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from embedmill.release.layout import Home
     from embedmill.release.reader import Release
     from embedmill.spec import WorkSpec
-    from embedmill.spec.documents import Stack
+    from embedmill.spec.documents import Estimate, Stack
+
+LONG_S = 60.0
+"""Work that takes longer is begun only with a package that agrees with its goldens."""
 
 
 class Sample(NamedTuple):
@@ -115,6 +119,19 @@ class Here:
         with pa.ipc.new_file(str(file), table.schema) as writer:
             writer.write_table(table)
         return Sample(file, len(table), measured)
+
+    def check_agreement(self, estimate: Estimate) -> None:
+        """Find out before long work, not after it, that a package contradicts its own goldens.
+
+        Short work is done by the time that this would take; then the gate `goldens` finds out.
+
+        Raises:
+            ModelError: It does.
+        """
+        if estimate.seconds is not None and estimate.seconds < LONG_S:
+            return
+        found = self._encoder
+        check_agreement(self.package, {} if isinstance(found, Exception) else {"item": found})
 
     def close(self) -> None:
         """Let go of what was loaded; whoever asks again would load it again."""

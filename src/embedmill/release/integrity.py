@@ -10,9 +10,9 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from embedmill.errors import ReleaseCorrupt, ReleaseMissing, StoreError
-from embedmill.release.layout import CONTENT, MANIFEST
+from embedmill.release.layout import CONTENT, GATES, MANIFEST
 from embedmill.release.stamps import read_stamp, stamp_file, write_stamp
-from embedmill.spec.documents import Content, Fetched, FileEntry, Manifest
+from embedmill.spec.documents import Content, Fetched, FileEntry, Gates, Manifest
 from embedmill.store import checked_key
 from embedmill.store.hashing import files_sha256
 
@@ -101,6 +101,15 @@ def read_content(folder: Path) -> Content:
         raise ReleaseMissing(f"{folder}: no candidate: it has no {CONTENT}") from None
     except StoreError as error:
         raise ReleaseCorrupt(error.message) from None
+
+
+def read_gates(folder: Path) -> Gates:
+    """The verdicts of a published release."""
+    file = folder / GATES
+    try:
+        return Gates.from_bytes(file.read_bytes(), str(file))
+    except (OSError, StoreError) as error:
+        raise ReleaseCorrupt(f"{file}: {error}") from None
 
 
 def content_files(content: Content) -> list[FileEntry]:
