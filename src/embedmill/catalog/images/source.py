@@ -160,7 +160,11 @@ class ImageSource:
             on_done(next(loaded))
             return self._fetch(value, expected)
 
-        results = _in_parallel(fetch, pairs, THREADS * self._loops)
+        found = _in_parallel(fetch, pairs, THREADS * self._loops)
+        results = [
+            _hollow(value) if each == b"" and isinstance(value, str) else each
+            for (value, _), each in zip(pairs, found, strict=True)
+        ]
         if sum(len(found) for found in results if isinstance(found, bytes)) >= 2**31:
             raise CatalogError("the images of one shard pass 2 GiB", hint="set a smaller work.shard_rows")
         return Found.of(results)
@@ -266,6 +270,11 @@ def _in_parallel(
     with ThreadPoolExecutor(threads) as pool:
         parts = pool.map(lambda some: [work(value) for value in some], slices)
         return [result for part in parts for result in part]
+
+
+def _hollow(reference: str) -> Rejection:
+    """A file that is there and has nothing in it is no missing image, but a damaged one."""
+    return Rejection(Reason.IMAGE_INVALID, f"{reference}: the file is empty", lasting=True)
 
 
 def _changed(value: bytes | str) -> Rejection:
