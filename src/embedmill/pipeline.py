@@ -35,6 +35,7 @@ from embedmill.gates import (
 )
 from embedmill.planned import OnProgress, PlannedRun, silent
 from embedmill.planning import Calibrator, Planner, planned_alike
+from embedmill.planning.mended import mended
 from embedmill.release import layout, runs
 from embedmill.release.log import read_history
 from embedmill.release.verdicts import verdicts_on
@@ -110,6 +111,7 @@ class Pipeline(UseCase):
                     given_up.get(run.name)
                     or planner.outdated(plan, planner.base_name)
                     or planner.outgrown(plan)
+                    or mended(planner, plan)
                 )
                 if not why:
                     return PlannedRun(self, plan, resumed=True, base=planner.base)

@@ -15,7 +15,7 @@ from tests.support.mill import Mill, items, reweighted
     ("gates", "model", "next_of"),
     [
         ({"churn": 0.1}, None, "run {} --accept churn"),
-        ({"churn": 0.1, "quarantine": 0.0}, None, "run {} --accept quarantine --accept churn"),
+        ({"churn": 0.1, "quarantine": 0.0}, None, "check {} --quarantine"),
         ({}, np.zeros_like, "cancel {}"),
     ],
 )

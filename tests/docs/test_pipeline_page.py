@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from tests.docs.pages import examples, table
 from tests.docs.spec_tables import declared, differences, documented
-from tests.models import tiny_text_package
-from tests.support.mill import Mill, items
+from tests.models import tiny_mixed_package
+from tests.support.mill import OPEN_GATES, Mill, items
+from tests.support.shop import png
 
 from embedmill.errors import PublishLost, RunMissing
 from embedmill.pipeline import Pipeline
@@ -54,7 +56,7 @@ NOTHING = (
 
 def nothing(mill: Mill) -> None:
     mill.settings |= {
-        "gates": {"churn": 0.5},
+        "gates": OPEN_GATES | {"churn": 0.5},
         "serving": {"max_hits": 9},
         "work": {"workers": 1, "attempts": 7, "look_again_s": 9, "role": "arn:aws:iam::1:role/w"},
         "fleet": "fleet.yaml",
@@ -94,6 +96,17 @@ def live(mill: Mill) -> None:
     rollback(mill.home, "1")
 
 
+def mended(mill: Mill) -> None:
+    """The gate is as it was before, so that what `resume` goes on with can be published."""
+    mill.settings["gates"] = OPEN_GATES | {"quarantine": 0.0}
+    run = mill.open().open_run()
+    run.index()
+    assert not run.check().passed
+    mill.settings["gates"] = OPEN_GATES
+    mill.open()
+    (mill.root / "pictures" / "late.png").write_bytes(png(1))
+
+
 def cancelled(mill: Mill) -> None:
     mill.open().cancel()
 
@@ -109,6 +122,7 @@ CHANGES: dict[str, Callable[[Mill], None]] = {
     "any file of the model package changed": model,
     "pipeline.yaml lies in another folder": folder,
     "another release went live": live,
+    "a gate stopped it, and images that it lacks came or changed": mended,
     "`embedmill cancel`": cancelled,
     "`embedmill drain`, which both lift": drained,
 }
@@ -117,12 +131,15 @@ ROWS = table(PAGE, "What resumes what")
 
 @pytest.fixture
 def stopped(mill: Mill) -> Mill:
-    """Two releases, and an open run on top of them whose shards are finished."""
-    mill.model = tiny_text_package(mill.root / "model")
+    """Two releases, and an open run on top of them whose shards are finished; one picture is not there."""
+    mill.model = tiny_mixed_package(mill.root / "model")
+    mill.schema = pa.schema([*mill.schema, ("image", pa.string())])
     mill.settings["store"] = str(mill.root / "mill")
+    mill.settings["catalog"] = mill.spec["catalog"] | {"images": str(mill.root / "pictures")}
+    (mill.root / "pictures").mkdir()
     for count in (4, 5):
         mill.run(items(count))
-    mill.worked(items(8))
+    mill.worked([*items(7), {**items(1, start=7)[0], "image": "late.png"}])
     return mill
 
 

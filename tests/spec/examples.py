@@ -19,6 +19,7 @@ from tests.spec.pipeline_example import pipeline
 import embedmill.spec.jenkins
 import embedmill.spec.model_reports
 import embedmill.spec.platform
+import embedmill.spec.quarantine
 import embedmill.spec.ray_fleet
 import embedmill.spec.reports
 import embedmill.spec.rollout

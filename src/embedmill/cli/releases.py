@@ -86,7 +86,9 @@ def show(
     if as_json:
         emit(report)
     elif quarantine:
-        _print_quarantined(report)
+        from embedmill.cli.stages import print_quarantined
+
+        print_quarantined(report)
     else:
         _print_release(report, pipeline)
 
@@ -132,17 +134,6 @@ def _items(report: ReleaseReport) -> str:
         + (f", {empty:,} empty" if empty else "")
         + (f"; {sum(report.quarantine.values()):,} quarantined" if report.quarantine else "")
     )
-
-
-def _print_quarantined(report: ReleaseReport) -> None:
-    rows = [
-        (item.id, item.source if item.row is None else item.row, item.reason, item.detail)
-        for item in report.quarantined
-    ]
-    data().print(table("id", "row", "reason", "detail", rows=rows))
-    more = sum(report.quarantine.values()) - len(rows)
-    if more > 0:
-        talk().print(f"and {more:,} more; -n shows more of them", soft_wrap=True)
 
 
 @app.command()

@@ -21,16 +21,19 @@ from embedmill.cli.options import (
     open_pipeline,
     take_environment,
 )
-from embedmill.cli.output import data, emit, facts, table
+from embedmill.cli.output import data, emit, facts, table, talk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import FrameType
 
     from rich.table import Table
 
     from embedmill.release.layout import Home
     from embedmill.spec.documents import Gates
+    from embedmill.spec.quarantine import QuarantineReport
+    from embedmill.spec.reports import ReleaseReport
     from embedmill.work import Opened, Told, WorkDone, WorkerOptions
 
 PANEL = "Single stages"
@@ -206,9 +209,19 @@ def index(pipeline: PipelineFile, run: RunName = None, as_json: AsJson = False) 
 
 
 def check(
-    pipeline: PipelineFile, run: RunName = None, accept: Accept = None, as_json: AsJson = False
+    pipeline: PipelineFile,
+    run: RunName = None,
+    accept: Accept = None,
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="List the items that it lacks, and run no gate.")
+    ] = False,
+    n: Annotated[int, typer.Option("-n", min=0, help="How many of them at most.")] = 20,
+    as_json: AsJson = False,
 ) -> None:
     """Run the gates on a candidate."""
+    if quarantine:
+        _list_quarantined(pipeline, run, n, as_json=as_json)
+        return
     gates = open_pipeline(pipeline).open_run(run).check(accept or ())
     if as_json:
         emit(gates)
@@ -216,6 +229,33 @@ def check(
         data().print(verdicts(gates))
     if not gates.passed:
         raise typer.Exit(GATE_FAILED)
+
+
+def _list_quarantined(pipeline: Path, run: str | None, n: int, *, as_json: bool) -> None:
+    from embedmill.release.describe import describe_quarantine
+
+    planned = open_pipeline(pipeline).open_run(run)
+    report = describe_quarantine(planned.home, planned.plan.run, most=n)
+    if as_json:
+        emit(report)
+        return
+    data().print(facts([("candidate", report.run), ("made", report.created), ("items read", report.total)]))
+    data().print()
+    data().print(table("quarantined", "items", rows=report.quarantine.items(), numbers=[1]))
+    data().print()
+    print_quarantined(report)
+
+
+def print_quarantined(report: ReleaseReport | QuarantineReport) -> None:
+    """The first quarantined items as a table, and how many more there are."""
+    rows = [
+        (item.id, item.source if item.row is None else item.row, item.reason, item.detail)
+        for item in report.quarantined
+    ]
+    data().print(table("id", "row", "reason", "detail", rows=rows))
+    more = sum(report.quarantine.values()) - len(rows)
+    if more > 0:
+        talk().print(f"and {more:,} more; -n shows more of them", soft_wrap=True)
 
 
 def verdicts(gates: Gates) -> Table:

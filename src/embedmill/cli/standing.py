@@ -63,6 +63,8 @@ def status(pipeline: OnePipeline = None, everything: Everything = None, as_json:
         for state in report.open_runs:
             if state.calibration:
                 out.print(f"batches of {state.run}: {state.calibration}", soft_wrap=True)
+            if state.stopped:
+                out.print(f"{state.run}: {state.stopped}", soft_wrap=True)
             out.print(_going_on(state, stopped(state)), soft_wrap=True)
         _say_how_to_help(report.open_runs)
     out.print(f"\nNext:  {report.next}", soft_wrap=True)
@@ -157,5 +159,8 @@ def _after(file: Path, stopped: Sequence[str]) -> str:
         return f"{command('cancel', file)}  # once the cause is mended; `run` then computes its vectors anew"
     if set(stopped) & OF_PRODUCTION:
         return f"{command('run', file)}  # once production is mended: checks it again"
+    if "quarantine" in stopped:
+        lists = command("check", file, "--quarantine")
+        return f"{lists}  # shows what it lacks; `run` plans anew once that is mended"
     accepted = [word for gate in stopped for word in ("--accept", gate)]
     return f"{command('run', file, *accepted)}  # if it is right all the same: publishes it"

@@ -74,7 +74,13 @@ def gate_failure(gates: Gates) -> GateFailed:
     failed = [verdict for verdict in gates.verdicts if not (verdict.passed or verdict.accepted)]
     said = "; ".join(f"{verdict.gate}: {verdict.message}" for verdict in failed)
     may = sorted({verdict.gate for verdict in failed} & OVERRIDABLE)
-    if may:
+    if "quarantine" in may:
+        accepts = " ".join(f"--accept {gate}" for gate in may)
+        hint = (
+            "`embedmill check --quarantine` lists them; mend them, and run again: what is computed is kept; "
+            f"if they may be absent, run again with {accepts}"
+        )
+    elif may:
         hint = f"if this is right, run again with {' '.join(f'--accept {gate}' for gate in may)}"
     elif {verdict.gate for verdict in failed} <= OF_PRODUCTION:
         hint = "mend production, and run again: nothing is computed anew"

@@ -83,6 +83,12 @@ class ContentTable:
         found[rows >= 0] = self._contents[rows[rows >= 0]]
         return found, rows >= 0
 
+    def same(self, fingerprints: Digests, other: ContentTable, others: Digests) -> Mask:
+        """bool[N]: pairs of fingerprints, here and in the other table, whose contents are known and equal."""
+        (mine, known), (theirs, there) = self.of(fingerprints), other.of(others)
+        equal: Mask = known & there & (mine == theirs)
+        return equal
+
 
 def _located(ascending: Digests, wanted: Digests) -> Rows:
     rows: Rows = np.searchsorted(ascending, wanted).astype(np.int64)

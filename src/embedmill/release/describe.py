@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
-
 from embedmill.errors import EmbedmillError, ObjectMissing, ReleaseMissing
+from embedmill.release.assemble import read_candidate
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, Home
 from embedmill.release.log import live_release, read_history
+from embedmill.release.quarantined import quarantined_of
 from embedmill.release.runs import open_plans, work_state
 from embedmill.release.shares import loop_states, worker_shares
+from embedmill.release.verdicts import verdicts_on
 from embedmill.spec.documents import Content, Gates, Manifest
-from embedmill.spec.reports import ListedRelease, QuarantinedItem, ReleaseReport, RunState, SegmentReport
+from embedmill.spec.quarantine import QuarantineReport
+from embedmill.spec.reports import ListedRelease, ReleaseReport, RunState, SegmentReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,7 +91,7 @@ def describe_release(home: Home, name: str | None, *, quarantined: int) -> Relea
     history = read_history(home)
     found = find_release(home, history, name)
     content = home.read(Content, home.release_key(found.release, CONTENT))
-    reasons, items = _quarantine(home, content, quarantined)
+    reasons, items = quarantined_of(home, content, most=quarantined)
     copied = ("base", "counts", "embedded", "reused", "computed", "dimension")
     digests = ("package_digest", "encoder_digest", "content_digest")
     return ReleaseReport(
@@ -117,19 +118,21 @@ def describe_release(home: Home, name: str | None, *, quarantined: int) -> Relea
     )
 
 
-def _quarantine(
-    home: Home, content: Content, most: int
-) -> tuple[dict[str, int], tuple[QuarantinedItem, ...]]:
-    """Counts by reason, most frequent first, and the first items."""
-    key = home.release_key(content.release, content.quarantine.path)
-    reasons: Counter[str] = Counter()
-    items: list[QuarantinedItem] = []
-    with pq.ParquetFile(home.verified(key, content.quarantine)) as file:
-        for batch in file.iter_batches(columns=list(QuarantinedItem.model_fields)):
-            reasons.update(batch.column("reason").to_pylist())
-            wanted = batch.slice(0, max(0, most - len(items))).to_pylist()
-            items += [QuarantinedItem(**row) for row in wanted]
-    return dict(reasons.most_common()), tuple(items)
+def describe_quarantine(home: Home, run: str, *, most: int) -> QuarantineReport:
+    """What a run's candidate lacks, published or not, and the first items of it.
+
+    Raises:
+        RunError: It has no candidate yet.
+    """
+    content = read_candidate(home, run)
+    reasons, items = quarantined_of(home, content, most=most)
+    return QuarantineReport(
+        run=run,
+        created=content.created,
+        total=content.counts.total,
+        quarantine=reasons,
+        quarantined=items,
+    )
 
 
 def run_states(home: Home, outdated: Callable[[Plan], str]) -> Iterator[RunState]:
@@ -155,7 +158,18 @@ def run_states(home: Home, outdated: Callable[[Plan], str]) -> Iterator[RunState
             shares=worker_shares(home, plan),
             loops=loop_states(home, plan),
             calibration=plan.calibration,
+            stopped=_stopped(home, plan.run),
         )
+
+
+def _stopped(home: Home, run: str) -> str:
+    """What stands against a run's candidate since its last check."""
+    gates = verdicts_on(home, run)
+    if gates is None or gates.passed:
+        return ""
+    failed = [verdict for verdict in gates.verdicts if not (verdict.passed or verdict.accepted)]
+    said = "; ".join(f"{verdict.gate}: {verdict.message}" for verdict in failed)
+    return f"the candidate of {read_candidate(home, run).created} was stopped by {said}"
 
 
 def _fits(plan: Plan, outdated: Callable[[Plan], str]) -> tuple[bool | None, str]:

@@ -19,6 +19,7 @@ from embedmill.release.values import python_value
 from embedmill.spec.reports import DiffExample, DiffPart, DiffReport, jsonable
 
 if TYPE_CHECKING:
+    from embedmill.release.contents import ContentTable
     from embedmill.release.reader import Release
     from embedmill.spec.documents import ReleaseName
     from embedmill.types import Digests, Mask, Rows
@@ -54,7 +55,8 @@ class ReleaseDiff:
     """Items added, removed, with another input, with the same input and other display columns, and the same.
 
     Display columns are compared where both releases have them with one type; `columns_added` and
-    `columns_removed` name the others (a column of another type is in both).
+    `columns_removed` name the others (a column of another type is in both). `same_content` counts items whose
+    images have another reference, time or tag, and the same bytes: their input is the same.
     """
 
     columns_added: tuple[str, ...]
@@ -65,6 +67,7 @@ class ReleaseDiff:
     input_changed: Changes = field(default_factory=Changes)
     display_changed: Changes = field(default_factory=Changes)
     unchanged: int = 0
+    same_content: int = 0
 
     def report(self, before: ReleaseName, after: ReleaseName) -> DiffReport:
         """The same as a document."""
@@ -90,8 +93,20 @@ def diff_releases(before: Release, after: Release, *, examples: int = 5) -> Rele
         same_encoder=before.content.encoder_digest == after.content.encoder_digest,
     )
     columns = [ID, FINGERPRINT, *shared]
-    compare_items(result, before.items(columns), after.items(columns), shared, examples=examples)
+    contents = (before.contents, after.contents)
+    compare_items(
+        result, before.items(columns), after.items(columns), shared, examples=examples, contents=contents
+    )
     return result
+
+
+def same_contents(before: Release, after: Release) -> int:
+    """Items of both releases whose images have other names or times, and whose input is the same."""
+    merge = _Merge(ReleaseDiff((), (), same_encoder=True), (), 0, (before.contents, after.contents))
+    columns = [ID, FINGERPRINT]
+    for left, right in _windows(_Cursor(before.items(columns)), _Cursor(after.items(columns))):
+        merge.add(left, right)
+    return merge.result.same_content
 
 
 def compare_items(
@@ -101,9 +116,13 @@ def compare_items(
     columns: Sequence[str],
     *,
     examples: int,
+    contents: tuple[ContentTable, ContentTable] | None = None,
 ) -> None:
-    """Merge item rows (`id`, `_fingerprint` and `columns`), in order of id digests, and add to `result`."""
-    merge = _Merge(result, columns, examples)
+    """Merge item rows (`id`, `_fingerprint` and `columns`), in order of id digests, and add to `result`.
+
+    By `contents`, of both releases, an image that was only touched or copied is no other input.
+    """
+    merge = _Merge(result, columns, examples, contents)
     for left, right in _windows(_Cursor(before), _Cursor(after)):
         merge.add(left, right)
 
@@ -167,6 +186,7 @@ class _Merge:
     result: ReleaseDiff
     columns: Sequence[str]
     most: int
+    contents: tuple[ContentTable, ContentTable] | None = None
 
     def add(self, left: _Rows | None, right: _Rows | None) -> None:
         """Count the items of one window."""
@@ -196,12 +216,22 @@ class _Merge:
 
     def _both(self, old: pa.RecordBatch, new: pa.RecordBatch) -> None:
         """Items that both have, row by row."""
-        other_input = item_fingerprints(old) != item_fingerprints(new)
+        other_input = self._other_input(item_fingerprints(old), item_fingerprints(new))
         differs = {name: different(old.column(name), new.column(name)) for name in self.columns}
         shown = np.logical_or.reduce([np.zeros(len(old), dtype=np.bool_), *differs.values()])
         self._changed(self.result.input_changed, old, new, np.flatnonzero(other_input), differs)
         self._changed(self.result.display_changed, old, new, np.flatnonzero(shown & ~other_input), differs)
         self.result.unchanged += int((~other_input & ~shown).sum())
+
+    def _other_input(self, old: Digests, new: Digests) -> Mask:
+        """bool[N]: items that the model sees otherwise; some fingerprints differ by an image's time alone."""
+        other: Mask = old != new
+        if self.contents is not None and other.any():
+            at = np.flatnonzero(other)
+            same = self.contents[0].same(old[at], self.contents[1], new[at])
+            other[at[same]] = False
+            self.result.same_content += int(same.sum())
+        return other
 
     def _changed(
         self,

@@ -29,7 +29,8 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 """`id` as text (null where it is unknown), `row` counted through the whole catalog from 0.
 
-`fingerprint` and `decoders` are those of an image that these decoders would refuse again; else null.
+`fingerprint` is what was refused, null where a row has none. `decoders`: those that would refuse the image
+again; null where another try may help, or it was not for its image.
 """
 
 
@@ -62,7 +63,7 @@ class QuarantineWriter:
     ) -> None:
         """Append items of one reason; all sequences have one value an item.
 
-        `decoders` refused them all, and would again: then `fingerprints` says what.
+        `decoders` refused them all, and would again; `fingerprints` says what was refused.
         """
         if not ids:
             return
@@ -72,7 +73,7 @@ class QuarantineWriter:
             list(sources) if sources is not None else [None] * len(ids),
             [str(reason)] * len(ids),
             list(details),
-            list(fingerprints) if fingerprints is not None and decoders is not None else [None] * len(ids),
+            list(fingerprints) if fingerprints is not None else [None] * len(ids),
             [decoders] * len(ids),
         ]
         self._writer.write_table(pa.table(columns, schema=QUARANTINE_SCHEMA))

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.errors import ReleaseCorrupt, ReleaseIncompatible, ReleaseMissing
+from embedmill.release.contents import ContentPart, ContentTable
 from embedmill.release.folders import release_folder
 from embedmill.release.integrity import check_named, read_content, read_fetched, read_manifest, verify_files
 from embedmill.release.items import (
@@ -227,6 +228,12 @@ class Release:
     def _thumbnails(self) -> ThumbnailTable:
         entries = [entry for segment in self.content.segments for entry in segment.thumbnails]
         return ThumbnailTable(ThumbnailPart.open(self.folder / entry.path) for entry in entries)
+
+    @cached_property
+    def contents(self) -> ContentTable:
+        """What the images of fingerprints contained, where they came by reference."""
+        entries = [entry for segment in self.content.segments for entry in segment.by_content]
+        return ContentTable(ContentPart.open(self.folder / entry.path) for entry in entries)
 
     def segment_parts(self, segment: Segment) -> list[VectorPart]:
         """The mapped parts of one segment."""

@@ -10,6 +10,7 @@ from embedmill.release.timeline import HEAD, NUMBERS, share_row, timeline
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from embedmill.release.quarantined import Quarantined
     from embedmill.spec.documents import Content, Gates, Segment, Verdict
     from embedmill.spec.platform import RunWorkReport
 
@@ -26,8 +27,13 @@ code { font-size: .85em; word-break: break-all }
 """
 
 
-def render_report(content: Content, gates: Gates, work: RunWorkReport | None = None) -> bytes:
-    """The page as UTF-8; `work`: what the loops of the run did, where that is known."""
+def render_report(
+    content: Content,
+    gates: Gates,
+    work: RunWorkReport | None = None,
+    lacking: Quarantined | None = None,
+) -> bytes:
+    """The page as UTF-8; `work`: what the loops of the run did, `lacking`: what is quarantined, if known."""
     base = (
         f"{content.base.release} (number {content.base.number})" if content.base else "none: a first release"
     )
@@ -52,6 +58,7 @@ def render_report(content: Content, gates: Gates, work: RunWorkReport | None = N
         table(("", "count"), counts, numbers=1),
         "<h2>Gates</h2>",
         table(("gate", "verdict", "found"), [_gate(verdict) for verdict in gates.verdicts]),
+        *(_quarantine(lacking) if lacking is not None and lacking.reasons else ()),
         "<h2>Segments</h2>",
         table(("segment", "rows", "live", "search"), segments),
         *(_work(work) if work is not None and work.shards else ()),
@@ -72,6 +79,25 @@ def render_work(work: RunWorkReport) -> bytes:
     ]
     body = [f"<h1>Run {escape(work.run)}</h1>", table(("", ""), facts), *_work(work)]
     return page(f"Embedmill: {work.pipeline} {work.run}", body)
+
+
+def _quarantine(lacking: Quarantined) -> list[str]:
+    counts = [(escape(reason), f"{count:,}") for reason, count in lacking.reasons.items()]
+    rows = [
+        (
+            escape(str(item.reason)),
+            escape(item.id or ""),
+            escape(item.source or "" if item.row is None else str(item.row)),
+            escape(item.detail),
+        )
+        for item in lacking.items
+    ]
+    return [
+        "<h2>Quarantine</h2>",
+        table(("reason", "items"), counts, numbers=1),
+        "<p>Some of them:</p>",
+        table(("reason", "id", "row", "detail"), sorted(rows)),
+    ]
 
 
 def _work(work: RunWorkReport) -> list[str]:

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 
 from embedmill.errors import ObjectExists, ObjectMissing
 from embedmill.release.layout import GATES, REPORT, Home
+from embedmill.release.quarantined import quarantined_of
 from embedmill.release.report import render_report
 from embedmill.release.shares import work_of
 from embedmill.spec.documents import Gates
 
 if TYPE_CHECKING:
     from embedmill.spec.documents import Content
+
+EXAMPLES_OF_EACH = 5
+MOST_EXAMPLES = 100
 
 
 def record_verdicts(home: Home, content: Content, gates: Gates) -> Gates:
@@ -43,7 +47,8 @@ def seal_verdicts(home: Home, content: Content, gates: Gates) -> Gates:
 
 
 def _report(home: Home, content: Content, gates: Gates) -> bytes:
-    return render_report(content, gates, work_of(home, content.release))
+    lacking = quarantined_of(home, content, most=MOST_EXAMPLES, of_each=EXAMPLES_OF_EACH)
+    return render_report(content, gates, work_of(home, content.release), lacking)
 
 
 def _read(home: Home, key: str) -> Gates | None:

@@ -150,6 +150,7 @@ class RunState(Part):
     """An open run: shards and vectors, done and planned; `url` is what `worker --run` takes.
 
     `goes_on`: whether `run` would go on with it, null where that cannot be told; else `why` says why not.
+    `stopped`: what the last check found against its candidate, and when that was made; empty if nothing.
     """
 
     run: str
@@ -165,6 +166,7 @@ class RunState(Part):
     shares: tuple[WorkerShare, ...] = ()
     loops: tuple[LoopState, ...] = ()
     calibration: Calibration | None = None
+    stopped: str = ""
 
 
 class StatusReport(Document):

@@ -1,0 +1,141 @@
+"""A run that a gate stopped for its images is planned anew once they are there, and not before."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from tests.models import tiny_image_package
+from tests.support.mill import Mill, items, quarantined
+from tests.support.shop import png
+
+from embedmill.errors import GateFailed
+
+COUNT = 12
+
+
+@pytest.fixture
+def shop(mill: Mill, tmp_path: Path) -> Mill:
+    """Twelve pictures in a folder, and a gate that lets no item go."""
+    mill.model = tiny_image_package(tmp_path / "images-model")
+    mill.schema = pa.schema([("sku", pa.int64()), ("image", pa.string()), ("seen", pa.string())])
+    mill.settings = {
+        "catalog": {"source": "items.parquet", "id": "sku", "images": "pictures"},
+        "gates": {"quarantine": 0.0},
+    }
+    (mill.root / "pictures").mkdir()
+    for number in range(COUNT):
+        picture(mill, number).write_bytes(png(number))
+    mill.write([{"sku": n, "image": f"{n}.png", "seen": "v1"} for n in range(COUNT)])
+    return mill
+
+
+def picture(mill: Mill, number: int) -> Path:
+    return mill.root / "pictures" / f"{number}.png"
+
+
+def stopped(mill: Mill) -> str:
+    """The run that the gate stopped."""
+    run = mill.worked()
+    with pytest.raises(GateFailed, match="quarantine"):
+        run.run()
+    return run.plan.run
+
+
+def take_away(mill: Mill, number: int) -> None:
+    picture(mill, number).unlink()
+
+
+def damage(mill: Mill, number: int) -> None:
+    picture(mill, number).write_bytes(b"broken")
+
+
+def empty(mill: Mill, number: int) -> None:
+    picture(mill, number).write_bytes(b"")
+
+
+def in_two_parts(mill: Mill, number: int) -> None:
+    """Cut short, as by a copy that broke off."""
+    picture(mill, number).write_bytes(png(number)[:60])
+
+
+@pytest.mark.parametrize("harm", [take_away, damage, empty, in_two_parts])
+def test_pictures_that_are_mended_are_planned_and_the_rest_is_taken_over(shop: Mill, harm: Any) -> None:
+    for number in (3, 7):
+        harm(shop, number)
+    first = stopped(shop)
+    for number in (3, 7):
+        picture(shop, number).write_bytes(png(number))
+    run = shop.worked()
+    assert run.plan.run != first
+    assert run.outlived == {first: "a gate stopped it, and images that it lacks changed since"}
+    result = run.run()
+    assert (result.computed, result.embedded + result.reused, result.quarantined) == (2, COUNT, 0)
+
+
+def test_one_of_them_is_enough_and_the_next_verdict_is_of_what_is_left(shop: Mill) -> None:
+    for number in (3, 7):
+        damage(shop, number)
+    first = stopped(shop)
+    picture(shop, 7).write_bytes(png(7))
+    second = stopped(shop)
+    assert second != first
+    assert shop.planned().plan.run == second
+    picture(shop, 3).write_bytes(png(3))  # which the second run knew to be refused, and did not try again
+    third = shop.worked()
+    assert third.plan.run not in {first, second}
+    assert third.run().quarantined == 0
+
+
+def test_a_folder_that_was_not_mounted_is_noticed_once_it_is(shop: Mill) -> None:
+    away = (shop.root / "pictures").rename(shop.root / "away")
+    (shop.root / "pictures").mkdir()  # as an empty mount point
+    first = stopped(shop)
+    assert shop.planned().plan.run == first
+    (shop.root / "pictures").rmdir()
+    assert shop.planned().plan.run == first  # nothing can be said of pictures without a folder
+    away.rename(shop.root / "pictures")
+    assert shop.worked().run().embedded == COUNT
+
+
+def test_what_nobody_mended_goes_on_and_may_be_accepted(shop: Mill) -> None:
+    damage(shop, 3)
+    take_away(shop, 4)
+    first = stopped(shop)
+    picture(shop, 5).touch()  # another one, which the candidate has
+    assert stopped(shop) == first
+    run = shop.planned()
+    assert run.plan.run == first
+    assert run.run(accept=["quarantine"]).quarantined == 2
+    assert {row["id"]: row["reason"] for row in quarantined(shop.live())} == {
+        "3": "image-invalid",
+        "4": "image-missing",
+    }
+
+
+def test_a_picture_that_could_not_be_read_is_noticed_once_it_can(shop: Mill) -> None:
+    """Only versions of the catalog identify it, so nothing else says that it is there now."""
+    shop.settings["catalog"] |= {"image_identity": "version", "image_version": "seen"}
+    kept = picture(shop, 3).rename(shop.root / "kept.png")
+    first = stopped(shop)
+    assert shop.planned().plan.run == first
+    shutil.move(kept, picture(shop, 3))
+    run = shop.worked()
+    assert run.plan.run != first
+    assert run.run().embedded + run.plan.reused_vectors == COUNT
+
+
+def test_resume_goes_on_as_it_was_planned(shop: Mill) -> None:
+    take_away(shop, 3)
+    first = stopped(shop)
+    picture(shop, 3).write_bytes(png(3))
+    assert shop.open().open_run().plan.run == first
+
+
+def test_a_run_of_texts_that_a_gate_stopped_is_not_looked_at(mill: Mill) -> None:
+    mill.settings = {"gates": {"quarantine": 0.0}}
+    run = mill.checked([*items(3), {"title": "no id"}])
+    assert mill.planned().plan.run == run.plan.run
