@@ -58,22 +58,24 @@ def empty(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG
 def churn(candidate: Release, baseline: Release | None) -> Verdict:
     """The share of the live release's items that vanished or changed: a broken feed shows here.
 
+    Those that are quarantined now vanished, too.
+
     An image that was only touched, or copied to another place, is not changed, as far as both releases know
     what images contained. A new model may read other fields, so that all items look changed: then only the
     deleted ones count.
     """
     if baseline is None:
         return Verdict(gate="churn", passed=True, message="nothing was published yet")
-    content, before = candidate.content, sum(entry.rows or 0 for entry in baseline.content.items)
+    content, before = candidate.content, baseline.item_count
     same_model = content.encoder_digest == baseline.content.encoder_digest
-    moved = content.counts.deleted + (content.counts.changed if same_model else 0)
-    what = (
-        "of the live items are deleted or changed"
-        if same_model
-        else "of the live items are deleted (new model)"
-    )
+    counts = content.counts
+    moved, what = counts.deleted, "of the live items are deleted (new model)"
+    if same_model:
+        moved, what = before - counts.unchanged, "of the live items are deleted or changed"
+        lost = moved - counts.deleted - counts.changed
+        what = f"of the live items are deleted, changed or quarantined ({lost})" if lost else what
     verdict = _share("churn", moved, before, content.pipeline.gates.churn, what)
-    if verdict.passed or not (same_model and content.counts.changed):
+    if verdict.passed or not (same_model and counts.changed):
         return verdict
     same = same_contents(baseline, candidate)  # which takes a moment, and seldom matters
     if not same:

@@ -21,6 +21,7 @@ from embedmill.cores import cores
 from embedmill.digest import digests_to_arrow
 from embedmill.errors import AccountingError, ObjectMissing, ReleaseCorrupt, RunError
 from embedmill.hashing import Hasher
+from embedmill.release.counting import Lost
 from embedmill.release.goldens import make_goldens
 from embedmill.release.integrity import content_files
 from embedmill.release.item_keys import ItemKeys
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from embedmill.release.item_keys import KnownKeys
     from embedmill.release.reader import Release
     from embedmill.release.vectors import VectorTable
-    from embedmill.spec.documents import CommitRecord
+    from embedmill.spec.documents import CommitRecord, Counts
     from embedmill.types import Digests, Mask
 
 
@@ -180,7 +181,7 @@ class _Items:
         own = [segment.rows for segment in candidate.segments if segment.name == plan.run]
         self.first_own = len(self.table) - sum(own)
         self.attempt = home.new_attempt()
-        self.tally = Tally()
+        self.tally, self.lost, self.base = Tally(), Lost(), base
         self.entries: list[FileEntry] = []
         self.unchanged: list[tuple[str, str]] = []
         self.tally.content.update(plan.encoder_digest.encode())
@@ -259,6 +260,7 @@ class _Items:
         self.tally.content.update(joined.records)
 
     def _quarantine(self, ids: pa.ChunkedArray, prints: Digests, quarantine: QuarantineWriter) -> None:
+        self.lost.add(ids, prints)
         for identifier, value in zip(ids.to_pylist(), prints, strict=True):
             fingerprint = bytes(value).ljust(16, b"\0")
             why = self.rejected.get(fingerprint)
@@ -274,6 +276,14 @@ class _Items:
                 fingerprints=[fingerprint],
                 decoders=why.decoders,
             )
+
+    @property
+    def counts(self) -> Counts:
+        """The plan's, as they came true."""
+        there = self.tally.embedded + self.tally.reused
+        duplicates = there - int(self.live.sum())
+        found = self.lost.counts(self.plan.items, self.base, self.tally.kept)
+        return found.model_copy(update={"duplicates": duplicates})
 
     def _account(self) -> None:
         tally, total = self.tally, self.plan.items.total
@@ -315,7 +325,7 @@ def _content(
         goldens=tuple(goldens),
         quarantine=items.quarantine,
         profiles=distinct(profiles),
-        counts=plan.items,
+        counts=items.counts,
         embedded=tally.embedded,
         reused=tally.reused,
         empty=tally.empty,

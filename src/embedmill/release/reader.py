@@ -48,7 +48,12 @@ class Release:
         self.number = number
 
     def __repr__(self) -> str:
-        return f"<Release {self.name} number={self.number} items={self.content.counts.total}>"
+        return f"<Release {self.name} number={self.number} items={self.item_count}>"
+
+    @property
+    def item_count(self) -> int:
+        """Items that it has, those with an empty input too."""
+        return sum(entry.rows or 0 for entry in self.content.items)
 
     @classmethod
     def open(cls, url: str | Path) -> Release:

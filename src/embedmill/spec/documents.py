@@ -25,9 +25,10 @@ class FileEntry(Part):
 
 
 class Counts(Part):
-    """Items of a plan. new + changed + unchanged + quarantined = total; `deleted` is beside it.
+    """Items of a plan, or of the release that became of it.
 
-    `kept` of the unchanged ones keep a previous vector, since their image could not be fetched.
+    new + changed + unchanged + quarantined = total; `deleted` is beside it. `kept` of the unchanged ones keep
+    a previous vector, since their image could not be fetched.
     """
 
     total: int

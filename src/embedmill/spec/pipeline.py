@@ -169,8 +169,8 @@ class GateLimits(Section):
     empty: Share = Field(default=0.20, description="Share of items that may have an empty input.")
     churn: Share = Field(
         default=0.10,
-        description="Share of the live release's items that may be deleted or changed; beyond it the feed is "
-        "taken to be broken.",
+        description="Share of the live release's items that may be deleted, changed or quarantined; beyond "
+        "it the feed is taken to be broken.",
     )
     relevance: RelevanceLimits | None = Field(
         default=None,
