@@ -78,7 +78,7 @@ def gate_failure(gates: Gates) -> GateFailed:
         accepts = " ".join(f"--accept {gate}" for gate in may)
         hint = (
             "`embedmill check --quarantine` lists them; mend them, and run again: what is computed is kept; "
-            f"if they may be absent, run again with {accepts}"
+            f"to publish without them, run again with {accepts}"
         )
     elif may:
         hint = f"if this is right, run again with {' '.join(f'--accept {gate}' for gate in may)}"

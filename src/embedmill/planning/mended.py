@@ -42,6 +42,9 @@ OF_IMAGES = frozenset(
 MAY_BE_THERE = OF_IMAGES - {Reason.IMAGE_INVALID, Reason.IMAGE_TOO_LARGE}
 """Of these, reasons that may be gone though what identifies the image is the same: it could not be had."""
 
+FEW, MOST = 16, 512
+"""Images that are fetched at once to see whether any can be had."""
+
 
 class _Lost(NamedTuple):
     """Why an item was refused, and the fingerprint that it had; None where an older version wrote it."""
@@ -106,11 +109,36 @@ def _changed(planner: Planner, images: ImageSource, rows: pa.RecordBatch, before
     known = [row for row in range(len(before)) if row not in refused and before[row].fingerprint is not None]
     if any(prints[row] != before[row].fingerprint for row in known):
         return True
-    again = pa.array([row for row in known if before[row].reason in MAY_BE_THERE], pa.int64())
-    lacking: set[int] = set()
-    for name in inputs.image_fields:
-        lacking |= set(images.fetch(rows.column(name).take(again), found[name].values.take(again)).rejected)
-    return len(lacking) < len(again)
+    missing = {
+        row for each in found.values() for row, is_ in enumerate(each.values.to_pylist()) if _lacks(is_)
+    }
+    again = [row for row in known if row not in missing and before[row].reason in MAY_BE_THERE]
+    return _any_there(planner, images, rows, {name: each.values for name, each in found.items()}, again)
+
+
+def _lacks(identity: bytes | None) -> bool:
+    """Whether it is that of a file or object that is not there."""
+    return identity is not None and identity.startswith(b"m1")
+
+
+def _any_there(
+    planner: Planner,
+    images: ImageSource,
+    rows: pa.RecordBatch,
+    identities: dict[str, pa.Array],
+    again: list[int],
+) -> bool:
+    """Whether all images of one of these rows can be had; few are held at once, for mostly the first can."""
+    start, count = 0, FEW
+    while start < len(again):
+        some, lacking = pa.array(again[start : start + count], pa.int64()), set[int]()
+        for name in planner.package.inputs("item").image_fields:
+            found = images.fetch(rows.column(name).take(some), identities[name].take(some))
+            lacking |= set(found.rejected)
+        if len(lacking) < len(some):
+            return True
+        start, count = start + count, min(2 * count, MOST)
+    return False
 
 
 def _texts(ids: pa.Array) -> pa.Array:
