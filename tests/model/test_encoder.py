@@ -348,3 +348,13 @@ def test_a_max_length_without_room_for_text_is_a_model_error(folder: Path) -> No
     edit(folder, lambda d: d["encoders"]["item"]["input_ids"]["text"].update(max_length=1))
     with pytest.raises(ModelError, match="adds 1 special tokens, and max_length is 1"):
         load(folder)
+
+
+def test_encoders_of_one_model_share_what_is_open(tmp_path: Path) -> None:
+    package = ModelPackage.open(tiny_text_package(tmp_path / "package"))
+    with Encoder.load(package, "item") as item, Encoder.load(package, "query_text") as query:
+        texts = ["a lamp", "two lamps"]
+        shared = item.as_encoder("query_text")
+        assert shared.runtime is item.runtime
+        assert (shared.name, shared.fields, shared.profile) == ("query_text", ("query",), query.profile)
+        assert shared.encode_texts(texts).tobytes() == query.encode_texts(texts).tobytes()

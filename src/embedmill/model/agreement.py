@@ -31,8 +31,8 @@ class Agreement:
 def agreements(package: ModelPackage, opened: Mapping[str, Encoder] | None = None) -> list[Agreement]:
     """Embed the package's goldens by each encoder again, with the runtime that computes on this CPU.
 
-    One without goldens has nothing to agree with, and one that is declared as another is opened once for
-    both. `opened` are encoders of the package that need not be opened again.
+    One without goldens has nothing to agree with. `opened` are encoders of the package that need not be
+    opened again; a model that computes several encoders is opened once.
     """
     with ExitStack() as stack:
         known = dict(opened or {})
@@ -79,10 +79,12 @@ def _agreement(package: ModelPackage, name: str, known: dict[str, Encoder], stac
 
 
 def _opened(package: ModelPackage, name: str, known: dict[str, Encoder], stack: ExitStack) -> Encoder:
-    """The encoder, or one that is declared as it is: it computes the same."""
-    for other, encoder in known.items():
-        alike = package.inputs(other) == package.inputs(name)
-        if alike and package.spec.runtimes_for(other) == package.spec.runtimes_for(name):
-            return encoder
+    """The encoder; a model that is open is not opened again for another encoder of it."""
+    runtimes = package.spec.runtimes_for(name)
+    alike = next(
+        (each for other, each in known.items() if package.spec.runtimes_for(other) == runtimes), None
+    )
+    if alike is not None:
+        return alike if alike.name == name else alike.as_encoder(name)
     known[name] = stack.enter_context(Encoder.load(package, name, compared=False))
     return known[name]

@@ -225,6 +225,16 @@ class Encoder:
             raise ModelError(f"text {texts[row]!r} could not be embedded: {why.reason}: {why.detail}")
         return encoded.vectors_ND
 
+    def as_encoder(self, name: str) -> Encoder:
+        """An encoder of the package with the same runtimes, computed by the model that is open here.
+
+        Raises:
+            ModelError: The inputs that it declares do not fit.
+        """
+        binding = bind(self.package, name, self.runtime, self.binding.decoder)
+        profile = self.profile.model_copy(update={"libraries": _libraries(binding)})
+        return replace(self, name=name, binding=binding, profile=profile)
+
     def smaller(self) -> Encoder | None:
         """This encoder with one lane and batches half as large: another profile; None: none is smaller."""
         tokens, images = self.profile.batch_tokens, self.profile.batch_images
