@@ -285,8 +285,7 @@ class Planner:
         estimate = estimate_work(
             shards, self.package, self.base, images, self.spec.work, self._here.encoder, measured, lanes
         )
-        if self.base is None or self.base.content.package_digest != self.package.package_digest():
-            self._here.check_agreement(estimate)
+        self._here.check_agreement(estimate, self.base)
         calibration = calibrator.calibration(shards, estimate, self._here.encoder)
         check_unchanged(self.package)  # it may have been loaded after it was kept
         return Plan(
