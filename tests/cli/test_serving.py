@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import socket
+import urllib.request
 from pathlib import Path
 
 from tests.cli.terminal import Terminal
@@ -50,6 +52,16 @@ def test_a_server_that_says_that_it_listens_does_and_asks_for_keys(mill: Mill) -
         assert [status(server, path, key) for path, key in asked] == [401, 200, 200]
     assert '"key": "shop"' in log.read_text()
     assert "0123456789abcdef" not in log.read_text()
+
+
+def test_what_is_published_after_a_twentieth_was_deleted_is_served(mill: Mill) -> None:
+    mill.settings = {"goldens": 64}
+    mill.run(items(200))
+    mill.run(row for number, row in enumerate(items(200)) if number % 20)
+    with serving(mill.root / "pipeline.yaml", log=mill.root / "log") as server:
+        assert status(server, "/readyz", "") == 200
+        with urllib.request.urlopen(f"{server.url}/release") as answer:  # noqa: S310 - http, of our own
+            assert json.load(answer)["number"] == 2
 
 
 def status(server: ServerProcess, path: str, key: str) -> int:

@@ -8,6 +8,7 @@ from tests.serving.conftest import load
 from tests.support.mill import Mill, items
 
 from embedmill.errors import ProofFailed
+from embedmill.release.admin import rollback
 from embedmill.release.reader import Release
 from embedmill.serving.live import Follower, Live
 from embedmill.serving.served import Served
@@ -33,14 +34,30 @@ def test_a_release_that_cannot_be_served_is_named_and_the_old_one_stays(mill: Mi
     live = Live(load(mill.live()))
     mill.run(items(50))
     broken = mill.live().name
-
-    def fail(release: Release) -> Served:
-        raise ProofFailed(f"release {release.name}: not these vectors")
-
     assert not Follower(mill.home, live, fail).look()
     assert live.served.release.number == 1
     assert "not these vectors" in live.refused[broken]
+    mill.run(items(60))
+    assert Follower(mill.home, live, load).look()
+    assert live.refused == {}, "another one is served now"
     live.close()
+
+
+def test_a_refusal_is_over_once_what_is_served_is_live_again(mill: Mill) -> None:
+    mill.run(items(40))
+    live = Live(load(mill.live()))
+    mill.run(items(50))
+    follower = Follower(mill.home, live, fail)
+    follower.look()
+    assert set(live.refused) == {mill.live().name}
+    rollback(mill.home, live.served.release.name)
+    assert not follower.look()
+    assert live.refused == {}
+    live.close()
+
+
+def fail(release: Release) -> Served:
+    raise ProofFailed(f"release {release.name}: not these vectors")
 
 
 def test_goldens_that_are_other_vectors_prevent_serving(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:

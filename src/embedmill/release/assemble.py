@@ -49,6 +49,7 @@ from embedmill.release.segments import (
     needs_compaction,
     read_commits,
 )
+from embedmill.release.vectors import LiveVectors
 from embedmill.spec.documents import Content, FileEntry, Plan, distinct
 from embedmill.store import join_key
 from embedmill.store.cache import copy_all
@@ -143,15 +144,16 @@ def _assembled(
         items.write()
         candidate = candidate.with_live(items.live)
         compacting = needs_compaction(candidate.segments, plan.pipeline.compact_above)
-        table = items.table
+        vectors = LiveVectors(items.table, items.live)
         if compacting:
             on_step("compact segments")
-            candidate = compact(candidate, table, items.live, scratch)
+            candidate = compact(candidate, items.table, items.live, scratch)
             table = candidate.table()
+            vectors = LiveVectors(table, np.ones(len(table), dtype=np.bool_))
         on_step("build indexes")
         candidate = build_indexes(candidate, plan.pipeline, plan.dimension, scratch)
         on_step("keep goldens")
-        goldens = make_goldens(home, plan, candidate, table, base, commits, scratch)
+        goldens = make_goldens(home, plan, candidate, vectors, base, commits, scratch)
         content = _content(plan, candidate, items, commits, goldens, compacted=compacting)
         return home.create(home.release_key(plan.run, CONTENT), content)
 

@@ -1,9 +1,9 @@
 """Goldens: raw inputs with their vectors, by which a server proves that it embeds as the worker did.
 
 Item goldens are stratified by length: the shortest, the longest, and evenly spaced ones between, which are
-random because rows are in order of fingerprints. Those of the base are kept while their vectors live, so
-that drift shows. Query goldens are the items' own texts or files, embedded by the query encoders, or rows
-made up for them where items have no such thing: every declared encoder has some. A query encoder that
+random because rows are in order of fingerprints. Those of the base are kept while an item has their
+vectors, so that drift shows. Query goldens are the items' own texts or files, embedded by the query encoders,
+or rows made up for them where items have no such thing: every declared encoder has some. A query encoder that
 computes what that of items does, of the very same, is not asked: the items' vectors are what it has to make.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from embedmill.release.reader import Release
     from embedmill.release.segments import Candidate
-    from embedmill.release.vectors import VectorTable
+    from embedmill.release.vectors import LiveVectors
     from embedmill.spec import EncoderInputs
     from embedmill.spec.documents import CommitRecord, FileEntry, Plan
     from embedmill.types import Mask, Rows
@@ -50,25 +50,29 @@ def make_goldens(
     home: Home,
     plan: Plan,
     candidate: Candidate,
-    table: VectorTable,
+    table: LiveVectors,
     base: Release | None,
     commits: Sequence[CommitRecord],
     scratch: Path,
 ) -> list[FileEntry]:
     """Write `goldens/<encoder>.arrow` for each declared encoder; without vectors there are none of items.
 
-    `table` has the candidate's vectors.
+    `table` has the candidate's vectors that items refer to.
     """
     prefix = home.release_key(plan.run)
     package = ModelPackage.open(home.materialize(plan.model, prefix, scratch / "package") / "model")
     wanted = plan.pipeline.goldens
-    kept = (
-        _carried(base, table, wanted) if base and base.content.encoder_digest == plan.encoder_digest else []
-    )
-    missing = max(wanted - sum(map(len, kept)), -(-wanted // 8))
+    same = base is not None and base.content.encoder_digest == plan.encoder_digest
+    kept, dead = _carried(base, table, wanted) if base and same else ([], [])
+    few = -(-wanted // 8)
+    missing = max(wanted - sum(map(len, kept)), few)
     new = _sampled(home, plan, package, table, commits, missing)
+    # A run has the inputs of what it computes, and no others. Where that is nothing, dead goldens still
+    # prove the encoder.
+    spare = max(0, few - sum(map(len, [*kept, *new])))
+    dead = [rows.slice(0, spare) for rows in dead]
     newest = (new or kept)[:1]  # column types may have changed since the base
-    alike = [rows for rows in [*kept, *new] if rows.schema == newest[0].schema]
+    alike = [rows for rows in [*kept, *new, *dead] if rows.schema == newest[0].schema]
     rows = pa.concat_tables(alike) if any(map(len, alike)) else None
     own = {} if rows is None else {"item": rows}
     tables = own | _queries(package, None if rows is None else rows.slice(0, wanted))
@@ -108,22 +112,20 @@ def written_goldens(release: Release, encoder: str) -> bytes | None:
     return found
 
 
-def _carried(base: Release, table: VectorTable, wanted: int) -> list[pa.Table]:
-    """The base's item goldens whose vectors are still there."""
+def _carried(base: Release, table: LiveVectors, wanted: int) -> tuple[list[pa.Table], list[pa.Table]]:
+    """The base's item goldens: those that an item still refers to, and the others."""
     files = [entry.path for entry in base.content.goldens if entry.path.startswith("goldens/item.")]
-    found = [read_goldens(base.folder / path) for path in files]
-    return [
-        rows.filter(pa.array(table.locate(_prints(rows)) >= 0)).slice(0, wanted)
-        for rows in found
-        if len(rows)
-    ]
+    found = [rows for rows in (read_goldens(base.folder / path) for path in files) if len(rows)]
+    live = [table.locate(_prints(rows)) >= 0 for rows in found]
+    kept = [rows.filter(pa.array(mask)).slice(0, wanted) for rows, mask in zip(found, live, strict=True)]
+    return kept, [rows.filter(pa.array(~mask)) for rows, mask in zip(found, live, strict=True)]
 
 
 def _sampled(
     home: Home,
     plan: Plan,
     package: ModelPackage,
-    table: VectorTable,
+    table: LiveVectors,
     commits: Sequence[CommitRecord],
     wanted: int,
 ) -> list[pa.Table]:
@@ -151,7 +153,7 @@ def _sampled(
     return tables
 
 
-def _with_vector(frozen: pa.Table, table: VectorTable, chosen: Rows) -> pa.Array:
+def _with_vector(frozen: pa.Table, table: LiveVectors, chosen: Rows) -> pa.Array:
     """Of the chosen rows those that have a vector: the images of others are not fetched again in vain."""
     prints = _prints(frozen.select([PRINT]).take(pa.array(chosen)))
     return pa.array(chosen[table.locate(prints) >= 0])
@@ -216,7 +218,7 @@ def spread(n: int, wanted: int) -> Rows:
     )
 
 
-def _with_vectors(rows: pa.Table, table: VectorTable, located: Rows) -> pa.Table:
+def _with_vectors(rows: pa.Table, table: LiveVectors, located: Rows) -> pa.Table:
     vectors = table.vectors(located)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     return rows.append_column(VECTOR, column)

@@ -52,7 +52,8 @@ class Searcher:
         self._items = np.argsort(rows, kind="stable").data
         items_each = np.bincount(rows + 1, minlength=len(table) + 1)  # the first: items without a vector
         self._ends = np.cumsum(items_each).data
-        self._live: Mask = items_each[1:] > 0
+        self.live: Mask = items_each[1:] > 0
+        """bool[all rows of `Release.table`]: those that an item refers to."""
         self._segments: list[tuple[int, int, Index]] = []
         start = 0
         for segment in release.content.segments:
@@ -66,7 +67,7 @@ class Searcher:
         }
         beside_graphs = 0 < len(self._exact) < len(self._segments)
         self._helper = Helper() if beside_graphs and cores() > 1 else None
-        self._selected = self._selections(self._live)
+        self._selected = self._selections(self.live)
 
     def read_items(self) -> None:
         """Read now what is shown of items. Else searches do that, each for the files that its hits are in."""
@@ -128,7 +129,7 @@ class Searcher:
             rows_QK.append(np.where(rows < 0, -1, rows + start))
             scores_QK.append(scores)
         if not rows_QK:
-            return FlatIndex([]).search(queries_QD, k, Selection(self._live))
+            return FlatIndex([]).search(queries_QD, k, Selection(self.live))
         return best_of(np.concatenate(rows_QK, axis=1), np.concatenate(scores_QK, axis=1), k)
 
     def where(self, text: str) -> Mask:
@@ -210,7 +211,7 @@ class Searcher:
 
     def _ranked_among(self, query_1D: Vectors, k: int, among: Mask) -> list[tuple[int, float]]:
         wanted = self._release.item_rows[among]
-        live: Mask = np.zeros(len(self._live), dtype=np.bool_)
+        live: Mask = np.zeros(len(self.live), dtype=np.bool_)
         live[wanted[wanted >= 0]] = True
         rows: Rows = np.flatnonzero(live)
         if len(rows) > FEW:

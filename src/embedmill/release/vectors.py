@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from embedmill.types import Digests, Rows, Vectors
+    from embedmill.types import Digests, Mask, Rows, Vectors
 
 
 def vector_digests(vectors_ND: Vectors) -> Digests:
@@ -140,3 +140,22 @@ class VectorTable:
             chosen = order[edges[number] : edges[number + 1]]
             result.append((chosen, self.parts[number], rows[chosen] - self.starts[number]))
         return result
+
+
+@dataclass(frozen=True)
+class LiveVectors:
+    """A table without the rows that no item refers to: `live` bool[all rows of `table`]."""
+
+    table: VectorTable
+    live: Mask
+
+    def locate(self, fingerprints: Digests) -> Rows:
+        """int64[N]: row of each fingerprint in `table`, -1 where there is none or no item refers to it."""
+        rows = self.table.locate(fingerprints)
+        found = np.flatnonzero(rows >= 0)
+        rows[found[~self.live[rows[found]]]] = -1
+        return rows
+
+    def vectors(self, rows: Rows) -> Vectors:
+        """See `VectorTable.vectors`."""
+        return self.table.vectors(rows)

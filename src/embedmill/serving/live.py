@@ -44,7 +44,7 @@ class Live:
         self._lock = threading.Lock()
         self.swaps = 0
         self.refused: dict[str, str] = {}
-        """Releases that were live in the store and could not be served here, each with the reason."""
+        """What was live in the store since, and could not be served here, each release with the reason."""
 
     @property
     def served(self) -> Served:
@@ -115,8 +115,10 @@ class Follower:
         except EmbedmillError as error:
             log.warning("the log could not be read: %s", error)
             return False
-        recent = time.monotonic() - self._tried.get(wanted, -AGAIN_S) < AGAIN_S
-        if wanted == self.live.served.release.name or recent:
+        if wanted == self.live.served.release.name:
+            self.live.refused = {}
+            return False
+        if time.monotonic() - self._tried.get(wanted, -AGAIN_S) < AGAIN_S:
             return False
         try:
             served = self.load(open_release(self.home, wanted))
@@ -125,7 +127,7 @@ class Follower:
             self.live.refused[wanted] = str(error)
             log.error("release %s is not served: %s", wanted, error)  # noqa: TRY400 - no stack of ours helps
             return False
-        self.live.refused.pop(wanted, None)
+        self.live.refused = {}
         self.live.swap(served)
         log.info("release %s is served now", wanted)
         return True
