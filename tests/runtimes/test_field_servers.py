@@ -88,9 +88,15 @@ def reading(then: Behaviour) -> Behaviour:
 
 
 def asking(
-    web: WebServer, protocol: Protocol, timeout_s: float = 60, retry_for_s: float = 120
+    web: WebServer,
+    protocol: Protocol,
+    timeout_s: float = 60,
+    retry_for_s: float = 120,
+    limited_for_s: float = 0,
 ) -> AskedServer:
-    return AskedServer(web.url(""), protocol, timeout_s=timeout_s, retry_for_s=retry_for_s)
+    return AskedServer(
+        web.url(""), protocol, timeout_s=timeout_s, retry_for_s=retry_for_s, limited_for_s=limited_for_s
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -174,6 +180,38 @@ def test_a_server_that_gives_no_answer_is_unavailable(
     hasty = asking(web, protocol, timeout_s=1, retry_for_s=0.3)
     with hasty as asked, pytest.raises(ServerUnavailable):
         asked.embed(ASKED, [TEXTS])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_who_asks_too_often_asks_again_when_told_to(web: WebServer, protocol: Protocol) -> None:
+    path = PATHS[protocol]
+    error = json.dumps(ERRORS[protocol]).encode()
+    later = [reading(answer(error, kind="application/json", code=404)), web.paths[path]]
+
+    async def too_often(writer: asyncio.StreamWriter, request: Request) -> None:
+        web.paths[path] = later.pop()
+        await reading(status(429, Retry_After="1"))(writer, request)
+
+    with asking(web, protocol, retry_for_s=0.5, limited_for_s=60) as asked:
+        web.paths[path] = too_often
+        (found,) = asked.embed(ASKED, [TEXTS])
+        assert found.tolist() == VECTORS
+        web.paths[path] = too_often
+        refusal = asked.refusal(ASKED, TEXTS)
+    assert refusal is not None
+    assert refusal.status == 404, "what it says to one who asks too often is not what it says of a request"
+
+
+def test_a_server_whose_limit_is_too_low_is_told_with_what_to_do(web: WebServer) -> None:
+    web.paths[PATHS["oip"]] = reading(status(429, Retry_After="2"))
+    with (
+        asking(web, "oip", retry_for_s=1, limited_for_s=1.5) as asked,
+        pytest.raises(
+            ServerUnavailable, match="wants to be asked less often, and asked to wait 2 s"
+        ) as caught,
+    ):
+        asked.embed(ASKED, [TEXTS])
+    assert caught.value.hint == "let this caller ask more often; or run again when it is back"
 
 
 ERRORS = {"oip": {"error": "no"}, "tf_serving": {"error": "no"}, "openai": {"error": {"message": "no"}}}

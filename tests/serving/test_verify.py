@@ -6,6 +6,7 @@ import contextlib
 import socket
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,18 @@ def test_a_server_is_the_release_that_it_serves(published: Release, protocol: Pr
     assert report.passed, report.failures
     said = {check.message for each in report.encoders for check in each.checks if check.check == "release"}
     assert all(message.startswith(f"release {published.name}") for message in said)
+
+
+def test_a_server_that_lets_nobody_ask_often_is_asked_as_often_as_it_allows(mill: Mill) -> None:
+    mill.settings = {"serving": {"requests_per_minute": 360}, "goldens": 20}
+    mill.run(items(20))
+    with listening(mill.live()) as url:
+        with AskedServer(url, "oip", limited_for_s=600) as asked:
+            report = verify(mill.live(), 1, asked)
+        with urllib.request.urlopen(f"{url}/metrics") as answer:  # noqa: S310 - http, of our own
+            refused = [line for line in answer.read().decode().splitlines() if 'reason="rate"' in line]
+    assert report.passed, report.failures
+    assert refused, "it was asked more often than that"
 
 
 def test_every_kind_of_input_arrives_as_the_catalog_has_it(every_input: Release) -> None:

@@ -75,7 +75,7 @@ def verify(
 ) -> None:
     """Compare a running server with a release: names, versions, limits, errors, and vectors."""
     from embedmill.gates.parity import verify as compare
-    from embedmill.runtimes.remote.fields.asking import AskedServer
+    from embedmill.runtimes.remote.fields.asking import LIMITED_FOR_S, AskedServer
 
     release = open_target(target)
     version = number if number is not None else release.number
@@ -86,7 +86,7 @@ def verify(
         )
     known = _source(target, release, source) if source else None
     try:
-        asked = AskedServer(server, protocol.value, key=_key(key_file))
+        asked = AskedServer(server, protocol.value, key=_key(key_file), limited_for_s=LIMITED_FOR_S)
     except ValueError as error:
         raise SpecError(f"--server {error}") from None
     with asked:

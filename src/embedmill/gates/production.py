@@ -25,7 +25,7 @@ from embedmill.release.integrity import content_files
 from embedmill.release.layout import CONTENT, MANIFEST, Home
 from embedmill.release.log import History, append
 from embedmill.release.reader import Release
-from embedmill.runtimes.remote.fields.asking import AskedServer
+from embedmill.runtimes.remote.fields.asking import LIMITED_FOR_S, AskedServer
 from embedmill.spec.document import now, sha256
 from embedmill.spec.documents import FileEntry, Manifest, Verdict
 from embedmill.store import cache_folder, open_store
@@ -33,6 +33,7 @@ from embedmill.store.cache import link_or_copy
 from embedmill.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
+    from embedmill.spec.documents import Content
     from embedmill.spec.production import ProductionSpec
 
 GATE = "parity"
@@ -53,7 +54,7 @@ def parity(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: AR
         with (
             _rehearsed(candidate) as rehearsal,
             _started(production, rehearsal, log) as url,
-            AskedServer(url, production.protocol) as asked,
+            AskedServer(url, production.protocol, limited_for_s=LIMITED_FOR_S) as asked,
         ):
             report = verify(rehearsal.release, rehearsal.number, asked)
     except (ServingError, ModelError) as error:
@@ -87,7 +88,7 @@ def _rehearsed(candidate: Release) -> Iterator[Rehearsal]:
         files = content_files(candidate.content)
         for entry in files:
             link_or_copy(candidate.folder / entry.path, folder / entry.path)
-        content = candidate.content.to_bytes()
+        content = _without_rate(candidate.content).to_bytes()
         (folder / CONTENT).write_bytes(content)
         files.append(FileEntry(path=CONTENT, size_bytes=len(content), sha256=sha256(content)))
         manifest = Manifest(
@@ -99,6 +100,12 @@ def _rehearsed(candidate: Release) -> Iterator[Rehearsal]:
         (folder / MANIFEST).write_bytes(manifest.sealed().to_bytes())
         number = append(home, History(()), "publish", candidate.name).number
         yield Rehearsal(Release.open(folder), number, scratch)
+
+
+def _without_rate(content: Content) -> Content:
+    """A limit of requests a minute is one of callers, and the gate is none: it asks as fast as it can."""
+    serving = content.pipeline.serving.model_copy(update={"requests_per_minute": None})
+    return content.model_copy(update={"pipeline": content.pipeline.model_copy(update={"serving": serving})})
 
 
 @contextlib.contextmanager

@@ -23,13 +23,17 @@ class Unanswered(Exception):
     """One try got no answer, or was asked to come again; another may get one.
 
     `reached`: there was a connection, so that the address is right. `wait_s`: what the server asked for.
+    `limited`: it works, and answers no more of this caller just now (429).
     """
 
-    def __init__(self, why: str, *, reached: bool = True, wait_s: float | None = None) -> None:
+    def __init__(
+        self, why: str, *, reached: bool = True, wait_s: float | None = None, limited: bool = False
+    ) -> None:
         super().__init__(why)
         self.why = why
         self.reached = reached
         self.wait_s = wait_s
+        self.limited = limited
 
 
 class NotThere(ModelError):

@@ -15,7 +15,8 @@ from embedmill.errors import ModelError
 from embedmill.runtimes.remote.base import OVERHEAD_BYTES, NotThere, Unanswered, one_line
 from embedmill.spec.address import shown_address
 
-PASSING = frozenset({408, 425, 429, 502, 503, 504})
+TOO_MANY = 429
+PASSING = frozenset({408, 425, TOO_MANY, 502, 503, 504})
 """Statuses that say: not now."""
 CHUNK_BYTES = 64 * 1024
 
@@ -148,9 +149,7 @@ class HttpServer:
         if status == 200 and encoding == "identity":
             return
         if status in PASSING:
-            raise Unanswered(
-                f"answered {found.said}", wait_s=_retry_after_s(found.headers.get("retry-after"))
-            )
+            raise unanswered(found)
         if status == 404:
             raise NotThere(f"{self._shown}: answered {found.said}")
         if 300 <= status < 400:
@@ -160,6 +159,13 @@ class HttpServer:
             )
         how = "" if status != 200 else f" in {one_line(encoding)}"
         raise ModelError(f"{self._shown}: answered {found.said}{how}")
+
+
+def unanswered(found: Exchange) -> Unanswered:
+    """What a status of `PASSING` says."""
+    wait_s = _retry_after_s(found.headers.get("retry-after"))
+    limited = found.status == TOO_MANY and wait_s is not None
+    return Unanswered(f"answered {found.said}", wait_s=wait_s, limited=limited)
 
 
 def parse_json(body: bytes, *, said_by: str) -> Any:

@@ -14,6 +14,7 @@ from embedmill.errors import ServerUnavailable
 from embedmill.runtimes.remote.base import Unanswered
 
 T = TypeVar("T")
+KEPT = "run again when it is back: what was finished is kept"
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 FIRST_CONTACT_S = 20.0
@@ -21,6 +22,8 @@ FIRST_CONTACT_S = 20.0
 TELL_AFTER_S = 3.0
 """What takes less is nobody's concern."""
 TELL_EVERY_S = 10.0
+SHORTEST_LIMIT_S = 1.0
+"""How long a server is left alone that wants to be asked less: `Retry-After` has whole seconds."""
 LOGGER = logging.getLogger("embedmill.runtimes")
 
 
@@ -34,6 +37,10 @@ class Retrying:
 
     server: str
     retry_for_s: float
+    limited_for_s: float = 0.0
+    """How much longer one question waits for a server that works and wants to be asked less often."""
+    again: str = KEPT
+    """What to do where it gives no answer."""
     known: bool = False
     """Whether anything ever answered there."""
     _told_s: float = field(default=-TELL_EVERY_S)
@@ -45,13 +52,19 @@ class Retrying:
         Raises:
             ServerUnavailable: There was none for `retry_for_s`.
         """
-        started_s, tries = time.monotonic(), 0
+        started_s, tries, limited_s = time.monotonic(), 0, 0.0
         while True:
             try:
                 answer = await question()
             except Unanswered as error:
                 self.known |= error.reached
-                await self._wait(error, time.monotonic() - started_s, tries)
+                wait_s = max(SHORTEST_LIMIT_S, error.wait_s or 0.0)
+                if error.limited and limited_s + wait_s <= self.limited_for_s:
+                    limited_s += wait_s
+                    self._tell_limit(error.why, limited_s)
+                    await asyncio.sleep(wait_s)
+                    continue
+                await self._wait(error, time.monotonic() - started_s - limited_s, tries)
                 tries += 1
             else:
                 self._answered(tries, time.monotonic() - started_s)
@@ -68,8 +81,13 @@ class Retrying:
         await asyncio.sleep(wait_s)
 
     def _gone(self, error: Unanswered, passed_s: float) -> ServerUnavailable:
-        again = "run again when it is back: what was finished is kept"
+        again = self.again
         asked_for = f", and asked to wait {error.wait_s:.0f} s" if error.wait_s else ""
+        if error.limited and self.limited_for_s:
+            return ServerUnavailable(
+                f"{self.server}: wants to be asked less often{asked_for}: {error.why}",
+                hint=f"let this caller ask more often; or {again}",
+            )
         return ServerUnavailable(
             f"{self.server}: gave no answer for {passed_s:.0f} s{asked_for}: {error.why}",
             hint=again if self.known else f"is the address right? If it is, {again}",
@@ -81,6 +99,13 @@ class Retrying:
             return
         self._told_s, self._waiting = now_s, True
         LOGGER.warning("%s gives no answer: %s; asking for up to %.0f s more", self.server, why, left_s)
+
+    def _tell_limit(self, why: str, waited_s: float) -> None:
+        now_s = time.monotonic()
+        if waited_s < TELL_AFTER_S or now_s - self._told_s < TELL_EVERY_S:
+            return
+        self._told_s = now_s
+        LOGGER.warning("%s wants to be asked less often, which takes longer: %s", self.server, why)
 
     def _answered(self, tries: int, passed_s: float) -> None:
         self.known = True

@@ -22,6 +22,9 @@ Protocol: TypeAlias = Literal["openai", "oip", "triton", "tf_serving"]
 SCHEMES = ("http", "https")
 TIMEOUT_S = 60.0
 RETRY_FOR_S = 20.0
+LIMITED_FOR_S = 600.0
+"""How long a comparison waits for one answer of a server that wants to be asked less often."""
+AGAIN = "run again when it is back"
 
 
 class AskedServer:
@@ -35,8 +38,11 @@ class AskedServer:
         key: str = "",
         timeout_s: float = TIMEOUT_S,
         retry_for_s: float = RETRY_FOR_S,
+        limited_for_s: float = 0.0,
     ) -> None:
         """Connect to nothing yet; `key` is sent with every request.
+
+        `limited_for_s`: how long one request waits for a server that wants to be asked less often.
 
         Raises:
             ValueError: The URL is none of HTTP.
@@ -46,7 +52,7 @@ class AskedServer:
         self._url, self._protocol = url, protocol
         self._timeout_s, self._retry_for_s = timeout_s, retry_for_s
         self._server = _speaking(protocol, url, timeout_s, key)
-        self._retrying = Retrying(shown_address(url), retry_for_s)
+        self._retrying = Retrying(shown_address(url), retry_for_s, limited_for_s, again=AGAIN)
         self._loop = EventLoop("embedmill-asking")
 
     @property

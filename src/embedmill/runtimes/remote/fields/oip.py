@@ -16,7 +16,7 @@ from embedmill.errors import ModelError
 from embedmill.runtimes.base import TensorSpec
 from embedmill.runtimes.remote.base import Feeds, as_bytes, one_line, rows_of
 from embedmill.runtimes.remote.fields.base import Asked, Refusal, Told, digits_bytes, labels_of
-from embedmill.runtimes.remote.http import Answer, Exchange, HttpServer, parse_json
+from embedmill.runtimes.remote.http import TOO_MANY, Answer, Exchange, HttpServer, parse_json, unanswered
 from embedmill.runtimes.remote.kserve import (
     HEADER_LENGTH,
     binary_answer,
@@ -90,7 +90,7 @@ class OipFields:
         found = await self._http.exchange(
             "POST", f"{_path(asked)}/infer", body=body, headers=headers, limit_bytes=limit_bytes
         )
-        return None if found.status == 200 else Refusal(found.status, found.said, has_error(found, str))
+        return refusal_of(found, str)
 
     async def close(self) -> None:
         """Close connections."""
@@ -163,6 +163,19 @@ def _json_answer(answer: Answer, output: TensorSpec, version: str, *, said_by: s
     if found["datatype"] != "FP32":
         raise ModelError(f"{said_by}: answered {found['datatype']}, and its output is {output}")
     return np.array(found["data"], np.float32).reshape([int(size) for size in found["shape"]])
+
+
+def refusal_of(found: Exchange, kind: type) -> Refusal | None:
+    """What the answer to a request says that should be refused; None where it is an answer.
+
+    Raises:
+        Unanswered: It says nothing of this request: the caller has asked too often, and is told when to come.
+    """
+    if found.status == 200:
+        return None
+    if found.status == TOO_MANY and unanswered(found).limited:
+        raise unanswered(found)
+    return Refusal(found.status, found.said, has_error(found, kind))
 
 
 def has_error(found: Exchange, kind: type) -> bool:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from embedmill.errors import ModelError
 from embedmill.runtimes.remote.base import Feeds, NotThere, as_bytes, one_line, rows_of
 from embedmill.runtimes.remote.fields.base import Asked, Refusal, Told, digits_bytes, labels_of
-from embedmill.runtimes.remote.fields.oip import has_error
+from embedmill.runtimes.remote.fields.oip import refusal_of
 from embedmill.runtimes.remote.http import HttpServer, parse_json
 
 PATH = "/v1/embeddings"
@@ -65,7 +65,7 @@ class OpenAiFields:
         found = await self._http.exchange(
             "POST", PATH, body=_request(asked, tensors), headers=HEADERS, limit_bytes=limit_bytes
         )
-        return None if found.status == 200 else Refusal(found.status, found.said, has_error(found, dict))
+        return refusal_of(found, dict)
 
     async def close(self) -> None:
         """Close connections."""

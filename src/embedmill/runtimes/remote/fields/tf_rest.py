@@ -14,7 +14,7 @@ from embedmill.errors import ModelError
 from embedmill.runtimes.base import TensorSpec
 from embedmill.runtimes.remote.base import Feeds, one_line, rows_of
 from embedmill.runtimes.remote.fields.base import Asked, Refusal, Told, digits_bytes, labels_of
-from embedmill.runtimes.remote.fields.oip import has_error
+from embedmill.runtimes.remote.fields.oip import refusal_of
 from embedmill.runtimes.remote.http import HttpServer, parse_json
 from embedmill.runtimes.remote.tf_rest import METADATA_BYTES, json_values, tensor_specs
 
@@ -74,7 +74,7 @@ class TfFields:
             headers=HEADERS,
             limit_bytes=digits_bytes(rows_of(tensors), asked.output),
         )
-        return None if found.status == 200 else Refusal(found.status, found.said, has_error(found, str))
+        return refusal_of(found, str)
 
     async def close(self) -> None:
         """Close connections."""
