@@ -81,9 +81,17 @@ def test_no_answer_ends_with_75(
     published: Mill, embedmill: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("embedmill.runtimes.remote.retrying.FIRST_CONTACT_S", 0.0)
-    said = embedmill("verify", published.root / "pipeline.yaml", "--server", "http://127.0.0.1:9", "--json")
+    file = published.root / "found.xml"
+    file.write_text("an old one")
+    target = ("verify", published.root / "pipeline.yaml", "--server", "http://127.0.0.1:9")
+    said = embedmill(*target, "--json", "--junit", file)
     assert said.code == 75
     assert json.loads(said.out)["error"]["code"] == "ServerUnavailable"
+    (case,) = ElementTree.parse(file).getroot().iter("testcase")  # noqa: S314 - our own
+    error = case.find("error")
+    assert error is not None
+    assert "http://127.0.0.1:9: gave no answer for" in error.get("message", "")
+    assert "is kept" not in said.err
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "host:8000", "http://host?x=1"])

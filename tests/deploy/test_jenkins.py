@@ -15,6 +15,7 @@ from embedmill.errors import SpecError
 
 GIT = "https://git.example.org/embedmill-library.git"
 PLAIN = JenkinsSettings(GIT)
+SHOP = "library/resources/embedmill/pipelines/shop.txt"
 FLEET = """\
 servers:
   gpu-01:
@@ -111,6 +112,11 @@ def test_secrets_are_references(repository: Path) -> None:
         JenkinsSettings("ext::sh -c id"),
         JenkinsSettings(GIT, control="a || b"),
         JenkinsSettings(GIT, cron="H 2 * * *\nsecret A b"),
+        JenkinsSettings(GIT, cron="every night"),
+        JenkinsSettings(GIT, cron="H 2 * *"),
+        JenkinsSettings(GIT, cron="0 0 2 * * *"),
+        JenkinsSettings(GIT, cron="@fortnightly"),
+        JenkinsSettings(GIT, verify_url="https://x", verify_key="a b"),
         JenkinsSettings(GIT, deploy_job="x'); sh('id"),
         JenkinsSettings(GIT, verify_url="https://x/?a=$(id)"),
         JenkinsSettings(GIT, secrets={"A B": "c"}),
@@ -121,6 +127,29 @@ def test_what_would_need_quotes_is_refused(repository: Path, settings: JenkinsSe
     with pytest.raises(SpecError, match="cannot stand in a file of Jenkins"):
         deployed(repository, settings)
     assert not (repository / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "cron", ["", "@daily", "H 2 * * *", "H/15 * * * *", "H(0-29)/10 8-18 1,15 * 1-5", "30 2 * * 7"]
+)
+def test_lines_of_jenkins_cron_are_taken(repository: Path, cron: str) -> None:
+    text = (deployed(repository, JenkinsSettings(GIT, cron=cron)) / SHOP).read_text()
+    assert f"\ncron {cron}".rstrip() in text
+
+
+def test_the_key_of_a_server_is_a_secret_file_by_reference(repository: Path) -> None:
+    settings = JenkinsSettings(GIT, verify_url="https://shop.example.org", verify_key="shop-key")
+    out = deployed(repository, settings)
+    credentials = controller(out)["credentials"]["system"]["domainCredentials"][0]["credentials"]
+    assert credentials[-1]["file"] == {
+        "scope": "GLOBAL",
+        "id": "shop-key",
+        "fileName": "key",
+        "secretBytes": "${base64:${EMBEDMILL_VERIFY_KEY}}",
+    }
+    assert "\nverifyKey shop-key\n" in (out / SHOP).read_text()
+    with pytest.raises(SpecError, match="no server that it is for"):
+        deployed(repository, JenkinsSettings(GIT, verify_key="shop-key"))
 
 
 @pytest.mark.parametrize("server", ["{kind: jenkins, address: 'a||b'}", "{address: 'a$(id)'}"])
@@ -161,5 +190,7 @@ def test_the_command_writes_the_folder(repository: Path, capfd: pytest.CaptureFi
     command = ["deploy", "jenkins", str(repository / "shop.yaml"), "--fleet", str(repository / "fleet.yaml")]
     command += ["--library", GIT, "--root", str(repository), "--out", str(repository / "out")]
     assert main([*command, "--secret", "A=b"]) == 0
-    assert "EMBEDMILL_SECRET_A" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "EMBEDMILL_SECRET_A" in said
+    assert "left out: here (local); a build runs on agents: servers of kind ssh or jenkins" in said
     assert (repository / "out" / "pipelines" / "shop" / "Jenkinsfile").is_file()

@@ -14,7 +14,7 @@ from tests.support.mill import Mill, items
 
 from embedmill.cli import main
 from embedmill.deploy.jenkins.asking import AnsweredProbe, questions
-from embedmill.deploy.jenkins.reporting import junit
+from embedmill.deploy.jenkins.reporting import junit, report_files
 from embedmill.spec import FleetSpec
 from embedmill.spec.documents import Verdict
 from embedmill.spec.host import ContainerTool
@@ -103,11 +103,19 @@ def test_variables_that_are_lent_have_names(repository: Path) -> None:
 
 
 def test_every_agent_has_a_question_and_a_line(repository: Path) -> None:
-    fleet = FleetSpec.model_validate({"servers": {"a": None, "b": {"kind": "kubernetes"}}})
+    others = {"b": {"kind": "kubernetes"}, "here": {"kind": "local"}}
+    fleet = FleetSpec.model_validate({"servers": {"a": None, **others}})
     found = questions(fleet)
     assert set(found) == {"host.py", "servers.txt", "a.json"}
     assert found["servers.txt"] == b"a a\n"
     compile(found["host.py"], "host.py", "exec")
+
+
+def test_servers_that_are_no_agents_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "fleet.yaml").write_text("servers: {a: , here: {kind: local}}\n")
+    assert main(["jenkins", "ask", str(tmp_path / "fleet.yaml"), "--to", str(tmp_path / "to")]) == 0
+    assert "left out: here (local); " in capfd.readouterr().err
+    assert (tmp_path / "to" / "servers.txt").read_text() == "a a\n"
 
 
 def test_a_server_of_another_engine_is_no_agent(tmp_path: Path) -> None:
@@ -127,3 +135,13 @@ def test_verdicts_are_tests_whatever_their_messages_say() -> None:
     assert "&lt;&amp;" in text
     assert "\x00" not in text
     assert "<skipped/>" in junit("production", []).decode()
+
+
+def test_what_nobody_declared_was_not_tested(mill: Mill, tmp_path: Path) -> None:
+    mill.settings = {"store": str(tmp_path / "mill")}
+    mill.run(items(5))
+    files = report_files(mill.home, mill.live().name)
+    text = files["production.xml"].decode()
+    assert "tests='2' failures='0' skipped='2'" in text
+    assert "no server of production is declared" in text
+    assert "skipped='0'" in files["gates.xml"].decode()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +127,42 @@ def test_a_gate_that_fails_publishes_nothing_and_is_a_failed_test(farm: Farm) ->
     accepted = farm.build(ACCEPT="quarantine")
     assert accepted.result == "SUCCESS", accepted.log
     assert farm.mill.live().content.quarantined > 0
+
+
+def test_a_server_is_compared_with_the_key_that_it_wants(farm: Farm) -> None:
+    with refusing() as (url, presented):
+        farm.settings = replace(farm.settings, verify_url=url, verify_key="store-key")
+        farm.write(items(20))
+        (farm.repository / "verify.xml").write_text("<testsuite><testcase name='old'/></testsuite>")
+        build = farm.build()
+    assert build.result == "FAILURE", build.log
+    assert "verify ended with exit code 3" in build.failure
+    assert presented == {f"Bearer {SECRET}"}
+    assert SECRET not in build.log
+    found = [event for event in build.events if event.get("junit") == "verify.xml"]
+    assert [event["failures"] for event in found] == [2], "both encoders, and no test of an old file"
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[tuple[str, set[str]]]:
+    """A server that refuses everybody: its URL, and the keys that it was shown."""
+    presented = set[str]()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            presented.add(self.headers.get("Authorization", ""))
+            self.send_error(401)
+
+        do_POST = do_GET
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", presented
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_parameter_that_is_no_word_stops_the_build_before_anything_is_run(farm: Farm) -> None:

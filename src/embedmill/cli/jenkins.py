@@ -45,9 +45,13 @@ def ask(
 ) -> None:
     """Write what agents are asked about their GPUs: a program, and a question for each server."""
     from embedmill.deploy.jenkins.asking import questions
+    from embedmill.deploy.jenkins.settings import left_out
     from embedmill.spec.loading import load_fleet_spec
 
-    _write(to, questions(load_fleet_spec(fleet)), as_json)
+    spec = load_fleet_spec(fleet)
+    _write(to, questions(spec), as_json)
+    if others := left_out(spec):
+        talk().print(others, soft_wrap=True)
 
 
 @app.command()

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
 from embedmill.cli.options import AsJson
 from embedmill.cli.output import data, emit, facts, talk
+
+Secrets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=CREDENTIAL",
+        help="A variable that opens the store, by the id of Jenkins' credentials. Repeatable.",
+    ),
+]
+VerifyKey: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="CREDENTIAL", help="The id of Jenkins' credentials, a secret file with that server's key."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,14 +45,10 @@ def jenkins(
     control: Annotated[
         str, typer.Option(metavar="LABEL", help="Of agents where embedmill is installed.")
     ] = "embedmill",
-    cron: Annotated[str, typer.Option(metavar="LINE", help="When builds start; '': by hand.")] = "H 2 * * *",
-    secret: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=CREDENTIAL",
-            help="A variable that opens the store, by the id of Jenkins' credentials. Repeatable.",
-        ),
-    ] = None,
+    cron: Annotated[
+        str, typer.Option(metavar="LINE", help="When builds start, five fields or @daily; '': by hand.")
+    ] = "H 2 * * *",
+    secret: Secrets = None,
     gpus: Annotated[int, typer.Option(min=1, max=64, help="GPUs of a server, at most.")] = 8,
     deploy_job: Annotated[
         str, typer.Option(metavar="JOB", help="Is started with RELEASE once that is live.")
@@ -46,11 +56,14 @@ def jenkins(
     verify: Annotated[
         str, typer.Option(metavar="URL", help="The server to compare with the release after that.")
     ] = "",
+    verify_key: VerifyKey = "",
     as_json: AsJson = False,
 ) -> None:
     """Write a shared library, a Jenkinsfile for each pipeline, and the controller's configuration."""
     from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
-    from embedmill.deploy.jenkins.settings import secrets_of
+    from embedmill.deploy.jenkins.controller import VERIFY_KEY
+    from embedmill.deploy.jenkins.settings import left_out, secrets_of
+    from embedmill.spec.loading import load_fleet_spec
 
     settings = JenkinsSettings(
         library=library,
@@ -60,11 +73,16 @@ def jenkins(
         gpus=gpus,
         deploy_job=deploy_job,
         verify_url=verify,
+        verify_key=verify_key,
     )
     written = deploy_jenkins(out, pipelines, fleet, settings, root=root)
+    if others := left_out(load_fleet_spec(fleet)):
+        talk().print(others, soft_wrap=True)
     if as_json:
         emit(written)
         return
     data().print(facts([("written", f"{len(written.files)} files in {written.folder}")]))
     for variable in settings.secrets:
         talk().print(f"the controller needs the secret EMBEDMILL_SECRET_{variable}", soft_wrap=True)
+    if settings.verify_key:
+        talk().print(f"the controller needs the secret {VERIFY_KEY}", soft_wrap=True)

@@ -12,6 +12,7 @@ from embedmill.release.report import page, table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from embedmill.errors import EmbedmillError
     from embedmill.spec.parity import EncoderParity, ParityCheck, ParityReport
 
 
@@ -23,6 +24,16 @@ def junit(report: ParityReport) -> bytes:
     name = quoteattr(f"embedmill verify {report.release}")
     head = f'<testsuites name={name} tests="{tests}" failures="{failures}" time="{report.seconds}">'
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}\n{suites}</testsuites>\n'.encode()
+
+
+def junit_of_error(release: str, url: str, error: EmbedmillError) -> bytes:
+    """One test that ended in an error: the server was not compared."""
+    name, suite = quoteattr(f"embedmill verify {release}"), quoteattr(url)
+    said = f"<error type={quoteattr(error.code)} message={quoteattr(one_line(error.message))}/>"
+    case = f"<testcase classname={suite} name={quoteattr('answers')}>{said}</testcase>"
+    counts = 'tests="1" failures="0" errors="1"'
+    body = f"<testsuites name={name} {counts}>\n<testsuite name={suite} {counts}>\n{case}\n</testsuite>\n"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}</testsuites>\n'.encode()
 
 
 def _suite(encoder: EncoderParity) -> Iterator[str]:

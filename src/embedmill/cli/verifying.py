@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +13,7 @@ import typer
 from embedmill.cli.options import AsJson, Target
 from embedmill.cli.output import data, emit, table, talk
 from embedmill.cli.searching import PANEL, open_target
-from embedmill.errors import ParityFailed, ReleaseIncompatible, SpecError
+from embedmill.errors import EmbedmillError, ParityFailed, ReleaseIncompatible, SpecError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,7 +91,7 @@ def verify(
         asked = AskedServer(server, protocol.value, key=_key(key_file), limited_for_s=LIMITED_FOR_S)
     except ValueError as error:
         raise SpecError(f"--server {error}") from None
-    with asked:
+    with asked, _written(junit, release.name, asked.url):
         report = compare(release, version, asked, tolerance=_tolerance(lowest_cosine), source=known)
     if junit is not None or html is not None:
         _write_files(report, junit, html)
@@ -99,6 +101,20 @@ def verify(
         _print(report)
     if not report.passed:
         raise typer.Exit(PARITY_FAILED)
+
+
+@contextmanager
+def _written(junit: Path | None, release: str, url: str) -> Iterator[None]:
+    """Write what ends a comparison, too: a build server takes no file for an old one."""
+    from embedmill.cli.parity_files import junit_of_error
+
+    try:
+        yield
+    except EmbedmillError as error:
+        if junit is not None:
+            junit.write_bytes(junit_of_error(release, url, error))
+            talk().print(f"wrote {junit}", soft_wrap=True)
+        raise
 
 
 def _key(file: Path | None) -> str:

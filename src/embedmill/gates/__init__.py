@@ -9,9 +9,9 @@ from embedmill.gates.base import (
     run_gates,
 )
 from embedmill.gates.catalog import accounting, churn, empty, quarantine
-from embedmill.gates.environment import check_environment, environment
+from embedmill.gates.environment import NO_ENVIRONMENT, check_environment, environment
 from embedmill.gates.package import goldens
-from embedmill.gates.production import parity
+from embedmill.gates.production import NO_SERVER, parity
 from embedmill.gates.relevance import check_relevance, relevance
 from embedmill.gates.vectors import Vectorcheck, dimension, finite, norms, not_constant, not_zero
 
@@ -32,10 +32,14 @@ GATES: dict[str, Gate] = {
 }
 """Every gate by the name that `--accept` takes, in the order in which they run."""
 
+UNDECLARED = frozenset({NO_ENVIRONMENT, NO_SERVER})
+"""What gates say that pass because there is nothing to look at."""
+
 __all__ = [
     "GATES",
     "OF_PRODUCTION",
     "OVERRIDABLE",
+    "UNDECLARED",
     "Gate",
     "Vectorcheck",
     "check_acceptable",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from embedmill.spec import RuntimeSpec, ServingSpec
 
 GATE = "environment"
+NO_ENVIRONMENT = "nothing is said of production (serving.production)"
 HINT = "`embedmill environment --json` prints one, where the release is to be served"
 ONNX_RUNTIME: dict[tuple[int, int], tuple[int, int]] = {
     (1, 20): (21, 10),
@@ -69,7 +70,7 @@ def environment(candidate: Release, baseline: Release | None) -> Verdict:  # noq
     """Every encoder has a runtime in production that reads its file."""
     production = candidate.content.pipeline.serving.production
     if production is None or production.environment is None:
-        return Verdict(gate=GATE, passed=True, message="nothing is said of production (serving.production)")
+        return Verdict(gate=GATE, passed=True, message=NO_ENVIRONMENT)
     there = read_environment(Path(production.environment))
     package = ModelPackage.open(candidate.model_folder)
     wrong = {encoder: why for encoder in package.spec.encoders if (why := _lacking(package, encoder, there))}

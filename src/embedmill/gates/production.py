@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from embedmill.spec.production import ProductionSpec
 
 GATE = "parity"
+NO_SERVER = "no server of production is declared (serving.production)"
 POLL_S = 0.2
 LAST_LINES = 5
 
@@ -45,9 +46,7 @@ def parity(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: AR
     """Start production's server on the candidate, and compare it with the candidate."""
     production = candidate.content.pipeline.serving.production
     if production is None or not production.command:
-        return Verdict(
-            gate=GATE, passed=True, message="no server of production is declared (serving.production)"
-        )
+        return Verdict(gate=GATE, passed=True, message=NO_SERVER)
     log = cache_folder() / "production" / f"{candidate.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     try:

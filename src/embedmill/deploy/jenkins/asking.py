@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from embedmill.deploy.jenkins.settings import agent_of
+from embedmill.deploy.jenkins.settings import AGENTS, agent_of
 from embedmill.devices.bundle import bundle
 from embedmill.errors import StoreError
 from embedmill.fleet.asking import judged, question
@@ -22,18 +22,17 @@ if TYPE_CHECKING:
     from embedmill.spec.fleet import FleetSpec
 
 PROGRAM, SERVERS, SUFFIX = "host.py", "servers.txt", ".facts"
-KINDS = frozenset({"ssh", "local", "jenkins"})
 NO_ANSWER = "its agent gave no answer: is it on, and connected to Jenkins?"
 FACTS_BYTES = 1 << 24
 
 
 def questions(spec: FleetSpec) -> dict[str, bytes]:
-    """The program for all, a question for each server, and a line `SERVER LABEL` for each.
+    """The program for all, a question for each server that is an agent, and a line `SERVER LABEL` for each.
 
     Raises:
         SpecError: The name of an agent is no word.
     """
-    servers = {name: server for name, server in spec.servers.items() if server.kind in KINDS}
+    servers = {name: server for name, server in spec.servers.items() if server.kind in AGENTS}
     folders = {name: server.folder for name, server in servers.items()}
     asked = {f"{name}.json": json.dumps(question(spec, each)).encode() for name, each in folders.items()}
     lines = "".join(f"{name} {agent_of(name, each)}\n" for name, each in servers.items())
@@ -56,7 +55,7 @@ class AnsweredProbe:
         return FleetProbe(taken=taken, seconds=round(time.monotonic() - begun, 3), servers=servers)
 
     def _facts(self, spec: FleetSpec, name: str) -> HostFacts | Silence:
-        if spec.servers[name].kind not in KINDS:
+        if spec.servers[name].kind not in AGENTS:
             return Silence("failed", f"kind {spec.servers[name].kind}: is no agent of Jenkins")
         try:
             with (self._folder / f"{name}{SUFFIX}").open("rb") as file:

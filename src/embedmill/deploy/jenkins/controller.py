@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from embedmill.deploy.jenkins.settings import address_of, agent_of, lock_of
+from embedmill.deploy.jenkins.settings import AGENTS, address_of, agent_of, lock_of
 
 if TYPE_CHECKING:
     from embedmill.deploy.jenkins.settings import JenkinsSettings
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from embedmill.spec.fleet import FleetSpec, ServerSpec
 
 AGENTS_CREDENTIAL = "embedmill-agents"
+VERIFY_KEY = "EMBEDMILL_VERIFY_KEY"
 LABEL = "embedmill-gpu"
 REMOTE = "/var/lib/jenkins-agent"
 
@@ -27,7 +28,7 @@ def controller(settings: JenkinsSettings, fleet: FleetSpec) -> Resource:
     Raises:
         SpecError: A name or an address of fleet.yaml cannot stand in it.
     """
-    ours = [name for name, server in fleet.servers.items() if server.kind in {"ssh", "jenkins"}]
+    ours = [name for name, server in fleet.servers.items() if server.kind in AGENTS]
     nodes = [_node(name, fleet.servers[name], settings) for name in ours if fleet.servers[name].kind == "ssh"]
     return {
         "jenkins": {"nodes": nodes},
@@ -79,7 +80,13 @@ def _credentials(settings: JenkinsSettings) -> list[dict[str, Any]]:
         {"string": {"scope": "GLOBAL", "id": credential, "secret": f"${{EMBEDMILL_SECRET_{variable}}}"}}
         for variable, credential in settings.secrets.items()
     ]
-    return [{"basicSSHUserPrivateKey": agents}, *secrets]
+    key = {
+        "scope": "GLOBAL",
+        "id": settings.verify_key,
+        "fileName": "key",
+        "secretBytes": f"${{base64:${{{VERIFY_KEY}}}}}",
+    }
+    return [{"basicSSHUserPrivateKey": agents}, *secrets, *([{"file": key}] if settings.verify_key else [])]
 
 
 def _resource(agent: str, worker: str, gpu: int) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
 from embedmill.errors import ObjectMissing, RunError
-from embedmill.gates import OF_PRODUCTION
+from embedmill.gates import OF_PRODUCTION, UNDECLARED
 from embedmill.release.layout import REPORT
 from embedmill.release.verdicts import verdicts_on
 
@@ -36,13 +36,15 @@ def report_files(home: Home, run: str) -> dict[str, bytes]:
 
 
 def junit(suite: str, verdicts: Sequence[Verdict]) -> bytes:
-    """A test for each verdict; accepted ones pass, and say so. No verdicts: one test that was skipped."""
+    """A test for each verdict; accepted ones pass, and say so, and those with nothing to test were skipped.
+
+    No verdicts: one test that was skipped.
+    """
     failed = sum(not (each.passed or each.accepted) for each in verdicts)
     name = quoteattr(f"embedmill {suite}")
-    skipped = int(not verdicts)
-    head = (
-        f"<testsuite name={name} tests='{len(verdicts) + skipped}' failures='{failed}' skipped='{skipped}'>"
-    )
+    tests = max(1, len(verdicts))
+    skipped = sum(each.passed and each.message in UNDECLARED for each in verdicts) + int(not verdicts)
+    head = f"<testsuite name={name} tests='{tests}' failures='{failed}' skipped='{skipped}'>"
     cases = [_case(suite, each) for each in verdicts] or [_skipped(suite)]
     return "\n".join(['<?xml version="1.0" encoding="UTF-8"?>', head, *cases, "</testsuite>", ""]).encode(
         "utf-8", "xmlcharrefreplace"
@@ -52,6 +54,8 @@ def junit(suite: str, verdicts: Sequence[Verdict]) -> bytes:
 def _case(suite: str, verdict: Verdict) -> str:
     head = f"<testcase classname={quoteattr(suite)} name={quoteattr(verdict.gate)}>"
     said = quoteattr(_printable(verdict.message))
+    if verdict.passed and verdict.message in UNDECLARED:
+        return f"{head}<skipped message={said}/></testcase>"
     if verdict.passed:
         return f"{head}</testcase>"
     if verdict.accepted:

@@ -19,15 +19,21 @@ from embedmill.errors import SpecError
 
 if TYPE_CHECKING:
     from embedmill.spec import PipelineSpec
-    from embedmill.spec.fleet import ServerSpec
+    from embedmill.spec.fleet import FleetSpec, ServerSpec
 
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/-]{0,511}")
-CRON = re.compile(r"[A-Za-z0-9*/,() -]{0,99}")
+CRON_VALUE = r"(\*|H(\([0-9]{1,2}-[0-9]{1,2}\))?|[0-9]{1,2}(-[0-9]{1,2})?)(/[0-9]{1,2})?"
+CRON_FIELD = f"{CRON_VALUE}(,{CRON_VALUE})*"
+CRON_NAME = "@(yearly|annually|monthly|weekly|daily|midnight|hourly)"
+CRON = re.compile(rf"(?=.{{0,99}}\Z)({CRON_FIELD}( {CRON_FIELD}){{4}}|{CRON_NAME}|)")
+"""Jenkins chooses a value for an `H`: https://www.jenkins.io/doc/book/pipeline/syntax/#cron-syntax."""
 JOB = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._/-]{0,255})?")
 SERVER_URL = re.compile(r"(https?://[A-Za-z0-9][A-Za-z0-9._:/-]{0,255})?")
 GIT = re.compile(r"(https://|ssh://|git@)[A-Za-z0-9][A-Za-z0-9._:/@~+-]{0,255}")
+AGENTS = frozenset({"ssh", "jenkins"})
+"""Kinds of servers that are agents of a Jenkins."""
 ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._:-]{0,253})")
 
 
@@ -36,7 +42,8 @@ class JenkinsSettings:
     """How the pipelines run there.
 
     `control` is the label of agents where embedmill is installed; `secrets` are environment variables that
-    open the store, by the ids of the controller's credentials. `answer_minutes`: for an agent's first answer;
+    open the store, by the ids of the controller's credentials. `verify_key` is that of a secret file with the
+    key which the server at `verify_url` wants to see. `answer_minutes`: for an agent's first answer;
     `silent_minutes`: without a line from a worker.
     """
 
@@ -46,6 +53,7 @@ class JenkinsSettings:
     secrets: Mapping[str, str] = field(default_factory=dict)
     deploy_job: str = ""
     verify_url: str = ""
+    verify_key: str = ""
     gpus: int = 8
     rounds: int = 3
     answer_minutes: int = 5
@@ -61,9 +69,13 @@ class JenkinsSettings:
         """
         checked("--library", self.library, GIT, "an https://, ssh:// or git@ address of a repository")
         checked("--control", self.control, WORD, "one label")
-        checked("--cron", self.cron, CRON, "a line of cron, such as 'H 2 * * *'")
+        checked("--cron", self.cron, CRON, "five fields, such as 'H 2 * * *', or @daily")
         checked("--deploy-job", self.deploy_job, JOB, "a job's name")
         checked("--verify", self.verify_url, SERVER_URL, "a server's URL")
+        if self.verify_key:
+            checked("--verify-key", self.verify_key, WORD, "an id of credentials")
+            if not self.verify_url:
+                raise SpecError("--verify-key: there is no --verify, no server that it is for")
         for variable, credential in self.secrets.items():
             checked("--secret", variable, VARIABLE, "NAME=CREDENTIAL")
             checked("--secret", credential, WORD, "NAME=CREDENTIAL, an id of credentials")
@@ -81,6 +93,7 @@ class JenkinsSettings:
             "cron": self.cron,
             "deployJob": self.deploy_job,
             "verifyUrl": self.verify_url,
+            "verifyKey": self.verify_key,
             "rounds": self.rounds,
             "answerMinutes": self.answer_minutes,
             "silentMinutes": self.silent_minutes,
@@ -147,6 +160,15 @@ def agent_of(name: str, server: ServerSpec) -> str:
     """
     agent = server.address or name if server.kind == "jenkins" else name
     return checked(f"server {name}: agent", agent, WORD, "letters, digits and `._-`")
+
+
+def left_out(fleet: FleetSpec) -> str:
+    """Which servers of a fleet are no agents, and why; empty where all are."""
+    others = [
+        f"{name} ({server.kind})" for name, server in fleet.servers.items() if server.kind not in AGENTS
+    ]
+    reason = "a build runs on agents: servers of kind ssh or jenkins"
+    return f"left out: {', '.join(others)}; {reason}" if others else ""
 
 
 def lock_of(worker: str) -> str:
