@@ -16,6 +16,7 @@
     │   ├── PreconditionFailed             the object changed since it was read
     │   ├── StoreUnavailable           75  no answer, or refused for now; a write may have landed
     │   │   └── OutcomeUnknown             a create got no answer until its deadline; it may yet land
+    │   ├── StoreAbsent                    no such bucket, or something else where a folder should be
     │   ├── StoreUnfit                     the store failed the probe: it does not do what releases rest on
     │   ├── StoreFull                  75  no space left; free some and run again
     │   └── StoreDenied                    the store may not be written (or read)
@@ -166,6 +167,10 @@ class StoreUnavailable(StoreError):
 
 class OutcomeUnknown(StoreUnavailable):
     """A create-if-absent got no answer until its deadline: nobody may conclude that it failed."""
+
+
+class StoreAbsent(StoreError):
+    """There is no such store: its bucket does not exist, or no folder can be where it should be."""
 
 
 class StoreUnfit(StoreError):

@@ -15,12 +15,14 @@ from tools.seaweedfs import Identity, free_ports
 
 from embedmill.errors import (
     ObjectExists,
+    StoreAbsent,
     StoreDenied,
     StoreError,
     StoreUnavailable,
 )
 from embedmill.store import Store, open_store
 from embedmill.store.cloud import READ_WHOLE, CloudStore
+from embedmill.store.probe import probe
 
 
 @pytest.fixture
@@ -97,7 +99,13 @@ def test_a_missing_bucket_is_named_and_is_no_missing_object(
     as_identity(monkeypatch, seaweed.admin, seaweed.endpoint)
     with pytest.raises(StoreError, match="bucket 'no-such-bucket' does not exist") as caught:
         CALLS[call](CloudStore(url))
-    assert type(caught.value) is StoreError
+    assert type(caught.value) is StoreAbsent
+
+
+def test_the_probe_of_a_missing_bucket_ends_with_that(seaweed: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_identity(monkeypatch, seaweed.admin, seaweed.endpoint)
+    with pytest.raises(StoreAbsent, match="bucket 'no-such-bucket' does not exist"):
+        probe([CloudStore("s3://no-such-bucket/mill")])
 
 
 @pytest.mark.parametrize("call", CALLS)

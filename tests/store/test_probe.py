@@ -9,7 +9,7 @@ import pytest
 from tests.store.broken_stores import BROKEN, RACY, IgnoresTheCondition, KeepsWhatIsDeleted, Over, two_doors
 from tests.support.stores import keys, troubled
 
-from embedmill.errors import SpecError, StoreDenied, StoreFull, StoreUnavailable, StoreUnfit
+from embedmill.errors import SpecError, StoreAbsent, StoreDenied, StoreFull, StoreUnavailable, StoreUnfit
 from embedmill.spec.reports import ProbeReport
 from embedmill.store import Store
 from embedmill.store.budget import RetryPolicy
@@ -101,6 +101,9 @@ def test_no_answer_and_no_permission_are_no_findings(tmp_path: Path) -> None:
         probe([silent])
     with pytest.raises(StoreDenied):
         probe([LocalStore("/sys/embedmill")])
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreAbsent, match="not a directory"):
+        probe([LocalStore(tmp_path / "file" / "mill")])
     with pytest.raises(SpecError):
         probe([])
 

@@ -14,6 +14,7 @@ from embedmill.errors import (
     ObjectExists,
     ObjectMissing,
     PreconditionFailed,
+    StoreAbsent,
     StoreDenied,
     StoreError,
     StoreFull,
@@ -122,9 +123,9 @@ def failure_error(failure: Failure, key: str, *, service: str, bucket: str, endp
     return _by_status(failure, key, endpoint)
 
 
-def missing_bucket(bucket: str, endpoint: str) -> StoreError:
+def missing_bucket(bucket: str, endpoint: str) -> StoreAbsent:
     """A bucket that is not there: not a missing object, since no object could be written either."""
-    return StoreError(
+    return StoreAbsent(
         f"bucket {bucket!r} does not exist at {endpoint}",
         hint="create it, or correct the store's URL or the endpoint in the environment",
     )

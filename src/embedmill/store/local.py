@@ -24,6 +24,7 @@ from embedmill.errors import (
     ObjectExists,
     ObjectMissing,
     PreconditionFailed,
+    StoreAbsent,
     StoreDenied,
     StoreError,
     StoreFull,
@@ -309,4 +310,6 @@ def _as_store_error(key: str, error: OSError, *, writing: bool) -> StoreError:
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         may = "writable" if writing else "readable"
         return StoreDenied(f"{where}: {said}", hint=f"the store's folder must be {may} for this user")
+    if error.errno == errno.ENOTDIR:
+        return StoreAbsent(f"{where}: {said}", hint="correct the store's URL, or move what lies there")
     return StoreError(f"{where}: {said}")

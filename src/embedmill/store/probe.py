@@ -14,7 +14,15 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from embedmill.errors import SpecError, StoreDenied, StoreError, StoreFull, StoreUnavailable, StoreUnfit
+from embedmill.errors import (
+    SpecError,
+    StoreAbsent,
+    StoreDenied,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    StoreUnfit,
+)
 from embedmill.spec.document import now, sha256
 from embedmill.spec.reports import ProbeFinding, ProbeReport
 from embedmill.store import cache_folder
@@ -43,6 +51,7 @@ def probe(stores: Sequence[Store]) -> ProbeReport:
 
     Raises:
         SpecError: No store is given.
+        StoreAbsent: There is no such bucket or folder.
         StoreUnavailable: There was no answer for minutes.
         StoreDenied: The store may not be written.
         StoreFull: It has no space left.
@@ -60,7 +69,7 @@ def require_fit(store: Store) -> None:
 
     Raises:
         StoreUnfit: It failed a check; the message names all that it failed.
-        StoreUnavailable, StoreDenied, StoreFull: As `probe`.
+        StoreAbsent, StoreUnavailable, StoreDenied, StoreFull: As `probe`.
     """
     if is_known_fit(store):
         return
@@ -122,7 +131,7 @@ def _finding(ground: Ground, check: str) -> ProbeFinding:
         return ProbeFinding(check=check, passed=True, found=CHECKS[check](ground))
     except Broken as broken:
         return ProbeFinding(check=check, passed=False, found=str(broken))
-    except (StoreUnavailable, StoreDenied, StoreFull):
+    except (StoreAbsent, StoreUnavailable, StoreDenied, StoreFull):
         raise
     except StoreError as error:
         return ProbeFinding(
