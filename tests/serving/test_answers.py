@@ -49,6 +49,29 @@ def test_a_wrong_question_gets_a_reason(
     assert says in answer.json()["error"]["message"]
 
 
+CURL = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "says"),
+    [
+        ('{"text": "hat"}', CURL, "the body was not read as JSON"),
+        ('{"text": "hat"}', None, "the body was not read as JSON"),
+        ("", "application/json", "no body"),
+        ('{"text": hat}', "application/json", "the body is no JSON: Expecting value, at character 9"),
+        ("[1]", "application/json", "the body is no JSON object"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_what_to_send(
+    client: TestClient, body: str, kind: str | None, says: str
+) -> None:
+    answer = client.post("/search", content=body, headers={"content-type": kind} if kind else {})
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert error["message"] == says
+    assert error["hint"] == "send a JSON object, with the header Content-Type: application/json"
+
+
 def test_an_unknown_address_answers_in_the_same_shape(client: TestClient) -> None:
     assert client.get("/nothing/here").json()["error"]["code"] == "HTTPError"
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 UNAUTHORIZED = 401
 UNPROCESSABLE = 422
+NO_OBJECT = frozenset({"missing", "model_type", "model_attributes_type"})
+"""What pydantic calls a body that is none, or no object."""
+JSON = "send a JSON object, with the header Content-Type: application/json"
 
 
 class Said(BaseModel):
@@ -83,11 +86,19 @@ def error_answer(error: EmbedmillError) -> Response:
     return JSONResponse({"error": body}, status_of(error), headers=headers_of(error))
 
 
-def first_problem(error: RequestValidationError) -> str:
-    """The first field that pydantic refuses, and why."""
+def invalid(error: RequestValidationError, status: int = 400) -> RequestRefused:
+    """The first thing that pydantic refuses, in words of who sends requests, and what to send."""
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        why, place = first["ctx"]["error"], first["loc"][-1]
+        return RequestRefused(f"the body is no JSON: {why}, at character {place}", hint=JSON, status=status)
+    if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
+        found = (
+            "the body was not read as JSON" if isinstance(error.body, bytes) else "the body is no JSON object"
+        )
+        return RequestRefused(found if error.body is not None else "no body", hint=JSON, status=status)
     where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+    return RequestRefused(f"{where}: {first['msg']}" if where else str(first["msg"]), status=status)
 
 
 def refuse_rejected(encoded: Encoded, where: str = "input") -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError
 from embedmill.serving.admission.middleware import Admission
-from embedmill.serving.answers import ErrorAnswer, error_answer, first_problem, note_reason
+from embedmill.serving.answers import UNPROCESSABLE, ErrorAnswer, error_answer, invalid, note_reason
 from embedmill.serving.observing.labels import Labels
 from embedmill.serving.observing.middleware import Observing
 from embedmill.serving.routes import ROUTERS
@@ -52,11 +52,10 @@ async def _embedmill_error(_: Request, error: Exception) -> Response:
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    """What pydantic refuses, in the shape of every other error, with the first field that is wrong."""
+    """What pydantic refuses, in the shape of every other error."""
     if not isinstance(error, RequestValidationError):
         raise error
-    body = {"code": "RequestRefused", "type": "RequestRefused", "message": first_problem(error), "hint": ""}
-    return JSONResponse({"error": body}, 422)
+    return error_answer(invalid(error, UNPROCESSABLE))
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

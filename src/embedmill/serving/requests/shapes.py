@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError, RequestRefused
-from embedmill.serving.answers import first_problem, headers_of, note_reason, status_of
+from embedmill.serving.answers import headers_of, invalid, note_reason, status_of
 
 Shape: TypeAlias = Callable[[EmbedmillError, int], Mapping[str, Any]]
 """The document of an error that is answered with this HTTP status."""
@@ -85,7 +85,7 @@ def plain(error: EmbedmillError, _: int) -> Mapping[str, Any]:
 def _as_refusal(error: EmbedmillError | RequestValidationError | HTTPException) -> EmbedmillError:
     match error:
         case RequestValidationError():
-            return RequestRefused(first_problem(error))
+            return invalid(error)
         case HTTPException():
             return RequestRefused(str(error.detail), status=error.status_code)
     return error
