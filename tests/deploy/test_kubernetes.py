@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tests.support.plans import IMAGE, a_plan
 
-from embedmill.deploy.kubernetes import deploy_serving
+from embedmill.deploy.kubernetes import deploy_serving, store_port_of
 from embedmill.deploy.kubernetes.plan import GRACE_S
 from embedmill.deploy.yaml_files import Resource
 from embedmill.errors import SpecError
@@ -170,6 +170,46 @@ def test_the_gpu_overlay_asks_for_one_device_and_nothing_of_the_host(folder: Pat
     assert server["resources"]["limits"] == {"nvidia.com/gpu": "1"}
     assert server["args"][server["args"].index("--device") + 1] == "cuda:0"
     assert "volumes" not in patch["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "rolling", "says"),
+    [
+        (3, {"maxUnavailable": 1, "maxSurge": 0}, b"no spare one is needed"),
+        (1, {"maxUnavailable": 0, "maxSurge": 1}, b"it needs a spare GPU"),
+    ],
+)
+def test_an_update_of_the_gpu_overlay_says_whether_it_needs_a_spare_gpu(
+    tmp_path: Path, replicas: int, rolling: dict[str, int], says: bytes
+) -> None:
+    deploy_serving(tmp_path, a_plan(12, replicas=replicas, max_replicas=replicas))
+    patch = (tmp_path / "overlays/gpu/deployment.yaml").read_bytes()
+    assert yaml.safe_load(patch)["spec"]["strategy"]["rollingUpdate"] == rolling
+    assert says in patch
+    assert b"computes on processors alone" in patch
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "port"),
+    [
+        ({}, "s3://bucket/mill", 443),
+        ({"AWS_ENDPOINT_URL_S3": "http://minio:9000"}, "s3://bucket/mill", 9000),
+        ({"AWS_ENDPOINT_URL": "http://minio"}, "s3://bucket/mill", 80),
+        ({"AWS_ENDPOINT_URL": "https://s3.internal"}, "s3://bucket/mill", 443),
+        ({"AWS_ENDPOINT_URL": "http://minio:9000"}, "gs://bucket/mill", 443),
+        ({"AZURE_STORAGE_ENDPOINT": "http://azurite:10000"}, "az://container", 10000),
+        ({"AWS_ENDPOINT_URL": "http://minio:9000"}, "./mill", 443),
+    ],
+)
+def test_the_way_out_to_the_store_is_where_the_environment_says_that_it_listens(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, port: int
+) -> None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert store_port_of(url) == port
 
 
 def test_nobody_gets_in_or_out_who_is_not_named(folder: Path) -> None:

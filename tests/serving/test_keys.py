@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests.serving.conftest import load
 
 from embedmill.errors import SpecError
+from embedmill.release.reader import Release
 from embedmill.serving.admission import keys as keys_module
 from embedmill.serving.admission.keys import KeyRing, check_exposure
 from embedmill.serving.admission.rates import Rates
 from embedmill.serving.app import make_app
 from embedmill.serving.depends import Server
+from embedmill.serving.live import Live
 
 SHOP, OTHER = "shop-0123456789abcdef", "other-0123456789abcdef"
 QUERY = {"text": "item 7"}
@@ -73,6 +76,17 @@ def test_metrics_need_one_where_they_are_private(client: TestClient, server: Ser
     server.private_metrics = True
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"x-api-key": SHOP}).status_code == 200
+
+
+def test_who_watches_is_not_among_those_whose_requests_are_counted(published: Release, file: Path) -> None:
+    live = Live(load(published))
+    limits = published.content.pipeline.serving.model_copy(update={"requests_per_minute": 6})
+    server = Server(live, limits, keys=KeyRing(file), private_metrics=True)
+    with TestClient(make_app(server), headers={"x-api-key": SHOP}) as client:
+        assert [client.get("/metrics").status_code for _ in range(4)] == [200] * 4
+        assert [client.post("/search", json=QUERY).status_code for _ in range(2)] == [200, 429]
+        assert client.get("/metrics").status_code == 200
+    live.close()
 
 
 def test_a_changed_file_counts_without_a_restart(

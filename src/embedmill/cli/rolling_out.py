@@ -25,6 +25,12 @@ MaxReplicas = Annotated[int | None, typer.Option(min=1, help="Pods, at most; twi
 StoreSecret = Annotated[
     str, typer.Option(metavar="SECRET", help="Has the variables that open the store; '': pods need none.")
 ]
+StorePort = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=65535, help="Where the store listens; the environment's endpoint says, else 443."
+    ),
+]
 KeysSecret = Annotated[str, typer.Option(metavar="SECRET", help="Has API keys under `keys`.")]
 
 
@@ -50,15 +56,16 @@ def serving(
     ] = 15,
     store_secret: StoreSecret = "embedmill-store",  # noqa: S107 - its name
     keys_secret: KeysSecret = "embedmill-keys",  # noqa: S107 - its name
-    store_port: Annotated[int, typer.Option(min=1, max=65535, help="Where the store listens.")] = 443,
+    store_port: StorePort = None,
     allow_from: Annotated[
         list[str] | None, typer.Option(metavar="NAMESPACE", help="May ask servers as well. Repeatable.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write Kubernetes manifests that serve one release, pinned by its number."""
-    from embedmill.deploy.kubernetes import Settings, deploy_serving, plan_serving
+    from embedmill.deploy.kubernetes import Settings, deploy_serving, plan_serving, store_port_of
 
+    source = find_source(target, release)
     settings = Settings(
         image=image,
         name=name,
@@ -69,10 +76,10 @@ def serving(
         drain_s=drain,
         store_secret=store_secret,
         keys_secret=keys_secret,
-        store_port=store_port,
+        store_port=store_port or store_port_of(source.store.url),
         scrapers=tuple(allow_from or ()),
     )
-    plan = plan_serving(find_source(target, release), settings)
+    plan = plan_serving(source, settings)
     other = None if beside is None else plan_serving(find_source(target, beside), settings)
     report = deploy_serving(to, plan, other)
     if as_json:
@@ -93,6 +100,7 @@ def serving(
 def _say_how(folder: Path, plan: ServingPlan, *, blue_green: bool) -> None:
     secrets = [each for each in (plan.settings.store_secret, plan.settings.keys_secret) if each]
     talk().print(f"needs the secrets: {', '.join(secrets)}", soft_wrap=True)
+    talk().print(f"lets servers out to the store at port {plan.settings.store_port}", soft_wrap=True)
     steps = ("blue-green/before", "blue-green/after") if blue_green else ("cpu",)
     for step in steps:
         talk().print(f"kubectl apply --kustomize {folder}/overlays/{step}", soft_wrap=True)

@@ -262,6 +262,18 @@ def _endpoint(names: tuple[str, ...], otherwise: str = "") -> str:
     return value.rstrip("/")
 
 
+def port_of(url: str) -> int:
+    """Where a store in the cloud listens: at the environment's endpoint, if it names one, else as https does.
+
+    Raises:
+        SpecError: The environment names an endpoint that cannot be used.
+    """
+    names = {"s3": S3_ENDPOINTS, "gs": GCS_ENDPOINTS, "az": AZURE_ENDPOINTS}[Place.parse(url).scheme]
+    profile = read_profile(needs_keys=False).endpoint_url if names is S3_ENDPOINTS else ""
+    parts = urlsplit(_endpoint(names, profile))
+    return parts.port or (80 if parts.scheme == "http" else 443)
+
+
 def _client_options(endpoint: str, timeout_s: float) -> ClientConfig:
     return {
         "allow_http": endpoint.startswith("http://"),

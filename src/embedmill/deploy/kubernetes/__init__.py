@@ -2,7 +2,7 @@
 
 from embedmill.deploy.kubernetes.batch import deploy_batch
 from embedmill.deploy.kubernetes.folders import deploy_serving
-from embedmill.deploy.kubernetes.plan import ServingPlan, Settings, plan_serving
+from embedmill.deploy.kubernetes.plan import ServingPlan, Settings, plan_serving, store_port_of
 from embedmill.deploy.kubernetes.ray import RaySettings, deploy_ray
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "deploy_ray",
     "deploy_serving",
     "plan_serving",
+    "store_port_of",
 ]

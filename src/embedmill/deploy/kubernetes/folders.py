@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from embedmill.deploy.yaml_files import Resource
 
 NUMBER = "embedmill/release-number"
+GPU_IMAGE = b"""\
+# The image of `embedmill deploy image` computes on processors alone. Here the base must name one of your own,
+# with embedmill[cloud,serve,faiss] and the model's runtime for CUDA, such as onnxruntime-gpu, CUDA and cuDNN.
+"""
+IN_PLACE = b"""\
+# An update takes a pod away before it starts another, which gets its GPU: no spare one is needed.
+"""
+SPARE = b"""\
+# An update starts a pod before it takes the only one away: it needs a spare GPU, and waits for one.
+"""
 ROLLOUT = "embedmill/rollout"
 """Keeps the pods of the base and those of blue-green apart: who changes from one to the other has both."""
 
@@ -82,11 +92,14 @@ def _cpu(plan: ServingPlan) -> dict[str, bytes]:
 def _gpu(plan: ServingPlan) -> dict[str, bytes]:
     """One device a pod, which the device plugin hands out; nothing is mounted from the host."""
     device = {"nvidia.com/gpu": "1"}
+    several = plan.settings.replicas > 1
+    rolling = {"maxUnavailable": 1, "maxSurge": 0} if several else {"maxUnavailable": 0, "maxSurge": 1}
     patch = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": plan.name},
         "spec": {
+            "strategy": {"rollingUpdate": rolling},
             "template": {
                 "spec": {
                     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
@@ -98,14 +111,14 @@ def _gpu(plan: ServingPlan) -> dict[str, bytes]:
                         }
                     ],
                 }
-            }
+            },
         },
     }
     return {
         **kustomized(
             "overlays/gpu", plan.settings.namespace, {}, more=["../../base"], patches=["deployment.yaml"]
         ),
-        "overlays/gpu/deployment.yaml": yaml_bytes(patch),
+        "overlays/gpu/deployment.yaml": GPU_IMAGE + (IN_PLACE if several else SPARE) + yaml_bytes(patch),
     }
 
 

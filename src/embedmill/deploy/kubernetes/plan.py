@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from embedmill.errors import ReleaseMissing, SpecError
+from embedmill.store.cloud_config import port_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,6 +136,11 @@ def plan_serving(source: Source, settings: Settings) -> ServingPlan:
         package_digest=source.content.package_digest,
         sizes=Sizes.of(source.content, source.size_bytes),
     )
+
+
+def store_port_of(url: str) -> int:
+    """The port that servers need a way out to, as far as this machine's environment knows."""
+    return port_of(url) if REMOTE.match(url) else Settings.store_port
 
 
 def rounded_up(size_bytes: float) -> int:

@@ -77,7 +77,9 @@ class Admission:
                     reason="key",
                 )
             facts().key = caller = name
-        wait_s = 0 if self._rates is None else self._rates.wait_s(caller)
+        if self._rates is None or scope["path"] == METRICS:  # who watches is no caller
+            return
+        wait_s = self._rates.wait_s(caller)
         if wait_s:
             raise Overloaded(
                 f"more than {self._server.limits.requests_per_minute} requests a minute",
