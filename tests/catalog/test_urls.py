@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -228,6 +229,15 @@ def test_a_dead_host_is_given_up_after_some_images(web: WebServer) -> None:
     assert len(found.rejected) == 200
     assert sum(web.asked.values()) < 10
     assert sum("in a row" in why.detail for why in found.rejected.values()) > 190
+
+
+def test_lanes_find_out_no_later_that_a_host_is_dead(web: WebServer) -> None:
+    """After four images, whoever is asked for meanwhile; four for each of three lanes would be twelve."""
+    web.paths |= {f"/{n}": hang for n in range(60)}
+    source = images(web, loops=3, timeout_s=0.3, connections_per_host=2, attempts=1)
+    found = source.fetch(pa.array([web.url(f"/{n}") for n in range(60)]), None)
+    said = [re.search(r"failed (\d+) times in a row", why.detail) for why in found.rejected.values()]
+    assert 4 <= min(int(each[1]) for each in said if each) < 12
 
 
 def test_redirects_are_followed(web: WebServer) -> None:

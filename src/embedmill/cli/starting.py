@@ -36,7 +36,7 @@ catalog:
   # fetch:                       # images by URL, with the extra http
   #   on_error: quarantine       # or keep_previous: the vector of the live release, if there is one
   #   allow: []                  # private hosts that may be asked, such as [images.internal, "10.1.0.0/16"]
-  #   connections_per_host: 8    # requests to one host at a time
+  #   connections_per_host: 8    # requests to one host at a time, for each lane of a worker
   #   attempts: 4                # tries at one image, with growing pauses
   #   timeout_s: 30.0            # for one image, all tries together
   #   deadline_s: 900.0          # for the images of 8192 rows of a plan, or of one shard

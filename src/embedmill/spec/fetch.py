@@ -56,7 +56,9 @@ class FetchSpec(Section):
         description="Private hosts that may be asked: `host`, `host:port`, or a network such as 10.0.0.0/8. "
         "All others must have public addresses, and ports 80 or 443.",
     )
-    connections_per_host: int = Field(default=8, ge=1, le=256, description="Requests to one host at a time.")
+    connections_per_host: int = Field(
+        default=8, ge=1, le=256, description="Requests to one host at a time, for each lane of a worker."
+    )
     attempts: int = Field(default=4, ge=1, le=20, description="Tries at one image, with growing pauses.")
     timeout_s: float = Field(default=30.0, ge=0.1, description="Seconds for one image, all tries together.")
     deadline_s: float = Field(

@@ -38,9 +38,9 @@ class Client:
     No cookies, no credentials, no proxies; certificates are checked against the URL's host.
     """
 
-    def __init__(self, spec: FetchSpec, guard: Guard) -> None:
+    def __init__(self, spec: FetchSpec, guard: Guard, connections_per_host: int) -> None:
         """Make ready; entering opens the session, in the running event loop."""
-        self._spec, self._guard = spec, guard
+        self._spec, self._guard, self._connections_per_host = spec, guard, connections_per_host
 
     async def __aenter__(self) -> Client:
         patience_s = self._spec.timeout_s / 3  # so that a server that hangs once is asked again
@@ -51,7 +51,7 @@ class Client:
                 ssl=ssl.create_default_context(),
                 use_dns_cache=False,
                 limit=0,
-                limit_per_host=self._spec.connections_per_host,
+                limit_per_host=self._connections_per_host,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={

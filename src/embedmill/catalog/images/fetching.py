@@ -35,9 +35,13 @@ _FINAL = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientResponseError, 
 class Fetching:
     """Fetches batches of images; what it learns of dead hosts it keeps."""
 
-    def __init__(self, spec: FetchSpec, resolve: Resolve) -> None:
-        """Fetch as `spec` says, with `resolve` as the name server."""
+    def __init__(self, spec: FetchSpec, resolve: Resolve, loops: int = 1) -> None:
+        """Fetch as `spec` says, with `resolve` as the name server, and the connections of so many `loops`.
+
+        After how many images a host is dead depends on the spec alone: more lanes find it out no later.
+        """
         self._spec, self._resolve = spec, resolve
+        self._connections = spec.connections_per_host * loops
         self._circuits = Circuits(2 * spec.connections_per_host)
 
     async def all(
@@ -54,7 +58,8 @@ class Fetching:
         slots: defaultdict[str, asyncio.Semaphore] = defaultdict(self._new_slots)
         # In random order: a stretch of the catalog that is dead is not a host that is.
         shuffled = random.Random(0).sample(urls, len(urls))  # noqa: S311 - no secret
-        async with Client(self._spec, Guard(self._spec.allow, self._resolve)) as client:
+        guard = Guard(self._spec.allow, self._resolve)
+        async with Client(self._spec, guard, self._connections) as client:
 
             async def fetch(url: str) -> None:
                 found[url] = await self._one(client, slots, url, work)
@@ -72,7 +77,7 @@ class Fetching:
             found.setdefault(url, Rejection(Reason.FETCH_TIMEOUT, f"{shown_url(url)}: {late}"))
 
     def _new_slots(self) -> asyncio.Semaphore:
-        return asyncio.Semaphore(self._spec.connections_per_host)
+        return asyncio.Semaphore(self._connections)
 
     async def _one(
         self,

@@ -175,9 +175,8 @@ class ImageSource:
             from embedmill.catalog.images.guard import system_addresses
             from embedmill.catalog.images.urls import Urls
         by_content = self._spec.image_identity == "bytes"
-        connections = self._spec.fetch.connections_per_host * self._loops
-        fetch = self._spec.fetch.model_copy(update={"connections_per_host": connections})
-        return Urls(fetch, by_content=by_content, resolve=self._resolve or system_addresses)
+        resolve = self._resolve or system_addresses
+        return Urls(self._spec.fetch, by_content=by_content, resolve=resolve, loops=self._loops)
 
     def _identify(self, value: bytes | str | None, version: str | None) -> bytes | None:
         if value is None:

@@ -35,10 +35,15 @@ _TOTAL = re.compile(r"bytes [^/]*/(\d+)")
 class Urls:
     """Images at http(s) URLs. Each URL is asked for once a call."""
 
-    def __init__(self, spec: FetchSpec, *, by_content: bool, resolve: Resolve = system_addresses) -> None:
-        """Identify images by their content, or else by what servers say of them."""
+    def __init__(
+        self, spec: FetchSpec, *, by_content: bool, resolve: Resolve = system_addresses, loops: int = 1
+    ) -> None:
+        """Identify images by their content, or else by what servers say of them.
+
+        A host has as many connections as of so many `loops`.
+        """
         self._spec, self._by_content = spec, by_content
-        self._fetching = Fetching(spec, resolve)
+        self._fetching = Fetching(spec, resolve, loops)
 
     def identify(self, urls: Sequence[str], on_done: Callable[[int], None]) -> dict[str, bytes | Rejection]:
         """What changes when an image does, by URL, or why nothing can be said of it."""
