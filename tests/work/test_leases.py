@@ -15,9 +15,10 @@ import pytest
 from embedmill.errors import StoreUnavailable
 from embedmill.release.layout import Home
 from embedmill.spec.documents import Lease
-from embedmill.store.faults import At, Call, Fault, Faults, Late, Script
+from embedmill.store.faults import At, Call, Fault, Faults, Late, Refused, Script
 from embedmill.store.faulty import FaultyStore, InFlight
 from embedmill.store.memory import MemoryStore
+from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease, Leases, process_start
 
 RUN, SHARD = "run", "00000"
@@ -281,3 +282,48 @@ def test_processes_have_a_start_and_others_have_none() -> None:
     assert process_start(os.getpid()) == process_start(os.getpid())
     assert process_start(os.getpid()) is not None
     assert process_start(2**22 + 1) is None
+
+
+class AllBegun(Faults):
+    """Requests for leases wait until one for each has begun; without that they end with an error."""
+
+    def __init__(self, leases: int) -> None:
+        self.all_begun = threading.Barrier(leases, timeout=120)
+
+    def before(self, call: Call) -> Fault | None:
+        if call.verb in ("put", "delete") and "/leases/" in call.key:
+            self.all_begun.wait()
+        return None
+
+
+def manyfold() -> MemoryStore:
+    """A store that takes several calls at a time, as those that wait for a network or a disk do."""
+    store = MemoryStore()
+    store.transfers = 8
+    return store
+
+
+def with_leases(store: FaultyStore, count: int) -> Heartbeat:
+    home = Home(store, "shop")
+    heartbeat = Heartbeat(home, RUN, "me", None, threaded=False)
+    for number in range(count):
+        lease = leases(home, "me").claim(f"{number:05d}")
+        assert lease is not None
+        heartbeat.hold(lease)
+    return heartbeat
+
+
+def test_leases_are_given_back_beside_each_other() -> None:
+    store = FaultyStore(manyfold(), AllBegun(4))
+    with_leases(store, 4).give_up(all_of_them=True)
+    assert not list(store.inner.list("shop/runs/run/leases"))
+
+
+def test_a_lease_that_cannot_be_given_back_keeps_no_other() -> None:
+    class Silent(Faults):
+        def before(self, call: Call) -> Fault | None:
+            return Refused() if call.verb == "put" and call.key == KEY else None
+
+    store = FaultyStore(manyfold(), Silent())
+    with_leases(store, 4).give_up(all_of_them=True)
+    assert [info.key for info in store.inner.list("shop/runs/run/leases")] == [KEY]

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from embedmill.errors import ObjectMissing, StoreError, Yielded
+from embedmill.store.cache import in_parallel
 from embedmill.store.pace import POLITE_LOOK_S
 from embedmill.work.leases import BEAT_S, HeldLease
 from embedmill.work.watchdog import HANG_S, end_now
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 TICK_S = 0.5
 """How often it looks for the parent, and tells how far it is; a remote store is told less often."""
 RELEASE_S = 0.5
-"""What a store has to take a lease back before a process that hangs is ended."""
+"""What a store has to take leases back, all beside each other, before a process that hangs is ended."""
 
 
 class Heartbeat:
@@ -172,9 +173,7 @@ class Heartbeat:
             given = [lease for lease in self._held if all_of_them or lease.lease.shard not in self._unwritten]
             for lease in given:
                 self.drop(lease)
-        for lease in given:
-            with contextlib.suppress(StoreError):
-                lease.release()
+        in_parallel(self._home.store, _release, given)
         self._lease = None
 
     @contextlib.contextmanager
@@ -208,8 +207,9 @@ class Heartbeat:
     def _end(self) -> None:
         """The loop hangs, and somebody waits: leave the shards to others, and the device to them."""
         if self._held:
-            threading.Thread(target=self.give_up, kwargs={"all_of_them": True}, daemon=True).start()
-            time.sleep(RELEASE_S)
+            giving = threading.Thread(target=self.give_up, kwargs={"all_of_them": True}, daemon=True)
+            giving.start()
+            giving.join(RELEASE_S)
         end_now(self._words)
 
     def _pulse(self, *, last: bool = False) -> None:
@@ -258,3 +258,9 @@ class Heartbeat:
         except (ObjectMissing, ValueError):
             return {}
         return {name: told[name] for name in ("starts", "attempts", "yields") if name in told}
+
+
+def _release(lease: HeldLease) -> None:
+    """Give it back if the store answers; else others wait until it expires, and the rest is given back."""
+    with contextlib.suppress(StoreError):
+        lease.release()
