@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
 
+import pyarrow as pa
 import pytest
+from tests.decoding.pictures import encoded, noise
+from tests.models import tiny_image_package
 from tests.support.mill import Mill, items
 
 from embedmill.driving import drive
+from embedmill.engines import StandsBy
 from embedmill.errors import StoreFull, WorkerFailed, Yielded
 from embedmill.planned import PlannedRun
 from embedmill.release.draining import drain
@@ -17,6 +23,7 @@ from embedmill.types import Host, Look, Placement, Progress, WorkerState
 from embedmill.work import WorkerOptions, work
 
 AWAY, EXPIRED, SILENT = 75, 77, 255
+PICTURES = pa.schema({"sku": pa.string(), "image": pa.binary()})
 
 
 @dataclass
@@ -145,7 +152,7 @@ def test_credentials_that_always_end_at_once_end_the_run(planned: PlannedRun) ->
 def test_loops_that_the_kernel_ended_are_no_losses_while_their_batches_become_smaller(
     planned: PlannedRun,
 ) -> None:
-    """From 512 tokens to 32, and from 16 images to one, in four steps."""
+    """From 512 tokens to 32 in four steps."""
     engine = Scripted(planned, {"gpu-01-0": [*["starved"] * 4, "works"]})
     driven(planned, engine, Fleet([free("gpu-01-0")]), attempts=1)
     assert engine.started == ["gpu-01-0"] * 5
@@ -164,6 +171,21 @@ def test_loops_that_the_kernel_ended_with_the_smallest_batches_are_losses(planne
         driven(planned, engine, Fleet([free("gpu-01-0")]), attempts=1)
     assert engine.started == ["gpu-01-0"] * 6
     assert "more memory" in caught.value.hint
+
+
+@pytest.mark.parametrize(("images", "starts"), [(1, 2), (16, 6)])
+def test_how_small_batches_can_become_depends_on_what_the_model_reads(
+    tmp_path: Path, images: int, starts: int
+) -> None:
+    """A loop of images has nothing smaller than one, however many tokens texts would have."""
+    mill = Mill(tmp_path, tiny_image_package(tmp_path / "model"), PICTURES)
+    work_ = {"workers": 1, "batch_images": images, "attempts": 1}
+    mill.settings = {"catalog": {"source": "items.parquet", "id": "sku"}, "work": work_}
+    planned = mill.planned([{"sku": "a", "image": encoded(noise(8, 8, 0), "PNG")}])
+    engine = Scripted(planned, {"local-0": ["starved"] * 9})
+    with pytest.raises(WorkerFailed, match="2 workers in a row"):
+        replace(planned, engine=cast("StandsBy", engine)).work()
+    assert engine.started == ["local-0"] * starts
 
 
 def test_others_losses_count_beside_those_of_the_kernel(planned: PlannedRun) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from embedmill.engines import LocalPlaces
 from embedmill.errors import StoreFull, WorkerFailed, Yielded
-from embedmill.model.batches import most_halvings
+from embedmill.model.batches import OF_TEXTS, Budgets, most_halvings
 from embedmill.model.lanes import lanes_of
 from embedmill.release.draining import DRAINED, call_back, is_drained, send_away, undrain
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
@@ -56,8 +56,11 @@ def drive(
     run_url: str,
     on_progress: Callable[[Progress], None],
     places: Places | None = None,
+    budgets: Budgets = OF_TEXTS,
 ) -> None:
     """Place loops on an engine until every shard is committed; without `places`, here, of one lane each.
+
+    `budgets`: which of them bound the model's batches.
 
     Raises:
         RunClosed: Somebody gave the run up.
@@ -77,7 +80,7 @@ def drive(
     undrain(home, plan.run)
     places = places or LocalPlaces(spec.workers, plan.threads)
     try:
-        _Driving(home, plan, spec, engine, run_url, places, look, on_progress).go()
+        _Driving(home, plan, spec, engine, run_url, places, look, on_progress, budgets).go()
     finally:
         engine.stop()
         if isinstance(places, Shared):
@@ -153,6 +156,7 @@ class _Driving:
     places: Places
     look: Callable[[], WorkState]
     on_progress: Callable[[Progress], None]
+    budgets: Budgets
     known: dict[str, Placement] = field(default_factory=dict)
     hopeless: dict[str, WorkerState] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
@@ -281,7 +285,7 @@ class _Driving:
     def _becomes_smaller(self, state: WorkerState) -> bool:
         """Whether the kernel ended it for lack of memory, of which its next start takes less."""
         lanes = self.known[state.worker].lanes if state.worker in self.known else 1
-        most = most_halvings(lanes, self.plan.batch_tokens, self.spec.batch_images)
+        most = most_halvings(lanes, self.plan.batch_tokens, self.spec.batch_images, self.budgets)
         return 0 < state.halvings <= most
 
     def _is_elsewhere(self, state: WorkerState) -> bool:

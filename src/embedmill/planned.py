@@ -13,6 +13,7 @@ from embedmill.driving import drive, stopped
 from embedmill.engines import Engine
 from embedmill.errors import GateFailed
 from embedmill.gates import GATES, check_acceptable, gate_failure, run_gates
+from embedmill.model.batches import Budgets
 from embedmill.release import runs
 from embedmill.release.assemble import assemble, read_candidate
 from embedmill.release.folders import candidate_folder
@@ -101,7 +102,8 @@ class PlannedRun:
         if pipeline.seats is not None:
             places = SharedPlaces(places, pipeline.seats, self.home.world)
         with stopped(self.engine):  # loops may stand by that nobody needed
-            drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places)
+            budgets = Budgets.of(pipeline.package.inputs("item"))
+            drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places, budgets)
 
     def index(self, on_progress: OnProgress = silent) -> Content:
         """Join items and vectors into a candidate, compact and index its segments."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
@@ -16,7 +17,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from tests.models import tiny_image_package
+from tests.models import tiny_image_package, tiny_mixed_package, tiny_text_package
 from tests.support.cramped_worker import hungry_package
 from tests.support.killing import workers_on
 from tests.support.mill import Mill, items
@@ -26,7 +27,7 @@ from embedmill.driving import drive
 from embedmill.engines import LocalEngine
 from embedmill.errors import OutOfMemory
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.batches import most_halvings
+from embedmill.model.batches import OF_TEXTS, Budgets, most_halvings
 from embedmill.model.lanes import Sessions
 from embedmill.planned import PlannedRun
 from embedmill.release.describe import run_states
@@ -154,7 +155,7 @@ def test_batches_are_halved_to_a_floor_and_then_memory_is_what_is_missing(tiny_m
     half = smaller(Encoder.load(ModelPackage.open(tiny_model), batch_tokens=100), error)
     least = smaller(half, error)
     assert [each.profile.batch_tokens for each in (half, least)] == [50, 32]
-    assert most_halvings(lanes=1, tokens=100, images=1) == 2
+    assert most_halvings(1, 100, 1, OF_TEXTS) == 2
     with pytest.raises(OutOfMemory, match=r"no memory; batches of 32 tokens and .* are too large") as caught:
         smaller(least, error)
     assert "work.workers" in caught.value.hint
@@ -167,7 +168,7 @@ def test_lanes_are_halved_before_batches_and_make_the_same_vectors(tiny_model: P
     for _ in range(3):
         encoder = smaller(encoder, error)
         found.append((encoder.lanes, encoder.sessions.opened, encoder.profile.batch_tokens))
-    assert most_halvings(lanes=5, tokens=64, images=1) == len(found)
+    assert most_halvings(5, 64, 1, OF_TEXTS) == len(found)
     assert found == [(2, 2, 512), (1, 1, 512), (1, 1, 256)]
 
 
@@ -186,6 +187,26 @@ def test_batches_of_images_alone_are_halved_by_images_alone(tmp_path: Path) -> N
         (512, 2),
         (512, 1),
     ]
+
+
+@pytest.mark.parametrize("package", [tiny_text_package, tiny_image_package, tiny_mixed_package])
+@pytest.mark.parametrize(("tokens", "images"), [(512, 1), (32, 16), (100, 8), (32, 1)])
+def test_a_loop_can_become_smaller_as_often_as_its_encoder_can(
+    tmp_path: Path, package: Callable[[Path], Path], tokens: int, images: int
+) -> None:
+    opened = ModelPackage.open(package(tmp_path / "model"))
+    budgets, times = Budgets.of(opened.inputs("item")), 0
+    with Encoder.load(opened, batch_tokens=tokens, batch_images=images) as encoder:
+        left = encoder.smaller()
+        while left is not None:
+            times, left = times + 1, left.smaller()
+    assert most_halvings(1, tokens, images, budgets) == times
+
+
+def test_each_budget_counts_for_those_that_it_bounds() -> None:
+    texts, images, both = OF_TEXTS, Budgets(tokens=False, images=True), Budgets(tokens=True, images=True)
+    assert [most_halvings(1, 512, 1, budgets) for budgets in (texts, images, both)] == [4, 0, 4]
+    assert [most_halvings(1, 32, 16, budgets) for budgets in (texts, images, both)] == [0, 4, 4]
 
 
 class Hurried(World):

@@ -6,11 +6,16 @@ And says how much smaller batches may become where memory is short.
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from embedmill.spec.inputs import TextInput
 from embedmill.types import Rows
+
+if TYPE_CHECKING:
+    from embedmill.spec import EncoderInputs
 
 LEAST_TOKENS = 32
 """Smaller batches than this are not made where memory is short."""
@@ -54,13 +59,35 @@ def fewer_images(images: int) -> int:
     return max(images // 2, 1)
 
 
-def most_halvings(lanes: int, tokens: int, images: int) -> int:
+class Budgets(NamedTuple):
+    """Which budgets bound a model's batches: that of tokens, that of images and other files, or both."""
+
+    tokens: bool
+    images: bool
+
+    @classmethod
+    def of(cls, inputs: EncoderInputs) -> Budgets:
+        """Those that count for what an encoder reads; that of tokens bounds rows where it reads neither."""
+        files = inputs.image_fields
+        texts = any(isinstance(each.kind, TextInput) for each in inputs.root.values())
+        return cls(tokens=texts or not files, images=bool(files))
+
+    def smaller(self, tokens: int, images: int) -> tuple[int, int]:
+        """Half as much of what counts, or the least; the rest stays."""
+        tokens = fewer_tokens(tokens) if self.tokens else tokens
+        return tokens, fewer_images(images) if self.images else images
+
+
+OF_TEXTS = Budgets(tokens=True, images=False)
+
+
+def most_halvings(lanes: int, tokens: int, images: int, budgets: Budgets) -> int:
     """How often a loop can become smaller at most: its lanes are halved down to one, then its batches."""
     count = 0
-    while lanes > 1 or (tokens, images) != (fewer_tokens(tokens), fewer_images(images)):
+    while lanes > 1 or (tokens, images) != budgets.smaller(tokens, images):
         if lanes > 1:
             lanes //= 2
         else:
-            tokens, images = fewer_tokens(tokens), fewer_images(images)
+            tokens, images = budgets.smaller(tokens, images)
         count += 1
     return count

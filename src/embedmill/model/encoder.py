@@ -15,7 +15,7 @@ import pyarrow as pa
 from embedmill.errors import ModelError
 from embedmill.model import images, tokens
 from embedmill.model.apart import Run, run_apart
-from embedmill.model.batches import fewer_images, fewer_tokens, pack
+from embedmill.model.batches import Budgets, pack
 from embedmill.model.choosing import choose_runtime
 from embedmill.model.feeds import Binding, Fed, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
@@ -237,11 +237,8 @@ class Encoder:
 
     def smaller(self) -> Encoder | None:
         """This encoder with one lane and batches half as large: another profile; None: none is smaller."""
-        tokens, images = self.profile.batch_tokens, self.profile.batch_images
-        if self.binding.texts or not self.binding.files:
-            tokens = fewer_tokens(tokens)
-        if self.binding.files:
-            images = fewer_images(images)
+        budgets = Budgets.of(self.package.inputs(self.name))
+        tokens, images = budgets.smaller(self.profile.batch_tokens, self.profile.batch_images)
         smaller = self.with_batches(tokens=tokens, images=images)
         if smaller.profile == self.profile:
             return None
