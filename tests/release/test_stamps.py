@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.mill import Mill, items
 
 from embedmill.errors import ReleaseCorrupt, RunClosed
 from embedmill.planned import PlannedRun
-from embedmill.release.stamps import TRUSTED_S, frozen_file, note_frozen
+from embedmill.release.stamps import STAMPED_BYTES, TRUSTED_S, frozen_file, note_frozen
 from embedmill.spec.documents import FileEntry
 from embedmill.store import cache_folder
 from embedmill.work import WorkerOptions, work
@@ -21,7 +23,13 @@ from embedmill.work import WorkerOptions, work
 def run(mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlannedRun:
     monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
     mill.settings = {"work": {"shard_rows": 10}}
-    return mill.planned(items(20))
+    return mill.planned(large(20))
+
+
+def large(count: int, *, start: int = 0) -> list[dict[str, Any]]:
+    """Rows of which ten make a shard that is worth a stamp."""
+    title = "a" * (STAMPED_BYTES // 9)
+    return [{**row, "title": f"{row['title']} {title}"} for row in items(count, start=start)]
 
 
 def shard(run: PlannedRun) -> tuple[FileEntry, Path]:
@@ -103,8 +111,32 @@ def test_a_copy_of_what_was_hashed_gets_no_stamp(run: PlannedRun, tmp_path: Path
 
 def test_the_next_plan_takes_the_place_of_a_stamp(mill: Mill, run: PlannedRun) -> None:
     entry, file = shard(run)
-    mill.planned(items(30, start=100))
+    mill.planned(large(30, start=100))
     assert len(list((cache_folder() / "stamps").iterdir())) == 1
     damage(file, unseen=True)
+    with pytest.raises(ReleaseCorrupt):
+        frozen_file(run.home, entry)
+
+
+def test_a_small_shard_is_hashed_and_has_no_stamp(mill: Mill, run: PlannedRun) -> None:
+    small = mill.planned(items(20, start=100))
+    entry, file = shard(small)
+    (stamp,) = (cache_folder() / "stamps").iterdir()
+    assert json.loads(stamp.read_bytes()) == {}
+    damage(file, unseen=True)
+    with pytest.raises(ReleaseCorrupt):
+        frozen_file(small.home, entry)
+
+
+def test_a_stamp_is_read_once_while_it_is_the_same_file(run: PlannedRun) -> None:
+    entry, file = shard(run)
+    damage(file, unseen=True)
+    assert frozen_file(run.home, entry) == file
+    (stamp,) = (cache_folder() / "stamps").iterdir()
+    before = stamp.stat()
+    stamp.write_bytes(b" " * before.st_size)
+    os.utime(stamp, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert frozen_file(run.home, entry) == file, "by what was read before"
+    os.utime(stamp, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     with pytest.raises(ReleaseCorrupt):
         frozen_file(run.home, entry)

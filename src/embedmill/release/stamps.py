@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import time
@@ -13,7 +14,7 @@ from embedmill.spec.document import sha256
 from embedmill.store import LocalPaths, cache_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from embedmill.release.layout import Home
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 TRUSTED_S = 3600.0
 """So long a frozen shard is taken for what was hashed: it is still in memory then. Disks forget later."""
+STAMPED_BYTES = 2 << 20
+"""Smaller shards have no stamp: SHA-256 takes 1.5 ms at most for them, and only one that fits saves it."""
 
 
 def stamp_file(of: str) -> Path:
@@ -52,12 +55,14 @@ def note_frozen(home: Home, shards: Iterable[tuple[FileEntry, Path]]) -> None:
     """Stamp frozen shards of which a local store has just made objects: each with the file that was hashed.
 
     Only what is that very file, by another name, is stamped: a copy may be damaged on its way. There is one
-    stamp for each pipeline, of its newest plan.
+    stamp for each pipeline, of its newest plan; it has those of STAMPED_BYTES or more.
     """
     if not isinstance(home.store, LocalPaths):
         return
     seen: dict[str, list[int | str]] = {}
     for entry, hashed in shards:
+        if entry.size_bytes < STAMPED_BYTES:
+            continue
         with contextlib.suppress(OSError, StoreError):
             stored = home.store.path(home.key(entry.path)).stat()
             if os.path.samestat(stored, hashed.stat()):
@@ -75,7 +80,7 @@ def frozen_file(home: Home, entry: FileEntry) -> Path:
 
 
 def _stamped(home: Home, entry: FileEntry) -> Path | None:
-    if not isinstance(home.store, LocalPaths):
+    if entry.size_bytes < STAMPED_BYTES or not isinstance(home.store, LocalPaths):
         return None
     try:
         file = home.store.path(home.key(entry.path))
@@ -83,8 +88,22 @@ def _stamped(home: Home, entry: FileEntry) -> Path | None:
     except (OSError, StoreError):
         return None
     young = 0 <= time.time_ns() - stat.st_mtime_ns < TRUSTED_S * 1e9  # the store set it when it was stamped
-    known = young and read_stamp(_of_frozen(home)).get(entry.path) == _looks(stat, entry)
+    known = young and _newest(_of_frozen(home)).get(entry.path) == _looks(stat, entry)
     return file if known else None
+
+
+def _newest(file: Path) -> Mapping[str, Any]:
+    """What the stamp says, parsed once while it is the same file: it has a line for each of many shards."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return {}
+    return _parsed(file, stat.st_mtime_ns, stat.st_ino, stat.st_size)
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed(file: Path, *looks: int) -> Mapping[str, Any]:  # noqa: ARG001 - they tell one file from the next
+    return read_stamp(file)
 
 
 def _looks(stat: os.stat_result, entry: FileEntry) -> list[int | str]:
