@@ -159,13 +159,40 @@ def test_a_command_ends_without_looking_through_all_objects_once_more() -> None:
     assert done.stdout.splitlines()[-1] == "True"
 
 
+MODULE = "import runpy; runpy.run_module('embedmill', run_name='__main__', alter_sys=True)"
+SCRIPT = "from embedmill.cli import main; sys.exit(main())"
+
+
 @pytest.mark.parametrize("collects", [True, False])
-def test_what_was_imported_is_never_looked_at_for_garbage(collects: bool) -> None:
-    begins = f"import gc; {'gc.enable' if collects else 'gc.disable'}()"
+@pytest.mark.parametrize("way", [MODULE, SCRIPT])
+def test_what_a_command_imported_is_never_looked_at_for_garbage(
+    tmp_path: Path, collects: bool, way: str
+) -> None:
+    begins = f"import gc, sys\n{'gc.enable' if collects else 'gc.disable'}()"
     ends = "print(len(gc.get_objects()) < gc.get_freeze_count(), gc.isenabled())"
-    code = f"{begins}; import embedmill.cli; {ends}"
+    script = tmp_path / ("embedmill" if way == SCRIPT else "other.py")
+    script.write_text(f"{begins}\ntry:\n    {way}\nexcept SystemExit:\n    {ends}\n")
+    command = [sys.executable, str(script), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["True", str(collects)]
+
+
+def test_a_process_that_calls_commands_keeps_no_garbage() -> None:
+    code = """if True:
+        import gc, weakref
+        class Node: pass
+        before = gc.get_freeze_count()
+        gc.disable()
+        node = Node()
+        node.itself, gone = node, weakref.ref(node)
+        del node
+        from embedmill.cli import main
+        main(["plan", "absent.yaml"])
+        gc.collect()
+        print(gone() is None, gc.get_freeze_count() == before)
+    """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", str(collects)]
+    assert done.stdout.split() == ["True", "True"]
 
 
 def test_help_loads_no_library_that_computes() -> None:

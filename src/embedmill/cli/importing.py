@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,17 +17,27 @@ if TYPE_CHECKING:
 def importing() -> Iterator[None]:
     """Imports in this block take less time.
 
-    Else Python looks for garbage again and again, and imports make many objects that stay: nor does it look
-    at those of this block ever after.
+    Else Python looks for garbage again and again, and imports make many objects that stay. In the command's
+    own process it never looks at them after this block either, nor at what else there is by then; in one
+    that only calls commands, that would keep garbage for ever.
     """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if is_own_process():
+            gc.freeze()
         if was_enabled:
             gc.enable()
+
+
+def is_own_process() -> bool:
+    """Whether this process is `embedmill`, or `python -m embedmill`, as which engines start loops."""
+    main = sys.modules["__main__"]
+    if main.__spec__ is not None:
+        return main.__spec__.name == "embedmill.__main__"
+    return Path(getattr(main, "__file__", None) or "").stem == "embedmill"
 
 
 ARROWS_POOL = "ARROW_DEFAULT_MEMORY_POOL"
