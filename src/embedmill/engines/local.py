@@ -27,8 +27,12 @@ GRACE_S = 10.0
 TAIL_BYTES = 8192
 SETTLED_S = 10.0
 """So long after the kernel counted a process, it has ended: a loop that still runs was not meant."""
-KEPT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
-"""Of glibc: what opening a model frees is used again, and not got back from the kernel page by page."""
+KEPT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""Of glibc: what opening a model frees is used again, and not got back from the kernel page by page.
+
+Older ones (before some 2.35) refuse more than 32 MiB as the first. The second alone would have them map and
+unmap whatever has 128 KiB.
+"""
 ANY = "*"
 """In place of a run's name, where it is told later."""
 
