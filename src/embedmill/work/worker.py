@@ -202,7 +202,7 @@ class _Loop:
 
     def run(self) -> WorkDone:
         try:
-            with self._behind() as write, self._ahead() as tasks, self._heart.giving_up(), self._feeder:
+            with self._behind() as write, self._ahead() as tasks, self._feeder, self._heart.giving_up():
                 asked_s = self._clock()
                 while task := self._taken(tasks):
                     write(self._embedded(task, max(asked_s, task.ready.began_s)))

@@ -1,0 +1,119 @@
+"""The arrays of the next shard are begun before this one ends; whatever ends this one takes none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any, cast
+
+import numpy.typing as npt
+import pytest
+from tests.support.mill import Mill, items
+from tests.support.patience import until
+
+from embedmill.errors import EmbedmillError, OutOfMemory, Yielded
+from embedmill.model import Encoder, ModelPackage
+from embedmill.model.feeds import Fed
+from embedmill.model.lanes import Sessions
+from embedmill.planned import PlannedRun
+from embedmill.release.layout import Home
+from embedmill.runtimes import Runtime
+from embedmill.types import Opening, Vectors
+from embedmill.work import Opened, WorkDone, WorkerOptions, work
+from embedmill.work.feeder import Feeder
+from embedmill.world import World
+
+ROWS = 20
+
+
+class Still(World):
+    """A world whose clock stands still: the next shard is claimed at the first batch, however slow it is."""
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class Failing:
+    """Computes as `runtime` does; the first shard's last batch waits until `begun`, and then has `error`."""
+
+    def __init__(self, runtime: Runtime, begun: Event, error: EmbedmillError) -> None:
+        self._runtime, self._begun, self._error, self._left = runtime, begun, error, ROWS
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+    def run_watched(
+        self, feeds: Mapping[str, npt.NDArray[Any]], while_waiting: Callable[[], object]
+    ) -> Vectors:
+        self._left -= len(next(iter(feeds.values())))
+        if self._left == 0:
+            until(lambda: while_waiting() or self._begun.is_set(), "the next shard's arrays are begun")
+            raise self._error
+        return self._runtime.run(feeds)
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Whether arrays of a next shard were begun."""
+    said, begin = Event(), Feeder.begin
+
+    def noted(feeder: Feeder, feeds: Iterator[Fed]) -> None:
+        begin(feeder, feeds)
+        said.set()
+
+    monkeypatch.setattr(Feeder, "begin", noted)
+    return said
+
+
+def planned(mill: Mill) -> PlannedRun:
+    mill.settings = {"work": {"batch_tokens": 8, "shard_rows": ROWS}}
+    return mill.planned(items(2 * ROWS))
+
+
+def worked(run: PlannedRun, model: Path, begun: Event, error: EmbedmillError) -> WorkDone:
+    """By a loop whose first shard has this error once the arrays of the next one are begun."""
+    package = ModelPackage.open(model)
+    encoder = Encoder.load(package)
+    failing = cast("Runtime", Failing(encoder.runtime, begun, error))
+    sessions = Sessions(2, lambda: failing)
+    sessions.open_all()
+    encoder = replace(encoder, runtime=failing, sessions=sessions)
+    home = Home(run.home.store, run.home.pipeline, world=Still())
+    opened = Opened(Opening(str(model), 512, 16), package, encoder, package.stamps())
+    return work(home, run.plan.run, WorkerOptions("w"), opened)
+
+
+def alone(run: PlannedRun) -> WorkDone:
+    """By another loop, which has no thread and so begins nothing early."""
+    return work(run.home, run.plan.run, WorkerOptions("other", heartbeat_thread=False))
+
+
+def test_a_shard_that_lacks_memory_is_tried_again_with_its_own_arrays(
+    mill: Mill, tmp_path: Path, begun: Event
+) -> None:
+    run = planned(mill)
+    assert worked(run, mill.model, begun, OutOfMemory("no memory")).vectors == 2 * ROWS
+    assert begun.is_set()
+    (tmp_path / "usual").mkdir()
+    usual = planned(Mill(tmp_path / "usual", mill.model))
+    alone(usual)
+    assert run.index().content_digest == usual.index().content_digest
+
+
+def test_a_loop_that_stops_leaves_shards_to_others_before_it_waits_for_arrays(
+    mill: Mill, begun: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, begin, left = planned(mill), Feeder.begin, Event()
+
+    def slow(feeds: Iterator[Fed]) -> Iterator[Fed]:
+        until(lambda: not list(run.home.store.list(run.home.run_key(run.plan.run, "leases"))), "no lease")
+        left.set()
+        yield from feeds
+
+    monkeypatch.setattr(Feeder, "begin", lambda feeder, feeds: begin(feeder, slow(feeds)))
+    with pytest.raises(Yielded, match="asked to stop"):
+        worked(run, mill.model, begun, Yielded("asked to stop"))
+    assert left.is_set()
+    assert alone(run).vectors == 2 * ROWS
