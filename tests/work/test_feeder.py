@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import cast
 
 import pytest
+from tests.support.patience import PATIENCE_S, until
 
 from embedmill.model.feeds import Fed
 from embedmill.work.feeder import Feeder
 from embedmill.work.stages import Ahead, StageTimes
-
-WAIT_S = 60.0
 
 
 def feeds(shard: str, count: int, made: list[str]) -> Iterator[Fed]:
@@ -27,22 +26,15 @@ def feeder() -> Feeder:
     return Feeder(StageTimes(time.monotonic), threaded=True)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.001)
-
-
 def test_the_next_shards_arrays_are_made_before_this_shard_ends() -> None:
     made: list[str] = []
     with feeder() as feeding:
         with feeding.feeding(feeds("a", 2, made)) as first:
             found: list[object] = [next(first), next(first)]
-            wait_for(lambda: feeding.idle)
+            until(lambda: feeding.idle)
             feeding.begin(feeds("b", 4, made))
             assert not feeding.idle
-            wait_for(lambda: made == ["a0", "a1", "b0", "b1"])
+            until(lambda: made == ["a0", "a1", "b0", "b1"])
             assert next(first, None) is None
         with feeding.feeding(feeds("never", 9, made)) as second:
             found += second
@@ -63,7 +55,7 @@ def test_what_was_begun_too_early_ends(forgets: bool) -> None:
     with feeder() as feeding:
         with feeding.feeding(feeds("a", 1, made)) as first:
             next(first)
-            wait_for(lambda: feeding.idle)
+            until(lambda: feeding.idle)
         feeding.begin(feeds("b", 9, made))
         if forgets:
             feeding.forget()
@@ -81,7 +73,7 @@ def test_an_error_in_what_was_begun_early_is_raised_by_its_own_shard() -> None:
     with feeder() as feeding:
         with feeding.feeding(feeds("a", 1, [])) as first:
             next(first)
-            wait_for(lambda: feeding.idle)
+            until(lambda: feeding.idle)
             feeding.begin(fails())
             assert next(first, None) is None
         with pytest.raises(MemoryError), feeding.feeding(feeds("b", 2, [])) as second:
@@ -93,16 +85,16 @@ def test_an_item_is_taken_without_waiting_where_one_is_made_and_errors_stay_for_
 
     def items() -> Iterator[int]:
         yield 1
-        assert go_on.wait(WAIT_S)
+        assert go_on.wait(PATIENCE_S)
         raise ValueError("in its turn")
 
     ahead = Ahead(items(), depth=1, name="test")
     with ahead as waiting:
-        wait_for(lambda: ahead.depth() == 1)
+        until(lambda: ahead.depth() == 1)
         assert ahead.made() == 1
         assert ahead.made() is None
         go_on.set()
-        wait_for(lambda: ahead.depth() == 1)
+        until(lambda: ahead.depth() == 1)
         assert ahead.made() is None
         with pytest.raises(ValueError, match="in its turn"):
             next(waiting)

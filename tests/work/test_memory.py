@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from tests.models import tiny_image_package, tiny_mixed_package, tiny_text_packa
 from tests.support.cramped_worker import hungry_package
 from tests.support.killing import workers_on
 from tests.support.mill import Mill, items
+from tests.support.patience import until
 from tests.support.stock import Stock
 
 from embedmill.driving import drive
@@ -91,10 +91,7 @@ def test_a_loop_that_the_kernel_ended_for_lack_of_memory_starts_again_with_small
 
     def kill_after_the_first_commit() -> None:
         folder = run.home.run_key(run.plan.run, "commits")
-        deadline = time.monotonic() + 120
-        while not list(run.home.store.list(folder)):
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(lambda: list(run.home.store.list(folder)), "a commit record")
         (loop,) = workers_on(mill.root / "pipeline.yaml")
         (tmp_path / "next").write_text("pgfault 7\noom_kill 4\n")
         (tmp_path / "next").replace(kills)  # the engine reads it meanwhile
@@ -140,14 +137,15 @@ def test_a_run_is_not_worn_out_while_each_new_start_takes_less_memory(mill: Mill
 
 def wait_for_another(mill: Mill, seen: set[int]) -> psutil.Process:
     """The loop that runs, once it is none of those; it is one of them then."""
-    deadline = time.monotonic() + 120
-    while True:
-        for loop in workers_on(mill.root / "pipeline.yaml"):
-            if loop.pid not in seen:
-                seen.add(loop.pid)
-                return loop
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    found = list[psutil.Process]()
+
+    def another() -> bool:
+        found[:] = [loop for loop in workers_on(mill.root / "pipeline.yaml") if loop.pid not in seen]
+        return bool(found)
+
+    until(another, "another loop")
+    seen.add(found[0].pid)
+    return found[0]
 
 
 def test_batches_are_halved_to_a_floor_and_then_memory_is_what_is_missing(tiny_model: Path) -> None:
