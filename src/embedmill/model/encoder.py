@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -99,12 +99,12 @@ class Encoder:
         """
         package.inputs(name)
         declared = package.spec.runtimes_for(name)
-        among = declared if using is None else [using]
-        choose = partial(
-            choose_runtime, package, name, device=device, threads=threads, gpu_memory_mib=gpu_memory_mib
-        )
+        source = _Source(package, name, [using] if using else declared, device, threads, gpu_memory_mib)
+        sessions = Sessions(lanes, source.open, session_bytes(package))
         decoder = decoder or ImageDecoder(children=decoders_beside(device, threads * lanes))
-        spec, sessions, runtime, binding = _opened(package, name, choose, among, decoder, lanes, all_lanes)
+        with _all_opened(sessions, source) if all_lanes else nullcontext():
+            runtime = source.open()
+            binding = bind(package, name, runtime, decoder)
         _check_output(package, runtime)
         profile = Profile(
             runtime=runtime.name,
@@ -117,7 +117,7 @@ class Encoder:
             libraries=_libraries(binding),
         )
         encoder = cls(package, name, package.spec.dimension, profile, runtime, binding, sessions)
-        if compared and spec != declared[0]:
+        if compared and source.chosen != declared[0]:
             check_goldens(encoder, goldens_file(package, name))
         return encoder
 
@@ -315,24 +315,42 @@ class Encoder:
         return computed
 
 
-def _opened(
-    package: ModelPackage,
-    name: str,
-    choose: Callable[..., tuple[RuntimeSpec, Runtime]],
-    among: Sequence[RuntimeSpec],
-    decoder: ImageDecoder,
-    lanes: int,
-    all_lanes: bool,
-) -> tuple[RuntimeSpec, Sessions, Runtime, Binding]:
-    """The model and what feeds it; open for all lanes at once, where it is known what they compute by."""
-    spec = among[0]
-    sessions = Sessions(lanes, lambda: choose(among=[spec])[1], session_bytes(package))
-    with sessions.opened_beside() if all_lanes and len(among) == 1 else nullcontext():
-        spec, runtime = choose(among=among)
-        binding = bind(package, name, runtime, decoder)
-    if all_lanes:
-        sessions.open_all()
-    return spec, sessions, runtime, binding
+@dataclass
+class _Source:
+    """Where an encoder's sessions come from: the first of the runtimes `among` that computes here."""
+
+    package: ModelPackage
+    name: str
+    among: Sequence[RuntimeSpec]
+    device: str
+    threads: int
+    gpu_memory_mib: int | None
+
+    @property
+    def chosen(self) -> RuntimeSpec:
+        """What they compute by, once one is open."""
+        return self.among[0]
+
+    def open(self) -> Runtime:
+        """Open the model; what the first session computes by, all later ones do, too."""
+        chosen, runtime = choose_runtime(
+            self.package,
+            self.name,
+            among=self.among,
+            device=self.device,
+            threads=self.threads,
+            gpu_memory_mib=self.gpu_memory_mib,
+        )
+        self.among = [chosen]
+        return runtime
+
+
+@contextmanager
+def _all_opened(sessions: Sessions, source: _Source) -> Iterator[None]:
+    """The block opens the first session; the others are opened beside it, or after it where it chooses."""
+    with sessions.opened_beside() if len(source.among) == 1 else nullcontext():
+        yield
+    sessions.open_all()
 
 
 def _check_output(package: ModelPackage, runtime: Runtime) -> None:
