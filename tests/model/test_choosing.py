@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,23 @@ def test_another_runtime_without_goldens_is_not_trusted(tmp_path: Path) -> None:
     assert Encoder.load(package).name == "item"
     with pytest.raises(ModelError, match=r"item\.jsonl: is no goldens file"):
         Encoder.load(package, using=package.spec.runtimes[1])
+
+
+@pytest.mark.parametrize("all_lanes", [False, True])
+def test_where_the_first_has_no_library_the_second_is_compared_and_opened_for_all_lanes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_lanes: bool
+) -> None:
+    folder = two_runtimes(tmp_path / "package", second_seed=0).root
+    document = yaml.safe_load((folder / "model.yaml").read_text())
+    document["runtimes"][0]["kind"] = "openvino"
+    (folder / "model.yaml").write_text(yaml.safe_dump(document))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    encoder = Encoder.load(ModelPackage.open(folder), lanes=2, all_lanes=all_lanes)
+    assert encoder.profile.runtime == "onnxruntime"
+    assert encoder.sessions.opened == (2 if all_lanes else 1)
+    (folder / "goldens" / "item.jsonl").unlink()
+    with pytest.raises(ModelError, match=r"item\.jsonl: is no goldens file"):
+        Encoder.load(ModelPackage.open(folder), lanes=2, all_lanes=all_lanes)
 
 
 @pytest.mark.parametrize(("second_seed", "same"), [(0, True), (1, False)])
