@@ -130,7 +130,7 @@ class PlannedRun:
         with runs.closed_if_corrupt(self.home, self.plan.run):
             candidate = Release(candidate_folder(self.home, content), judged)
             gates = run_gates(GATES, candidate, base, accept, self.home.now())
-        return record_verdicts(self.home, content, gates)
+            return record_verdicts(self.home, content, gates)
 
     def publish(self, gates: Gates | None = None) -> LogEntry:
         """Seal the candidate and make it live, by these verdicts, or those of the last check if None.
