@@ -12,6 +12,7 @@ from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
 from embedmill.errors import GateFailed, ModelError, SpecError
+from embedmill.gates import GATES
 from embedmill.gates.package import GATE, goldens
 from embedmill.model import ModelPackage
 from embedmill.model.agreement import agreements
@@ -139,5 +140,18 @@ def test_a_plan_of_long_work_says_so_and_leaves_no_run(
     monkeypatch.setattr(numerics, "LONG_S", 0.0)  # any work is long
     mill.planned(items(5))
     half_copied(model, "query_text")
+    with pytest.raises(ModelError, match="contradicts its own goldens"):
+        mill.planned(items(6))
+
+
+def test_long_work_on_a_release_that_showed_nothing_is_not_begun(
+    mill: Mill, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same package is live, published by a version that compared nothing."""
+    half_copied(model, "query_text")
+    with monkeypatch.context() as older:
+        older.delitem(GATES, GATE)
+        mill.run(items(5))
+    monkeypatch.setattr(numerics, "LONG_S", 0.0)  # any work is long
     with pytest.raises(ModelError, match="contradicts its own goldens"):
         mill.planned(items(6))
