@@ -18,6 +18,8 @@ from embedmill.release.shares import work_of
 from embedmill.spec.documents import Gates
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from embedmill.release.reader import Release
     from embedmill.spec.documents import Content, Verdict
 
@@ -40,6 +42,18 @@ def record_verdicts(home: Home, content: Content, gates: Gates) -> Gates:
 def verdicts_on(home: Home, run: str) -> Gates | None:
     """What stands of a run: its sealed verdicts, else those of its last check, else None."""
     return _read(home, home.release_key(run, GATES)) or _read(home, home.run_key(run, GATES))
+
+
+def publishable_verdicts(home: Home, run: str, gates: Collection[str]) -> Gates | None:
+    """What a run may be published by: its sealed verdicts, else those of a last check by all of `gates`.
+
+    None where there is none: an older version may have checked it, which had fewer gates.
+    """
+    sealed = _read(home, home.release_key(run, GATES))
+    last = sealed or _read(home, home.run_key(run, GATES))
+    if last is None or sealed is not None:
+        return sealed
+    return last if {verdict.gate for verdict in last.verdicts}.issuperset(gates) else None
 
 
 def agreement_shown(release: Release | None, package_digest: str) -> Verdict | None:
