@@ -22,7 +22,7 @@ from embedmill.release.layout import Home
 from embedmill.release.publish import publish
 from embedmill.release.reader import Release, open_release
 from embedmill.release.shares import worker_shares
-from embedmill.release.verdicts import record_verdicts, verdicts_on
+from embedmill.release.verdicts import publishable_verdicts, record_verdicts, verdicts_on
 from embedmill.seats import SharedPlaces
 from embedmill.spec.documents import Content, Gates, LogEntry, Plan
 from embedmill.spec.reports import RunReport
@@ -130,20 +130,23 @@ class PlannedRun:
         with runs.closed_if_corrupt(self.home, self.plan.run):
             candidate = Release(candidate_folder(self.home, content), judged)
             gates = run_gates(GATES, candidate, base, accept, self.home.now())
-        return record_verdicts(self.home, content, gates)
+            return record_verdicts(self.home, content, gates)
 
     def publish(self, gates: Gates | None = None) -> LogEntry:
         """Seal the candidate and make it live, by these verdicts, or those of the last check if None.
 
         Raises:
-            GateFailed: It was not checked, or a gate stands against it.
+            GateFailed: It was not checked by all of today's gates, or one stands against it.
         """
         content = read_candidate(self.home, self.plan.run)
-        gates = gates or verdicts_on(self.home, self.plan.run)
+        gates = gates or publishable_verdicts(self.home, self.plan.run, GATES)
         if gates is None:
             runs.check_not_over(self.home, self.plan.run)
-            hint = "`embedmill check` does it"
-            raise GateFailed(f"run {self.plan.run}: the candidate is not checked yet", hint=hint)
+            by = " by all of today's gates" if verdicts_on(self.home, self.plan.run) else ""
+            raise GateFailed(
+                f"run {self.plan.run}: the candidate is not checked yet{by}",
+                hint="`embedmill check` does it",
+            )
         if not gates.passed:
             raise gate_failure(gates)
         return publish(self.home, self.plan, content, gates)

@@ -11,15 +11,22 @@ from tests.gates.test_gates import failed, verdicts_on
 from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
+from embedmill import planned
 from embedmill.errors import GateFailed, ModelError, SpecError
+from embedmill.gates import GATES
 from embedmill.gates.package import GATE, goldens
 from embedmill.model import ModelPackage
 from embedmill.model.agreement import agreements
 from embedmill.model.importing import import_declared
 from embedmill.planning import numerics
 from embedmill.planning.numerics import Here
+from embedmill.release.assemble import read_candidate
+from embedmill.release.publish import seal
 from embedmill.spec import WorkSpec
 from embedmill.spec.documents import Estimate
+
+OLDER = {name: gate for name, gate in GATES.items() if name != GATE}
+"""The gates of a version that compared no goldens."""
 
 
 def two_files(folder: Path, *, seed: int = 0) -> Path:
@@ -141,3 +148,43 @@ def test_a_plan_of_long_work_says_so_and_leaves_no_run(
     half_copied(model, "query_text")
     with pytest.raises(ModelError, match="contradicts its own goldens"):
         mill.planned(items(6))
+
+
+def test_long_work_on_a_release_that_showed_nothing_is_not_begun(
+    mill: Mill, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same package is live, published by a version that compared nothing."""
+    half_copied(model, "query_text")
+    with monkeypatch.context() as older:
+        older.setattr(planned, "GATES", OLDER)
+        mill.run(items(5))
+    monkeypatch.setattr(numerics, "LONG_S", 0.0)  # any work is long
+    with pytest.raises(ModelError, match="contradicts its own goldens"):
+        mill.planned(items(6))
+
+
+def test_what_an_older_version_checked_is_checked_again_before_it_is_published(
+    mill: Mill, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_copied(model, "query_text")
+    with monkeypatch.context() as older:
+        older.setattr(planned, "GATES", OLDER)
+        assert mill.checked(items(5)).check().passed
+    run = mill.open().open_run()
+    with pytest.raises(GateFailed, match="is not checked yet by all of today's gates") as raised:
+        run.publish()
+    assert "embedmill check" in raised.value.hint
+    assert not run.check().passed
+    with pytest.raises(GateFailed, match="contradicts its own goldens"):
+        run.publish()
+
+
+def test_what_was_sealed_stands_by_the_gates_of_its_time(
+    mill: Mill, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(planned, "GATES", OLDER)
+        run = mill.checked(items(5))
+        content = read_candidate(run.home, run.plan.run)
+        seal(run.home, content, run.check())  # and its process died
+    assert mill.open().open_run().publish().number == 1

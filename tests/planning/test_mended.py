@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from tests.models import tiny_image_package
 from tests.support.mill import Mill, items, quarantined
 from tests.support.shop import png
 
-from embedmill.errors import GateFailed
+from embedmill.errors import GateFailed, ReleaseCorrupt, StoreDenied, StoreError, StoreUnavailable
+from embedmill.release.layout import Home
+from embedmill.release.runs import terminal_of
+from embedmill.store import ObjectInfo
+from embedmill.store.local import LocalStore
 
 COUNT = 12
 
@@ -139,3 +144,77 @@ def test_a_run_of_texts_that_a_gate_stopped_is_not_looked_at(mill: Mill) -> None
     mill.settings = {"gates": {"quarantine": 0.0}}
     run = mill.checked([*items(3), {"title": "no id"}])
     assert mill.planned().plan.run == run.plan.run
+
+
+def quarantine_file(mill: Mill, run: str) -> Path:
+    """Where the candidate has the items that were refused."""
+    (file,) = (Path(mill.home.store.url) / mill.home.release_key(run, "quarantine")).iterdir()
+    file.chmod(0o644)
+    return file
+
+
+def overwrite(file: Path) -> None:
+    file.write_bytes(b"x" * file.stat().st_size)
+
+
+def alter(file: Path) -> None:
+    """Into a table that can be read, and is not the one that was written."""
+    data = file.read_bytes()
+    assert b"parquet-cpp" in data
+    file.write_bytes(data.replace(b"parquet-cpp", b"parquet-cqq"))
+
+
+@pytest.mark.parametrize("harm", [overwrite, alter, Path.unlink])
+def test_a_candidate_whose_list_of_refused_items_is_damaged_is_closed_and_outlived(
+    shop: Mill, harm: Callable[[Path], None]
+) -> None:
+    damage(shop, 3)
+    first = stopped(shop)
+    file = quarantine_file(shop, first)
+    harm(file)
+    run = shop.planned()
+    assert run.plan.run != first
+    assert file.name in run.outlived[first]
+    closed = terminal_of(shop.home, first)
+    assert closed is not None
+    assert closed.outcome == "abandon"
+    assert run.plan.compute == 0  # what the closed one computed is taken over
+    result = shop.open().run(accept=["quarantine"])
+    assert (result.release, result.quarantined) == (run.plan.run, 1)
+
+
+@pytest.mark.parametrize("harm", [overwrite, alter])
+def test_a_check_of_a_damaged_list_closes_the_run_that_it_reports(
+    mill: Mill, harm: Callable[[Path], None]
+) -> None:
+    run = mill.checked([*items(3), {"title": "no id"}])
+    harm(quarantine_file(mill, run.plan.run))
+    with pytest.raises(ReleaseCorrupt, match="quarantine") as raised:
+        run.check()
+    assert "run again" in raised.value.hint
+    assert terminal_of(mill.home, run.plan.run) is not None
+    assert mill.run().quarantined == 1
+
+
+@pytest.mark.parametrize("error", [StoreDenied, StoreUnavailable])
+def test_images_that_their_store_does_not_show_give_up_no_run(shop: Mill, error: type[StoreError]) -> None:
+    asked = []
+
+    class Refusing(LocalStore):
+        """Shows no picture."""
+
+        def head(self, key: str) -> ObjectInfo:
+            if key.startswith("pictures/"):
+                asked.append(key)
+                raise error("not now")
+            return super().head(key)
+
+    shop.settings["catalog"] |= {"images": "store:pictures"}
+    (shop.root / "mill").mkdir()
+    (shop.root / "pictures").rename(shop.root / "mill" / "pictures")
+    (shop.root / "mill" / "pictures" / "3.png").write_bytes(b"broken")
+    first = stopped(shop)
+    pipeline = shop.open()
+    vars(pipeline)["home"] = Home(Refusing(shop.root / "mill"), "test")
+    assert pipeline.plan().plan.run == first
+    assert asked == ["pictures/3.png"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from embedmill.model import ModelPackage
 from embedmill.model.agreement import agreements, said_wrong
 from embedmill.model.goldens import LOWEST_COSINE
-from embedmill.release.integrity import read_gates
+from embedmill.release.verdicts import AGREEMENT, agreement_shown
 from embedmill.spec.documents import Verdict
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from embedmill.model.agreement import Agreement
     from embedmill.release.reader import Release
 
-GATE = "goldens"
+GATE = AGREEMENT
 
 
 def goldens(candidate: Release, baseline: Release | None) -> Verdict:
@@ -25,7 +25,7 @@ def goldens(candidate: Release, baseline: Release | None) -> Verdict:
     Computed once for a package: a refresh of a release that showed it has nothing to show. What this machine
     cannot compute is not compared, and the verdict says so.
     """
-    shown = _shown_by(baseline, candidate.content.package_digest)
+    shown = agreement_shown(baseline, candidate.content.package_digest)
     if shown is not None and baseline is not None:
         message = f"release {baseline.name} has the same package, and showed it"
         return shown.model_copy(update={"message": message})
@@ -48,11 +48,3 @@ def goldens(candidate: Release, baseline: Release | None) -> Verdict:
 
 def _lowest(found: Sequence[Agreement]) -> float | None:
     return min((each.lowest for each in found if each.lowest is not None), default=None)
-
-
-def _shown_by(baseline: Release | None, package_digest: str) -> Verdict | None:
-    """The verdict by which the live release showed it for this very package; None where it did not."""
-    if baseline is None or baseline.content.package_digest != package_digest:
-        return None
-    verdicts = read_gates(baseline.folder).verdicts
-    return next((v for v in verdicts if v.gate == GATE and v.passed and v.found is not None), None)

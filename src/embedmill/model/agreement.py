@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError, ServerUnavailable
+from embedmill.errors import EmbedmillError, ModelError
 from embedmill.model.encoder import Encoder
-from embedmill.model.goldens import LOWEST_COSINE, compare_goldens, goldens_file
+from embedmill.model.goldens import LOWEST_COSINE, compared, fitting_goldens, goldens_file
 from embedmill.model.package import ModelPackage
-
-UNAVAILABLE = (MissingExtra, DeviceUnavailable, ServerUnavailable)
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Agreement:
     """What comparing found of one encoder: the lowest cosine, where it could be compared.
 
     `wrong` says what is wrong with it, empty if nothing is; `unknown` why it was not compared, although there
-    may be goldens to compare: another machine could.
+    may be goldens to compare: another machine could, or this one at another time.
     """
 
     encoder: str
@@ -63,12 +61,13 @@ def _agreement(package: ModelPackage, name: str, known: dict[str, Encoder], stac
     if not file.is_file():
         return Agreement(name)
     try:
-        encoder = _opened(package, name, known, stack)
-        comparison = compare_goldens(encoder, file)
-    except UNAVAILABLE as error:
-        return Agreement(name, unknown=error.message)
+        rows, stored = fitting_goldens(file, package.spec.dimension)
     except ModelError as error:
         return Agreement(name, wrong=error.message)
+    try:
+        comparison = compared(_opened(package, name, known, stack), file, rows, stored)
+    except EmbedmillError as error:  # memory, a server, a library: that says nothing of the weights
+        return Agreement(name, unknown=error.message)
     wrong = ""
     if comparison.moved is not None:
         wrong = (

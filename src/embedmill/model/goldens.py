@@ -121,13 +121,24 @@ def compare_goldens(encoder: Encoder, file: Path) -> Comparison:
     Raises:
         ModelError: The file is damaged, or has vectors of another dimension.
     """
+    return compared(encoder, file, *fitting_goldens(file, encoder.dimension))
+
+
+def fitting_goldens(file: Path, dimension: int) -> tuple[pa.RecordBatch, Vectors]:
+    """Raw inputs and float32[N, D] vectors of a goldens file, for a model that makes D values.
+
+    Raises:
+        ModelError: The file is damaged, or has vectors of another dimension.
+    """
     rows, stored = read_goldens(file)
-    if stored.shape[1] != encoder.dimension:
-        raise ModelError(
-            f"{file}: vectors of {stored.shape[1]} values, and the model makes {encoder.dimension}"
-        )
-    found = cosines(encoder.encode(rows).vectors_ND, stored)
-    return Comparison(file, encoder.runtime.name, found)
+    if stored.shape[1] != dimension:
+        raise ModelError(f"{file}: vectors of {stored.shape[1]} values, and the model makes {dimension}")
+    return rows, stored
+
+
+def compared(encoder: Encoder, file: Path, rows: pa.RecordBatch, stored: Vectors) -> Comparison:
+    """Embed goldens again that were read from `file`."""
+    return Comparison(file, encoder.runtime.name, cosines(encoder.encode(rows).vectors_ND, stored))
 
 
 def cosines(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:

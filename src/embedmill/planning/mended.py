@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from embedmill.arrow import plain_array
 from embedmill.catalog import CatalogReader, ImageSource, fingerprints
 from embedmill.digest import digest_list
-from embedmill.errors import CatalogError, MissingExtra, ObjectMissing, RunError
+from embedmill.errors import CatalogError, MissingExtra, ReleaseCorrupt, RunError, StoreError
 from embedmill.model.inputs import canonical_columns
+from embedmill.release import runs
 from embedmill.release.assemble import read_candidate
 from embedmill.release.verdicts import verdicts_on
 from embedmill.types import Reason
@@ -54,7 +55,10 @@ class _Lost(NamedTuple):
 
 
 def mended(planner: Planner, plan: Plan) -> str:
-    """Why an open run that a gate stopped is not gone on with; empty if no image that it lacks changed."""
+    """Why an open run that a gate stopped is not gone on with; empty if no image that it lacks changed.
+
+    One whose list of refused items is damaged is closed: it can never be published.
+    """
     gates = verdicts_on(planner.home, plan.run)
     inputs = planner.package.inputs("item")
     if gates is None or gates.passed or not inputs.image_fields:
@@ -62,7 +66,10 @@ def mended(planner: Planner, plan: Plan) -> str:
     try:
         lost = _lost(planner, plan)
         changed = bool(lost) and _any_changed(planner, lost)
-    except (CatalogError, MissingExtra, RunError, ObjectMissing):
+    except ReleaseCorrupt as error:
+        runs.abandon(planner.home, plan.run, error.message)
+        return error.message
+    except (CatalogError, MissingExtra, RunError, StoreError):
         return ""  # what cannot be looked at is no reason to give up what was computed
     return "a gate stopped it, and images that it lacks changed since" if changed else ""
 

@@ -21,6 +21,7 @@ from embedmill.release.numerics import (
     highest_epoch,
     numerics_of,
 )
+from embedmill.release.verdicts import agreement_shown
 from embedmill.spec.documents import Numerics, distinct
 from embedmill.spec.pipeline import BATCH_TOKENS
 
@@ -123,15 +124,15 @@ class Here:
     def check_agreement(self, estimate: Estimate, base: Release | None = None) -> None:
         """Find out before long work, not after it, that a package contradicts its own goldens.
 
-        Short work is done by the time that this would take; then the gate `goldens` finds out. The package of
-        the live release, `base`, is known.
+        Short work is done by the time that this would take; then the gate `goldens` finds out. What the live
+        release, `base`, showed of the same package is known, as it is to that gate.
 
         Raises:
             ModelError: It does.
         """
         if estimate.seconds is not None and estimate.seconds < LONG_S:
             return
-        if base is not None and base.content.package_digest == self.package.package_digest():
+        if agreement_shown(base, self.package.package_digest()) is not None:
             return
         found = self._encoder
         check_agreement(self.package, {} if isinstance(found, Exception) else {"item": found})

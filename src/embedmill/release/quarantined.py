@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedmill.errors import ReleaseCorrupt
 from embedmill.spec.reports import QuarantinedItem
 
 if TYPE_CHECKING:
@@ -34,7 +36,18 @@ class Quarantined(NamedTuple):
 
 
 def read_quarantined(file: Path, *, most: int, of_each: int | None = None) -> Quarantined:
-    """Count the items of a file by reason, and take the first: so many, and no more `of_each` reason."""
+    """Count the items of a file by reason, and take the first: so many, and no more `of_each` reason.
+
+    Raises:
+        ReleaseCorrupt: The file is gone, or no such table.
+    """
+    try:
+        return _counted(file, most, of_each)
+    except (OSError, pa.ArrowException) as error:
+        raise ReleaseCorrupt(f"{file}: {error}") from None
+
+
+def _counted(file: Path, most: int, of_each: int | None) -> Quarantined:
     reasons: Counter[str] = Counter()
     taken: Counter[str] = Counter()
     items: list[QuarantinedItem] = []

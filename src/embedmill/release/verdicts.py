@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from embedmill.errors import ObjectExists, ObjectMissing
+from embedmill.release.integrity import read_gates
 from embedmill.release.layout import GATES, REPORT, Home
 from embedmill.release.quarantined import quarantined_of
 from embedmill.release.report import render_report
@@ -17,8 +18,13 @@ from embedmill.release.shares import work_of
 from embedmill.spec.documents import Gates
 
 if TYPE_CHECKING:
-    from embedmill.spec.documents import Content
+    from collections.abc import Collection
 
+    from embedmill.release.reader import Release
+    from embedmill.spec.documents import Content, Verdict
+
+AGREEMENT = "goldens"
+"""The gate by which a release shows that its package agrees with its goldens."""
 EXAMPLES_OF_EACH = 5
 MOST_EXAMPLES = 100
 
@@ -36,6 +42,29 @@ def record_verdicts(home: Home, content: Content, gates: Gates) -> Gates:
 def verdicts_on(home: Home, run: str) -> Gates | None:
     """What stands of a run: its sealed verdicts, else those of its last check, else None."""
     return _read(home, home.release_key(run, GATES)) or _read(home, home.run_key(run, GATES))
+
+
+def publishable_verdicts(home: Home, run: str, gates: Collection[str]) -> Gates | None:
+    """What a run may be published by: its sealed verdicts, else those of a last check by all of `gates`.
+
+    None where there is none: an older version may have checked it, which had fewer gates.
+    """
+    sealed = _read(home, home.release_key(run, GATES))
+    last = sealed or _read(home, home.run_key(run, GATES))
+    if last is None or sealed is not None:
+        return sealed
+    return last if {verdict.gate for verdict in last.verdicts}.issuperset(gates) else None
+
+
+def agreement_shown(release: Release | None, package_digest: str) -> Verdict | None:
+    """The verdict by which a release showed that this very package agrees with its goldens, all of it.
+
+    None where it did not: an older version may have made it, or a machine that could not compute an encoder.
+    """
+    if release is None or release.content.package_digest != package_digest:
+        return None
+    verdicts = read_gates(release.folder).verdicts
+    return next((v for v in verdicts if v.gate == AGREEMENT and v.passed and v.found is not None), None)
 
 
 def seal_verdicts(home: Home, content: Content, gates: Gates) -> Gates:
