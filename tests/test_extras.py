@@ -83,6 +83,52 @@ def test_an_interrupt_stays_one_whatever_the_module_makes_of_it(
         signal.signal(getattr(signal, number), before)
 
 
+class Stop(BaseException):
+    """What a host's own handler raises."""
+
+
+@pytest.mark.parametrize("stop", [SystemExit(143), Stop("deployed anew"), RuntimeError("told to stop")])
+@pytest.mark.parametrize("then", ["raise ImportError('initialization failed') from None", "pass"])
+def test_what_a_hosts_own_handler_raises_is_what_ends_the_import(
+    modules: Path, stop: BaseException, then: str
+) -> None:
+    body = INTERRUPTED.format(signal="SIGTERM", then=then).replace("KeyboardInterrupt", "BaseException")
+    (modules / "shop_library.py").write_text(body)
+
+    def handler(number: int, frame: object) -> None:
+        raise stop
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(type(stop)) as caught:
+            bring("shop_library")
+        assert caught.value is stop
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+IN_ANOTHER = """
+import sys
+sys.path[:] = {path!r}
+from embedmill.extras import optional
+with optional("The shop", "shop_library", extra="shop"):
+    import shop_library
+"""
+
+
+def test_an_interpreter_within_another_imports_too(modules: Path) -> None:
+    """As under mod_wsgi: its main thread is none that may listen for signals."""
+    (modules / "shop_library.py").write_text(f"open({str(modules / 'brought')!r}, 'w').close()")
+    interpreters = pytest.importorskip("_xxsubinterpreters")
+    inner = interpreters.create()
+    try:
+        interpreters.run_string(inner, IN_ANOTHER.format(path=sys.path))
+    finally:
+        interpreters.destroy(inner)
+    assert (modules / "brought").exists()
+
+
 def test_what_else_a_module_raises_is_left_as_it_is(modules: Path) -> None:
     (modules / "shop_library.py").write_text("raise RuntimeError('no GPU')")
     with pytest.raises(RuntimeError, match="no GPU"):

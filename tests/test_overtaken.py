@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from tests.models import tiny_image_package
 from tests.support.mill import Mill, items
+from tests.support.shop import png
 
 from embedmill.errors import Held
 from embedmill.release.admin import rollback
@@ -77,3 +81,29 @@ def test_a_second_run_of_an_unchanged_catalog_publishes_again_and_computes_nothi
     mill.run(items(3))
     again = mill.run()
     assert (again.number, again.computed, again.reused) == (2, 0, 3)
+
+
+def test_what_was_published_without_a_picture_that_this_plan_has_is_not_taken_for_done(
+    mill: Mill, tmp_path: Path
+) -> None:
+    """The catalog's files are the same: they only name the pictures."""
+    mill.model = tiny_image_package(tmp_path / "images-model")
+    mill.schema = pa.schema([("sku", pa.int64()), ("image", pa.string())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "images": "pictures"}
+    mill.write([{"sku": n, "image": f"{n}.png"} for n in range(6)])
+    folder = mill.root / "pictures"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.png").write_bytes(png(number))
+    first: list[RunReport] = []
+
+    def other() -> None:
+        """It plans while one picture is away, and publishes."""
+        away = (folder / "3.png").rename(mill.root / "away.png")
+        first.append(mill.run())
+        away.rename(folder / "3.png")
+
+    second, notes = overtaken(mill, other)
+    assert (first[0].quarantined, second.quarantined) == (1, 0)
+    assert numbers(mill) == [1, 2]
+    assert notes[0].endswith("meanwhile; planning again, on top of it")

@@ -13,14 +13,14 @@ from embedmill.errors import ExtraUnusable, MissingExtra
 
 
 class _Interrupts:
-    """Whether a signal ended the import: compiled modules make any error of it, and lose which it was."""
+    """What a signal's handler raised in an import: compiled modules make any error of it, and lose which."""
 
     def __init__(self) -> None:
-        self.came = False
+        self.raised: BaseException | None = None
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Within it, handlers that raise KeyboardInterrupt are noticed; others do what they do."""
+        """Within it, what handlers raise is noticed: KeyboardInterrupt, or a host's own SystemExit."""
         if threading.current_thread() is not threading.main_thread():  # interrupts go there
             yield
             return
@@ -39,11 +39,15 @@ class _Interrupts:
         def handler(signum: int, frame: FrameType | None) -> None:
             try:
                 previous(signum, frame)
-            except KeyboardInterrupt:
-                self.came = True
+            except BaseException as error:
+                self.raised = error
                 raise
 
-        signal.signal(number, handler)
+        try:
+            signal.signal(number, handler)
+        except ValueError:  # an interpreter within another, as of mod_wsgi: no signal reaches it
+            yield
+            return
         try:
             yield
         finally:
@@ -63,19 +67,19 @@ def optional(what: str, *modules: str, extra: str) -> Iterator[None]:
     Raises:
         MissingExtra: One of the modules is absent.
         ExtraUnusable: They are there, and importing them fails.
-        KeyboardInterrupt: A signal ended the import, whatever it says itself.
+        BaseException: What a signal's handler raised, whatever the import made of it: mostly Ctrl-C's.
     """
     interrupts = _Interrupts()
     try:
         with interrupts.heard():
             yield
     except Exception as error:
-        if interrupts.came:
-            raise KeyboardInterrupt from None
+        if interrupts.raised is not None:
+            raise interrupts.raised from None
         if not isinstance(error, ImportError):
             raise
         if isinstance(error, ModuleNotFoundError) and error.name in modules:
             raise MissingExtra(what, extra=extra) from None
         raise ExtraUnusable(what, f"{type(error).__name__}: {error}", extra=extra) from error
-    if interrupts.came:
-        raise KeyboardInterrupt
+    if interrupts.raised is not None:
+        raise interrupts.raised

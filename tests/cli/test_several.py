@@ -37,19 +37,45 @@ def test_a_worked_pipeline_is_published_with_a_table_and_a_line(
     assert "(number 1)" in said.out
 
 
-@pytest.mark.parametrize("command", ["run", "status"])
-def test_a_copied_spec_with_one_name_and_one_store_is_refused_before_anything_runs(
-    mill: Mill, spec: Path, embedmill: Terminal, command: str
-) -> None:
+@pytest.fixture
+def copied(mill: Mill, spec: Path) -> Path:
+    """A copy of the spec with its name and store, beside a worked pipeline of another name."""
     mill.settings["store"] = str(mill.root / "mill")
     mill.run(items(20))
     copy = mill.root / "copy" / "pipeline.yaml"
     copy.parent.mkdir()
     copy.write_text(spec.read_text())
-    said = embedmill(command, "--all", mill.root)
-    assert (said.code, said.out) == (2, "")
-    assert f"{spec} and {copy}: both are pipeline 'test'" in said.err
+    other = Mill(mill.root / "other", mill.model, settings={"name": "other"})
+    other.root.mkdir()
+    other.worked(items(20))
+    return copy
+
+
+def test_a_copied_spec_with_one_name_and_one_store_is_not_run_and_the_others_are(
+    mill: Mill, spec: Path, copied: Path, embedmill: Terminal
+) -> None:
+    report = embedmill.json("run", "--all", mill.root, code=2)
+    outcomes = {Path(each["file"]): each for each in report["pipelines"]}
+    assert outcomes[mill.root / "other" / "pipeline.yaml"]["outcome"] == "published"
+    for file in (spec, copied):
+        assert (outcomes[file]["outcome"], outcomes[file]["exit_code"]) == ("failed", 2)
+        assert f"{spec} and {copied}: both are pipeline 'test'" in outcomes[file]["message"]
     assert len(read_history(mill.home).entries) == 1
+
+
+def test_status_shows_all_and_says_which_specs_are_one_pipeline(
+    mill: Mill, spec: Path, copied: Path, embedmill: Terminal
+) -> None:
+    shown = embedmill.json("status", "--all", mill.root)["pipelines"]
+    standings = {Path(each["file"]): each for each in shown}
+    for file in (spec, copied):
+        assert standings[file]["live"]["number"] == 1
+        assert f"{spec} and {copied}: both are pipeline 'test'" in standings[file]["error"]
+    assert standings[mill.root / "other" / "pipeline.yaml"]["error"] == ""
+    said = embedmill("status", "--all", mill.root)
+    assert said.code == 0
+    assert f"test ({spec})" in said.out
+    assert f"test ({copied})" in said.out
 
 
 def test_tables_tell_equal_names_of_two_stores_apart(mill: Mill, spec: Path, embedmill: Terminal) -> None:

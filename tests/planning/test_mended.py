@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from tests.models import tiny_image_package
 from tests.support.mill import Mill, items, quarantined
 from tests.support.shop import png
+from tests.support.web import answer, web_server
 
 from embedmill.errors import GateFailed, ReleaseCorrupt, StoreDenied, StoreError, StoreUnavailable
+from embedmill.planning.mended import MOST
 from embedmill.release.layout import Home
 from embedmill.release.runs import terminal_of
 from embedmill.store import ObjectInfo
@@ -131,6 +134,29 @@ def test_a_picture_that_could_not_be_read_is_noticed_once_it_can(shop: Mill) -> 
     run = shop.worked()
     assert run.plan.run != first
     assert run.run().embedded + run.plan.reused_vectors == COUNT
+
+
+def test_of_many_pictures_that_cannot_be_had_some_are_asked_for_evenly(shop: Mill) -> None:
+    """A host that is gone is asked for a bounded number of them, and one that is back is noticed."""
+    count, paths = 2 * MOST + 100, "/{}.png"
+    with web_server() as web:
+        shop.settings["catalog"] |= {
+            "image_identity": "version",
+            "image_version": "seen",
+            "fetch": {"allow": [web.host]},
+        }
+        web.paths[paths.format(0)] = answer(png(0))
+        shop.write([{"sku": n, "image": web.url(paths.format(n)), "seen": "v1"} for n in range(count)])
+        first = stopped(shop)
+        web.forget()
+        assert shop.planned().plan.run == first
+        asked = [number for number in range(count) if web.asked["GET", paths.format(number)]]
+        assert MOST // 2 <= len(asked) <= MOST
+        assert asked[0] <= 4
+        assert count - asked[-1] <= 4
+        assert {after - before for before, after in itertools.pairwise(asked)} <= {1, 2, 3, 4}
+        web.paths[paths.format(asked[-1])] = answer(png(1))
+        assert shop.planned().plan.run != first
 
 
 def test_resume_goes_on_as_it_was_planned(shop: Mill) -> None:

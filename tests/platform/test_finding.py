@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedmill.errors import SpecError
-from embedmill.platform.finding import find_pipelines, names_apart
+from embedmill.platform.finding import clashes, find_pipelines, names_apart
 
 
 def pipeline(root: Path, *folders: str) -> Path:
@@ -43,20 +43,23 @@ def spec(file: Path, name: str, store: str) -> Path:
 
 
 @pytest.mark.parametrize("store", ["../mill", "{root}/mill", "file://{root}/b/../mill", "../b/../mill/"])
-def test_two_files_that_are_one_pipeline_in_the_store_are_refused_by_name(tmp_path: Path, store: str) -> None:
+def test_two_files_that_are_one_pipeline_in_the_store_are_both_told_of(tmp_path: Path, store: str) -> None:
     first = spec(tmp_path / "a" / "pipeline.yaml", "shoes", "../mill")
     (tmp_path / "b").mkdir()
     second = spec(tmp_path / "b" / "pipeline.yaml", "shoes", store.format(root=tmp_path))
-    with pytest.raises(SpecError) as caught:
-        find_pipelines([tmp_path])
-    assert f"{first} and {second}: both are pipeline 'shoes'" in caught.value.message
+    other = spec(tmp_path / "c" / "pipeline.yaml", "boots", "../mill")
+    found = clashes([first, second, other])
+    assert set(found) == {first, second}
+    for error in found.values():
+        assert f"{first} and {second}: both are pipeline 'shoes'" in error.message
 
 
 def test_two_buckets_are_one_however_the_slash(tmp_path: Path) -> None:
-    spec(tmp_path / "a" / "pipeline.yaml", "shoes", "s3://bucket/x")
-    spec(tmp_path / "b" / "pipeline.yaml", "shoes", "s3://bucket/x/")
-    with pytest.raises(SpecError, match="both are pipeline 'shoes'"):
-        find_pipelines([tmp_path])
+    files = [
+        spec(tmp_path / "a" / "pipeline.yaml", "shoes", "s3://bucket/x"),
+        spec(tmp_path / "b" / "pipeline.yaml", "shoes", "s3://bucket/x/"),
+    ]
+    assert set(clashes(files)) == set(files)
 
 
 def test_equal_names_in_two_stores_and_two_names_in_one_are_fine(tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_equal_names_in_two_stores_and_two_names_in_one_are_fine(tmp_path: Path)
         spec(tmp_path / "b" / "pipeline.yaml", "shoes", "./mill"),
         spec(tmp_path / "c" / "pipeline.yaml", "boots", "../a/mill"),
     ]
-    assert find_pipelines([tmp_path]) == files
+    assert clashes(files) == {}
 
 
 def test_one_file_named_in_two_ways_is_one_pipeline(tmp_path: Path) -> None:

@@ -83,10 +83,10 @@ def _outcome(each: PipelineOutcome, label: str) -> tuple[object, ...]:
 def status_all(paths: Sequence[Path], *, as_json: bool) -> None:
     """Show how fresh each pipeline is, and how its last run ended."""
     from embedmill.platform.finding import find_pipelines
-    from embedmill.platform.standing import standing_of
+    from embedmill.platform.standing import standings_of
     from embedmill.spec.platform import StatusAllReport
 
-    report = StatusAllReport(pipelines=tuple(standing_of(file) for file in find_pipelines(paths)))
+    report = StatusAllReport(pipelines=standings_of(find_pipelines(paths)))
     if as_json:
         emit(report)
         return

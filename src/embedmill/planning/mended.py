@@ -24,6 +24,8 @@ from embedmill.release.verdicts import verdicts_on
 from embedmill.types import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from embedmill.planning.plan import Planner
     from embedmill.spec.documents import Plan
 
@@ -44,7 +46,36 @@ MAY_BE_THERE = OF_IMAGES - {Reason.IMAGE_INVALID, Reason.IMAGE_TOO_LARGE}
 """Of these, reasons that may be gone though what identifies the image is the same: it could not be had."""
 
 FEW, MOST = 16, 512
-"""Images that are fetched at once to see whether any can be had."""
+"""Rows whose images are fetched first, to see whether any can be had; and in all. What is back is mostly back
+for many rows, and where nothing is, each try may take until it times out.
+"""
+
+
+class _Spread:
+    """Rows that are added, or at most MOST of them, spread evenly."""
+
+    def __init__(self) -> None:
+        self._kept: list[pa.RecordBatch] = []
+        self._seen, self._step = 0, 1
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """Keep what is a multiple of the step, counted through all rows."""
+        some = range(-self._seen % self._step, len(rows), self._step)
+        self._seen += len(rows)
+        self._kept.append(rows.take(pa.array(some, pa.int64())))
+        while sum(map(len, self._kept)) > MOST:
+            kept = pa.concat_batches(self._kept)
+            self._kept = [kept.take(pa.array(range(0, len(kept), 2), pa.int64()))]
+            self._step *= 2
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Few, then twice as many, and so on: all bytes of a batch are held at once, and the first may do."""
+        if not self._kept:
+            return
+        kept, start, count = pa.concat_batches(self._kept), 0, FEW
+        while start < len(kept):
+            yield kept.slice(start, count)
+            start, count = start + count, 2 * count
 
 
 class _Lost(NamedTuple):
@@ -92,18 +123,21 @@ def _any_changed(planner: Planner, lost: dict[str, _Lost]) -> bool:
     if not fields:  # bytes of the catalog's own files, whose changes show
         return False
     images, wanted = ImageSource(spec, root=planner.root, store=planner.home.store), pa.array(lost)
+    again = _Spread()
     for batch in reader.batches():
         texts = _texts(batch.rows.column(spec.id))
         chosen = pc.fill_null(pc.is_in(texts, wanted), False)
         if pc.any(chosen).as_py():
             before = [lost[each] for each in texts.filter(chosen).to_pylist()]
-            if _changed(planner, images, batch.rows.filter(chosen), before):
+            if _changed(planner, images, batch.rows.filter(chosen), before, again):
                 return True
-    return False
+    return any(_any_there(images, some) for some in again.batches())
 
 
-def _changed(planner: Planner, images: ImageSource, rows: pa.RecordBatch, before: list[_Lost]) -> bool:
-    """Whether any of these rows would be another input now, or has an image that can be had."""
+def _changed(
+    planner: Planner, images: ImageSource, rows: pa.RecordBatch, before: list[_Lost], again: _Spread
+) -> bool:
+    """Whether any of these rows would be another input now; else `again` gets those that may be had."""
     inputs, version = planner.package.inputs("item"), planner.spec.catalog.image_version
     versions = rows.column(version) if version is not None else None
     found = {name: images.identity(rows.column(name), versions) for name in inputs.image_fields}
@@ -119,8 +153,12 @@ def _changed(planner: Planner, images: ImageSource, rows: pa.RecordBatch, before
     missing = {
         row for each in found.values() for row, is_ in enumerate(each.values.to_pylist()) if _lacks(is_)
     }
-    again = [row for row in known if row not in missing and before[row].reason in MAY_BE_THERE]
-    return _any_there(planner, images, rows, {name: each.values for name, each in found.items()}, again)
+    may = [row for row in known if row not in missing and before[row].reason in MAY_BE_THERE]
+    pairs = [(plain_array(rows.column(name)), each.values) for name, each in found.items()]
+    columns = [column for pair in pairs for column in pair]
+    tries = pa.RecordBatch.from_arrays(columns, names=[str(number) for number in range(len(columns))])
+    again.add(tries.take(pa.array(may, pa.int64())))
+    return False
 
 
 def _lacks(identity: bytes | None) -> bool:
@@ -128,24 +166,12 @@ def _lacks(identity: bytes | None) -> bool:
     return identity is not None and identity.startswith(b"m1")
 
 
-def _any_there(
-    planner: Planner,
-    images: ImageSource,
-    rows: pa.RecordBatch,
-    identities: dict[str, pa.Array],
-    again: list[int],
-) -> bool:
-    """Whether all images of one of these rows can be had; few are held at once, for mostly the first can."""
-    start, count = 0, FEW
-    while start < len(again):
-        some, lacking = pa.array(again[start : start + count], pa.int64()), set[int]()
-        for name in planner.package.inputs("item").image_fields:
-            found = images.fetch(rows.column(name).take(some), identities[name].take(some))
-            lacking |= set(found.rejected)
-        if len(lacking) < len(some):
-            return True
-        start, count = start + count, min(2 * count, MOST)
-    return False
+def _any_there(images: ImageSource, tries: pa.RecordBatch) -> bool:
+    """Whether all images of one of these rows can be had; columns: images and identities, in turn."""
+    lacking = set[int]()
+    for number in range(0, tries.num_columns, 2):
+        lacking |= set(images.fetch(tries.column(number), tries.column(number + 1)).rejected)
+    return len(lacking) < len(tries)
 
 
 def _texts(ids: pa.Array) -> pa.Array:

@@ -102,8 +102,8 @@ class Here:
     def sample(self, shards: Sequence[FrozenShard], images: ImageSource, scratch: Path) -> Sample | None:
         """Goldens of rows that are to be computed: by them workers prove themselves.
 
-        None where there are no rows, where this machine cannot compute, or where images come by URL: a plan
-        downloads none.
+        None where there are no rows, where this machine cannot compute, or where images come by URL:
+        none is downloaded for this.
         """
         if not shards or images.has_urls:
             return None

@@ -20,6 +20,7 @@ from embedmill.hashing import Hasher
 from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
 from embedmill.model.lanes import lanes_of
+from embedmill.planning.alike import shaping
 from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
@@ -34,7 +35,6 @@ from embedmill.release.layout import PLAN, Home
 from embedmill.release.numerics import goldens_entry, planned_goldens
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.release.refusals import Refusals
-from embedmill.spec import GateLimits, ServingSpec
 from embedmill.spec.document import canonical_json, sha256
 from embedmill.spec.documents import Counts, FileEntry, Numerics, Plan, ReleaseName
 from embedmill.store.cache import beside
@@ -138,7 +138,7 @@ class Planner:
             return "another release went live since"
         if plan.package_digest != self.package.package_digest():
             return "the model package changed since"
-        if _shaping(plan.pipeline) != _shaping(self.spec) or plan.root != str(self.root):
+        if shaping(plan.pipeline) != shaping(self.spec) or plan.root != str(self.root):
             return "the pipeline's spec changed since"
         return "" if plan.catalog_digest == self.catalog_digest(self.reader) else "the catalog changed since"
 
@@ -368,33 +368,3 @@ def _exists(prints: Digests, known: TableKeys | None, salvage: Salvage) -> Mask:
     """bool[N]: fingerprints whose vectors are there."""
     live: Mask = np.zeros(len(prints), dtype=np.bool_) if known is None else known.locate(prints) >= 0
     return live | salvage.have(prints, ~live)
-
-
-def planned_alike(one: Plan, other: Plan) -> bool:
-    """Whether two plans were made at once of the same: they compute the same vectors of the same items."""
-    same = ("base", "package_digest", "root", "catalog_digest")
-    return (
-        all(getattr(one, name) == getattr(other, name) for name in same)
-        and (one.numerics.epoch, one.numerics.stacks) == (other.numerics.epoch, other.numerics.stacks)
-        and _shaping(one.pipeline) == _shaping(other.pipeline)
-    )
-
-
-def _shaping(spec: PipelineSpec) -> PipelineSpec:
-    """The spec without what only judges a candidate, or only says where and how many loops work on it."""
-    neutral: dict[str, object] = {"workers": None, "attempts": 1, "look_again_s": 1.0, "calibrate": True}
-    neutral |= {"role": None, "role_lasts_s": 3600, "lend_keys": False}
-    return spec.model_copy(
-        update={
-            "engine": "local",
-            "fleet": None,
-            "kubernetes": None,
-            "jenkins": None,
-            "ray": None,
-            "priority": 10,
-            "deadline": None,
-            "gates": GateLimits(),
-            "serving": ServingSpec(),
-            "work": spec.work.model_copy(update=neutral),
-        }
-    )

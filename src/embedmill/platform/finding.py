@@ -21,7 +21,7 @@ def find_pipelines(paths: Iterable[Path]) -> list[Path]:
     """Spec files, each once, in order. Hidden folders are left out, links to folders are not followed.
 
     Raises:
-        SpecError: A path leads nowhere, there is no pipeline at all, or two are one in the store.
+        SpecError: A path leads nowhere, there is no pipeline at all.
     """
     given = list(paths)
     found: dict[Path, Path] = {}
@@ -29,9 +29,31 @@ def find_pipelines(paths: Iterable[Path]) -> list[Path]:
         found.setdefault(file.parent.resolve() / file.name, file)
     if not found:
         raise SpecError(f"{', '.join(map(str, given))}: no {NAME} there", hint="`embedmill init` writes one")
-    files = list(found.values())
-    _check_apart(files)
-    return files
+    return list(found.values())
+
+
+def clashes(files: Iterable[Path]) -> dict[Path, SpecError]:
+    """What is wrong with files that are one pipeline in one store: each would replace the other's items."""
+    places: dict[tuple[str, str], list[Path]] = {}
+    stores: dict[tuple[str, str], str] = {}
+    for file in files:
+        try:
+            spec = load_pipeline_spec(file)
+        except EmbedmillError:
+            continue  # said of that pipeline alone, once it is its turn
+        place = (_place(spec.store, file.absolute().parent), spec.name)
+        places.setdefault(place, []).append(file)
+        stores.setdefault(place, spec.store)
+    return {
+        file: SpecError(
+            f"{' and '.join(map(str, same))}: {'both' if len(same) == 2 else 'all'} are pipeline {name!r} "
+            f"of the store {stores[store, name]}",
+            hint="give one of them another `name`, or another `store`",
+        )
+        for (store, name), same in places.items()
+        if len(same) > 1
+        for file in same
+    }
 
 
 def names_apart(named: Sequence[tuple[str, str]]) -> list[str]:
@@ -50,23 +72,6 @@ def _below(path: Path) -> Iterator[Path]:
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         if NAME in files:
             yield path.__class__(folder, NAME)
-
-
-def _check_apart(files: Iterable[Path]) -> None:
-    """Refuse two pipelines with one name in one store: each would replace the other's items by its own."""
-    seen: dict[tuple[str, str], Path] = {}
-    for file in files:
-        try:
-            spec = load_pipeline_spec(file)
-        except EmbedmillError:
-            continue  # said of that pipeline alone, once it is its turn
-        where = _place(spec.store, file.absolute().parent)
-        first = seen.setdefault((where, spec.name), file)
-        if first is not file:
-            raise SpecError(
-                f"{first} and {file}: both are pipeline {spec.name!r} of the store {spec.store}",
-                hint="give one of them another `name`, or another `store`",
-            )
 
 
 def _place(store: str, root: Path) -> str:

@@ -8,18 +8,33 @@ from typing import TYPE_CHECKING
 from embedmill.errors import EmbedmillError
 from embedmill.pipeline import Pipeline
 from embedmill.platform.deadlines import is_late, next_deadline
+from embedmill.platform.finding import clashes
 from embedmill.release.history import past_runs
 from embedmill.release.log import read_history
 from embedmill.spec.document import written
 from embedmill.spec.platform import PipelineStanding
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from embedmill.errors import SpecError
     from embedmill.release.log import History
 
 RUNS = 5
 """Newest runs that are told of."""
+
+
+def standings_of(files: Sequence[Path]) -> tuple[PipelineStanding, ...]:
+    """What there is to say of each; of files that are one pipeline in one store, that, too."""
+    wrong = clashes(files)
+    return tuple(_with_clash(standing_of(file), wrong.get(file)) for file in files)
+
+
+def _with_clash(standing: PipelineStanding, clash: SpecError | None) -> PipelineStanding:
+    if clash is None:
+        return standing
+    return standing.model_copy(update={"error": "; ".join(filter(None, (f"{clash}", standing.error)))})
 
 
 def standing_of(file: Path) -> PipelineStanding:

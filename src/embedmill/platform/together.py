@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from embedmill.cores import EVERY, cores
-from embedmill.errors import EmbedmillError
+from embedmill.errors import EmbedmillError, SpecError
 from embedmill.platform.deadlines import next_deadline
-from embedmill.platform.finding import names_apart
+from embedmill.platform.finding import clashes, names_apart
 from embedmill.platform.turns import Turn, Turns
 from embedmill.seats import SeatFolder, Standing
 from embedmill.spec import PipelineSpec, load_pipeline_spec
@@ -86,7 +86,8 @@ def run_together(files: Sequence[Path], how: Together, on_note: OnNote = lambda 
         KeyboardInterrupt: Somebody stopped this process; all runs were stopped in order before.
     """
     began_s, began = time.monotonic(), datetime.now(UTC)
-    members = [_member(file, how) for file in files]
+    wrong = clashes(files)
+    members = [_member(file, how, wrong.get(file)) for file in files]
     for member, label in zip(members, names_apart([(each.name, each.key) for each in members]), strict=True):
         member.label = label
     accounts = {each.key: _account(each, began, began_s) for each in members}
@@ -113,12 +114,14 @@ def run_together(files: Sequence[Path], how: Together, on_note: OnNote = lambda 
     return RunAllReport(exit_code=worst, pipelines=outcomes, seconds=round(time.monotonic() - began_s, 3))
 
 
-def _member(file: Path, how: Together) -> _Member:
-    """A pipeline; one whose spec is wrong has ended already."""
+def _member(file: Path, how: Together, clash: SpecError | None) -> _Member:
+    """A pipeline; one whose spec is wrong, or that another file is, too, has ended already."""
     try:
         spec = load_pipeline_spec(file)
     except EmbedmillError as error:
         return _Member(file, None, "", f"{error}", error.exit_code)
+    if clash is not None:
+        return _Member(file, spec, "", f"{clash}", clash.exit_code)
     engines = how.engine or ",".join(spec.engines)
     if "ssh" not in engines.split(","):
         return _Member(file, spec, engines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -38,11 +39,16 @@ class Retrying:
     server: str
     retry_for_s: float
     limited_for_s: float = 0.0
-    """How much longer one question waits for a server that works and wants to be asked less often."""
+    """How long all questions together wait for a server that works and wants to be asked less often."""
     again: str = KEPT
     """What to do where it gives no answer."""
     known: bool = False
     """Whether anything ever answered there."""
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _limited_s: float = 0.0
+    """What was waited for the server's limit so far; time in which several questions wait counts once."""
+    _limited_until_s: float = field(default=-math.inf)
     _told_s: float = field(default=-TELL_EVERY_S)
     _waiting: bool = False
 
@@ -50,25 +56,36 @@ class Retrying:
         """Ask until there is an answer.
 
         Raises:
-            ServerUnavailable: There was none for `retry_for_s`.
+            ServerUnavailable: There was none for `retry_for_s`; or the server wants to be asked less often
+                than `limited_for_s` allows.
         """
-        started_s, tries, limited_s = time.monotonic(), 0, 0.0
+        started_s, tries, limited_s = self.clock(), 0, 0.0
         while True:
             try:
                 answer = await question()
             except Unanswered as error:
                 self.known |= error.reached
-                wait_s = max(SHORTEST_LIMIT_S, error.wait_s or 0.0)
-                if error.limited and limited_s + wait_s <= self.limited_for_s:
-                    limited_s += wait_s
-                    self._tell_limit(error.why, limited_s)
-                    await asyncio.sleep(wait_s)
+                if error.limited and self.limited_for_s:
+                    limited_s += await self._wait_for_limit(error)
                     continue
-                await self._wait(error, time.monotonic() - started_s - limited_s, tries)
+                await self._wait(error, self.clock() - started_s - limited_s, tries)
                 tries += 1
             else:
-                self._answered(tries, time.monotonic() - started_s)
+                self._answered(tries, self.clock() - started_s)
                 return answer
+
+    async def _wait_for_limit(self, error: Unanswered) -> float:
+        """Wait as long as the server says, in seconds, as far as `limited_for_s` allows."""
+        now_s, wait_s = self.clock(), max(SHORTEST_LIMIT_S, error.wait_s or 0.0)
+        until_s = now_s + wait_s
+        more_s = max(0.0, until_s - max(now_s, self._limited_until_s))
+        if self._limited_s + more_s > self.limited_for_s:
+            raise self._too_limited(error) from error
+        self._limited_s += more_s
+        self._limited_until_s = max(until_s, self._limited_until_s)
+        self._tell_limit(error.why)
+        await self.sleep(wait_s)
+        return wait_s
 
     async def _wait(self, error: Unanswered, passed_s: float, tries: int) -> None:
         limit_s = self.retry_for_s if self.known else min(self.retry_for_s, FIRST_CONTACT_S)
@@ -78,31 +95,31 @@ class Retrying:
         if passed_s >= limit_s or wait_s > limit_s - passed_s:
             raise self._gone(error, passed_s) from error
         self._tell(error.why, passed_s + wait_s, limit_s - passed_s)
-        await asyncio.sleep(wait_s)
+        await self.sleep(wait_s)
 
     def _gone(self, error: Unanswered, passed_s: float) -> ServerUnavailable:
-        again = self.again
-        asked_for = f", and asked to wait {error.wait_s:.0f} s" if error.wait_s else ""
-        if error.limited and self.limited_for_s:
-            return ServerUnavailable(
-                f"{self.server}: wants to be asked less often{asked_for}: {error.why}",
-                hint=f"let this caller ask more often; or {again}",
-            )
         return ServerUnavailable(
-            f"{self.server}: gave no answer for {passed_s:.0f} s{asked_for}: {error.why}",
-            hint=again if self.known else f"is the address right? If it is, {again}",
+            f"{self.server}: gave no answer for {passed_s:.0f} s{_asked_for(error)}: {error.why}",
+            hint=self.again if self.known else f"is the address right? If it is, {self.again}",
+        )
+
+    def _too_limited(self, error: Unanswered) -> ServerUnavailable:
+        waited = f", after {self._limited_s:.0f} s of waiting" if self._limited_s else ""
+        return ServerUnavailable(
+            f"{self.server}: wants to be asked less often{_asked_for(error)}{waited}: {error.why}",
+            hint=f"let this caller ask more often; or {self.again}",
         )
 
     def _tell(self, why: str, waited_s: float, left_s: float) -> None:
-        now_s = time.monotonic()
+        now_s = self.clock()
         if waited_s < TELL_AFTER_S or now_s - self._told_s < TELL_EVERY_S:
             return
         self._told_s, self._waiting = now_s, True
         LOGGER.warning("%s gives no answer: %s; asking for up to %.0f s more", self.server, why, left_s)
 
-    def _tell_limit(self, why: str, waited_s: float) -> None:
-        now_s = time.monotonic()
-        if waited_s < TELL_AFTER_S or now_s - self._told_s < TELL_EVERY_S:
+    def _tell_limit(self, why: str) -> None:
+        now_s = self.clock()
+        if self._limited_s < TELL_AFTER_S or now_s - self._told_s < TELL_EVERY_S:
             return
         self._told_s = now_s
         LOGGER.warning("%s wants to be asked less often, which takes longer: %s", self.server, why)
@@ -112,3 +129,7 @@ class Retrying:
         if tries and self._waiting:
             self._waiting = False
             LOGGER.warning("%s answers again, after %.0f s", self.server, passed_s)
+
+
+def _asked_for(error: Unanswered) -> str:
+    return f", and asked to wait {error.wait_s:.0f} s" if error.wait_s else ""

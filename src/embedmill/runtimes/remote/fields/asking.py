@@ -23,7 +23,7 @@ SCHEMES = ("http", "https")
 TIMEOUT_S = 60.0
 RETRY_FOR_S = 20.0
 LIMITED_FOR_S = 600.0
-"""How long a comparison waits for one answer of a server that wants to be asked less often."""
+"""How long one comparison waits in all for a server that wants to be asked less often."""
 AGAIN = "run again when it is back"
 
 
@@ -42,7 +42,7 @@ class AskedServer:
     ) -> None:
         """Connect to nothing yet; `key` is sent with every request.
 
-        `limited_for_s`: how long one request waits for a server that wants to be asked less often.
+        `limited_for_s`: how long all requests together wait for a server that wants to be asked less often.
 
         Raises:
             ValueError: The URL is none of HTTP.
