@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from tests.support.mill import Mill, items
 
@@ -10,8 +14,10 @@ from embedmill.planned import PlannedRun
 from embedmill.release.draining import call_back, send_away, undrain
 from embedmill.release.shares import run_work, worker_shares
 from embedmill.release.timeline import MOST_BARS, timeline
+from embedmill.runtimes.onnx import OnnxRuntime
 from embedmill.spec.platform import RunWorkReport, ShardTime
 from embedmill.spec.reports import WorkerShare
+from embedmill.types import Vectors
 from embedmill.work import WorkerOptions, work
 
 NOBODY = 2**22 + 1
@@ -46,17 +52,24 @@ def test_going_on_with_a_run_calls_everybody_back(run: PlannedRun) -> None:
     assert work(run.home, run.plan.run, WorkerOptions("a")).shards == len(run.plan.shards)
 
 
-def test_an_attempt_that_was_interrupted_is_a_retry(mill: Mill) -> None:
-    """Its parent is gone, which it sees half a second after it began the one large shard."""
+def test_an_attempt_that_was_interrupted_is_a_retry(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parent is gone, which it sees half a second after it began; the shard has hundreds of batches."""
     mill.settings = {"work": {"shard_rows": 9000, "batch_tokens": 16}}
-    run = mill.planned(items(6000))
-    with pytest.raises(Yielded):
-        work(run.home, run.plan.run, WorkerOptions("a", parent=NOBODY))
+    run, compute = mill.planned(items(2000)), OnnxRuntime.run
+
+    def slowly(runtime: OnnxRuntime, feeds: Mapping[str, Any]) -> Vectors:
+        time.sleep(0.1)
+        return compute(runtime, feeds)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(OnnxRuntime, "run", slowly)
+        with pytest.raises(Yielded):
+            work(run.home, run.plan.run, WorkerOptions("a", parent=NOBODY))
     work(run.home, run.plan.run, WorkerOptions("b"))
     a, b = share_of(run, "a"), share_of(run, "b")
     assert (a.starts, a.yields, a.retries, a.shards, a.share) == (1, 1, 1, 0, 0.0)
     assert (b.starts, b.yields, b.retries, b.shards, b.share) == (1, 0, 0, 1, 1.0)
-    assert (b.rows, b.vectors) == (6000, 6000)
+    assert (b.rows, b.vectors) == (2000, 2000)
 
 
 def test_what_was_done_here_is_no_news_of_a_run_but_is_in_its_report(run: PlannedRun) -> None:
