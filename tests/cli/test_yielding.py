@@ -60,7 +60,7 @@ def test_a_gpu_that_is_watched_is_named_by_its_uuid(mill: Mill) -> None:
     planned = mill.planned(items(8))
     said = run_alone("worker", "--run", planned.url, "--name", "w", "--watch-gpu", "0")
     assert said.code == 2
-    assert said.err.startswith("--watch-gpu 0: is no UUID of a GPU (`nvidia-smi -L` shows them)")
+    assert said.err.startswith("error: --watch-gpu 0: is no UUID of a GPU (`nvidia-smi -L` shows them)")
 
 
 @pytest.mark.parametrize("pair", ["host", "pod=x", "=x"])

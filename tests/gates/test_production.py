@@ -75,19 +75,6 @@ def test_a_candidate_that_production_answers_wrongly_is_not_published_and_is_onc
     assert not log.exists()
 
 
-def test_a_limit_of_requests_a_minute_is_none_of_the_gates(mill: Mill) -> None:
-    command = [sys.executable, "-m", "embedmill", "serve", "{release}", "--port", "{port}", "--drain", "0"]
-    mill.settings["serving"] = {
-        "requests_per_minute": 6,
-        "production": {"command": command, "ready": "/readyz"},
-    }
-    mill.indexed(items(5))
-    found = verdict(mill, "parity")
-    assert found.passed, found.message
-    assert mill.open().run().number == 1
-    assert mill.live().content.pipeline.serving.requests_per_minute == 6
-
-
 def test_a_server_that_ends_is_told_with_its_last_words(produced: Mill) -> None:
     (produced.root / "fault").write_text("dies")
     produced.indexed(items(5))
