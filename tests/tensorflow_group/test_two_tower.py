@@ -33,7 +33,7 @@ def test_the_towers_beat_a_text_model_and_chance_on_items_that_training_never_sa
     assert towers["by category"] > text["by category"] + 0.05
     assert towers["misspelt"] > text["misspelt"]
     assert towers["by name"] > 0.98
-    assert towers["by picture"] > found["random"]["by picture"] + 0.2
+    assert towers["by picture"] > 2 * found["random"]["by picture"]  # 3.1 times or more: processors differ
 
 
 def test_two_use_cases_live_on_one_platform(example: Path) -> None:
