@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from embedmill.arrow import plain_array
 from embedmill.catalog import CatalogReader, ImageSource, fingerprints
+from embedmill.catalog.images import is_missing
 from embedmill.digest import digest_list
 from embedmill.errors import CatalogError, MissingExtra, ReleaseCorrupt, RunError, StoreError
 from embedmill.model.inputs import canonical_columns
@@ -151,7 +152,10 @@ def _changed(
     if any(prints[row] != before[row].fingerprint for row in known):
         return True
     missing = {
-        row for each in found.values() for row, is_ in enumerate(each.values.to_pylist()) if _lacks(is_)
+        row
+        for each in found.values()
+        for row, identity in enumerate(each.values.to_pylist())
+        if is_missing(identity)
     }
     may = [row for row in known if row not in missing and before[row].reason in MAY_BE_THERE]
     pairs = [(plain_array(rows.column(name)), each.values) for name, each in found.items()]
@@ -159,11 +163,6 @@ def _changed(
     tries = pa.RecordBatch.from_arrays(columns, names=[str(number) for number in range(len(columns))])
     again.add(tries.take(pa.array(may, pa.int64())))
     return False
-
-
-def _lacks(identity: bytes | None) -> bool:
-    """Whether it is that of a file or object that is not there."""
-    return identity is not None and identity.startswith(b"m1")
 
 
 def _any_there(images: ImageSource, tries: pa.RecordBatch) -> bool:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import os
 
 
+MISSING = b"m1"
+
+
 class Image(NamedTuple):
     """What a reference leads to now."""
 
@@ -68,7 +71,12 @@ def version_identity(reference: str, version: str) -> bytes:
 
 def missing_identity(reference: str) -> bytes:
     """`m1`: becomes another one as soon as the image is there."""
-    return b"m1" + reference.encode()
+    return MISSING + reference.encode()
+
+
+def is_missing(identity: bytes | None) -> bool:
+    """Whether it is the identity of an image that was not there."""
+    return identity is not None and identity.startswith(MISSING)
 
 
 def sized(reference: str) -> bytes:
