@@ -47,7 +47,7 @@ class LocalStore(Store):
 
     def __init__(self, root: str | Path) -> None:
         """Open the folder; it is made by the first write."""
-        self.root = Path(root).absolute()
+        self.root = _plain(Path(root).absolute())
         self.url = str(self.root)
         self._temporary = self.root / TEMPORARY
 
@@ -225,6 +225,14 @@ class LocalStore(Store):
         with (self._temporary / LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _plain(path: Path) -> Path:
+    """The folder without `..`: where only it is mounted, nothing can walk up to it through another one."""
+    if ".." not in path.parts:
+        return path
+    shortened = Path(os.path.normpath(path))
+    return shortened if shortened.resolve() == path.resolve() else path.resolve()  # a link is on the way
 
 
 def _settle(handle: int) -> str:
