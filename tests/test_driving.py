@@ -122,6 +122,16 @@ def test_a_run_that_waits_begins_when_a_gpu_is_idle(planned: PlannedRun) -> None
     assert engine.started == ["gpu-01-0"]
 
 
+def test_a_run_that_waits_says_so_once_each_time(planned: PlannedRun) -> None:
+    busy = Look((), {"gpu-01 #0": "busy: python of ada"})
+    looks = [busy, busy, free("gpu-01-0"), busy, busy, busy, free("gpu-02-0")]
+    engine = Scripted(planned, {"gpu-01-0": [AWAY], "gpu-02-0": ["works"]})
+    notes = driven(planned, engine, Fleet(looks, again_s=0.1, waits=True))
+    waits = "no place is free: the run waits, and looks again every 0.1 s; Ctrl-C ends it"
+    assert notes.count(waits) == 2
+    assert notes.index(waits) < notes.index("gpu-01-0 ended with exit code 75: said 75")
+
+
 def test_gpus_that_become_idle_join_a_run(planned: PlannedRun) -> None:
     engine = Scripted(planned, {"gpu-01-0": ["runs"], "gpu-02-0": ["works"]})
     fleet = Fleet([free("gpu-01-0"), free("gpu-02-0")], again_s=0.1)

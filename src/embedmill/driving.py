@@ -162,6 +162,8 @@ class _Driving:
     told: set[str] = field(default_factory=set)
     passed_over: dict[str, str] = field(default_factory=dict)
     sent_away: set[str] = field(default_factory=set)
+    waits: bool = False
+    """Whether it was said that no place is free."""
 
     def go(self) -> None:
         search = _Search(self.places, len(self.plan.shards), self.home.world.monotonic)
@@ -170,6 +172,7 @@ class _Driving:
         self._take(first := self.places.look(len(self.plan.shards), ()))
         if self.places.again_s is not None and not (first.free or self.places.waits):
             raise self._given_back(())
+        self._tell_that_it_waits(first)
         committed, losses = -1, 0
         for states in self._states_worth_a_look():
             state = self.look()
@@ -199,6 +202,14 @@ class _Driving:
         self.known.update({place.worker: place for place in free})
         self._start(free)
 
+    def _tell_that_it_waits(self, found: Look) -> None:
+        """Once for as long as it does: a run that computes nothing looks like one that hangs."""
+        if self.places.again_s is None or found.free or not found.passed_over or self.waits:
+            return
+        self.waits = True
+        again_s = f"{self.places.again_s:g} s"
+        self._say(f"no place is free: the run waits, and looks again every {again_s}; Ctrl-C ends it")
+
     def _settle(self, running: Sequence[str], left: int) -> None:
         """Where others share the places: tell how it stands; send loops away that have no place any more."""
         if isinstance(self.places, Shared):
@@ -209,6 +220,7 @@ class _Driving:
 
     def _start(self, places: Sequence[Placement]) -> None:
         names = {place.worker for place in places}
+        self.waits = self.waits and not names
         self.told -= names
         for worker in names & self.sent_away:
             call_back(self.home, self.plan.run, worker)
@@ -238,6 +250,8 @@ class _Driving:
             self._take(found)
             if stuck and search.was_urgent and not found.free and not self.places.waits:
                 raise self._given_back(states)
+            if stuck:
+                self._tell_that_it_waits(found)
         elif stuck and not search.was_urgent:
             search.begin(running, urgent=True)
         elif search.is_due(self.places.again_s):
