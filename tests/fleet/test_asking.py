@@ -141,6 +141,18 @@ def test_an_old_python_is_told(ssh: Path) -> None:
     assert (found.state, found.reason) == ("failed", "nvidia-smi: NVIDIA-SMI has failed")
 
 
+def test_an_old_python_is_not_said_to_be_absent(ssh: Path) -> None:
+    found = asked(
+        ssh,
+        "for last; do :; done; case $last in python3*) echo 'SyntaxError: future' >&2; exit 1;; esac; "
+        "exit 127",
+    )
+    assert (found.state, found.reason) == (
+        "failed",
+        "python3 is older than 3.8 there, and nvidia-smi is not installed",
+    )
+
+
 def test_an_answer_that_is_none_is_told(ssh: Path) -> None:
     assert "cannot be understood" in asked(ssh, "cat > /dev/null; echo '{}'").reason
     failed = asked(ssh, "cat > /dev/null; echo 'disk is full' >&2; exit 1")

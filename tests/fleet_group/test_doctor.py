@@ -66,6 +66,21 @@ def test_a_server_without_python_is_told_to_get_it(servers: GpuServers) -> None:
     assert (python.state, python.hint) == ("fail", "as root: apt-get install python3")
 
 
+def test_a_server_without_python_and_nvidia_smi_lacks_python_and_no_connection(servers: GpuServers) -> None:
+    servers.start("gpu", Setup(python=False, driver=False))
+    report = examine(servers.fleet(timeout_s=120), "gpu")
+    assert [(each.check, each.state) for each in report.findings] == [("reach", "ok"), ("python3", "fail")]
+    assert report.findings[1].hint == "as root: apt-get install python3"
+
+
+def test_a_podman_that_tells_of_no_store_is_looked_past(servers: GpuServers) -> None:
+    podman = 'case $1 in --version) echo "podman version 4.3.1";; esac'
+    servers.start("gpu", Setup(Scenario([T4]), programs={"podman": podman}))
+    report = examine(servers.fleet(timeout_s=120), "gpu")
+    [space] = found(report, "space")
+    assert space.found.startswith("/var/lib/"), report.findings
+
+
 def test_a_server_that_is_off_has_one_finding(servers: GpuServers) -> None:
     servers.add_absent("gpu")
     report = examine(servers.fleet(timeout_s=9), "gpu")

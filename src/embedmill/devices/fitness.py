@@ -68,8 +68,8 @@ def _images(podman: Said | None) -> dict[str, Any]:
     """Where images go, as far as that is known without asking a daemon, and how many bytes are free."""
     folder = "/var/lib/docker" if found("docker") else "/var/lib/containers"
     if podman is not None and podman.code == 0:
-        folder = podman.out.strip()
-    there = folder
+        folder = podman.out.strip() or folder  # what goes by the name of podman may tell nothing
+    there = os.path.abspath(folder)
     while not os.path.isdir(there):
         there = os.path.dirname(there)
     space = os.statvfs(there)

@@ -34,7 +34,8 @@ OWN_SHARE = 0.6
 """Of `timeout_s`, for the server's own work; the rest is for connections."""
 CANNOT_RUN = 126
 OLD_PYTHON = ("SyntaxError", "No module named 'importlib.abc'")
-LESS_TOLD = "python3 {why} there: nvidia-smi was asked instead, which tells less, and seldom"
+LESS_TOLD = "{lack} there: nvidia-smi was asked instead, which tells less, and seldom"
+ABSENT, OLD = "python3 is not installed", "python3 is older than 3.8"
 
 OnServer = Callable[[ServerProbe], object]
 
@@ -186,9 +187,9 @@ def facts_of(spec: FleetSpec, name: str, started: Started | None = None) -> Host
     try:
         data = json.dumps(asked).encode()
         answer = run_there(host.reach, "host", data=data, timeout_s=timeout_s, started=started)
-        without_python = _lack_of_python(answer)
-        if without_python:
-            return _ask_smi(host, spec, without_python, started)
+        lack = _lack_of_python(answer)
+        if lack:
+            return _ask_smi(host, spec, lack, started)
         return _understood(answer, host, timeout_s)
     except OSError as error:
         return Silence("failed", f"{error.filename or 'ssh'}: {(error.strerror or str(error)).lower()}")
@@ -197,9 +198,9 @@ def facts_of(spec: FleetSpec, name: str, started: Started | None = None) -> Host
 def _lack_of_python(answer: Answer) -> str:
     """Why the program did not run there, if it was for want of Python; else nothing."""
     if answer.code in (NO_PYTHON, CANNOT_RUN):
-        return LESS_TOLD.format(why="is not installed")
+        return ABSENT
     if answer.code and any(words in answer.words for words in OLD_PYTHON):
-        return LESS_TOLD.format(why="is older than 3.8")
+        return OLD
     return ""
 
 
@@ -224,14 +225,14 @@ def answered(answer: Answer) -> bytes | None:
     return lines[-1] if lines and answer.code == 0 else None
 
 
-def _ask_smi(host: Host, spec: FleetSpec, problem: str, started: Started | None) -> HostFacts | Silence:
+def _ask_smi(host: Host, spec: FleetSpec, lack: str, started: Started | None) -> HostFacts | Silence:
     idle, timeout_s = spec.idle, spec.idle.window_s + spec.timeout_s
     asked = smi.command(idle.window_s, idle.every_s)
     answer = run_command(host.reach, asked, b"", timeout_s, started)
     if answer.code is None:
         return Silence("timeout", f"nvidia-smi gave no answer in {timeout_s:.0f} s: the driver hangs")
     if answer.code == NO_PYTHON:
-        return Silence("no-gpu", "neither python3 nor nvidia-smi is installed there")
+        return _neither(lack)
     text = answer.out.decode(errors="replace")
     try:
         found = smi.parse(text, smi.pause_of(idle.window_s, idle.every_s))
@@ -244,10 +245,17 @@ def _ask_smi(host: Host, spec: FleetSpec, problem: str, started: Started | None)
             "hostname": host.name,
             "taken": written(datetime.now(UTC)),
             "source": "nvidia-smi",
-            "problems": (problem,),
+            "problems": (LESS_TOLD.format(lack=lack),),
             **found,
         }
     )
+
+
+def _neither(lack: str) -> Silence:
+    """No nvidia-smi either. An old Python may hide a driver; where nothing is installed, none is."""
+    if lack == OLD:
+        return Silence("failed", f"{OLD} there, and nvidia-smi is not installed", "python3")
+    return Silence("no-gpu", "neither python3 nor nvidia-smi is installed there", "python3")
 
 
 def _no_gpu(facts: HostFacts) -> Silence | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SKEW_S = 30.0
 """Beyond this, requests of object stores that are signed by the clock come near to being refused."""
 START = "as root: systemctl start docker"
+INSTALL_PYTHON = "as root: apt-get install python3"
 ROOMY = 20_000_000_000
 """Bytes: an image with CUDA has about ten."""
 
@@ -33,7 +34,7 @@ def examine(spec: FleetSpec, name: str) -> DoctorReport:
     host_of(name, spec.servers[name])
     facts = facts_of(with_window(spec, 0), name)
     if isinstance(facts, Silence):
-        found = [_finding("reach", "fail", facts.reason)]
+        found = list(_of_silence(facts))
     else:
         found = [*_of_host(facts), *_of_driver(facts)]
         if facts.python is not None:
@@ -61,13 +62,21 @@ def _examined(spec: FleetSpec, name: str) -> dict[str, Any]:
     return {**found, "skew_s": late_s if late_s > 0 else min(early_s, 0.0)}
 
 
+def _of_silence(silence: Silence) -> Iterator[Finding]:
+    if silence.check == "python3":
+        yield _finding("reach", "ok", "it lets you in")
+        yield _finding("python3", "fail", silence.reason, INSTALL_PYTHON)
+    else:
+        yield _finding("reach", "fail", silence.reason)
+
+
 def _of_host(facts: HostFacts) -> Iterator[Finding]:
     memory = f", {facts.memory_bytes / 1e9:.0f} GB of memory" if facts.memory_bytes else ""
     cores = f", {facts.cores} cores" if facts.cores else ""
     yield _finding("reach", "ok", f"{facts.hostname}{cores}{memory}")
     if facts.python is None:
         found = next(iter(facts.problems), "no python3")
-        yield _finding("python3", "fail", found, "as root: apt-get install python3")
+        yield _finding("python3", "fail", found, INSTALL_PYTHON)
     else:
         yield _finding("python3", "ok", facts.python)
     if facts.namespaced:

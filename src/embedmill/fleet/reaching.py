@@ -23,6 +23,8 @@ class Silence(NamedTuple):
 
     state: ServerState
     reason: str
+    check: str = "reach"
+    """Of `fleet doctor`, the one that fails."""
 
 
 def host_of(name: str, server: ServerSpec, *, connect_s: int = CONNECT_S) -> Host:
