@@ -295,9 +295,11 @@ def test_a_bug_shows_its_traceback_on_request(
         report(RuntimeError("odd"), ["plan"], as_json=False)
 
 
-def test_a_reader_that_has_had_enough_is_no_error() -> None:
+@pytest.mark.parametrize("command", [["schema", "pipeline"], ["images", "list"]])
+def test_a_reader_that_has_had_enough_is_no_error(command: list[str]) -> None:
+    """Of a document, and of a table."""
     process = subprocess.Popen(
-        command_line("schema", "pipeline"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command_line(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     process.stdout.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from embedmill.cli.failures import one_line
+from embedmill.cli.failures import ReaderGone, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,8 +39,12 @@ def data() -> Console:
     """The console of stdout."""
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise ReaderGone  # Rich itself would end with 1, as an error
+
     width = None if sys.stdout.isatty() else WIDE
-    return Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)
+    return Piped(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)
 
 
 def talk() -> Console:
