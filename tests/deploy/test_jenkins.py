@@ -12,11 +12,18 @@ from embedmill.cli import main
 from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
 from embedmill.deploy.jenkins.folders import LIBRARY
 from embedmill.errors import SpecError
+from embedmill.use_case import UseCase
 
 GIT = "https://git.example.org/embedmill-library.git"
 PLAIN = JenkinsSettings(GIT)
 SHOP = "library/resources/embedmill/pipelines/shop.txt"
+IMAGES = f"images: {{cpu: {{image: 'sha256:{'ab' * 32}', runtimes: {{onnx: '1'}}, device: cpu}}}}"
+ELSEWHERE = """\
+engine: jenkins
+jenkins: {url: 'https://ci', job: w, user: m, token_file: t, families: {a: {}}}
+"""
 FLEET = """\
+images: images.yaml
 servers:
   gpu-01:
   gpu-02: {address: me@10.0.0.7, port: 2222}
@@ -32,6 +39,7 @@ def repository(tmp_path: Path) -> Path:
             f"name: {name}\ncatalog: {{source: items.parquet, id: sku}}\nmodel: model\nstore: s3://bucket/mill\n"
         )
     (tmp_path / "fleet.yaml").write_text(FLEET)
+    (tmp_path / "images.yaml").write_text(IMAGES)
     return tmp_path
 
 
@@ -154,9 +162,32 @@ def test_the_key_of_a_server_is_a_secret_file_by_reference(repository: Path) -> 
 
 @pytest.mark.parametrize("server", ["{kind: jenkins, address: 'a||b'}", "{address: 'a$(id)'}"])
 def test_a_server_that_is_no_word_is_refused(repository: Path, server: str) -> None:
-    (repository / "fleet.yaml").write_text(f"servers:\n  gpu-01: {server}\n")
+    (repository / "fleet.yaml").write_text(f"images: images.yaml\nservers:\n  gpu-01: {server}\n")
     with pytest.raises(SpecError, match="gpu-01"):
         deployed(repository)
+
+
+def test_a_store_that_no_agent_can_open_is_refused(repository: Path) -> None:
+    spec = repository / "shop.yaml"
+    spec.write_text(spec.read_text().replace("s3://bucket/mill", "./mill"))
+    with pytest.raises(SpecError, match=r"/mill: is a folder of this machine, .* gpu-01, gpu-02, gpu-03 can"):
+        deployed(repository)
+    spec.write_text(spec.read_text() + ELSEWHERE)
+    deployed(repository)  # its runs are driven from where the folder is
+
+
+def test_a_fleet_without_images_is_refused_before_the_first_build_is(repository: Path) -> None:
+    (repository / "images.yaml").unlink()
+    with pytest.raises(SpecError, match=r"images.yaml: no such file"):
+        deployed(repository)
+
+
+def test_the_worker_job_takes_runs_of_the_store_as_they_are_named(repository: Path) -> None:
+    """`engine: jenkins` hands a run's URL to the job, which takes those of these stores alone."""
+    spec = repository / "shop.yaml"
+    spec.write_text(spec.read_text().replace("s3://bucket/mill", "../mill") + ELSEWHERE)
+    text = (deployed(repository) / "library/resources/embedmill/worker.txt").read_text()
+    assert f"\nstore {UseCase.from_file(spec).home.url}\n" in text
 
 
 def test_specs_lie_in_the_repository_under_plain_names(repository: Path, tmp_path_factory: Any) -> None:
@@ -191,6 +222,11 @@ def test_the_command_writes_the_folder(repository: Path, capfd: pytest.CaptureFi
     command += ["--library", GIT, "--root", str(repository), "--out", str(repository / "out")]
     assert main([*command, "--secret", "A=b"]) == 0
     said = capfd.readouterr().err
-    assert "EMBEDMILL_SECRET_A" in said
+    assert [line.split()[-1] for line in said.splitlines() if "needs the secret" in line] == [
+        "EMBEDMILL_AGENTS_USER",
+        "EMBEDMILL_AGENTS_KEY",
+        "EMBEDMILL_SECRET_A",
+    ]
+    assert "gpu-02: its agent logs in as EMBEDMILL_AGENTS_USER, not as me" in said
     assert "left out: here (local); a build runs on agents: servers of kind ssh or jenkins" in said
     assert (repository / "out" / "pipelines" / "shop" / "Jenkinsfile").is_file()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from tests.jenkins_group.farm import GIT, HARNESS, SECRET, agent, pipeline_command
 from tests.support.jenkins_job import JenkinsJob
 
@@ -41,7 +42,11 @@ class WorkerJob(JenkinsJob):
         """A controller that has what `deploy jenkins` writes for a pipeline."""
         folder.mkdir()
         fleet = pipeline.parent / "jenkins-fleet.yaml"
-        fleet.write_text("servers: {agent-a: {kind: jenkins}}\n")
+        agent = {"kind": "jenkins", "mounts": [str(pipeline.parent)]}
+        fleet.write_text(yaml.safe_dump({"servers": {"agent-a": agent}, "images": "jenkins-images.yaml"}))
+        image = {"image": f"sha256:{'ab' * 32}", "runtimes": {"onnx": "1"}, "device": "cpu"}
+        images = pipeline.parent / "jenkins-images.yaml"
+        images.write_text(yaml.safe_dump({"images": {"cpu": image}}))
         settings = JenkinsSettings(GIT, secrets=secrets)
         deploy_jenkins(folder / "deployed", [pipeline], fleet, settings, root=pipeline.parent)
         return cls(job="team/worker", home=folder, library=folder / "deployed", groovy=groovy)

@@ -15,6 +15,7 @@ from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
 from embedmill.deploy.jenkins.folders import LIBRARY
 
 LINT = "npm-groovy-lint@15.2.2"
+IMAGES = f"images: {{cpu: {{image: 'sha256:{'ab' * 32}', runtimes: {{onnx: '1'}}, device: cpu}}}}"
 BUILD = Path(__file__).resolve().parents[2] / "build" / "npm-groovy-lint"
 
 BROKEN = {
@@ -56,7 +57,8 @@ def generated(folder: Path, model: Path) -> list[Path]:
     mill = Mill(folder, model)
     mill.write(items(1))
     mill.open()
-    (folder / "fleet.yaml").write_text("servers: {gpu-a: }\n")
+    (folder / "fleet.yaml").write_text(f"servers: {{gpu-a: {{mounts: [{folder}]}}}}\nimages: images.yaml\n")
+    (folder / "images.yaml").write_text(IMAGES)
     specs = [folder / "pipeline.yaml"]
     deploy_jenkins(folder / "out", specs, folder / "fleet.yaml", JenkinsSettings(GIT), root=folder)
     return [

@@ -61,8 +61,8 @@ def jenkins(
 ) -> None:
     """Write a shared library, a Jenkinsfile for each pipeline, and the controller's configuration."""
     from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
-    from embedmill.deploy.jenkins.controller import VERIFY_KEY
-    from embedmill.deploy.jenkins.settings import left_out, secrets_of
+    from embedmill.deploy.jenkins.controller import secrets_needed
+    from embedmill.deploy.jenkins.settings import left_out, not_taken_over, secrets_of
     from embedmill.spec.loading import load_fleet_spec
 
     settings = JenkinsSettings(
@@ -76,13 +76,12 @@ def jenkins(
         verify_key=verify_key,
     )
     written = deploy_jenkins(out, pipelines, fleet, settings, root=root)
-    if others := left_out(load_fleet_spec(fleet)):
-        talk().print(others, soft_wrap=True)
+    servers = load_fleet_spec(fleet)
+    for note in filter(None, (left_out(servers), *not_taken_over(servers))):
+        talk().print(note, soft_wrap=True)
     if as_json:
         emit(written)
         return
     data().print(facts([("written", f"{len(written.files)} files in {written.folder}")]))
-    for variable in settings.secrets:
-        talk().print(f"the controller needs the secret EMBEDMILL_SECRET_{variable}", soft_wrap=True)
-    if settings.verify_key:
-        talk().print(f"the controller needs the secret {VERIFY_KEY}", soft_wrap=True)
+    for name in secrets_needed(settings, servers):
+        talk().print(f"the controller needs the secret {name}", soft_wrap=True)

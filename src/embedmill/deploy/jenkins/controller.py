@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from embedmill.spec.fleet import FleetSpec, ServerSpec
 
 AGENTS_CREDENTIAL = "embedmill-agents"
+AGENTS_USER, AGENTS_KEY = "EMBEDMILL_AGENTS_USER", "EMBEDMILL_AGENTS_KEY"
 VERIFY_KEY = "EMBEDMILL_VERIFY_KEY"
+SECRET = "EMBEDMILL_SECRET_"  # noqa: S105 - the beginning of a name
 LABEL = "embedmill-gpu"
 REMOTE = "/var/lib/jenkins-agent"
 
@@ -44,6 +46,14 @@ def controller(settings: JenkinsSettings, fleet: FleetSpec) -> Resource:
             "globalLibraries": {"libraries": [_library(settings)]},
         },
     }
+
+
+def secrets_needed(settings: JenkinsSettings, fleet: FleetSpec) -> list[str]:
+    """Names of what the controller fills in."""
+    agents = any(server.kind == "ssh" for server in fleet.servers.values())
+    names = [AGENTS_USER, AGENTS_KEY] if agents else []
+    names += [f"{SECRET}{variable}" for variable in settings.secrets]
+    return [*names, VERIFY_KEY] if settings.verify_key else names
 
 
 def _node(name: str, server: ServerSpec, settings: JenkinsSettings) -> dict[str, Any]:
@@ -73,11 +83,11 @@ def _credentials(settings: JenkinsSettings) -> list[dict[str, Any]]:
     agents = {
         "scope": "SYSTEM",
         "id": AGENTS_CREDENTIAL,
-        "username": "${EMBEDMILL_AGENTS_USER}",
-        "privateKeySource": {"directEntry": {"privateKey": "${EMBEDMILL_AGENTS_KEY}"}},
+        "username": f"${{{AGENTS_USER}}}",
+        "privateKeySource": {"directEntry": {"privateKey": f"${{{AGENTS_KEY}}}"}},
     }
     secrets = [
-        {"string": {"scope": "GLOBAL", "id": credential, "secret": f"${{EMBEDMILL_SECRET_{variable}}}"}}
+        {"string": {"scope": "GLOBAL", "id": credential, "secret": f"${{{SECRET}{variable}}}"}}
         for variable, credential in settings.secrets.items()
     ]
     key = {

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from embedmill.engines.jenkins.observed import URL
 from embedmill.errors import SpecError
+from embedmill.store import open_store
 
 if TYPE_CHECKING:
     from embedmill.spec import PipelineSpec
@@ -143,13 +144,15 @@ def store_of(pipeline: PipelineSpec, file: Path) -> str:
 
     `engine: jenkins` refuses a run of such a store, and says why.
     """
-    parts = urlsplit(pipeline.store)
-    store = pipeline.store.rstrip("/")
-    if parts.scheme in {"", "file"}:
-        path = unquote(parts.path) if parts.scheme else store
-        store = str((file.parent / path).absolute())
-    found = f"{store}/{pipeline.name}"
+    found = f"{store_url(pipeline, file)}/{pipeline.name}"
     return found if URL.fullmatch(found) else ""
+
+
+def store_url(pipeline: PipelineSpec, file: Path) -> str:
+    """Of a pipeline's store, with the whole path of a folder, as runs are named."""
+    if urlsplit(pipeline.store).scheme in {"", "file"}:
+        return open_store(pipeline.store, relative_to=file.absolute().parent).url
+    return pipeline.store.rstrip("/")
 
 
 def agent_of(name: str, server: ServerSpec) -> str:
@@ -169,6 +172,18 @@ def left_out(fleet: FleetSpec) -> str:
     ]
     reason = "a build runs on agents: servers of kind ssh or jenkins"
     return f"left out: {', '.join(others)}; {reason}" if others else ""
+
+
+def not_taken_over(fleet: FleetSpec) -> list[str]:
+    """What fleet.yaml says of reaching servers by ssh, and the controller does in a way of its own."""
+    found = []
+    for name, server in fleet.servers.items():
+        user = (server.address or "").rpartition("@")[0]
+        if server.kind == "ssh" and user:
+            found.append(f"{name}: its agent logs in as EMBEDMILL_AGENTS_USER, not as {user}")
+        if server.kind == "ssh" and server.options:
+            found.append(f"{name}: Jenkins starts its agent without ssh's `options`")
+    return found
 
 
 def lock_of(worker: str) -> str:
