@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.support import batches
 
-from embedmill.deploy.kubernetes import deploy_batch
+from embedmill.deploy.kubernetes import deploy_batch, nowhere
 from embedmill.errors import SpecError
 
 
@@ -43,6 +44,36 @@ def test_a_folder_beside_the_spec_needs_its_mount_where_there_is_no_nightly_pod(
         deploy_batch(tmp_path / "m", spec, root, "pipeline.yaml")
     there = batches.spec(**{**mounted, "mounts": {str(root): "claim"}}).model_copy(update={"store": "./mill"})
     assert deploy_batch(tmp_path / "m", there, root, "pipeline.yaml").files
+
+
+def test_two_pipelines_whose_long_names_begin_alike_have_a_nightly_job_each(tmp_path: Path) -> None:
+    root, names = batches.write_images(tmp_path / "pipeline"), []
+    for name in ("product-similarity-images-de", "product-similarity-images-fr", "similar-items"):
+        deploy_batch(tmp_path / name, batches.spec().model_copy(update={"name": name}), root, "pipeline.yaml")
+        names.append(yaml.safe_load((tmp_path / name / "base/cron-job.yaml").read_text())["metadata"]["name"])
+    assert len(set(names)) == 3
+    assert max(map(len, names)) <= 52
+    assert names[2] == "embedmill-worker-controller-similar-items"
+
+
+def test_a_nightly_run_that_published_with_quarantined_items_is_not_repeated(tmp_path: Path) -> None:
+    root = batches.write_images(tmp_path / "pipeline")
+    deploy_batch(tmp_path / "m", batches.spec(), root, "pipeline.yaml")
+    cron = yaml.safe_load((tmp_path / "m/base/cron-job.yaml").read_text())["spec"]
+    (rule,) = [
+        each for each in cron["jobTemplate"]["spec"]["podFailurePolicy"]["rules"] if "onExitCodes" in each
+    ]
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [2, 3, 4])
+
+
+def test_what_lies_outside_of_the_nightly_pods_volumes_is_told() -> None:
+    beside = batches.spec(images="../images.yaml", mounts={"/models": "models"})
+    beside = beside.model_copy(update={"model": "../models/minilm"})
+    place = "/images.yaml, which is in none of its volumes"
+    assert nowhere(beside) == [f"the nightly pod looks for `kubernetes.images` at {place}"]
+    assert nowhere(batches.spec()) == []
+    in_the_image = {"image": batches.pinned("embedmill", "e")}
+    assert nowhere(batches.spec(images="../images.yaml", nightly=in_the_image)) == []
 
 
 def test_a_spec_without_a_cluster_is_told_by_the_name_of_its_file(tmp_path: Path) -> None:

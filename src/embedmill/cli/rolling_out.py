@@ -115,7 +115,7 @@ def batch(
     as_json: AsJson = False,
 ) -> None:
     """Write Kubernetes manifests for runs of a pipeline: rights, priorities, the nightly CronJob, Jobs."""
-    from embedmill.deploy.kubernetes import deploy_batch
+    from embedmill.deploy.kubernetes import deploy_batch, nowhere
 
     opened = open_pipeline(pipeline, engine="kubernetes")
     found = None
@@ -124,6 +124,8 @@ def batch(
         places = opened.places(planned.plan).look(len(planned.plan.shards), ())
         found = planned.url, places.free
     report = deploy_batch(to, opened.spec, opened.root, pipeline.name, found)
+    for note in nowhere(opened.spec):
+        talk().print(note, soft_wrap=True)
     if as_json:
         emit(report)
         return

@@ -6,9 +6,13 @@ jobs/    the Jobs of one run, as `embedmill run --engine kubernetes` submits the
 
 from __future__ import annotations
 
-from pathlib import Path
+import hashlib
+import posixpath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from embedmill.catalog.files import IN_STORE
 from embedmill.deploy.kubernetes.kustomized import kustomized
 from embedmill.deploy.yaml_files import write_folder
 from embedmill.engines.kubernetes.manifest import (
@@ -34,6 +38,10 @@ if TYPE_CHECKING:
 
 LOWEST = -1000
 """Below every pod that has no PriorityClass: whoever else needs a node gets it."""
+ENDS = (2, 3, 4)
+"""Exit codes of a run that another one would have again."""
+CRON_NAME = 52
+"""Characters of its name, at most: its Jobs have eleven more."""
 API_PORTS = (443, 6443)
 DNS_PORT = 53
 
@@ -173,12 +181,11 @@ def _network_policy(name: str, component: str, ports: Sequence[int]) -> Resource
 
 
 def _cron_job(pipeline: str, section: KubernetesSpec, nightly: NightlySpec, file: str) -> Resource:
-    """One run at a time. Wrong specs and gates end it (2, 3); what may pass by itself is tried again."""
-    name = f"{controller_name(section)[:30].rstrip('-.')}-{pipeline}".translate(str.maketrans("._", "--"))[
-        :52
-    ]
+    """One run at a time. What may pass by itself is tried again; wrong specs, gates, and what is published
+    with quarantined items end it (2, 3, 4).
+    """
     return {
-        **headed("batch/v1", "CronJob", name.rstrip("-"), "controller"),
+        **headed("batch/v1", "CronJob", _cron_name(controller_name(section), pipeline), "controller"),
         "spec": {
             "schedule": nightly.schedule,
             "concurrencyPolicy": "Forbid",
@@ -197,7 +204,11 @@ def _cron_job(pipeline: str, section: KubernetesSpec, nightly: NightlySpec, file
                             },
                             {
                                 "action": "FailJob",
-                                "onExitCodes": {"containerName": "run", "operator": "In", "values": [2, 3]},
+                                "onExitCodes": {
+                                    "containerName": "run",
+                                    "operator": "In",
+                                    "values": list(ENDS),
+                                },
                             },
                         ]
                     },
@@ -209,6 +220,31 @@ def _cron_job(pipeline: str, section: KubernetesSpec, nightly: NightlySpec, file
             },
         },
     }
+
+
+def _cron_name(driver: str, pipeline: str) -> str:
+    """Of one pipeline alone: where it is too long, it ends with a digest of the whole."""
+    whole = f"{driver[:30].rstrip('-.')}-{pipeline}".translate(str.maketrans("._", "--")).rstrip("-")
+    if len(whole) <= CRON_NAME:
+        return whole
+    digest = hashlib.sha256(pipeline.encode()).hexdigest()[:8]
+    return f"{whole[: CRON_NAME - len(digest) - 1].rstrip('-')}-{digest}"
+
+
+def nowhere(spec: PipelineSpec) -> list[str]:
+    """What the nightly pod looks for outside of its volumes: its image would have to have it."""
+    section, found = spec.kubernetes, list[str]()
+    nightly = section.nightly if section is not None else None
+    if section is None or nightly is None or nightly.claim is None:
+        return []
+    named = {"catalog.source": spec.catalog.source, "model": spec.model, "kubernetes.images": section.images}
+    volumes = [nightly.folder, *section.mounts]
+    for key, path in named.items():
+        place = posixpath.normpath(posixpath.join(nightly.folder, path))
+        here = urlsplit(path).scheme == "" and not path.startswith(IN_STORE)
+        if here and not any(PurePosixPath(place).is_relative_to(each) for each in volumes):
+            found.append(f"the nightly pod looks for `{key}` at {place}, which is in none of its volumes")
+    return found
 
 
 def _controller(section: KubernetesSpec, nightly: NightlySpec, file: str) -> Resource:
