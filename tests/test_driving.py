@@ -132,6 +132,29 @@ def test_a_run_that_waits_says_so_once_each_time(planned: PlannedRun) -> None:
     assert notes.index(waits) < notes.index("gpu-01-0 ended with exit code 75: said 75")
 
 
+@dataclass
+class Queued(Scripted):
+    """Its loops were started, and wait for a node, as those of Ray do."""
+
+    asked: int = 0
+
+    def states(self) -> list[WorkerState]:
+        self.asked += 1
+        if self.asked < 10:
+            return [replace(state, exit_code=None, waits=True) for state in self.ended.values()]
+        return super().states()
+
+
+def test_loops_that_wait_for_their_nodes_are_no_lack_of_places(planned: PlannedRun) -> None:
+    engine = Queued(planned, {"gpu-01-0": [AWAY, "works"]})
+    lacks = Look((), {"t4": "no node has a T4"})
+    notes = driven(
+        planned, engine, Fleet([free("gpu-01-0"), lacks, free("gpu-01-0")], again_s=0.1, waits=True)
+    )
+    assert "t4: no node has a T4" in notes
+    assert not [note for note in notes if note.startswith("no place is free")]
+
+
 def test_gpus_that_become_idle_join_a_run(planned: PlannedRun) -> None:
     engine = Scripted(planned, {"gpu-01-0": ["runs"], "gpu-02-0": ["works"]})
     fleet = Fleet([free("gpu-01-0"), free("gpu-02-0")], again_s=0.1)

@@ -250,7 +250,7 @@ class _Driving:
             self._take(found)
             if stuck and search.was_urgent and not found.free and not self.places.waits:
                 raise self._given_back(states)
-            if stuck:
+            if not running:  # else loops wait for their nodes, as those of Ray do
                 self._tell_that_it_waits(found)
         elif stuck and not search.was_urgent:
             search.begin(running, urgent=True)

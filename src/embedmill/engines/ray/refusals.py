@@ -58,8 +58,8 @@ def refusal(error: Exception) -> Refusal:
     words = ": ".join(_words(error))
     for sign, hint in REFUSALS:
         if sign in words:
-            return Refusal("refused", words[:LONGEST], hint)
-    return Refusal("unavailable", words[:LONGEST])
+            return Refusal("refused", _shown(words), hint)
+    return Refusal("unavailable", _shown(words))
 
 
 WRONG_TOKEN = "`ray.token_file` must have the token that the cluster was started with"  # noqa: S105 - words
@@ -73,6 +73,13 @@ REFUSALS = (
 )
 """A part of what Ray says → what helps."""
 LONGEST = 500
+TRACEBACK = "Traceback (most recent call last)"
+
+
+def _shown(words: str) -> str:
+    """Without the traceback that Ray puts into some messages."""
+    before = words.partition(TRACEBACK)[0].rstrip(" :").removesuffix("Last connection error").rstrip()
+    return (before or words)[:LONGEST]
 
 
 def _words(error: BaseException | None) -> list[str]:
