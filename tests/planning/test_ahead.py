@@ -9,7 +9,7 @@ from collections.abc import Generator
 import pytest
 
 from embedmill.cores import cores
-from embedmill.planning.ahead import SMALL_BYTES, most_ahead, read_ahead, worked_ahead
+from embedmill.planning.ahead import AHEAD_BYTES, most_ahead, read_ahead, worked_ahead
 
 
 def counted(count: int, closed_in: list[int]) -> Generator[int, None, None]:
@@ -80,7 +80,8 @@ def test_an_error_of_the_work_comes_in_its_place() -> None:
         next(found)
 
 
-def test_what_is_large_is_worked_on_one_at_a_time() -> None:
+def test_less_is_worked_on_ahead_where_it_is_large() -> None:
     """However small the others are: memory does not grow with the cores then."""
-    assert most_ahead([]) == most_ahead([1, SMALL_BYTES]) == cores()
-    assert most_ahead([1, SMALL_BYTES + 1]) == 0
+    assert most_ahead([]) == most_ahead([0]) == most_ahead([1, AHEAD_BYTES // cores()]) == cores()
+    assert most_ahead([1, AHEAD_BYTES // 2 + 1, AHEAD_BYTES]) == most_ahead([AHEAD_BYTES // 2 + 1]) == 1
+    assert most_ahead([1, AHEAD_BYTES + 1]) == 0

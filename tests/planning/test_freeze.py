@@ -132,6 +132,19 @@ def test_a_row_that_costs_more_than_a_shard_is_one_of_its_own(tmp_path: Path) ->
     assert len(shards) <= 5
 
 
+def test_shards_are_the_same_bytes_however_many_buckets_are_worked_on_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = random_rows(900, seed=6)
+    ahead = frozen(tmp_path / "ahead", rows, shard_rows=40, dropped=range(0, 900, 7))
+    monkeypatch.setattr("embedmill.planning.ahead.AHEAD_BYTES", 0)
+    alone = frozen(tmp_path / "alone", rows, shard_rows=40, dropped=range(0, 900, 7))
+    assert [(shard.name, shard.rows, shard.cost) for shard in ahead] == [
+        (shard.name, shard.rows, shard.cost) for shard in alone
+    ]
+    assert [shard.file.read_bytes() for shard in ahead] == [shard.file.read_bytes() for shard in alone]
+
+
 @pytest.mark.parametrize("batch", [1, 3, 50])
 def test_cuts_do_not_depend_on_the_batches_that_rows_came_in(tmp_path: Path, batch: int) -> None:
     rows = random_rows(200, seed=3)

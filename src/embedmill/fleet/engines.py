@@ -1,4 +1,7 @@
-"""The engines that a pipeline names, and where their loops may run."""
+"""The engines that a pipeline names, and where their loops may run.
+
+What an engine needs is imported where a pipeline names it: to import all takes longer than many a command.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,8 @@ import math
 from typing import TYPE_CHECKING
 
 from embedmill.cores import EVERY, cores, cores_at_once
-from embedmill.engines import Engine, LocalEngine, LocalPlaces, MixedEngine, Places, RayEngine
+from embedmill.engines import Engine, LocalEngine, LocalPlaces, MixedEngine, Places
 from embedmill.errors import EmbedmillError
-from embedmill.fleet.agents import agent_engine, places_on_agents
-from embedmill.fleet.borrowing import check_borrowing, fleet_engine, places_on_fleet
-from embedmill.fleet.cluster import cluster_engine, places_on_cluster
-from embedmill.fleet.mixing import MixedPlaces
-from embedmill.fleet.ray_places import check_cluster, places_on_ray, ray_engine
 from embedmill.model.lanes import lanes_of
 
 if TYPE_CHECKING:
@@ -93,17 +91,28 @@ def places_of(
                     spec.work.workers, plan.threads, lanes=lanes, worth=spec.work.workers or worth
                 )
             case "ssh":
+                from embedmill.fleet.borrowing import places_on_fleet
+
                 return places_on_fleet(home, plan, spec, root, package, waits=waits)
             case "kubernetes":
+                from embedmill.fleet.cluster import places_on_cluster
+
                 return places_on_cluster(spec, root, home.store.url, kinds_of(package))
             case "jenkins":
+                from embedmill.fleet.agents import places_on_agents
+
                 return places_on_agents(spec, home.url)
             case "ray":
+                from embedmill.engines import RayEngine
+                from embedmill.fleet.ray_places import places_on_ray, ray_engine
+
                 asked = engine if isinstance(engine, RayEngine) else ray_engine(spec, home, root)
                 return places_on_ray(spec, root, home.store.url, kinds_of(package), asked)
 
     if isinstance(spec.engine, str):
         return places(spec.engine, engine)
+    from embedmill.fleet.mixing import MixedPlaces
+
     parts = engine.parts if isinstance(engine, MixedEngine) else {}
     mixed: dict[str, Places] = {name: places(name, parts.get(name, engine)) for name in spec.engine}
     return MixedPlaces(mixed, clock=home.world.monotonic)
@@ -128,26 +137,42 @@ def _engine(name: EngineName, spec: PipelineSpec, home: Home, root: Path) -> Eng
         case "local":
             return LocalEngine()
         case "ssh":
+            from embedmill.fleet.borrowing import fleet_engine
+
             return fleet_engine(spec, home)
         case "kubernetes":
+            from embedmill.fleet.cluster import cluster_engine
+
             return cluster_engine(spec, root)
         case "jenkins":
+            from embedmill.fleet.agents import agent_engine
+
             return agent_engine(spec, root)
         case "ray":
+            from embedmill.fleet.ray_places import ray_engine
+
             return ray_engine(spec, home, root)
 
 
 def _check(name: EngineName, home: Home, spec: PipelineSpec, root: Path, package: ModelPackage) -> None:
     match name:
         case "ssh":
+            from embedmill.fleet.borrowing import check_borrowing
+
             check_borrowing(spec, root, home)
         case "kubernetes":
+            from embedmill.fleet.cluster import cluster_engine, places_on_cluster
+
             cluster_engine(spec, root)
             places_on_cluster(spec, root, home.store.url, kinds_of(package))
         case "jenkins":
+            from embedmill.fleet.agents import agent_engine, places_on_agents
+
             agent_engine(spec, root)
             places_on_agents(spec, home.url)
         case "ray":
+            from embedmill.fleet.ray_places import check_cluster
+
             check_cluster(spec, home, root, kinds_of(package))
         case "local":
             pass

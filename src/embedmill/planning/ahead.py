@@ -11,8 +11,8 @@ from embedmill.cores import cores
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
-SMALL_BYTES = 8 << 20
-"""Of what is read whole, and of which some may be in memory at once."""
+AHEAD_BYTES = 48 << 20
+"""Of what is read whole, in memory at once."""
 
 EachT = TypeVar("EachT")
 FoundT = TypeVar("FoundT")
@@ -34,8 +34,8 @@ def read_ahead(made: Generator[EachT, None, None]) -> Generator[EachT, None, Non
 
 
 def most_ahead(sizes_bytes: Sequence[int]) -> int:
-    """How many things of these sizes to work on ahead: one for each core if all are small, none otherwise."""
-    return cores() if max(sizes_bytes, default=0) <= SMALL_BYTES else 0
+    """How many things of these sizes to work on ahead: one for each core, or as many as memory is for."""
+    return min(cores(), AHEAD_BYTES // max(1, *sizes_bytes)) if sizes_bytes else cores()
 
 
 def worked_ahead(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from embedmill.planning.ahead import most_ahead, worked_ahead
 from embedmill.planning.gather import GatheredBytes, gather
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from embedmill.planning.spill import Spill
@@ -27,6 +28,9 @@ SHARD_BYTES = 128 << 20
 MOST_OF_A_PIECE, MOST_OF_A_SHARD = 2, 3
 """Times as many bytes, unless one row alone has more. So the texts of a column stay far below the 2 GiB that
 offsets of 32 bits allow, and those of a row alone, which Arrow holds already, reach them at most."""
+
+GATHERED_ROWS = 1 << 14
+"""At once, or a shard: pieces of large buckets, which only one or two of are in memory."""
 
 OWN = ["_fingerprint", "_row", "_cost"]
 """What shards are cut by; all other columns are the encoder's, and may be large."""
@@ -68,42 +72,92 @@ def freeze(
     The rows, their order and the cuts depend on the catalog's contents, the base and `shard_rows` alone.
     """
     folder.mkdir()
-    rows = cost = 0
     own_bytes = [count * OWN_BYTES for count in spill.rows]
     owned = (spill.read(bucket).select(OWN) for bucket in spill.filled())
+    rows, spent = 0, [0]
     for _, costs in worked_ahead(partial(_chosen, dropped=dropped), owned, most=most_ahead(own_bytes)):
-        rows, cost = rows + len(costs), cost + int(costs.sum())
+        rows += len(costs)
+        spent.append(spent[-1] + int(costs.sum()))
     if not rows:
         return []
-    target = cost / max(1, round(rows / shard_rows))
-    cutter = _Cutter(folder, target, shard_bytes)
-    whole = (spill.read(bucket) for bucket in spill.filled())
-    distinct = partial(_distinct, dropped=dropped)
-    with closing(worked_ahead(distinct, whole, most=most_ahead(spill.size_bytes))) as chosen:
-        for bucket, found in zip(spill.filled(), chosen, strict=True):
-            if len(found.rows):
-                cutter.add(found)
+    target = spent[-1] / max(1, round(rows / shard_rows))
+    most = most_ahead(spill.size_bytes)
+    whole = ((spill.read(bucket), before) for bucket, before in zip(spill.filled(), spent, strict=False))
+    cut = worked_ahead(partial(_cut, dropped=dropped, target=target), whole, most=min(1, most))
+
+    def some() -> Iterator[_Cut]:
+        for bucket, found in zip(spill.filled(), cut, strict=True):
             spill.drop(bucket)
-    return cutter.finish()
+            yield from found.some() if most else [found]
+
+    gathered = worked_ahead(partial(_gathered, most_bytes=shard_bytes, now=most > 0), some(), most=most)
+    shards = _Shards(folder, shard_bytes)
+    with closing(cut), closing(gathered):
+        for pieces in gathered:
+            for piece in pieces:
+                shards.add(piece)
+    return shards.finish()
 
 
-class _Distinct(NamedTuple):
-    """The rows of a bucket that are to be computed: where they lie in it, ascending by fingerprint."""
+class _Cut(NamedTuple):
+    """Rows of a bucket that are to be computed, ascending by fingerprint, and the shard of each: int64[N]."""
 
     bucket: pa.Table
     rows: Rows
-    costs: Rows
+    shards: Rows
 
-    def gathered(self, start: int, end: int, most_bytes: int) -> Iterator[tuple[pa.Table, int]]:
-        """Some of them, in their order: pieces, and their bytes."""
-        rows = self.rows[start:end]
-        if 2 * self.bucket.nbytes <= most_bytes:
-            piece = gather(self.bucket, rows)
-            yield piece, piece.nbytes
-            return
-        size = GatheredBytes(self.bucket, rows)
-        for first, behind in _pieces(size, 0, len(rows), most_bytes):
-            yield gather(self.bucket, rows[first:behind]), size.of(first, behind)
+    @property
+    def edges(self) -> list[int]:
+        """Where the rows of each shard begin, and where the last ones end."""
+        return [*np.flatnonzero(np.diff(self.shards, prepend=-1)).tolist(), len(self.rows)]
+
+    def some(self) -> Iterator[_Cut]:
+        """The same, some shards at a time."""
+        first = 0
+        for edge in self.edges:
+            if edge - first >= GATHERED_ROWS or edge == len(self.rows) > first:
+                yield _Cut(self.bucket, self.rows[first:edge], self.shards[first:edge])
+                first = edge
+
+
+class _Piece(NamedTuple):
+    """Rows of one shard, or some of them, and the bytes that they take."""
+
+    rows: pa.Table
+    size_bytes: int
+    shard: int
+
+
+def _cut(bucket: tuple[pa.Table, int], *, dropped: Mask, target: float) -> _Cut:
+    """A shard ends where the cost of all rows passes the next multiple of the target.
+
+    `bucket` has the cost of the rows before its own.
+    """
+    table, before = bucket
+    rows, costs = _chosen(table, dropped)
+    shards = ((before + np.cumsum(costs) - costs) / target).astype(np.int64)
+    return _Cut(table.drop_columns(["_row"]).combine_chunks(), rows, shards)  # else each gather would do that
+
+
+def _gathered(cut: _Cut, *, most_bytes: int, now: bool) -> Iterable[_Piece]:
+    """The rows of each shard: pieces, so that they are not in memory twice; one by one if not all `now`."""
+    pieces = (
+        _Piece(rows, size_bytes, int(cut.shards[start]))
+        for start, end in pairwise(cut.edges)
+        for rows, size_bytes in _copied(cut.bucket, cut.rows[start:end], most_bytes)
+    )
+    return list(pieces) if now else pieces
+
+
+def _copied(bucket: pa.Table, rows: Rows, most_bytes: int) -> Iterator[tuple[pa.Table, int]]:
+    """These rows, in their order, and their bytes."""
+    if 2 * bucket.nbytes <= most_bytes:
+        piece = gather(bucket, rows)
+        yield piece, piece.nbytes
+        return
+    size = GatheredBytes(bucket, rows)
+    for first, behind in _pieces(size, 0, len(rows), most_bytes):
+        yield gather(bucket, rows[first:behind]), size.of(first, behind)
 
 
 def _pieces(size: GatheredBytes, start: int, end: int, most_bytes: int) -> Iterator[tuple[int, int]]:
@@ -117,43 +171,30 @@ def _pieces(size: GatheredBytes, start: int, end: int, most_bytes: int) -> Itera
             yield first, behind
 
 
-class _Cutter:
-    """Starts a new shard when the summed cost passes the next multiple of the target, or bytes are many."""
+class _Shards:
+    """Puts pieces together, and starts a new shard with a piece of another one, or where bytes are many."""
 
-    def __init__(self, folder: Path, target: float, most_bytes: int) -> None:
-        self._folder, self._target, self._most_bytes = folder, target, most_bytes
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._folder, self._most_bytes = folder, most_bytes
         self._pending: list[pa.Table] = []
-        self._pending_bytes = 0
+        self._pending_bytes = self._current = 0
         self._shards: list[FrozenShard] = []
-        self._spent = self._current = 0
 
-    def add(self, found: _Distinct) -> None:
-        """Rows are gathered piece by piece, so that they are not in memory twice."""
-        costs = found.costs
-        before = self._spent + np.cumsum(costs) - costs
-        shard = (before / self._target).astype(np.int64)
-        starts = np.flatnonzero(np.diff(shard, prepend=-1)).tolist()
-        for start, end in zip(starts, [*starts[1:], len(shard)], strict=True):
-            for piece, size_bytes in found.gathered(start, end, self._most_bytes):
-                self._append(piece, size_bytes, int(shard[start]))
-        self._spent += int(costs.sum())
+    def add(self, piece: _Piece) -> None:
+        full = self._pending_bytes >= self._most_bytes
+        too_much = self._pending_bytes + piece.size_bytes > MOST_OF_A_SHARD * self._most_bytes
+        if self._pending and (piece.shard != self._current or full or too_much):
+            self._write()
+        self._pending.append(piece.rows)
+        self._pending_bytes += piece.size_bytes
+        self._current = piece.shard
 
     def finish(self) -> list[FrozenShard]:
-        self._write()
+        if self._pending:
+            self._write()
         return self._shards
 
-    def _append(self, rows: pa.Table, size_bytes: int, shard: int) -> None:
-        full = self._pending_bytes >= self._most_bytes
-        too_much = self._pending_bytes + size_bytes > MOST_OF_A_SHARD * self._most_bytes
-        if self._pending and (shard != self._current or full or too_much):
-            self._write()
-        self._pending.append(rows)
-        self._pending_bytes += size_bytes
-        self._current = shard
-
     def _write(self) -> None:
-        if not self._pending:
-            return
         table = pa.concat_tables(self._pending)
         self._pending, self._pending_bytes = [], 0
         name = f"{len(self._shards):05d}"
@@ -162,12 +203,6 @@ class _Cutter:
         with pa.ipc.new_file(str(file), frozen.schema) as writer:
             writer.write_table(frozen)
         self._shards.append(FrozenShard(name, file, len(table), int(table.column("_cost").to_numpy().sum())))
-
-
-def _distinct(table: pa.Table, dropped: Mask) -> _Distinct:
-    rows, costs = _chosen(table, dropped)
-    bucket = table.drop_columns(["_row"]).combine_chunks()  # else each gather would do that
-    return _Distinct(bucket, rows, costs)
 
 
 def _chosen(table: pa.Table, dropped: Mask) -> tuple[Rows, Rows]:
