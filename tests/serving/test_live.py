@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 from tests.serving.conftest import load
 from tests.support.mill import Mill, items
 
 from embedmill.errors import ProofFailed
 from embedmill.release.admin import rollback
 from embedmill.release.reader import Release
+from embedmill.serving.app import make_app
+from embedmill.serving.depends import Server
 from embedmill.serving.live import Follower, Live
 from embedmill.serving.served import Served
 
@@ -26,6 +29,15 @@ def test_a_request_keeps_its_release_while_the_next_one_is_swapped_in(mill: Mill
         assert before.alive
         with live.hold() as after:
             assert after.release.number == 2
+    live.close()
+
+
+def test_items_of_a_release_are_all_that_it_has_and_not_only_those_of_its_run(mill: Mill) -> None:
+    mill.run(items(40))
+    mill.run([*items(41), {"sku": "hollow"}])
+    live = Live(load(mill.live()))
+    said = TestClient(make_app(Server(live))).get("/release").json()
+    assert said["items"] == {"embedded": 41, "empty": 1}
     live.close()
 
 

@@ -46,7 +46,7 @@ async def release(server: TheServer, served: Answering) -> dict[str, Any]:
         "queries": {"text": served.text_encoder is not None, "image": served.image_encoder is not None},
         "dimension": content.dimension,
         "content_digest": content.content_digest,
-        "items": {"embedded": content.embedded, "empty": content.empty},
+        "items": {"embedded": content.embedded + content.reused, "empty": content.empty},
         "created": content.created,
         "proof": asdict(served.proof),
         "refused": server.live.refused,
