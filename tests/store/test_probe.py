@@ -15,7 +15,7 @@ from embedmill.store import Store
 from embedmill.store.budget import RetryPolicy
 from embedmill.store.checks import CHECKS
 from embedmill.store.faults import At, Blackout, Full, Script
-from embedmill.store.faulty import FaultyStore
+from embedmill.store.faulty import FaultyStore, VirtualClock
 from embedmill.store.local import LocalStore
 from embedmill.store.memory import MemoryStore
 from embedmill.store.probe import forget_fit, probe, raise_unfit, require_fit
@@ -106,6 +106,15 @@ def test_no_answer_and_no_permission_are_no_findings(tmp_path: Path) -> None:
         probe([LocalStore(tmp_path / "file" / "mill")])
     with pytest.raises(SpecError):
         probe([])
+
+
+@pytest.mark.parametrize("answers", [0, 5])
+def test_a_store_that_gives_no_answer_is_waited_for_once(answers: int) -> None:
+    clock = VirtualClock()
+    silent = FaultyStore(MemoryStore(), Blackout(answers, 10**9))
+    with pytest.raises(StoreUnavailable):
+        probe([RetryingStore(silent, RetryPolicy(deadline_s=100), sleep=clock.sleep, clock=clock.now)])
+    assert 100 <= clock.now() < 150
 
 
 # Before the first run

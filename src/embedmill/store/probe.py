@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from embedmill.errors import (
@@ -112,12 +113,19 @@ def _patient(stores: Sequence[Store]) -> tuple[Store, ...]:
     return tuple(each if isinstance(each, RetryingStore) else RetryingStore(each) for each in stores)
 
 
+def _at_once(stores: Sequence[Store]) -> tuple[Store, ...]:
+    return tuple(each.inner if isinstance(each, RetryingStore) else each for each in stores)
+
+
 def _probe(ground: Ground, checks: Collection[str]) -> ProbeReport:
-    started_s = time.monotonic()
+    started_s, cleaned = time.monotonic(), ground
     try:
         findings = tuple(_finding(ground, check) for check in checks)
+    except StoreUnavailable:  # it was waited for already: whoever removes must not wait as long again
+        cleaned = replace(ground, doors=_at_once(ground.doors))
+        raise
     finally:
-        ground.clear()
+        cleaned.clear()
     return ProbeReport(
         urls=tuple(door.url for door in ground.doors),
         fit=all(each.passed for each in findings),
