@@ -70,6 +70,13 @@ def test_a_content_that_only_quarantined_rows_have_is_not_computed(mill: Mill) -
     assert plan.compute == 1
 
 
+def test_a_plan_that_quarantines_all_items_does_not_say_that_their_vectors_are_there(mill: Mill) -> None:
+    mill.run([row("a"), row("b", "x")])
+    plan = mill.planned([row("a"), row("a"), row("hollow", None, None)]).plan
+    assert (counts(plan)["quarantined"], plan.compute) == (2, 0)
+    assert plan.why == "no item can be embedded: each is quarantined, or has an empty input"
+
+
 def test_items_are_new_changed_unchanged_or_deleted_since_the_live_release(mill: Mill) -> None:
     mill.run([row("same"), row("edited", "before"), row("repriced"), row("gone"), row("doubled")])
     plan = mill.planned(

@@ -306,7 +306,7 @@ class Planner:
             compute=compute,
             reused_vectors=distinct - compute,
             salvaged=salvage.used,
-            why=self._why(compute, salvage),
+            why=self._why(distinct, compute, salvage),
             shards=frozen,
             item_parts=kept.item_parts(join.parts),
             quarantine=kept.file("planned", quarantine, quarantined),
@@ -321,7 +321,9 @@ class Planner:
             return None
         return ReleaseName(release=self.base.name, number=self.base.number)
 
-    def _why(self, compute: int, salvage: Salvage) -> str:
+    def _why(self, distinct: int, compute: int, salvage: Salvage) -> str:
+        if not distinct:
+            return "no item can be embedded: each is quarantined, or has an empty input"
         if not compute:
             return "every vector is there"
         saved = ", ".join(source.run for source in salvage.used)
