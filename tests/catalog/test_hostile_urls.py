@@ -253,6 +253,16 @@ def test_a_url_to_what_is_not_public_is_refused(web: WebServer, victim: int, url
     assert not connected
 
 
+@pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://[::1]/", "http://203.0.113.9:8080/"])
+def test_what_the_spec_may_allow_is_refused_with_the_key_that_allows_it(
+    web: WebServer, victim: int, url: str
+) -> None:
+    for allow in [], [web.host, "198.51.100.7:8080"]:
+        refused = source(web, victim, allow=allow).identity(pa.array([url])).rejected[0]
+        assert refused.detail.startswith(f"{url}: ")
+        assert "not in catalog.fetch.allow" in refused.detail
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_leads_to_what_is_not_public_is_refused(web: WebServer, victim: int, name: str) -> None:
     for where in (f"http://{name}:{victim}/", f"http://{name}/", f"https://{name}/"):

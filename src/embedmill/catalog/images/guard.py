@@ -136,7 +136,7 @@ class Guard(AbstractResolver):
         if address is None and looks_numeric(host):
             raise _refused("has a host that is a number, and not an address as it is usually written")
         if port not in WEB_PORTS and all(entry.port != port for entry in self._allow):
-            raise _refused(f"asks for port {port}, and only 80 and 443 are allowed")
+            raise _refused(f"asks for port {port}: not 80 or 443, and not in catalog.fetch.allow")
         if address is not None:
             self._check(host, address, port)
         return url
@@ -173,9 +173,9 @@ class Guard(AbstractResolver):
                 return
         where = f"{address}" if host == str(address) else f"{host} at {address}"
         raise _refused(
-            f"leads to {where}, which is not a public address"
+            f"leads to {where}, which is not a public address, and not in catalog.fetch.allow"
             if not is_public(address)
-            else f"asks for port {port} of {where}, and only 80 and 443 are allowed"
+            else f"asks for port {port} of {where}: not 80 or 443, and not in catalog.fetch.allow"
         )
 
 
