@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from tests.cli.terminal import Terminal
+from tests.models import tiny_image_package
 from tests.support.mill import Mill, items
+from tests.support.shop import fetching, rows, serve
+from tests.support.web import status, web_server
 
 
 def test_ls_is_a_plain_list_of_releases(mill: Mill, spec: Path, embedmill: Terminal) -> None:
@@ -40,6 +44,22 @@ def test_show_takes_a_name_a_number_or_the_live_release(mill: Mill, spec: Path, 
     said = embedmill("release", "show", spec).out
     for found in (second.release, "accounting", "pass", report["content_digest"], "exact"):
         assert found in said
+
+
+def test_show_says_how_many_items_kept_a_vector_since_their_image_was_not_fetched(
+    mill: Mill, spec: Path, embedmill: Terminal, tmp_path: Path
+) -> None:
+    mill.model = tiny_image_package(tmp_path / "pictures")
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.string()), ("version", pa.int64())])
+    with web_server() as web:
+        fetching(mill, web, on_error="keep_previous", attempts=1)
+        serve(web, 5)
+        mill.run(rows(web, 5))
+        assert "not fetched" not in embedmill("release", "show", spec).out
+        serve(web, 5, n3=status(503))
+        mill.run(rows(web, 5))
+    said = embedmill("release", "show", spec).out
+    assert "5: 0 embedded, 5 reused (1 of these kept, not fetched)" in said
 
 
 def test_diff_shows_examples_of_each_change(mill: Mill, spec: Path, embedmill: Terminal) -> None:

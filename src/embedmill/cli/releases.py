@@ -128,9 +128,10 @@ def _print_release(report: ReleaseReport, pipeline: Path) -> None:
 
 
 def _items(report: ReleaseReport) -> str:
-    empty = report.counts.empty
+    empty, kept = report.counts.empty, report.counts.kept
     return (
         f"{report.items:,}: {report.embedded:,} embedded, {report.reused:,} reused"
+        + (f" ({kept:,} of these kept, not fetched)" if kept else "")
         + (f", {empty:,} empty" if empty else "")
         + (f"; {sum(report.quarantine.values()):,} quarantined" if report.quarantine else "")
     )
