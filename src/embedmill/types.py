@@ -74,6 +74,12 @@ class Rejection(NamedTuple):
     lasting: bool = False
 
 
+def worse(rejected: Mapping[int, Rejection], more: Mapping[int, Rejection]) -> dict[int, Rejection]:
+    """Both together: of a row that both refuse, such as for two images, what will not pass counts."""
+    passing = {row for row, why in more.items() if row in rejected and why.reason in FETCH_REASONS}
+    return {**rejected, **{row: why for row, why in more.items() if row not in passing}}
+
+
 InputKind: TypeAlias = Literal[
     "text", "image", "images", "category", "list", "set", "number", "boolean", "string", "bytes"
 ]

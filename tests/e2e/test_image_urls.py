@@ -9,13 +9,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from tests.every_input import SCHEMA, every_input_package, every_item
 from tests.models import tiny_image_package
 from tests.support.mill import Mill
 from tests.support.shop import check_accounts, fetching, png, reasons, rows, serve
-from tests.support.web import WebServer, hang, picture, status
+from tests.support.web import WebServer, answer, hang, picture, status
 
 from embedmill.errors import Yielded
+from embedmill.model.importing import import_declared
 from embedmill.release.goldens import read_goldens
 from embedmill.work import WorkerOptions, work
 
@@ -119,6 +122,33 @@ def test_an_item_that_asks_for_a_private_address_keeps_nothing(shop: Mill, web: 
     result = shop.run([*rows(web, 4), {"sku": "s4", "image": "http://10.0.0.1/x"}])
     assert (result.reused, result.kept, result.quarantined) == (4, 0, 1)
     assert reasons(shop) == {"s4": "refused-address"}
+
+
+@pytest.mark.parametrize("when", ["plan", "work"])
+@pytest.mark.parametrize("bad", ["front", "back"])
+def test_an_item_keeps_nothing_whose_one_image_is_refused_while_the_other_cannot_be_fetched(
+    mill: Mill, web: WebServer, tmp_path: Path, bad: str, when: str
+) -> None:
+    source = every_input_package(tmp_path / "source")
+    import_declared(source / "model.onnx", source / "model.yaml", tmp_path / "package")
+    pictures = [pa.field("front", pa.string()), pa.field("back", pa.string())]
+    mill.model, mill.schema = tmp_path / "package", pa.schema([*list(SCHEMA)[:-2], *pictures])
+    fetching(mill, web, on_error="keep_previous", attempts=1)
+    web.paths |= {f"/{side}": picture(png(1)) for side in ("front", "back")}
+    seen = {side: web.url(f"/{side}") for side in ("front", "back")}
+    mill.run([{**every_item(2)[1], **seen}])
+
+    web.paths |= {f"/{side}": picture(png(2)) for side in ("front", "back")}
+    if when == "plan":
+        web.paths |= {f"/{side}": status(503) for side in ("front", "back")}
+        seen[bad] = "http://10.0.0.1/x"
+    run = mill.planned([{**every_item(2)[1], **seen}])
+    web.paths |= {f"/{side}": status(503) for side in ("front", "back")}
+    web.paths[f"/{bad}"] = answer(b"<p>sold out</p>", kind="text/html")
+    work(run.home, run.plan.run, WorkerOptions("here"))
+    result = run.run()
+    assert (result.kept, result.quarantined) == (0, 1)
+    assert reasons(mill) == {"s1": "refused-address" if when == "plan" else "image-invalid"}
 
 
 def test_an_item_twice_in_the_catalog_that_cannot_be_fetched_is_quarantined_once_a_row(

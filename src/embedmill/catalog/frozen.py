@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from embedmill.types import worse
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -33,7 +35,7 @@ def with_images(
     for name in image_fields:
         identities = rows.column(name + IDENTITY) if name + IDENTITY in rows.schema.names else None
         columns[name], lost = source.fetch(rows.column(name), identities, on_done)
-        rejected |= lost
+        rejected = worse(rejected, lost)
     return pa.RecordBatch.from_pydict(columns), rejected
 
 

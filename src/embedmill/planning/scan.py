@@ -24,7 +24,7 @@ from embedmill.model.inputs import canonical_columns
 from embedmill.planning.ahead import read_ahead
 from embedmill.planning.estimate import row_costs
 from embedmill.planning.spill import Spill
-from embedmill.types import Reason, Rejection
+from embedmill.types import Reason, Rejection, worse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -161,7 +161,7 @@ class Scanner:
         rejected: dict[int, Rejection] = {}
         for name in self.inputs.image_fields:
             identities[name], lost = self.images.identity(rows.column(name), versions, told.at)
-            rejected |= lost
+            rejected = worse(rejected, lost)
         return identities, rejected
 
     def _spill_work(self, spill: Spill, seen: _Seen, prints: Digests, work: Mask) -> None:
