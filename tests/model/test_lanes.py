@@ -20,6 +20,7 @@ from embedmill.errors import ModelError, OutOfMemory
 from embedmill.memory import SPARE_BYTES
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.lanes import MOST_FILE_LANES, MOST_LANES, Sessions, in_lanes, lanes_of
+from embedmill.model.loading import load_model
 from embedmill.runtimes import Runtime
 
 WAIT_S = 60.0
@@ -268,7 +269,7 @@ def test_a_model_that_is_damaged_is_told_alike_however_many_lanes_open_it(tmp_pa
     said = set[str]()
     for lanes in (1, 4):
         with pytest.raises(ModelError, match="ONNX Runtime cannot load it") as raised:
-            Encoder.load(package, lanes=lanes, all_lanes=lanes > 1)
+            load_model(package, lanes=lanes, all_lanes=lanes > 1)
         said.add(str(raised.value))
     assert len(said) == 1
     assert threading.enumerate() == before
@@ -278,11 +279,11 @@ def test_all_lanes_are_open_where_that_is_asked_for_whether_one_runtime_may_be_m
     tmp_path: Path,
 ) -> None:
     folder = tiny_text_package(tmp_path / "text")
-    assert Encoder.load(ModelPackage.open(folder), lanes=3, all_lanes=True).sessions.opened == 3
+    assert load_model(ModelPackage.open(folder), lanes=3, all_lanes=True).sessions.opened == 3
     spec = yaml.safe_load((folder / "model.yaml").read_text())
     spec["runtimes"] = [each | {"encoders": ["item", "query_text"]} for each in spec["runtimes"]] * 2
     (folder / "model.yaml").write_text(yaml.safe_dump(spec))
-    assert Encoder.load(ModelPackage.open(folder), lanes=3, all_lanes=True).sessions.opened == 3
+    assert load_model(ModelPackage.open(folder), lanes=3, all_lanes=True).sessions.opened == 3
 
 
 def test_texts_of_onnx_runtime_may_have_many_lanes(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ def lanes_of(package: ModelPackage) -> int:
     return MOST_FILE_LANES if package.inputs("item").image_fields else MOST_LANES
 
 
+def lanes_on(package: ModelPackage, device: str, lanes: int) -> int:
+    """As many as that, where the model bears several threads on the device."""
+    return min(lanes, lanes_of(package)) if device == "cpu" else 1
+
+
 def session_bytes(package: ModelPackage) -> int:
     """The memory that one session takes: twice its model."""
     return 2 * sum(package.path(name).stat().st_size for name in package.files())
