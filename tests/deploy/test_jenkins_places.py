@@ -15,8 +15,8 @@ from tests.support.mill import Mill, items
 from embedmill.cli import main
 from embedmill.deploy.jenkins.asking import AnsweredProbe, questions
 from embedmill.deploy.jenkins.reporting import junit, report_files
-from embedmill.spec import FleetSpec
 from embedmill.spec.documents import Verdict
+from embedmill.spec.fleet import FleetSpec
 from embedmill.spec.host import ContainerTool
 
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -10,7 +10,7 @@ import pytest
 from embedmill.errors import SpecError
 from embedmill.fleet.asking import members, probe_fleet
 from embedmill.fleet.reaching import host_of
-from embedmill.spec import FleetSpec
+from embedmill.spec.fleet import FleetSpec
 from embedmill.spec.fleet_reports import ServerProbe
 
 FLEET = FleetSpec.model_validate(

@@ -15,8 +15,8 @@ from embedmill.fleet.container import Room
 from embedmill.fleet.idle import judge
 from embedmill.fleet.matching import match_fleet
 from embedmill.fleet.placing import Placing, Spot, Start, in_container
-from embedmill.spec import CatalogSpec, FleetSpec, ImagesSpec, PipelineSpec, WorkSpec
-from embedmill.spec.fleet import RoomSpec, ServerSpec
+from embedmill.spec import CatalogSpec, ImagesSpec, PipelineSpec, WorkSpec
+from embedmill.spec.fleet import FleetSpec, RoomSpec, ServerSpec
 from embedmill.spec.fleet_reports import FleetProbe, ServerProbe
 from embedmill.spec.host import ContainerTool, GpuFacts, HostFacts, MigDevice
 from embedmill.store.credentials import Lending

@@ -13,7 +13,7 @@ from tests.support.fake_gpus import SOURCE, FakeGpu, FakeMig, FakeProcess, Scena
 
 from embedmill.devices.reach import run_there
 from embedmill.fleet.idle import judge
-from embedmill.spec import FleetSpec
+from embedmill.spec.fleet import FleetSpec
 from embedmill.spec.host import HostFacts
 
 FUNCTIONS = sorted(set(re.findall(r"\bnvml[A-Z]\w+(?=\()", SOURCE.read_text())) - {"nvmlErrorString"})

@@ -13,6 +13,7 @@ from embedmill.errors import DeviceUnavailable, ModelError
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.choosing import choose_runtime
 from embedmill.model.importing import make_goldens
+from embedmill.model.loading import load_model
 
 
 def two_runtimes(folder: Path, *, second_seed: int) -> ModelPackage:
@@ -63,12 +64,12 @@ def test_where_the_first_has_no_library_the_second_is_compared_and_opened_for_al
     document["runtimes"][0]["kind"] = "openvino"
     (folder / "model.yaml").write_text(yaml.safe_dump(document))
     monkeypatch.setitem(sys.modules, "openvino", None)
-    encoder = Encoder.load(ModelPackage.open(folder), lanes=2, all_lanes=all_lanes)
+    encoder = Encoder.of(load_model(ModelPackage.open(folder), lanes=2, all_lanes=all_lanes))
     assert encoder.profile.runtime == "onnxruntime"
     assert encoder.sessions.opened in ({2} if all_lanes else {1, 2})  # goldens may have taken both lanes
     (folder / "goldens" / "item.jsonl").unlink()
     with pytest.raises(ModelError, match=r"item\.jsonl: is no goldens file"):
-        Encoder.load(ModelPackage.open(folder), lanes=2, all_lanes=all_lanes)
+        Encoder.of(load_model(ModelPackage.open(folder), lanes=2, all_lanes=all_lanes))
 
 
 @pytest.mark.parametrize(("second_seed", "same"), [(0, True), (1, False)])

@@ -20,6 +20,7 @@ from embedmill.errors import ModelError, OutOfMemory
 from embedmill.memory import SPARE_BYTES
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.lanes import MOST_FILE_LANES, MOST_LANES, Sessions, in_lanes, lanes_of
+from embedmill.model.loading import load_model
 from embedmill.runtimes import Runtime
 
 WAIT_S = 60.0
@@ -53,6 +54,35 @@ def test_results_come_in_order_whichever_was_first() -> None:
         return item * 10
 
     assert list(in_lanes(2, work, range(5))) == [(item, item * 10) for item in range(5)]
+
+
+def test_so_many_more_wait_before_any_result_is_waited_for() -> None:
+    eighth = threading.Event()
+
+    def offered() -> Iterator[int]:
+        yield from range(7)
+        eighth.set()
+        yield from range(7, 20)
+
+    def work(item: int) -> int:
+        assert eighth.wait(WAIT_S)
+        return item
+
+    found = in_lanes(2, work, offered(), several=3)
+    assert [item for item, _ in found] == list(range(20))
+
+
+def test_a_result_waits_for_no_other_that_takes_long() -> None:
+    told = threading.Event()
+
+    def work(item: int) -> int:
+        assert item == 0 or told.wait(WAIT_S)
+        return item
+
+    results = in_lanes(2, work, range(20), several=3)
+    assert next(results) == (0, 0)
+    told.set()
+    assert [item for item, _ in results] == list(range(1, 20))
 
 
 def test_an_error_is_raised_where_its_result_would_be() -> None:
@@ -268,7 +298,7 @@ def test_a_model_that_is_damaged_is_told_alike_however_many_lanes_open_it(tmp_pa
     said = set[str]()
     for lanes in (1, 4):
         with pytest.raises(ModelError, match="ONNX Runtime cannot load it") as raised:
-            Encoder.load(package, lanes=lanes, all_lanes=lanes > 1)
+            load_model(package, lanes=lanes, all_lanes=lanes > 1)
         said.add(str(raised.value))
     assert len(said) == 1
     assert threading.enumerate() == before
@@ -278,11 +308,11 @@ def test_all_lanes_are_open_where_that_is_asked_for_whether_one_runtime_may_be_m
     tmp_path: Path,
 ) -> None:
     folder = tiny_text_package(tmp_path / "text")
-    assert Encoder.load(ModelPackage.open(folder), lanes=3, all_lanes=True).sessions.opened == 3
+    assert load_model(ModelPackage.open(folder), lanes=3, all_lanes=True).sessions.opened == 3
     spec = yaml.safe_load((folder / "model.yaml").read_text())
     spec["runtimes"] = [each | {"encoders": ["item", "query_text"]} for each in spec["runtimes"]] * 2
     (folder / "model.yaml").write_text(yaml.safe_dump(spec))
-    assert Encoder.load(ModelPackage.open(folder), lanes=3, all_lanes=True).sessions.opened == 3
+    assert load_model(ModelPackage.open(folder), lanes=3, all_lanes=True).sessions.opened == 3
 
 
 def test_texts_of_onnx_runtime_may_have_many_lanes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ def test_threads_are_remembered_of_this_model_and_runtime_where_the_spec_leaves_
     assert threads() == 1
 
 
-def test_where_one_thread_was_best_of_every_model_none_is_digested_to_know_it(
-    mill: Mill, own_cache: Path, tmp_path: Path
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_model_that_was_never_measured_here_is_not_digested_to_know_its_threads(
+    mill: Mill, own_cache: Path, tmp_path: Path, threads: int
 ) -> None:
     """A package with a file that lies elsewhere has no digest."""
     mill.settings = {"work": {"batch_tokens": 99}}
@@ -80,12 +82,25 @@ def test_where_one_thread_was_best_of_every_model_none_is_digested_to_know_it(
     folder = tiny_text_package(tmp_path / "other", seed=1)
     package = ModelPackage.open(folder)
     (folder / "notes").symlink_to(__file__)
-    calibrator = Calibrator(mill.open().spec, World())
-    remember(own_cache, threads=1)
-    assert calibrator.remembered_threads(package) == 1
-    remember(own_cache, threads=3)
     with pytest.raises(ModelError):
-        calibrator.remembered_threads(package)
+        package.package_digest()
+    remember(own_cache, threads=threads)
+    assert Calibrator(mill.open().spec, World()).remembered_threads(package) == 1
+
+
+def test_a_model_that_was_written_to_since_it_was_measured_is_taken_for_another(
+    mill: Mill, own_cache: Path, tmp_path: Path
+) -> None:
+    mill.model = Path(shutil.copytree(mill.model, tmp_path / "own"))
+    mill.settings = {"work": {"batch_tokens": 99}}
+    mill.write(items(60))
+    planned(mill.open())
+    remember(own_cache, threads=3)
+    pipeline = mill.open()
+    calibrator = Calibrator(pipeline.spec, World())
+    assert calibrator.remembered_threads(pipeline.package) == 3
+    (mill.model / "model.onnx").touch()
+    assert calibrator.remembered_threads(pipeline.package) == 1
 
 
 def test_threads_of_another_version_of_the_runtime_are_not_taken(mill: Mill, own_cache: Path) -> None:

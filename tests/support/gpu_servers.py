@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from tests.support.fake_gpus import Scenario, build_library
 
-from embedmill.spec import FleetSpec
+from embedmill.spec.fleet import FleetSpec
 
 NODES = ("nvidia0", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
 KEPT_NODES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "kmsg", "fuse")

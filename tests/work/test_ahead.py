@@ -20,6 +20,7 @@ from tests.support.mill import Mill, items
 
 from embedmill.errors import DecodersFailed
 from embedmill.model import Encoder
+from embedmill.model.begun import begin
 from embedmill.planned import PlannedRun
 from embedmill.release.vectors import VectorPart
 from embedmill.spec.documents import CommitRecord
@@ -52,7 +53,7 @@ def waited(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> Told | None:
     os.close(write)
     with os.fdopen(read) as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
-        return stand_by(opening, OPTIONS)
+        return stand_by(begin(opening, lanes=OPTIONS.lanes), OPTIONS)
 
 
 def vectors_of(run: PlannedRun) -> Vectors:
@@ -194,14 +195,14 @@ def test_a_package_that_changes_while_it_is_opened_is_not_trusted(
     mill: Mill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(shutil.copytree(mill.model, tmp_path / "own"))
-    load = Encoder.load
+    make = Encoder.of
 
     def changed(*arguments: object, **options: object) -> Encoder:
-        encoder = load(*arguments, **options)  # type: ignore[arg-type]
+        encoder = make(*arguments, **options)  # type: ignore[arg-type]
         (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
         return encoder
 
-    monkeypatch.setattr(Encoder, "load", changed)
+    monkeypatch.setattr(Encoder, "of", changed)
     found = waited(Opening(str(folder), 512, 16), monkeypatch)
     assert found == Told("file:///mill/runs/r", None)
 

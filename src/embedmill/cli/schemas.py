@@ -50,7 +50,8 @@ def schema(
 
 def schema_bytes(kind: Kind) -> bytes:
     """The JSON Schema, as published in docs/schemas."""
-    from embedmill.spec import FleetSpec, ImagesSpec, ModelSpec, PipelineSpec
+    from embedmill.spec import ImagesSpec, ModelSpec, PipelineSpec
+    from embedmill.spec.fleet import FleetSpec
 
     specs: dict[Kind, type[BaseModel]] = {
         Kind.PIPELINE: PipelineSpec,

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from embedmill.model.begun import Begun
     from embedmill.release.layout import Home
     from embedmill.spec.documents import Gates
     from embedmill.spec.quarantine import QuarantineReport
     from embedmill.spec.reports import ReleaseReport
-    from embedmill.work import Opened, Told, WorkDone, WorkerOptions
+    from embedmill.work import Opened, WorkDone, WorkerOptions
 
 PANEL = "Single stages"
 GATE_FAILED = 3
@@ -89,11 +90,11 @@ def worker(
     as_json: AsJson = False,
 ) -> None:
     """Work on a run until no shard is left: claim, embed, commit."""
-    with importing():
-        from embedmill.work import Told, WorkerOptions
-
     if environment_stdin:
         take_environment()
+    with importing():
+        begun = _begun(ahead, device, threads, lanes, gpu_memory) if ahead is not None else None
+        from embedmill.work import Told, WorkerOptions, stand_by
     signal.signal(signal.SIGINT, _as_sigterm)
     options = WorkerOptions(
         name,
@@ -107,7 +108,7 @@ def worker(
         where=_where(where or []),
         listener=_print_line if progress else None,
     )
-    told = Told(run) if ahead is None else _told_later(ahead, options)
+    told = Told(run) if ahead is None else stand_by(begun, options)
     if told is None:
         return
     done = _work(*_run_of(told.run_url), options, told.opened)
@@ -132,14 +133,15 @@ def _run_of(url: str) -> tuple[Home, str]:
         raise SpecError(f"--run {error}") from None
 
 
-def _told_later(ahead: str, options: WorkerOptions) -> Told | None:
-    """Open the model that an engine names, and wait to hear of a run; None where nobody needs this loop."""
+def _begun(ahead: str, device: str, threads: int, lanes: int, gpu_memory_mib: int | None) -> Begun | None:
+    """Begin to open the model that an engine names, with no more imported than that takes."""
     import json
 
+    from embedmill.model.begun import begin
     from embedmill.types import Opening
-    from embedmill.work import stand_by
 
-    return stand_by(Opening(**json.loads(ahead)), options)
+    opening = Opening(**json.loads(ahead))
+    return begin(opening, device=device, threads=threads, lanes=lanes, gpu_memory_mib=gpu_memory_mib)
 
 
 def _work(home: Home, run: str, options: WorkerOptions, opened: Opened | None) -> WorkDone:

@@ -33,6 +33,8 @@ KEPT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(6
 Older ones (before some 2.35) refuse more than 32 MiB as the first. The second alone would have them map and
 unmap whatever has 128 KiB.
 """
+ALONE = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
+"""Else pydantic looks for plugins in each package that is installed, at each start of a loop."""
 ANY = "*"
 """In place of a run's name, where it is told later."""
 
@@ -186,7 +188,7 @@ def _started(
     command += ["--device", place.device, "--threads", str(place.threads), "--lanes", str(place.lanes)]
     command += ["--parent", str(os.getpid())]
     command += ["--where", f"host={place.host.name}"] if place.host else []
-    environment = {**KEPT, **os.environ, **_threads_of_libraries(place)}
+    environment = {**KEPT, **ALONE, **os.environ, **_threads_of_libraries(place)}
     process = subprocess.Popen(
         [*command, *more],
         stdin=stdin,

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from embedmill.model import ModelPackage
     from embedmill.release.layout import Home
-    from embedmill.spec import FleetSpec, ImagesSpec, PipelineSpec
+    from embedmill.spec import ImagesSpec, PipelineSpec
     from embedmill.spec.documents import Plan
-    from embedmill.spec.fleet import ServerSpec
+    from embedmill.spec.fleet import FleetSpec, ServerSpec
     from embedmill.spec.fleet_reports import FleetProbe
     from embedmill.spec.pipeline import CatalogSpec
     from embedmill.types import Host

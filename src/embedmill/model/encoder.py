@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -16,12 +16,12 @@ from embedmill.errors import ModelError
 from embedmill.model import images, tokens
 from embedmill.model.apart import Run, run_apart
 from embedmill.model.batches import Budgets, pack
-from embedmill.model.choosing import choose_runtime
 from embedmill.model.feeds import Binding, Fed, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.model.inputs import check_columns
-from embedmill.model.lanes import Sessions, in_lanes, session_bytes
+from embedmill.model.lanes import Sessions, in_lanes
+from embedmill.model.loading import LoadedModel, load_model
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Frugal, Runtime, Waiting
 from embedmill.spec import RuntimeSpec
@@ -30,6 +30,8 @@ from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
 
 Feeding: TypeAlias = Callable[[Iterator[Fed]], AbstractContextManager[Iterator[Fed]]]
 """Hands on what feeds batches, in order; inside its `with` block."""
+SEVERAL = 4
+"""Each time that a thread makes or takes a batch's arrays it takes a core from a lane: fewer times so."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,6 @@ class Encoder:
         device: str = "cpu",
         threads: int = 1,
         lanes: int = 1,
-        all_lanes: bool = False,
         batch_tokens: int = 512,
         batch_images: int = 16,
         gpu_memory_mib: int | None = None,
@@ -86,7 +87,6 @@ class Encoder:
             device: Where to compute: `cpu`, `cuda`, `cuda:1`, `tpu`, as far as the runtime knows it.
             threads: Threads a batch; as many lanes of one thread are faster.
             lanes: Batches that `compute` makes beside each other; each opens the model, at its first.
-            all_lanes: Whether all of them open it now, at once.
             batch_tokens: Rows x longest row of a batch with text; rows, where no length is known.
             batch_images: Rows of a batch with images.
             gpu_memory_mib: Most memory of a GPU, where the model's own limit is not lower.
@@ -97,34 +97,68 @@ class Encoder:
                 runtime that is not the first and does not show by goldens that it makes the same vectors.
             MissingExtra: None of the declared runtimes is installed.
         """
-        package.inputs(name)
-        declared = package.spec.runtimes_for(name)
-        source = _Source(package, name, [using] if using else declared, device, threads, gpu_memory_mib)
-        sessions = Sessions(lanes, source.open, session_bytes(package))
-        decoder = decoder or ImageDecoder(children=decoders_beside(device, threads * lanes))
-        with _all_opened(sessions, source) if all_lanes else nullcontext():
-            runtime = source.open()
-            binding = bind(package, name, runtime, decoder)
+        loaded = load_model(
+            package,
+            name,
+            using=using,
+            device=device,
+            threads=threads,
+            lanes=lanes,
+            gpu_memory_mib=gpu_memory_mib,
+        )
+        return cls.of(
+            loaded,
+            compared=compared,
+            batch_tokens=batch_tokens,
+            batch_images=batch_images,
+            decoder=decoder,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        loaded: LoadedModel,
+        *,
+        compared: bool = True,
+        batch_tokens: int = 512,
+        batch_images: int = 16,
+        decoder: ImageDecoder | None = None,
+    ) -> Encoder:
+        """The encoder of a model that is open; see `load`.
+
+        Raises:
+            ModelError: A tokenizer is damaged, inputs or outputs do not fit model.yaml, or the runtime is not
+                the first and does not show by goldens that it makes the same vectors.
+        """
+        package, runtime = loaded.package, loaded.runtime
+        children = decoders_beside(loaded.device, loaded.threads * loaded.sessions.lanes)
+        binding = bind(package, loaded.name, runtime, decoder or ImageDecoder(children=children))
         _check_output(package, runtime)
         profile = Profile(
             runtime=runtime.name,
             runtime_version=runtime.version,
-            device=device,
+            device=loaded.device,
             precision=package.spec.precision,
-            threads=threads,
+            threads=loaded.threads,
             batch_tokens=batch_tokens,
             batch_images=batch_images,
             libraries=_libraries(binding),
         )
-        encoder = cls(package, name, package.spec.dimension, profile, runtime, binding, sessions)
-        if compared and source.chosen != declared[0]:
-            check_goldens(encoder, goldens_file(package, name))
+        sessions = loaded.sessions
+        encoder = cls(package, loaded.name, package.spec.dimension, profile, runtime, binding, sessions)
+        if compared and loaded.chosen != package.spec.runtimes_for(loaded.name)[0]:
+            check_goldens(encoder, goldens_file(package, loaded.name))
         return encoder
 
     @property
     def lanes(self) -> int:
         """How many batches it computes beside each other, at most."""
         return self.sessions.lanes
+
+    @property
+    def several(self) -> int:
+        """How many batches more may have their arrays made at once: none of images, which are large."""
+        return 0 if self.binding.files else SEVERAL
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -183,7 +217,7 @@ class Encoder:
         thumbnails: dict[int, bytes] = {}
         with (
             feeding(self.feeds(ready)) as fed,
-            closing(in_lanes(*self._work(on_batch), fed)) as done,
+            closing(in_lanes(*self._work(on_batch), fed, several=self.several)) as done,
         ):
             for batch, ((_, kept, unusable, small), (computed, refused)) in zip(
                 ready.batches, done, strict=True
@@ -313,44 +347,6 @@ class Encoder:
         if computed.shape != (rows, self.dimension):
             raise _wrong_dimension(self.package, self.runtime, list(computed.shape), f"for {rows} rows")
         return computed
-
-
-@dataclass
-class _Source:
-    """Where an encoder's sessions come from: the first of the runtimes `among` that computes here."""
-
-    package: ModelPackage
-    name: str
-    among: Sequence[RuntimeSpec]
-    device: str
-    threads: int
-    gpu_memory_mib: int | None
-
-    @property
-    def chosen(self) -> RuntimeSpec:
-        """What they compute by, once one is open."""
-        return self.among[0]
-
-    def open(self) -> Runtime:
-        """Open the model; what the first session computes by, all later ones do, too."""
-        chosen, runtime = choose_runtime(
-            self.package,
-            self.name,
-            among=self.among,
-            device=self.device,
-            threads=self.threads,
-            gpu_memory_mib=self.gpu_memory_mib,
-        )
-        self.among = [chosen]
-        return runtime
-
-
-@contextmanager
-def _all_opened(sessions: Sessions, source: _Source) -> Iterator[None]:
-    """The block opens the first session; the others are opened beside it, or after it where it chooses."""
-    with sessions.opened_beside() if len(source.among) == 1 else nullcontext():
-        yield
-    sessions.open_all()
 
 
 def _check_output(package: ModelPackage, runtime: Runtime) -> None:

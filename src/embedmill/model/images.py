@@ -6,7 +6,6 @@ a known size, and is scaled and normalised here.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, features
 
 from embedmill.cores import cores
 from embedmill.decoding.pool import DecoderPool, Fatal
@@ -138,7 +136,11 @@ def _refused(why: str) -> Rejection:
 
 def decoder_versions() -> dict[str, str]:
     """Versions of what decodes; they may move pixels, and so belong to a profile."""
-    found = {"pixels": REVISION, "pillow": importlib.metadata.version("pillow")}
+    from importlib.metadata import version as installed
+
+    from PIL import features  # here, for a loop over texts starts without
+
+    found = {"pixels": REVISION, "pillow": installed("pillow")}
     for name in LIBRARIES:
         version = features.version(name)
         if version:
@@ -154,6 +156,8 @@ def decoders_among(libraries: Mapping[str, str]) -> str:
 
 def jpeg(bitmap: Bitmap) -> bytes:
     """uint8[H, W, 3] as a small JPEG file."""
+    from PIL import Image
+
     stream = io.BytesIO()
     Image.fromarray(bitmap).save(stream, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
     return stream.getvalue()

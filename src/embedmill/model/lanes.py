@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.errors import OutOfMemory
@@ -26,6 +26,9 @@ MOST_LANES = 8
 MOST_FILE_LANES = 4
 """Of one that reads images: one thread makes arrays for all, and takes half a millisecond for each image."""
 
+TOLD_S = 0.25
+"""A result waits no longer for others to be told with."""
+
 
 def lanes_of(package: ModelPackage) -> int:
     """How many lanes a process may have for this package's items on CPUs; 1: it has to be a process each.
@@ -36,6 +39,11 @@ def lanes_of(package: ModelPackage) -> int:
     if not all(isinstance(each, OnnxSpec) for each in package.spec.runtimes_for("item")):
         return 1
     return MOST_FILE_LANES if package.inputs("item").image_fields else MOST_LANES
+
+
+def lanes_on(package: ModelPackage, device: str, lanes: int) -> int:
+    """As many as that, where the model bears several threads on the device."""
+    return min(lanes, lanes_of(package)) if device == "cpu" else 1
 
 
 def session_bytes(package: ModelPackage) -> int:
@@ -173,23 +181,28 @@ class Sessions:
 
 
 def in_lanes(
-    lanes: int, work: Callable[[ItemT], ResultT], items: Iterable[ItemT]
+    lanes: int, work: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, several: int = 0
 ) -> Generator[tuple[ItemT, ResultT]]:
     """Each item with what `work` makes of it, in order; so many at a time, each in a thread.
 
-    As many items again wait, so that no lane does for an earlier one. An error is raised where its result
-    would be, and what is in work ends before; so it does when the iterator is closed. One lane has no thread.
+    As many items again wait, so that no lane does for an earlier one, and `several` more, so that this thread
+    wakes up for as many results at once: each time it takes a core from a lane. An error is raised where its
+    result would be, and what is in work ends before; so it does when the iterator is closed. One lane has no
+    thread.
     """
     if lanes == 1:
         for item in items:
             yield item, work(item)
         return
     begun: deque[tuple[ItemT, Future[ResultT]]] = deque()
+    most = 2 * lanes + several
     with ThreadPoolExecutor(lanes, "lane") as threads:
         try:
             for item in items:
                 begun.append((item, threads.submit(work, item)))
-                while begun and (len(begun) > 2 * lanes or begun[0][1].done()):
+                if several and len(begun) > most:
+                    wait([begun[several][1]], TOLD_S)
+                while begun and (len(begun) > most or begun[0][1].done()):
                     yield _first(begun)
             while begun:
                 yield _first(begun)

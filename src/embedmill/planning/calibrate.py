@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from embedmill.cores import EVERY, cores
 from embedmill.errors import DeviceUnavailable, MissingExtra, StoreError
 from embedmill.model.calibration import BUDGETS, Bench, search
+from embedmill.release.stamps import digest_noted, note_digested
 from embedmill.spec.calibration import Calibration, CalibrationKey, KeptCalibration, Setting
 from embedmill.spec.document import canonical_json, sha256
 from embedmill.spec.pipeline import BATCH_TOKENS
@@ -71,19 +72,22 @@ class Calibrator:
         found = _remembered(file, key)
         if found is None and estimate.seconds is not None and estimate.seconds >= self.worth_s:
             found = self._measured(file, key, loaded, shards[len(shards) // 2])
+        if found is not None:
+            note_digested(loaded.package)
         return found if found is not None and found.measured else None
 
     def remembered_threads(self, package: ModelPackage) -> int:
         """Of each loop that computes this model here: as it was measured last, or one.
 
-        Neither rows nor an encoder are asked: of rows of another length the plan may say otherwise.
+        Neither rows nor an encoder are asked: of rows of another length the plan may say otherwise. Nor is
+        the model digested, for no loop would start meanwhile: one that was calibrated has a stamp.
         """
         if not self._chooses:
             return 1
         found = [kept for kept in map(_kept, _newest_first()) if kept is not None and self._fits(kept.key)]
         if all(_threads(kept) == 1 for kept in found):
-            return 1  # whichever model it is: digesting it takes as long as starting a loop
-        digest = package.package_digest()
+            return 1  # whichever model it is
+        digest = digest_noted(package)
         return next((_threads(kept) for kept in found if kept.key.package_digest == digest), 1)
 
     def _fits(self, key: CalibrationKey) -> bool:

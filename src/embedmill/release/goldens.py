@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from embedmill.catalog import ImageSource
 from embedmill.catalog.frozen import content_digests, vouched_for, with_images
@@ -166,6 +165,8 @@ def _as_embedded(
     now = content_digests(frozen, rows)
     if contents is None or now is None:
         return vouched_for(frozen)
+    import pyarrow.parquet as pq  # here, for a loop starts without
+
     seen = pq.read_table(home.verified(home.key(contents.path), contents)).take(chosen)
     same: Mask = np.ones(len(rows), dtype=np.bool_)
     for name in seen.column_names:

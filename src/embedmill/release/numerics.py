@@ -14,7 +14,6 @@ import numpy as np
 
 from embedmill.errors import NumericsMoved, ObjectMissing
 from embedmill.model.goldens import LOWEST_COSINE, cosines
-from embedmill.release.goldens import VECTOR, read_goldens
 from embedmill.release.layout import CONTENT, Home
 from embedmill.release.log import read_history
 from embedmill.spec.documents import Content, distinct
@@ -64,6 +63,8 @@ def compare(encoder: Encoder, stacks: Sequence[Stack], goldens: Callable[[], pa.
 
 def lowest_cosine(encoder: Encoder, goldens: pa.Table) -> float:
     """Embed goldens again. One that cannot be embedded any more has a cosine of 0."""
+    from embedmill.release.goldens import VECTOR
+
     stored = np.stack(goldens.column(VECTOR).to_numpy()).astype(np.float32)
     rows = goldens.select(encoder.fields).combine_chunks().to_batches()[0]
     return float(cosines(encoder.encode(rows).vectors_ND, stored).min())
@@ -112,11 +113,11 @@ def planned_goldens(home: Home, plan: Plan) -> pa.Table | None:
         ObjectMissing: They were collected.
         ReleaseCorrupt: They are damaged.
     """
-    return (
-        None
-        if plan.goldens is None
-        else read_goldens(home.verified(home.key(plan.goldens.path), plan.goldens))
-    )
+    if plan.goldens is None:
+        return None
+    from embedmill.release.goldens import read_goldens  # here, for a loop rarely looks at any
+
+    return read_goldens(home.verified(home.key(plan.goldens.path), plan.goldens))
 
 
 def goldens_entry(release: Release) -> FileEntry | None:

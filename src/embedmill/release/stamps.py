@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from embedmill.model import ModelPackage
     from embedmill.release.layout import Home
     from embedmill.spec.documents import FileEntry
 
@@ -49,6 +50,19 @@ def write_stamp(file: Path, stamp: object) -> None:
         partial.rename(file)
     except OSError:
         return
+
+
+def note_digested(package: ModelPackage) -> None:
+    """Stamp a package that was digested, as it looks now and looked then."""
+    if package.is_as_digested():
+        stamp = {"digest": package.package_digest(), "files": _files_of(package)}
+        write_stamp(_of_package(package), stamp)
+
+
+def digest_noted(package: ModelPackage) -> str | None:
+    """The digest that its stamp tells, if the package looks so: for guesses, not for what a release says."""
+    stamp = read_stamp(_of_package(package))
+    return stamp.get("digest") if stamp and stamp.get("files") == _files_of(package) else None
 
 
 def note_frozen(home: Home, shards: Iterable[tuple[FileEntry, Path]]) -> None:
@@ -108,6 +122,14 @@ def _parsed(file: Path, *looks: int) -> Mapping[str, Any]:  # noqa: ARG001 - the
 
 def _looks(stat: os.stat_result, entry: FileEntry) -> list[int | str]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ino, entry.sha256]
+
+
+def _files_of(package: ModelPackage) -> list[list[Any]]:
+    return [list(each) for each in package.stamps()]
+
+
+def _of_package(package: ModelPackage) -> Path:
+    return stamp_file(f"{package.root.absolute()}\0package")
 
 
 def _of_frozen(home: Home) -> Path:

@@ -1,6 +1,5 @@
 """What users write (`pipeline.yaml`, `model.yaml`) and what Embedmill persists, as pydantic models."""
 
-from embedmill.spec.fleet import FleetSpec, ServerSpec
 from embedmill.spec.images import ImageSpec, ImagesSpec
 from embedmill.spec.inputs import (
     AnyInput,
@@ -51,7 +50,6 @@ __all__ = [
     "CategoryInput",
     "EncoderInputs",
     "FetchSpec",
-    "FleetSpec",
     "GateLimits",
     "ImageInput",
     "ImageSpec",
@@ -69,7 +67,6 @@ __all__ = [
     "RemoteRuntime",
     "RuntimeSection",
     "RuntimeSpec",
-    "ServerSpec",
     "ServingSpec",
     "ShapeRange",
     "StringInput",

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ValidationError
 
 from embedmill.errors import SpecError
 from embedmill.spec.explaining import explained
-from embedmill.spec.fleet import FleetSpec
 from embedmill.spec.images import ImagesSpec
 from embedmill.spec.model import ModelSpec
 from embedmill.spec.pipeline import PipelineSpec
@@ -19,6 +18,8 @@ from embedmill.spec.runtimes import RUNTIMES, RemoteRuntime
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from embedmill.spec.fleet import FleetSpec
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ENV_PREFIX = "EMBEDMILL_"
@@ -61,6 +62,8 @@ def load_fleet_spec(path: Path) -> FleetSpec:
     Raises:
         SpecError: With file, line and field, what was found and what is allowed.
     """
+    from embedmill.spec.fleet import FleetSpec  # here, for a loop starts without
+
     document, node = _read(path, FLEET)
     return _validate(FleetSpec, document, node, path, {})
 

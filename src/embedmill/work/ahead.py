@@ -9,18 +9,18 @@ import contextlib
 import os
 import select
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from embedmill.errors import DecodersFailed, EmbedmillError
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder, decoders_beside
-from embedmill.model.lanes import lanes_of
-from embedmill.spec import OnnxSpec
+from embedmill.model.lanes import lanes_on
 from embedmill.types import Opening
 
 if TYPE_CHECKING:
+    from embedmill.model.begun import Begun
+    from embedmill.model.loading import LoadedModel
     from embedmill.model.package import Stamp
     from embedmill.spec.documents import Plan
     from embedmill.work.worker import WorkerOptions
@@ -75,9 +75,9 @@ class Told(NamedTuple):
     opened: Opened | None = None
 
 
-def stand_by(opening: Opening, options: WorkerOptions) -> Told | None:
-    """Open the model, then wait for a line on stdin; None once nobody will write one."""
-    opened = _open(opening, options)
+def stand_by(begun: Begun | None, options: WorkerOptions) -> Told | None:
+    """Have the model opened, then wait for a line on stdin; None once nobody will write one."""
+    opened = _opened(begun, options) if begun is not None else None
     run_url = _wait_for_run(options.parent)
     if run_url is None:
         return None
@@ -92,59 +92,51 @@ def opening_of(plan: Plan, model: str) -> Opening:
 
 def load_encoder(package: ModelPackage, opening: Opening, options: WorkerOptions) -> Encoder:
     """The `item` encoder on the device of a loop, with a decoding process for each lane."""
-    lanes = _lanes(package, options)
+    lanes = lanes_on(package, options.device, options.lanes if options.heartbeat_thread else 1)
     return Encoder.load(
         package,
         "item",
         device=options.device,
         threads=options.threads,
         lanes=lanes,
-        all_lanes=opening.all_lanes,
         batch_tokens=opening.batch_tokens,
         batch_images=opening.batch_images,
         gpu_memory_mib=options.gpu_memory_mib,
-        decoder=ImageDecoder(
-            children=decoders_beside(options.device, options.threads * lanes),
-            limits=options.decoding,
-            thumbnails=opening.thumbnails,
-        ),
+        decoder=_decoder(opening, options, lanes),
     )
 
 
-def _lanes(package: ModelPackage, options: WorkerOptions) -> int:
-    """As many as were asked for, where the model bears several threads."""
-    shared = options.heartbeat_thread and options.device == "cpu"
-    return min(options.lanes, lanes_of(package)) if shared else 1
+def _encoder_of(loaded: LoadedModel, opening: Opening, options: WorkerOptions) -> Encoder:
+    return Encoder.of(
+        loaded,
+        batch_tokens=opening.batch_tokens,
+        batch_images=opening.batch_images,
+        decoder=_decoder(opening, options, loaded.sessions.lanes),
+    )
 
 
-def _open(opening: Opening, options: WorkerOptions) -> Opened | None:
+def _decoder(opening: Opening, options: WorkerOptions, lanes: int) -> ImageDecoder:
+    return ImageDecoder(
+        children=decoders_beside(options.device, options.threads * lanes),
+        limits=options.decoding,
+        thumbnails=opening.thumbnails,
+    )
+
+
+def _opened(begun: Begun, options: WorkerOptions) -> Opened | None:
     """What is wrong with the model is the planner's to say, and that of a loop that works."""
     try:
-        before = ModelPackage.open(opening.model).stamps()
-        package = ModelPackage.open(opening.model)
-        if not _is_read_whole(package):
-            return None
-        with ThreadPoolExecutor(1, "digest") as beside:
-            digested = beside.submit(package.package_digest)
-            encoder = load_encoder(package, opening, options)
+        with begun.threads:
+            encoder = _encoder_of(begun.loaded.result(), begun.opening, options)
             with contextlib.suppress(DecodersFailed):  # the first image tries again
-                encoder.start_decoders(None if opening.all_lanes else options.threads)
-            digested.result()
-        if package.stamps() == before:  # so what is loaded is what was digested
-            return Opened(opening, package, encoder, before)
+                encoder.start_decoders(None if begun.opening.all_lanes else options.threads)
+            begun.digested.result()
+        if begun.package.stamps() == begun.stamps:  # so what is loaded is what was digested
+            return Opened(begun.opening, begun.package, encoder, begun.stamps)
         encoder.close()
     except (EmbedmillError, OSError):
         pass
     return None
-
-
-def _is_read_whole(package: ModelPackage) -> bool:
-    """Whether a loaded model has nothing more to do with its files, whose owner may write to them any time.
-
-    ONNX Runtime parses the ONNX file, and maps those with external tensors; other libraries may map theirs.
-    """
-    runtimes = package.spec.runtimes_for("item")
-    return all(isinstance(each, OnnxSpec) and len(package.contents(each)) == 1 for each in runtimes)
 
 
 def _wait_for_run(parent: int | None) -> str | None:

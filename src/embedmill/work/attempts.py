@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from embedmill.catalog import ImageSource
 from embedmill.catalog.frozen import content_digests, with_images
@@ -216,6 +215,8 @@ class Attempts:
         if not rejected:
             return None
         file = self.scratch / "rejected.parquet"
+        import pyarrow.parquet as pq
+
         pq.write_table(_rejected_table(prints, rejected), file)
         key = self.home.run_key(self.plan.run, "rejected", f"{shard.name}.{attempt}.parquet")
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(rejected))
@@ -224,6 +225,8 @@ class Attempts:
         if contents is None:
             return None
         file = self.scratch / "contents.parquet"
+        import pyarrow.parquet as pq
+
         pq.write_table(contents, file)
         key = self.home.run_key(self.plan.run, "contents", f"{shard.name}.{attempt}.parquet")
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(contents))
