@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import pytest
 import yaml
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from PIL import Image
 from tests.every_input import every_input_package
-from tests.models import tiny_image_package, tiny_text_package
+from tests.models import end_with, tiny_image_package, tiny_text_package
 from tests.one_input import files_package, numbers_package
 
 from embedmill.errors import ModelError, SpecError
@@ -121,6 +121,32 @@ def test_values_that_are_in_no_golden_could_not_have_been(tmp_path: Path) -> Non
     package = imported(numbers_package(tmp_path / "source", strict, TensorProto.INT64))
     rows, _ = read_goldens(goldens_file(package, "item"))
     assert rows.column("count").to_pylist() == [n for n in NUMBERS if n == int(n)]
+
+
+def test_made_up_rows_whose_vectors_are_not_finite_are_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = numbers_package(tmp_path / "source", {"price": {"number": {"field": "price"}}})
+    end_with(source / "model.onnx", [helper.make_node("Log", ["own"], ["vectors"])])
+    rows, vectors = read_goldens(goldens_file(imported(source), "item"))
+    assert rows.column("price").to_pylist() == [n for n in NUMBERS if n > 0]
+    assert np.isfinite(vectors).all()
+    said = "encoder 'item': of {'price': 0.0} it makes a vector that is not finite: NaN or infinity is 1 of 1"
+    assert said in caplog.text
+    assert "2 of 12 made-up rows are so" in caplog.text
+
+
+def test_a_model_that_makes_no_finite_vector_is_not_imported(tmp_path: Path) -> None:
+    source = numbers_package(tmp_path / "source", {"price": {"number": {"field": "price"}}})
+    nothing = [
+        helper.make_node("Sub", ["own", "own"], ["zero"]),
+        helper.make_node("Div", ["zero", "zero"], ["vectors"]),
+    ]
+    end_with(source / "model.onnx", nothing)
+    with pytest.raises(
+        ModelError, match=r"of {'price': 0\.0} it makes a vector that is not finite: .* 1 of 1"
+    ):
+        imported(source)
 
 
 def test_a_model_of_files_that_nobody_can_guess_has_no_goldens(tmp_path: Path) -> None:

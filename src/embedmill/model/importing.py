@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.errors import ModelError
+from embedmill.model.alone import check_alone
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import goldens_file, write_goldens
 from embedmill.model.keras_export import export_keras
@@ -25,6 +27,7 @@ from embedmill.runtimes.formats import confined, inside, refuse_pickle
 from embedmill.spec import ModelSpec, RuntimeSection, TensorFlowSpec, load_model_spec
 from embedmill.types import Encoded, Reason
 
+LOG = logging.getLogger("embedmill.model")
 LONGEST_ROW = 200
 
 
@@ -104,27 +107,42 @@ def make_goldens(package: ModelPackage) -> None:
     """Embed made-up rows by every encoder, and keep rows and vectors in the package.
 
     The reference runtime of each makes them: what the others are compared with. Rows that the encoder refuses
-    are left out; where it refuses all, such as files of a kind that nobody can guess, it has no goldens.
+    are left out, and those whose vectors are not finite; where it refuses all, such as files of a kind that
+    nobody can guess, it has no goldens.
 
     Raises:
-        ModelError: The model does not fit the declaration, or makes vectors that are not finite; or JPEGs at
-            a reduced scale move vectors by more than is declared.
+        ModelError: The model does not fit the declaration, or makes no vector that is finite, or others
+            alone than in a batch; or JPEGs at a reduced scale move vectors by more than is declared.
     """
     for name in package.spec.encoders:
         rows = sample_rows(package, name)
         with Encoder.load(package, name, using=package.spec.runtimes_for(name)[0]) as encoder:
             encoded = _tried(encoder, rows)
-            out_of_tolerance = check_reduced(encoder, reduced_cosine(encoder))
+            _check_finite(package, name, rows, encoded)
+            out_of_tolerance = check_alone(encoder, rows, encoded)
+            out_of_tolerance = out_of_tolerance or check_reduced(encoder, reduced_cosine(encoder))
         if out_of_tolerance is not None:
             raise out_of_tolerance
-        for row, why in encoded.rejected.items():
-            if why.reason == Reason.NOT_FINITE:
-                shown = str(rows.slice(row, 1).to_pylist()[0])[:LONGEST_ROW]
-                raise ModelError(f"{package.root}: encoder {name!r} fails on {shown}: {why.detail}")
         kept = np.setdiff1d(np.arange(len(rows)), list(encoded.rejected))
         if len(kept):
             vectors = encoded.vectors_ND[kept]
             write_goldens(goldens_file(package, name), rows.take(pa.array(kept)), vectors)
+
+
+def _check_finite(package: ModelPackage, name: str, rows: pa.RecordBatch, encoded: Encoded) -> None:
+    """Warn of made-up rows whose vectors are not finite; fail where none of them is."""
+    broken = {row: why for row, why in encoded.rejected.items() if why.reason == Reason.NOT_FINITE}
+    if not broken:
+        return
+    row, why = next(iter(broken.items()))
+    shown = str(rows.slice(row, 1).to_pylist()[0])[:LONGEST_ROW]
+    said = f"of {shown} it makes a vector that is not finite: NaN or infinity is {why.detail}"
+    if len(encoded.rejected) == len(rows):
+        raise ModelError(f"{package.root}: encoder {name!r}: {said}; no made-up row has one that is")
+    LOG.warning(
+        "encoder %r: %s; %d of %d made-up rows are so, and such items will be quarantined",
+        *(name, said, len(broken), len(rows)),
+    )
 
 
 def _tried(encoder: Encoder, rows: pa.RecordBatch) -> Encoded:
