@@ -86,6 +86,41 @@ def test_the_other_tower_of_two_lies_beside_the_declaration(source: Path) -> Non
     assert {"model.onnx", "query.onnx"} <= set(imported(source).files())
 
 
+def two_towers(source: Path, item: str, query: str) -> Path:
+    """The declaration with two models, the second of other weights; `model.onnx` is neither."""
+    other = tiny_text_package(source.parent / "other", seed=1)
+    for goal, made in ((item, source), (query, other)):
+        (source / goal).parent.mkdir(exist_ok=True)
+        shutil.copy(made / "model.onnx", source / goal)
+    shutil.rmtree(other)
+    towers = [
+        {"kind": "onnx", "file": item, "encoders": ["item"]},
+        {"kind": "onnx", "file": query, "encoders": ["query_text"]},
+    ]
+    edit(source, lambda d: d.update(runtimes=towers))
+    return source
+
+
+@pytest.mark.parametrize("file", ["item/model.onnx", "query/model.onnx"])
+def test_towers_whose_files_have_one_name_are_told_apart_by_their_paths(source: Path, file: str) -> None:
+    two_towers(source, "item/model.onnx", "query/model.onnx")
+    package = imported(source, file)
+    for each in ("item/model.onnx", "query/model.onnx"):
+        assert (package.root / each).read_bytes() == (source / each).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("item", "query", "said"),
+    [("item.onnx", "query.onnx", "none"), ("item/model.onnx", "query/model.onnx", "several")],
+)
+def test_a_file_that_is_not_one_of_two_models_is_refused_and_not_left_out(
+    source: Path, item: str, query: str, said: str
+) -> None:
+    two_towers(source, item, query)
+    with pytest.raises(ModelError, match=f"stands for {said} of the models of .*: {item}, {query}"):
+        imported(source)
+
+
 def test_image_models_have_goldens_of_pictures_that_are_drawn(tmp_path: Path) -> None:
     package = imported(tiny_image_package(tmp_path / "source"))
     assert package.files() == ["goldens/item.jsonl", "goldens/query_image.jsonl", "model.onnx", "model.yaml"]
@@ -182,6 +217,18 @@ def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert [path.name for path in source.parent.iterdir()] == ["source"]
+
+
+def test_a_folder_that_holds_no_model_is_named_as_it_was_given(source: Path) -> None:
+    with pytest.raises(ModelError, match=r"source: is a folder, and this model is one file, model.onnx"):
+        imported(source, ".")
+    edit(source, lambda d: d.update(runtimes=[{"kind": "tensorflow", "folder": "saved"}]))
+    (source / "export" / "1").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"source/export: is no SavedModel: it has no file saved_model.pb"):
+        imported(source, "export")
+    (source / "export" / "1" / "saved_model.pb").touch()
+    with pytest.raises(ModelError, match=r"there is one in .*source/export/1"):
+        imported(source, "export")
 
 
 def test_a_wrong_declaration_is_a_spec_error(source: Path) -> None:

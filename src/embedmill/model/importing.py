@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,9 @@ from embedmill.model.reduced import check_reduced, reduced_cosine
 from embedmill.model.samples import sample_rows
 from embedmill.runtimes.contents import files_at
 from embedmill.runtimes.formats import confined, inside, refuse_pickle
-from embedmill.spec import ModelSpec, RuntimeSection, TensorFlowSpec, load_model_spec
+from embedmill.runtimes.savedmodel import GRAPH_FILE
+from embedmill.spec import ModelSpec, OpenVinoSpec, RuntimeSection, TensorFlowSpec, load_model_spec
+from embedmill.spec.runtimes import FileRuntime
 from embedmill.types import Encoded, Reason
 
 LOG = logging.getLogger("embedmill.model")
@@ -36,8 +38,8 @@ def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackag
 
     Args:
         source: An ONNX file, a SavedModel folder, a `.keras` file, which is exported to a SavedModel, or what
-            another runtime loads. It stands for the declaration's only model, or for the one of its name;
-            other models lie beside `model_yaml`.
+            another runtime loads. It stands for the declaration's only model, or for the one of its path or
+            name; other models lie beside `model_yaml`.
         model_yaml: The declaration. What else it names (tokenizers, vocabularies) lies beside it.
         target: The folder to make.
 
@@ -49,13 +51,35 @@ def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackag
         raise ModelError(f"{source}: no such file or folder")
     spec = load_model_spec(model_yaml)
     models = _models(spec)
-    mine = {path for path in models if len(models) == 1 or PurePosixPath(path).name == source.name}
+    mine = _stood_for(source, models, model_yaml)
     with new_package(target) as folder:
-        for path in sorted(mine):
+        for path in mine:
             _copy_model(source, folder, models[path], model_yaml)
         lay_out(spec, model_yaml, folder, without=mine)
         make_goldens(ModelPackage.open(folder))
     return ModelPackage.open(target)
+
+
+def _stood_for(source: Path, models: Collection[str], model_yaml: Path) -> AbstractSet[str]:
+    """Which of the declared models the source is: the only one, or that of its path or name.
+
+    Raises:
+        ModelError: None is, or several are: taking another would make a package of a model that nobody meant.
+    """
+    if len(models) <= 1:
+        return set(models)
+    given = source.absolute().parts
+    declared = {path: PurePosixPath(path).parts for path in models}
+    by_path = [path for path, parts in declared.items() if given[-len(parts) :] == parts]
+    found = [max(by_path, key=lambda path: len(declared[path]))] if by_path else []
+    found = found or [path for path, parts in declared.items() if parts[-1] == source.name]
+    if len(found) != 1:
+        listed = ", ".join(sorted(models))
+        raise ModelError(
+            f"{source}: stands for {'several' if found else 'none'} of the models of {model_yaml}: {listed}",
+            hint="name one of them by its path; the others are taken from beside model.yaml",
+        )
+    return set(found)
 
 
 def lay_out(spec: ModelSpec, model_yaml: Path, folder: Path, *, without: AbstractSet[str]) -> None:
@@ -96,11 +120,27 @@ def _copy_model(source: Path, folder: Path, runtime: RuntimeSection, model_yaml:
         return
     if source.is_file():
         refuse_pickle(source)
+    else:
+        _check_folder(source, runtime)
     for file in files_at(source, runtime):
         if source.is_dir():
             copy_file(file, goal / file.relative_to(source))
         else:
             copy_file(file, goal if file == source else goal.parent / file.relative_to(source.parent))
+
+
+def _check_folder(source: Path, runtime: RuntimeSection) -> None:
+    """Say of the folder that was named, and not of its copy, that it is none that the runtime loads."""
+    if isinstance(runtime, FileRuntime) or (isinstance(runtime, OpenVinoSpec) and runtime.file is not None):
+        raise ModelError(
+            f"{source}: is a folder, and this model is one file, {runtime.path}", hint="name the file"
+        )
+    if not (source / GRAPH_FILE).is_file():
+        below = [str(file.parent) for file in sorted(source.glob(f"*/{GRAPH_FILE}"))]
+        raise ModelError(
+            f"{source}: is no SavedModel: it has no file {GRAPH_FILE}",
+            hint=f"there is one in {', '.join(below)}" if below else "name the folder that has it",
+        )
 
 
 def make_goldens(package: ModelPackage) -> None:
