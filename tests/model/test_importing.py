@@ -25,6 +25,9 @@ from embedmill.model.goldens import goldens_file, read_goldens
 from embedmill.model.importing import import_declared
 from embedmill.model.samples import ABSENT, NUMBERS, TEXTS
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+"""What a clone without Git LFS has in the place of a large file."""
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
@@ -35,6 +38,13 @@ def edit(source: Path, change: Callable[[dict[str, Any]], object]) -> None:
     document = yaml.safe_load((source / "model.yaml").read_text())
     change(document)
     (source / "model.yaml").write_text(yaml.safe_dump(document))
+
+
+def stamp(file: Path, opset: int) -> None:
+    """Let an ONNX file say that it is of another opset."""
+    model = onnx.load(file)
+    model.opset_import[0].version = opset
+    onnx.save(model, file)
 
 
 def imported(source: Path, file: str = "model.onnx") -> ModelPackage:
@@ -197,6 +207,12 @@ def test_a_model_of_files_that_nobody_can_guess_has_no_goldens(tmp_path: Path) -
         (lambda s: (s / "model.onnx").unlink(), "no such file"),
         (lambda s: (s / "model.onnx").write_bytes(b"junk"), "no ONNX file"),
         (lambda s: (s / "model.onnx").write_bytes(b"\x80\x04junk"), "is a pickle"),
+        (lambda s: (s / "model.onnx").write_text(POINTER), "source/model.onnx: is a pointer of Git LFS"),
+        (
+            lambda s: (s / "tokenizer.json").write_text(POINTER),
+            "source/tokenizer.json: is a pointer of Git LFS",
+        ),
+        (lambda s: stamp(s / "model.onnx", 99), "cannot load it: ONNX Runtime only *guarantees* support"),
         (lambda s: (s / "tokenizer.json").unlink(), "'tokenizer.json' is no file"),
         (lambda s: edit(s, lambda d: d.update(dimension=3)), "declares dimension 3"),
         (lambda s: edit(s, lambda d: d["runtimes"][0].update(file="../x.onnx")), "leads out of the folder"),

@@ -23,7 +23,7 @@ from embedmill.model.raw_feeds import BytesFeed
 from embedmill.model.reduced import check_reduced, reduced_cosine
 from embedmill.model.samples import sample_rows
 from embedmill.runtimes.contents import files_at
-from embedmill.runtimes.formats import confined, inside, refuse_pickle
+from embedmill.runtimes.formats import confined, inside, refuse_pickle, refuse_pointer
 from embedmill.runtimes.savedmodel import GRAPH_FILE
 from embedmill.spec import ModelSpec, OpenVinoSpec, RuntimeSection, TensorFlowSpec, load_model_spec
 from embedmill.spec.runtimes import FileRuntime
@@ -195,7 +195,12 @@ def _tried(encoder: Encoder, rows: pa.RecordBatch) -> Encoded:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy contents alone, over links, into folders made as needed."""
+    """Copy contents alone, over links, into folders made as needed.
+
+    Raises:
+        ModelError: The source is a pointer of Git LFS, or cannot be read.
+    """
+    refuse_pointer(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
 
