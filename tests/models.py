@@ -220,6 +220,15 @@ def save_onnx(
         onnx.save(model, file, save_as_external_data=True, location=external, size_threshold=0)
 
 
+def end_with(file: Path, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Let a model do something with what were its vectors."""
+    model = onnx.load(file)
+    for node in model.graph.node:
+        node.output[:] = ["own" if name == "vectors" else name for name in node.output]
+    model.graph.node.extend(nodes)
+    onnx.save(model, file)
+
+
 def byte_tokenizer(file: Path) -> None:
     """A token a byte after a leading [CLS]: no two texts share their tokens."""
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())

@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import pytest
 import yaml
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from PIL import Image
 from tests.every_input import every_input_package
-from tests.models import tiny_image_package, tiny_text_package
+from tests.models import end_with, tiny_image_package, tiny_text_package
 from tests.one_input import files_package, numbers_package
 
 from embedmill.errors import ModelError, SpecError
@@ -24,6 +24,9 @@ from embedmill.model.check import check_package
 from embedmill.model.goldens import goldens_file, read_goldens
 from embedmill.model.importing import import_declared
 from embedmill.model.samples import ABSENT, NUMBERS, TEXTS
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+"""What a clone without Git LFS has in the place of a large file."""
 
 
 @pytest.fixture
@@ -35,6 +38,13 @@ def edit(source: Path, change: Callable[[dict[str, Any]], object]) -> None:
     document = yaml.safe_load((source / "model.yaml").read_text())
     change(document)
     (source / "model.yaml").write_text(yaml.safe_dump(document))
+
+
+def stamp(file: Path, opset: int) -> None:
+    """Let an ONNX file say that it is of another opset."""
+    model = onnx.load(file)
+    model.opset_import[0].version = opset
+    onnx.save(model, file)
 
 
 def imported(source: Path, file: str = "model.onnx") -> ModelPackage:
@@ -86,6 +96,41 @@ def test_the_other_tower_of_two_lies_beside_the_declaration(source: Path) -> Non
     assert {"model.onnx", "query.onnx"} <= set(imported(source).files())
 
 
+def two_towers(source: Path, item: str, query: str) -> Path:
+    """The declaration with two models, the second of other weights; `model.onnx` is neither."""
+    other = tiny_text_package(source.parent / "other", seed=1)
+    for goal, made in ((item, source), (query, other)):
+        (source / goal).parent.mkdir(exist_ok=True)
+        shutil.copy(made / "model.onnx", source / goal)
+    shutil.rmtree(other)
+    towers = [
+        {"kind": "onnx", "file": item, "encoders": ["item"]},
+        {"kind": "onnx", "file": query, "encoders": ["query_text"]},
+    ]
+    edit(source, lambda d: d.update(runtimes=towers))
+    return source
+
+
+@pytest.mark.parametrize("file", ["item/model.onnx", "query/model.onnx"])
+def test_towers_whose_files_have_one_name_are_told_apart_by_their_paths(source: Path, file: str) -> None:
+    two_towers(source, "item/model.onnx", "query/model.onnx")
+    package = imported(source, file)
+    for each in ("item/model.onnx", "query/model.onnx"):
+        assert (package.root / each).read_bytes() == (source / each).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("item", "query", "said"),
+    [("item.onnx", "query.onnx", "none"), ("item/model.onnx", "query/model.onnx", "several")],
+)
+def test_a_file_that_is_not_one_of_two_models_is_refused_and_not_left_out(
+    source: Path, item: str, query: str, said: str
+) -> None:
+    two_towers(source, item, query)
+    with pytest.raises(ModelError, match=f"stands for {said} of the models of .*: {item}, {query}"):
+        imported(source)
+
+
 def test_image_models_have_goldens_of_pictures_that_are_drawn(tmp_path: Path) -> None:
     package = imported(tiny_image_package(tmp_path / "source"))
     assert package.files() == ["goldens/item.jsonl", "goldens/query_image.jsonl", "model.onnx", "model.yaml"]
@@ -123,6 +168,32 @@ def test_values_that_are_in_no_golden_could_not_have_been(tmp_path: Path) -> Non
     assert rows.column("count").to_pylist() == [n for n in NUMBERS if n == int(n)]
 
 
+def test_made_up_rows_whose_vectors_are_not_finite_are_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = numbers_package(tmp_path / "source", {"price": {"number": {"field": "price"}}})
+    end_with(source / "model.onnx", [helper.make_node("Log", ["own"], ["vectors"])])
+    rows, vectors = read_goldens(goldens_file(imported(source), "item"))
+    assert rows.column("price").to_pylist() == [n for n in NUMBERS if n > 0]
+    assert np.isfinite(vectors).all()
+    said = "encoder 'item': of {'price': 0.0} it makes a vector that is not finite: NaN or infinity is 1 of 1"
+    assert said in caplog.text
+    assert "2 of 12 made-up rows are so" in caplog.text
+
+
+def test_a_model_that_makes_no_finite_vector_is_not_imported(tmp_path: Path) -> None:
+    source = numbers_package(tmp_path / "source", {"price": {"number": {"field": "price"}}})
+    nothing = [
+        helper.make_node("Sub", ["own", "own"], ["zero"]),
+        helper.make_node("Div", ["zero", "zero"], ["vectors"]),
+    ]
+    end_with(source / "model.onnx", nothing)
+    with pytest.raises(
+        ModelError, match=r"of {'price': 0\.0} it makes a vector that is not finite: .* 1 of 1"
+    ):
+        imported(source)
+
+
 def test_a_model_of_files_that_nobody_can_guess_has_no_goldens(tmp_path: Path) -> None:
     package = imported(files_package(tmp_path / "source", size=7))
     assert package.files() == ["model.onnx", "model.yaml"]
@@ -136,6 +207,12 @@ def test_a_model_of_files_that_nobody_can_guess_has_no_goldens(tmp_path: Path) -
         (lambda s: (s / "model.onnx").unlink(), "no such file"),
         (lambda s: (s / "model.onnx").write_bytes(b"junk"), "no ONNX file"),
         (lambda s: (s / "model.onnx").write_bytes(b"\x80\x04junk"), "is a pickle"),
+        (lambda s: (s / "model.onnx").write_text(POINTER), "source/model.onnx: is a pointer of Git LFS"),
+        (
+            lambda s: (s / "tokenizer.json").write_text(POINTER),
+            "source/tokenizer.json: is a pointer of Git LFS",
+        ),
+        (lambda s: stamp(s / "model.onnx", 99), "cannot load it: ONNX Runtime only *guarantees* support"),
         (lambda s: (s / "tokenizer.json").unlink(), "'tokenizer.json' is no file"),
         (lambda s: edit(s, lambda d: d.update(dimension=3)), "declares dimension 3"),
         (lambda s: edit(s, lambda d: d["runtimes"][0].update(file="../x.onnx")), "leads out of the folder"),
@@ -156,6 +233,18 @@ def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert [path.name for path in source.parent.iterdir()] == ["source"]
+
+
+def test_a_folder_that_holds_no_model_is_named_as_it_was_given(source: Path) -> None:
+    with pytest.raises(ModelError, match=r"source: is a folder, and this model is one file, model.onnx"):
+        imported(source, ".")
+    edit(source, lambda d: d.update(runtimes=[{"kind": "tensorflow", "folder": "saved"}]))
+    (source / "export" / "1").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"source/export: is no SavedModel: it has no file saved_model.pb"):
+        imported(source, "export")
+    (source / "export" / "1" / "saved_model.pb").touch()
+    with pytest.raises(ModelError, match=r"there is one in .*source/export/1"):
+        imported(source, "export")
 
 
 def test_a_wrong_declaration_is_a_spec_error(source: Path) -> None:

@@ -97,3 +97,25 @@ def test_pickled_weights_of_any_architecture_are_never_loaded(tmp_path: Path, na
     with pytest.raises(ModelError, match="is a pickle"):
         import_sentence_transformers(source, tmp_path / "package")
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("architecture", ["bert", "mpnet"])
+def test_steps_that_no_package_makes_are_refused(tmp_path: Path, architecture: str) -> None:
+    source = tiny_bert_folder(tmp_path / "source")
+    edit(source / "config.json", model_type=architecture)
+    edit(source / "config_sentence_transformers.json", truncate_dim=8)
+    with pytest.raises(ModelError, match="truncate_dim: 8 is not supported"):
+        import_sentence_transformers(source, tmp_path / "package")
+    edit(source / "config_sentence_transformers.json", truncate_dim=None, prompts={"query": "find: "})
+    edit(source / "1_Pooling" / "config.json", include_prompt=False)
+    with pytest.raises(ModelError, match="include_prompt: false is not supported"):
+        import_sentence_transformers(source, tmp_path / "package")
+
+
+def test_pooling_without_prompts_is_as_any_other_where_no_text_has_one(tmp_path: Path) -> None:
+    source = tiny_bert_folder(tmp_path / "source")
+    edit(source / "1_Pooling" / "config.json", include_prompt=False)
+    edit(
+        source / "config_sentence_transformers.json", truncate_dim=None, prompts={"query": "", "sort": "s: "}
+    )
+    assert import_sentence_transformers(source, tmp_path / "package").spec.dimension == 16

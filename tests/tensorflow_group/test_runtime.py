@@ -188,6 +188,18 @@ def test_an_output_is_chosen_by_name_and_half_precision_becomes_float32(tmp_path
         assert vectors.tolist() == [wanted]
 
 
+def test_of_several_outputs_the_first_by_name_is_taken_in_every_process(tmp_path: Path) -> None:
+    names = "hgfedcba"
+    folder = save_function(
+        tmp_path / "model",
+        lambda x: {name: x + float(names.index(name)) for name in names},
+        x=tf.TensorSpec([None, 2], tf.float32),
+    )
+    runtime = loaded(folder)
+    assert list(runtime.outputs) == sorted(names)
+    assert runtime.run({"x": np.zeros((1, 2), np.float32)}).tolist() == [[7.0, 7.0]]
+
+
 def test_a_ragged_output_is_refused_with_advice(tmp_path: Path) -> None:
     folder = save_function(tmp_path / "model", lambda text: {"words": tf.strings.split(text)}, text=STRINGS)
     with pytest.raises(ModelError, match="ragged"):

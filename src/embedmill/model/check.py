@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import pyarrow as pa
 
 from embedmill.errors import DeviceUnavailable, EmbedmillError, MissingExtra, ModelError, ServerUnavailable
+from embedmill.model.alone import check_alone
 from embedmill.model.choosing import none_computes
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import compare_goldens, goldens_file, read_goldens
@@ -123,8 +124,9 @@ def _measured(encoder: Encoder, spec: RuntimeSpec, file: Path, rows: pa.RecordBa
         comparison = compare_goldens(encoder, file)
         error, lowest = comparison.moved, comparison.lowest
         started = time.perf_counter()
-        encoder.encode(rows)
+        together = encoder.encode(rows)
         speed = rows.num_rows / (time.perf_counter() - started)
+        error = error or check_alone(encoder, rows, together)
     reduced = reduced_cosine(encoder)
     error = error or check_reduced(encoder, reduced)
     return RuntimeReport(

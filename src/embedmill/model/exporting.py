@@ -113,10 +113,6 @@ def _check(folder: SentenceFolder) -> None:
             raise missing_weights(path / "model.safetensors")
         for file in weights:
             check_safetensors(file)
-    if folder.prompts and "Pooling" in folder.kinds:
-        pooling = read_json(folder.path("Pooling") / "config.json")
-        if pooling.get("include_prompt") is False:
-            raise ModelError(f"{folder.root}: pools without the tokens of prompts, which is not supported")
 
 
 def _libraries() -> tuple[ModuleType, ModuleType]:

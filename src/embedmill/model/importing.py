@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.errors import ModelError
+from embedmill.model.alone import check_alone
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import goldens_file, write_goldens
 from embedmill.model.keras_export import export_keras
@@ -21,10 +23,13 @@ from embedmill.model.raw_feeds import BytesFeed
 from embedmill.model.reduced import check_reduced, reduced_cosine
 from embedmill.model.samples import sample_rows
 from embedmill.runtimes.contents import files_at
-from embedmill.runtimes.formats import confined, inside, refuse_pickle
-from embedmill.spec import ModelSpec, RuntimeSection, TensorFlowSpec, load_model_spec
+from embedmill.runtimes.formats import confined, inside, refuse_pickle, refuse_pointer
+from embedmill.runtimes.savedmodel import GRAPH_FILE
+from embedmill.spec import ModelSpec, OpenVinoSpec, RuntimeSection, TensorFlowSpec, load_model_spec
+from embedmill.spec.runtimes import FileRuntime
 from embedmill.types import Encoded, Reason
 
+LOG = logging.getLogger("embedmill.model")
 LONGEST_ROW = 200
 
 
@@ -33,8 +38,8 @@ def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackag
 
     Args:
         source: An ONNX file, a SavedModel folder, a `.keras` file, which is exported to a SavedModel, or what
-            another runtime loads. It stands for the declaration's only model, or for the one of its name;
-            other models lie beside `model_yaml`.
+            another runtime loads. It stands for the declaration's only model, or for the one of its path or
+            name; other models lie beside `model_yaml`.
         model_yaml: The declaration. What else it names (tokenizers, vocabularies) lies beside it.
         target: The folder to make.
 
@@ -46,13 +51,35 @@ def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackag
         raise ModelError(f"{source}: no such file or folder")
     spec = load_model_spec(model_yaml)
     models = _models(spec)
-    mine = {path for path in models if len(models) == 1 or PurePosixPath(path).name == source.name}
+    mine = _stood_for(source, models, model_yaml)
     with new_package(target) as folder:
-        for path in sorted(mine):
+        for path in mine:
             _copy_model(source, folder, models[path], model_yaml)
         lay_out(spec, model_yaml, folder, without=mine)
         make_goldens(ModelPackage.open(folder))
     return ModelPackage.open(target)
+
+
+def _stood_for(source: Path, models: Collection[str], model_yaml: Path) -> AbstractSet[str]:
+    """Which of the declared models the source is: the only one, or that of its path or name.
+
+    Raises:
+        ModelError: None is, or several are: taking another would make a package of a model that nobody meant.
+    """
+    if len(models) <= 1:
+        return set(models)
+    given = source.absolute().parts
+    declared = {path: PurePosixPath(path).parts for path in models}
+    by_path = [path for path, parts in declared.items() if given[-len(parts) :] == parts]
+    found = [max(by_path, key=lambda path: len(declared[path]))] if by_path else []
+    found = found or [path for path, parts in declared.items() if parts[-1] == source.name]
+    if len(found) != 1:
+        listed = ", ".join(sorted(models))
+        raise ModelError(
+            f"{source}: stands for {'several' if found else 'none'} of the models of {model_yaml}: {listed}",
+            hint="name one of them by its path; the others are taken from beside model.yaml",
+        )
+    return set(found)
 
 
 def lay_out(spec: ModelSpec, model_yaml: Path, folder: Path, *, without: AbstractSet[str]) -> None:
@@ -93,6 +120,8 @@ def _copy_model(source: Path, folder: Path, runtime: RuntimeSection, model_yaml:
         return
     if source.is_file():
         refuse_pickle(source)
+    else:
+        _check_folder(source, runtime)
     for file in files_at(source, runtime):
         if source.is_dir():
             copy_file(file, goal / file.relative_to(source))
@@ -100,31 +129,60 @@ def _copy_model(source: Path, folder: Path, runtime: RuntimeSection, model_yaml:
             copy_file(file, goal if file == source else goal.parent / file.relative_to(source.parent))
 
 
+def _check_folder(source: Path, runtime: RuntimeSection) -> None:
+    """Say of the folder that was named, and not of its copy, that it is none that the runtime loads."""
+    if isinstance(runtime, FileRuntime) or (isinstance(runtime, OpenVinoSpec) and runtime.file is not None):
+        raise ModelError(
+            f"{source}: is a folder, and this model is one file, {runtime.path}", hint="name the file"
+        )
+    if not (source / GRAPH_FILE).is_file():
+        below = [str(file.parent) for file in sorted(source.glob(f"*/{GRAPH_FILE}"))]
+        raise ModelError(
+            f"{source}: is no SavedModel: it has no file {GRAPH_FILE}",
+            hint=f"there is one in {', '.join(below)}" if below else "name the folder that has it",
+        )
+
+
 def make_goldens(package: ModelPackage) -> None:
     """Embed made-up rows by every encoder, and keep rows and vectors in the package.
 
     The reference runtime of each makes them: what the others are compared with. Rows that the encoder refuses
-    are left out; where it refuses all, such as files of a kind that nobody can guess, it has no goldens.
+    are left out, and those whose vectors are not finite; where it refuses all, such as files of a kind that
+    nobody can guess, it has no goldens.
 
     Raises:
-        ModelError: The model does not fit the declaration, or makes vectors that are not finite; or JPEGs at
-            a reduced scale move vectors by more than is declared.
+        ModelError: The model does not fit the declaration, or makes no vector that is finite, or others
+            alone than in a batch; or JPEGs at a reduced scale move vectors by more than is declared.
     """
     for name in package.spec.encoders:
         rows = sample_rows(package, name)
         with Encoder.load(package, name, using=package.spec.runtimes_for(name)[0]) as encoder:
             encoded = _tried(encoder, rows)
-            out_of_tolerance = check_reduced(encoder, reduced_cosine(encoder))
+            _check_finite(package, name, rows, encoded)
+            out_of_tolerance = check_alone(encoder, rows, encoded)
+            out_of_tolerance = out_of_tolerance or check_reduced(encoder, reduced_cosine(encoder))
         if out_of_tolerance is not None:
             raise out_of_tolerance
-        for row, why in encoded.rejected.items():
-            if why.reason == Reason.NOT_FINITE:
-                shown = str(rows.slice(row, 1).to_pylist()[0])[:LONGEST_ROW]
-                raise ModelError(f"{package.root}: encoder {name!r} fails on {shown}: {why.detail}")
         kept = np.setdiff1d(np.arange(len(rows)), list(encoded.rejected))
         if len(kept):
             vectors = encoded.vectors_ND[kept]
             write_goldens(goldens_file(package, name), rows.take(pa.array(kept)), vectors)
+
+
+def _check_finite(package: ModelPackage, name: str, rows: pa.RecordBatch, encoded: Encoded) -> None:
+    """Warn of made-up rows whose vectors are not finite; fail where none of them is."""
+    broken = {row: why for row, why in encoded.rejected.items() if why.reason == Reason.NOT_FINITE}
+    if not broken:
+        return
+    row, why = next(iter(broken.items()))
+    shown = str(rows.slice(row, 1).to_pylist()[0])[:LONGEST_ROW]
+    said = f"of {shown} it makes a vector that is not finite: NaN or infinity is {why.detail}"
+    if len(encoded.rejected) == len(rows):
+        raise ModelError(f"{package.root}: encoder {name!r}: {said}; no made-up row has one that is")
+    LOG.warning(
+        "encoder %r: %s; %d of %d made-up rows are so, and such items will be quarantined",
+        *(name, said, len(broken), len(rows)),
+    )
 
 
 def _tried(encoder: Encoder, rows: pa.RecordBatch) -> Encoded:
@@ -137,7 +195,12 @@ def _tried(encoder: Encoder, rows: pa.RecordBatch) -> Encoded:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy contents alone, over links, into folders made as needed."""
+    """Copy contents alone, over links, into folders made as needed.
+
+    Raises:
+        ModelError: The source is a pointer of Git LFS, or cannot be read.
+    """
+    refuse_pointer(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
 

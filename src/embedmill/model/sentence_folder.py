@@ -18,6 +18,7 @@ import yaml
 from embedmill.errors import ModelError
 from embedmill.runtimes.formats import inside
 
+OWN_CONFIG = "config_sentence_transformers.json"
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 MODULE = re.compile(r"sentence_transformers(?:\.\w+)*\.(\w+)", re.ASCII)
 ACTIVATION = re.compile(r"torch\.nn\.modules\.(?:activation|linear)\.\w+", re.ASCII)
@@ -84,7 +85,7 @@ class SentenceFolder:
     @property
     def prompts(self) -> dict[str, str]:
         """What is put in front of texts, by name."""
-        declared = read_json(self.root / "config_sentence_transformers.json", optional=True)
+        declared = read_json(self.root / OWN_CONFIG, optional=True)
         return {key: text for key, text in (declared.get("prompts") or {}).items() if text}
 
     @property
@@ -114,10 +115,39 @@ class SentenceFolder:
         }
 
     def _with_prompt(self, template: str, *names: str) -> str:
-        prompts = self.prompts
-        prompt = next((prompts[name] for name in names if name in prompts), "")
+        prompt = self._prompt(*names)
         escaped = prompt.replace("{", "{{").replace("}", "}}")
         return template if template.startswith(escaped) else escaped + template
+
+    def _prompt(self, *names: str) -> str:
+        prompts = self.prompts
+        return next((prompts[name] for name in names if name in prompts), "")
+
+    def check_supported(self) -> None:
+        """Fail if the folder declares a step that no package makes, so that vectors would be others.
+
+        Raises:
+            ModelError: It does, or a configuration is damaged.
+        """
+        file = self.root / OWN_CONFIG
+        kept = read_json(file, optional=True).get("truncate_dim")
+        if kept is not None:
+            raise ModelError(
+                f"{file}: truncate_dim: {kept} is not supported",
+                hint="remove it, to have whole vectors; or export the model to ONNX with the cut",
+            )
+        prompted = self._prompt(*DOCUMENT_PROMPTS) or self._prompt("query")
+        for kind, path in self.modules:
+            if (
+                prompted
+                and kind == "Pooling"
+                and read_json(path / "config.json").get("include_prompt") is False
+            ):
+                raise ModelError(
+                    f"{path / 'config.json'}: include_prompt: false is not supported: texts would be pooled "
+                    "with the tokens of their prompts",
+                    hint="export the model to ONNX, and import that",
+                )
 
     def check_harmless(self) -> None:
         """Fail if a configuration names code that is not that of installed libraries.

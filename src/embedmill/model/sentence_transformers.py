@@ -76,6 +76,7 @@ def import_sentence_transformers(
         MissingExtra: `onnx` or `safetensors` is not installed, or, for other families, sentence-transformers.
     """
     said = SentenceFolder.read(source)
+    said.check_supported()
     templates = said.templates(template, query_template)
     if not _is_built_here(said):
         return import_exported(

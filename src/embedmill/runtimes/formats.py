@@ -7,7 +7,25 @@ from pathlib import Path, PurePosixPath
 
 from embedmill.errors import ModelError
 
+POINTER = b"version https://git-lfs.github.com/spec/"
 PICKLE_PROTOCOLS = range(2, 6)
+
+
+def refuse_pointer(file: Path) -> None:
+    """Let a file pass unless it only says where Git LFS has it.
+
+    https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+
+    Raises:
+        ModelError: It does, or it cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(len(POINTER))
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
+    if head == POINTER:
+        raise ModelError(f"{file}: is a pointer of Git LFS, and not the file itself", hint="git lfs pull")
 
 
 def refuse_pickle(file: Path) -> None:
@@ -16,8 +34,9 @@ def refuse_pickle(file: Path) -> None:
     Loading a pickle runs whatever code its author wrote, so none is ever loaded.
 
     Raises:
-        ModelError: It is one, whatever its name says, or it cannot be read.
+        ModelError: It is one, whatever its name says, or it cannot be read, or is a pointer of Git LFS.
     """
+    refuse_pointer(file)
     try:
         pickled = _is_pickle(file)
     except OSError as error:

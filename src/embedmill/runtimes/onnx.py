@@ -48,6 +48,8 @@ DTYPES = {
 }
 GPU_FAILURE = re.compile("CUDA|CUBLAS|CUDNN|TensorRT")
 """What an error says that has to do with the GPU and not with the file."""
+PLACE = re.compile(r"^/\S+:\d+ .*?\) (?=[A-Z])")
+"""File, line and function of its source, which it puts in front of some messages."""
 OLDEST_OPSET, OLDEST_IR = 7, 4
 """What every ONNX Runtime reads: https://onnxruntime.ai/docs/reference/compatibility.html"""
 
@@ -208,6 +210,7 @@ def _specs(arguments: Sequence[Any]) -> dict[str, TensorSpec]:
 
 
 def _reason(error: Exception) -> str:
-    """ONNX Runtime's first line, without its code and the file's name over again."""
+    """ONNX Runtime's first line, without where in its source that is, its code and the file's name again."""
     line = (str(error).splitlines() or ["no reason given"])[0]
-    return line.rsplit("failed:", 1)[-1].strip() if line.startswith("[ONNXRuntimeError]") else line
+    line = line.rsplit("failed:", 1)[-1].strip() if line.startswith("[ONNXRuntimeError]") else line
+    return PLACE.sub("", line)

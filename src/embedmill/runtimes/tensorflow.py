@@ -140,7 +140,8 @@ def _arguments(function: Any) -> str:
 
 
 def _specs(declared: Mapping[str, Any], folder: Path) -> dict[str, TensorSpec]:
-    return {name: _spec(name, each, folder) for name, each in declared.items()}
+    """By name: TensorFlow lists them in an order that differs from one process to the next."""
+    return {name: _spec(name, each, folder) for name, each in sorted(declared.items())}
 
 
 def _spec(name: str, declared: Any, folder: Path) -> TensorSpec:

@@ -29,6 +29,7 @@ OTHER_SETTINGS = frozenset(
 )
 """Environment variables with our prefix that are no part of a spec."""
 INIT = "`embedmill init` writes one to start from"
+MODEL = "docs/models.md says how to write one; of a sentence-transformers folder none is needed"
 FLEET = "`servers: {gpu-01: {}}` is one, where `ssh gpu-01` reaches a server"
 
 
@@ -52,7 +53,7 @@ def load_model_spec(path: Path) -> ModelSpec:
     Raises:
         SpecError: With file, line and field, what was found and what is allowed.
     """
-    document, node = _read(path, "`embedmill model import` writes one")
+    document, node = _read(path, MODEL)
     return _validate(ModelSpec, document, node, path, {})
 
 

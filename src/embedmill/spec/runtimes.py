@@ -130,6 +130,9 @@ class TensorFlowSpec(FolderRuntime):
     EXTRA = "tensorflow"
 
     kind: Literal["tensorflow"]
+    output: str | None = Field(
+        default=None, description="Name of the vectors' output; the first by name where absent."
+    )
     signature: str = Field(default="serving_default", description="The signature that is computed.")
     xla: bool = Field(default=False, description="Compile with XLA, once for each shape of a batch.")
     memory_limit_mib: int | None = Field(
