@@ -56,35 +56,6 @@ def test_results_come_in_order_whichever_was_first() -> None:
     assert list(in_lanes(2, work, range(5))) == [(item, item * 10) for item in range(5)]
 
 
-def test_so_many_more_wait_before_any_result_is_waited_for() -> None:
-    eighth = threading.Event()
-
-    def offered() -> Iterator[int]:
-        yield from range(7)
-        eighth.set()
-        yield from range(7, 20)
-
-    def work(item: int) -> int:
-        assert eighth.wait(WAIT_S)
-        return item
-
-    found = in_lanes(2, work, offered(), several=3)
-    assert [item for item, _ in found] == list(range(20))
-
-
-def test_a_result_waits_for_no_other_that_takes_long() -> None:
-    told = threading.Event()
-
-    def work(item: int) -> int:
-        assert item == 0 or told.wait(WAIT_S)
-        return item
-
-    results = in_lanes(2, work, range(20), several=3)
-    assert next(results) == (0, 0)
-    told.set()
-    assert [item for item, _ in results] == list(range(1, 20))
-
-
 def test_an_error_is_raised_where_its_result_would_be() -> None:
     def work(item: int) -> int:
         if item == 1:

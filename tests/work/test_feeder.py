@@ -42,18 +42,6 @@ def test_the_next_shards_arrays_are_made_before_this_shard_ends() -> None:
     assert list[object](made) == found
 
 
-@pytest.mark.parametrize("count", [7, 8])
-def test_arrays_of_several_batches_are_made_on_end(count: int) -> None:
-    made: list[str] = []
-    with Feeder(StageTimes(time.monotonic), threaded=True, several=4) as feeding:
-        with feeding.feeding(feeds("a", count, made)) as all_of_them:
-            assert str(next(all_of_them)) == "a0"
-            assert made[:4] == ["a0", "a1", "a2", "a3"]
-            assert [str(each) for each in all_of_them] == made[1:]
-        assert feeding.idle
-    assert len(made) == count
-
-
 def test_a_shard_whose_arrays_are_not_all_made_lets_none_be_begun() -> None:
     feeding = feeder()
     with feeding, feeding.feeding(feeds("a", 5, [])) as first:

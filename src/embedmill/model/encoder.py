@@ -30,8 +30,6 @@ from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
 
 Feeding: TypeAlias = Callable[[Iterator[Fed]], AbstractContextManager[Iterator[Fed]]]
 """Hands on what feeds batches, in order; inside its `with` block."""
-SEVERAL = 4
-"""Each time that a thread makes or takes a batch's arrays it takes a core from a lane: fewer times so."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +154,6 @@ class Encoder:
         return self.sessions.lanes
 
     @property
-    def several(self) -> int:
-        """How many batches more may have their arrays made at once: none of images, which are large."""
-        return 0 if self.binding.files else SEVERAL
-
-    @property
     def fields(self) -> tuple[str, ...]:
         """Columns that `encode` reads."""
         return self.package.inputs(self.name).fields
@@ -217,7 +210,7 @@ class Encoder:
         thumbnails: dict[int, bytes] = {}
         with (
             feeding(self.feeds(ready)) as fed,
-            closing(in_lanes(*self._work(on_batch), fed, several=self.several)) as done,
+            closing(in_lanes(*self._work(on_batch), fed)) as done,
         ):
             for batch, ((_, kept, unusable, small), (computed, refused)) in zip(
                 ready.batches, done, strict=True

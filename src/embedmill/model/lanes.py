@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.errors import OutOfMemory
@@ -25,9 +25,6 @@ MOST_LANES = 8
 """Of one process: between two batches each needs Python's lock for a moment."""
 MOST_FILE_LANES = 4
 """Of one that reads images: one thread makes arrays for all, and takes half a millisecond for each image."""
-
-TOLD_S = 0.25
-"""A result waits no longer for others to be told with."""
 
 
 def lanes_of(package: ModelPackage) -> int:
@@ -181,28 +178,23 @@ class Sessions:
 
 
 def in_lanes(
-    lanes: int, work: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, several: int = 0
+    lanes: int, work: Callable[[ItemT], ResultT], items: Iterable[ItemT]
 ) -> Generator[tuple[ItemT, ResultT]]:
     """Each item with what `work` makes of it, in order; so many at a time, each in a thread.
 
-    As many items again wait, so that no lane does for an earlier one, and `several` more, so that this thread
-    wakes up for as many results at once: each time it takes a core from a lane. An error is raised where its
-    result would be, and what is in work ends before; so it does when the iterator is closed. One lane has no
-    thread.
+    As many items again wait, so that no lane does for an earlier one. An error is raised where its result
+    would be, and what is in work ends before; so it does when the iterator is closed. One lane has no thread.
     """
     if lanes == 1:
         for item in items:
             yield item, work(item)
         return
     begun: deque[tuple[ItemT, Future[ResultT]]] = deque()
-    most = 2 * lanes + several
     with ThreadPoolExecutor(lanes, "lane") as threads:
         try:
             for item in items:
                 begun.append((item, threads.submit(work, item)))
-                if several and len(begun) > most:
-                    wait([begun[several][1]], TOLD_S)
-                while begun and (len(begun) > most or begun[0][1].done()):
+                while begun and (len(begun) > 2 * lanes or begun[0][1].done()):
                     yield _first(begun)
             while begun:
                 yield _first(begun)

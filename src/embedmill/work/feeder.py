@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from embedmill.work.stages import Ahead, StageTimes
@@ -22,10 +21,10 @@ class Feeder:
     `with` block, which ends what was begun too early.
     """
 
-    def __init__(self, times: StageTimes, *, threaded: bool, several: int = 1) -> None:
-        """Not `threaded`, each batch's arrays are made when their turn comes; else `several` on end."""
-        self._times, self._threaded, self._several = times, threaded, several
-        self._early: Ahead[list[Fed]] | None = None
+    def __init__(self, times: StageTimes, *, threaded: bool) -> None:
+        """Not `threaded`, each batch's arrays are made when their turn comes."""
+        self._times, self._threaded = times, threaded
+        self._early: Ahead[Fed] | None = None
         self._made_all = False
 
     def __enter__(self) -> Feeder:
@@ -53,21 +52,17 @@ class Feeder:
 
     @contextlib.contextmanager
     def feeding(self, feeds: Iterator[Fed]) -> Iterator[Iterator[Fed]]:
-        """Those of a shard, twice `several` ahead and as many as wait for lanes.
-
-        What was begun early is gone on with.
-        """
+        """Those of a shard, two ahead and as many as wait for lanes; what was begun early is gone on with."""
         if not self._threaded:
             yield self._times.waiting("runtime", self._times.each("batch", feeds))
             return
         early, self._early = self._early, None
         with early or self._begun(feeds) as made:
-            yield self._times.waiting("runtime", chain.from_iterable(made))
+            yield self._times.waiting("runtime", made)
 
-    def _begun(self, feeds: Iterator[Fed]) -> Ahead[list[Fed]]:
+    def _begun(self, feeds: Iterator[Fed]) -> Ahead[Fed]:
         self._made_all = False
-        noted = self._noted(feeds)
-        return Ahead(iter(lambda: list(islice(noted, self._several)), []), depth=1, name="batch")
+        return Ahead(self._noted(feeds), depth=1, name="batch")
 
     def _noted(self, feeds: Iterator[Fed]) -> Iterator[Fed]:
         yield from self._times.each("batch", feeds)

@@ -186,7 +186,7 @@ class _Loop:
         self._clock, self._times = attempts.home.world.monotonic, attempts.times
         self._claims = Claims(attempts.home, attempts.plan, attempts.worker, heart.check)
         self._next = NextShard(self._clock)
-        self._feeder = Feeder(self._times, threaded=threaded, several=1 + attempts.encoder.several)
+        self._feeder = Feeder(self._times, threaded=threaded)
         self._made_ready: Ahead[_Task] | None = None
         self._coming: _Task | None = None
         self._encoder = attempts.encoder
