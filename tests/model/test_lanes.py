@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import cast
@@ -19,7 +19,7 @@ from tests.models import tiny_image_package, tiny_mixed_package, tiny_text_packa
 from embedmill.errors import ModelError, OutOfMemory
 from embedmill.memory import SPARE_BYTES
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.lanes import MOST_FILE_LANES, MOST_LANES, Sessions, in_lanes, lanes_of
+from embedmill.model.lanes import MOST_FILE_LANES, MOST_LANES, Begun, Sessions, in_lanes, lanes_of
 from embedmill.model.loading import load_model
 from embedmill.runtimes import Runtime
 
@@ -321,3 +321,34 @@ def test_vectors_have_the_same_bits_with_any_number_of_lanes(tmp_path: Path, lan
     assert found.vectors_ND.tobytes() == alone.compute(ready).vectors_ND.tobytes()
     assert told == [len(batch) for batch in ready.batches]
     assert threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_what_another_thread_was_given_keeps_its_place_and_is_not_done_again(lanes: int) -> None:
+    with ThreadPoolExecutor(1) as early:
+        begun = Begun(0, early.submit(lambda: "early"))
+        assert list(in_lanes(lanes, str, [begun, 1, 2])) == [(0, "early"), (1, "1"), (2, "2")]
+
+
+def test_who_gives_up_waits_for_what_another_thread_was_given() -> None:
+    taken, go_on, ended = threading.Event(), threading.Event(), list[str]()
+
+    def slow() -> str:
+        assert go_on.wait(WAIT_S)
+        ended.append("slow")
+        return "slow"
+
+    def fails(_: int) -> str:
+        assert taken.wait(WAIT_S)
+        threading.Timer(0.05, go_on.set).start()
+        raise ValueError("one of them fails")
+
+    def items(early: Future[str]) -> Iterator[int | Begun[int, str]]:
+        yield 1
+        yield Begun(2, early)
+        taken.set()
+
+    with ThreadPoolExecutor(1) as early:
+        with pytest.raises(ValueError, match="fails"):
+            list(in_lanes(2, fails, items(early.submit(slow))))
+        assert ended == ["slow"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy.typing as npt
 import pytest
@@ -22,10 +23,11 @@ from embedmill.release.layout import Home
 from embedmill.runtimes import Runtime
 from embedmill.types import Opening, Vectors
 from embedmill.work import Opened, WorkDone, WorkerOptions, work
-from embedmill.work.feeder import Feeder
+from embedmill.work.feeder import Feeder, Following
 from embedmill.world import World
 
 ROWS = 20
+Follows: TypeAlias = Callable[[], Following]
 
 
 class Still(World):
@@ -57,13 +59,13 @@ class Failing:
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> Event:
     """Whether arrays of a next shard were begun."""
-    said, begin = Event(), Feeder.begin
+    said, follow = Event(), Feeder.follow
 
-    def noted(feeder: Feeder, feeds: Iterator[Fed]) -> None:
-        begin(feeder, feeds)
+    def noted(following: Follows) -> Following:
         said.set()
+        return following()
 
-    monkeypatch.setattr(Feeder, "begin", noted)
+    monkeypatch.setattr(Feeder, "follow", lambda feeder, told: follow(feeder, partial(noted, told)))
     return said
 
 
@@ -105,14 +107,17 @@ def test_a_shard_that_lacks_memory_is_tried_again_with_its_own_arrays(
 def test_a_loop_that_stops_leaves_shards_to_others_before_it_waits_for_arrays(
     mill: Mill, begun: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, begin, left = planned(mill), Feeder.begin, Event()
+    run, follow, left = planned(mill), Feeder.follow, Event()
 
     def slow(feeds: Iterator[Fed]) -> Iterator[Fed]:
         until(lambda: not list(run.home.store.list(run.home.run_key(run.plan.run, "leases"))), "no lease")
         left.set()
         yield from feeds
 
-    monkeypatch.setattr(Feeder, "begin", lambda feeder, feeds: begin(feeder, slow(feeds)))
+    def slowly(following: Follows) -> Following:
+        return following()._replace(feeds=slow(following().feeds))
+
+    monkeypatch.setattr(Feeder, "follow", lambda feeder, told: follow(feeder, partial(slowly, told)))
     with pytest.raises(Yielded, match="asked to stop"):
         worked(run, mill.model, begun, Yielded("asked to stop"))
     assert left.is_set()

@@ -300,6 +300,32 @@ def test_the_next_shard_is_wanted_when_the_one_in_hand_is_about_to_be_done() -> 
     waiting.join()
 
 
+def test_the_next_shard_is_wanted_once_for_each_in_hand_however_often_it_is_said() -> None:
+    shards, waits = NextShard(lambda: 0.0), list[int]()
+
+    def claim() -> None:
+        for number in range(3):
+            shards.wait()
+            waits.append(number)
+
+    claiming = threading.Thread(target=claim, daemon=True)
+    claiming.start()
+    shards.hurry()  # none is in hand
+    with shards.while_at_work(100) as tell:
+        assert not waits
+        shards.hurry()
+        until(lambda: waits == [0], "the next one is claimed long before this one's rows are done")
+        shards.hurry()
+        tell(100)
+    with shards.while_at_work(100):
+        pass
+    until(lambda: waits == [0, 1])
+    time.sleep(0.05)
+    assert waits == [0, 1]
+    shards.give_up()
+    claiming.join(PATIENCE_S)
+
+
 def test_the_busiest_stage_is_the_bottleneck_also_while_it_hangs() -> None:
     now_s = [0.0]
     times = StageTimes(lambda: now_s[0])

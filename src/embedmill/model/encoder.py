@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from embedmill.errors import ModelError
@@ -20,7 +19,7 @@ from embedmill.model.feeds import Binding, Fed, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.model.inputs import check_columns
-from embedmill.model.lanes import Sessions, in_lanes
+from embedmill.model.lanes import Begun, Sessions, in_lanes
 from embedmill.model.loading import LoadedModel, load_model
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Frugal, Runtime, Waiting
@@ -28,8 +27,9 @@ from embedmill.spec import RuntimeSpec
 from embedmill.spec.documents import Profile
 from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
 
-Feeding: TypeAlias = Callable[[Iterator[Fed]], AbstractContextManager[Iterator[Fed]]]
-"""Hands on what feeds batches, in order; inside its `with` block."""
+Computed: TypeAlias = tuple[Vectors, dict[int, Rejection]]
+Feeding: TypeAlias = Callable[[Iterator[Fed]], AbstractContextManager[Iterator[Fed | Begun[Fed, Computed]]]]
+"""Hands on what feeds batches, in order, some of them begun to be computed; inside its `with` block."""
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ class Encoder:
             prepared.lengths(rows), self.profile.batch_tokens, most_rows=limit, mixed=self.binding.masked
         )
 
-    def _computed(self, run: Run, fed: Fed) -> tuple[Vectors, dict[int, Rejection]]:
+    def _computed(self, run: Run, fed: Fed) -> Computed:
         """The vectors of a batch, and the rows of it that the model refuses: their vectors are zero."""
         rows, refused = len(fed.rows), dict[int, Rejection]()
         if rows and not self.binding.raw:
@@ -323,18 +323,17 @@ class Encoder:
                 return self._checked(vectors, rows), refused
         return np.zeros((rows, self.dimension), np.float32), refused
 
-    def _work(
-        self, on_batch: Callable[[int], None] | None
-    ) -> tuple[int, Callable[[Fed], tuple[Vectors, dict[int, Rejection]]]]:
+    def _work(self, on_batch: Callable[[int], None] | None) -> tuple[int, Callable[[Fed], Computed]]:
         """Lanes, and what each does; a runtime that may wait for long says so to `on_batch` meanwhile."""
         runtime = self.runtime
         if on_batch is not None and isinstance(runtime, Waiting):
             return 1, partial(self._computed, lambda feeds: runtime.run_watched(feeds, lambda: on_batch(0)))
-        return self.lanes, partial(self._computed, runtime.run if self.lanes == 1 else self._run_in_lane)
+        return self.lanes, partial(self._computed, runtime.run) if self.lanes == 1 else self.in_lane
 
-    def _run_in_lane(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Vectors:
+    def in_lane(self, fed: Fed) -> Computed:
+        """A batch, computed by a session that nobody else has meanwhile."""
         with self.sessions.one() as further:
-            return (further or self.runtime).run(feeds)
+            return self._computed((further or self.runtime).run, fed)
 
     def _checked(self, computed: Vectors, rows: int) -> Vectors:
         if computed.shape != (rows, self.dimension):

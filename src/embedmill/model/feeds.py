@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from embedmill.arrow import byte_views
 from embedmill.errors import ModelError
+from embedmill.model.arrays import Arrays
 from embedmill.model.columns import file_column
 from embedmill.model.feeding import (
     NUMBERS,
@@ -114,6 +115,7 @@ class ImageFeed:
     spec: ImageInput
     mask: TensorSpec | None
     optional: bool
+    arrays: Arrays = field(default_factory=Arrays, repr=False, compare=False)
 
     @property
     def targets(self) -> Sequence[TensorSpec]:
@@ -148,11 +150,13 @@ class ImageFeed:
         }
         there: Mask = np.array([[bool(image) for image in column] for column in columns]).T
         rejected = self._without(there)
-        pixels = np.zeros((*there.shape, *pixel_shape(self.spec)), np.float32)
+        pixels = self.arrays.take((*there.shape, *pixel_shape(self.spec)))
+        pixels[~there] = 0.0
         found = decoder.decode(list(files.values()), self.spec, [pixels[at] for at in files])
         thumbnails: dict[int, bytes] = {}
         for (row, place), made in zip(files, found, strict=True):
             if isinstance(made, Rejection):
+                pixels[row, place] = 0.0
                 rejected.setdefault(row, self._said(made, place))
             elif made.thumbnail is not None:
                 thumbnails.setdefault(row, made.thumbnail)

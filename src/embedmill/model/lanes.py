@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from embedmill.errors import OutOfMemory
 from embedmill.memory import SPARE_BYTES, memory_left
@@ -177,32 +178,44 @@ class Sessions:
         return session
 
 
+@dataclass(frozen=True)
+class Begun(Generic[ItemT, ResultT]):
+    """An item that another thread was given already, and what comes of it."""
+
+    item: ItemT
+    result: Future[ResultT]
+
+
 def in_lanes(
-    lanes: int, work: Callable[[ItemT], ResultT], items: Iterable[ItemT]
+    lanes: int, work: Callable[[ItemT], ResultT], items: Iterable[ItemT | Begun[ItemT, ResultT]]
 ) -> Generator[tuple[ItemT, ResultT]]:
     """Each item with what `work` makes of it, in order; so many at a time, each in a thread.
 
     As many items again wait, so that no lane does for an earlier one. An error is raised where its result
     would be, and what is in work ends before; so it does when the iterator is closed. One lane has no thread.
+    Those that are `Begun` have theirs.
     """
     if lanes == 1:
         for item in items:
-            yield item, work(item)
+            yield (item.item, item.result.result()) if isinstance(item, Begun) else (item, work(item))
         return
-    begun: deque[tuple[ItemT, Future[ResultT]]] = deque()
+    begun: deque[Begun[ItemT, ResultT]] = deque()
     with ThreadPoolExecutor(lanes, "lane") as threads:
         try:
             for item in items:
-                begun.append((item, threads.submit(work, item)))
-                while begun and (len(begun) > 2 * lanes or begun[0][1].done()):
+                each = item if isinstance(item, Begun) else Begun(item, threads.submit(work, item))
+                begun.append(each)
+                while begun and (len(begun) > 2 * lanes or begun[0].result.done()):
                     yield _first(begun)
             while begun:
                 yield _first(begun)
         finally:
-            for _, each in begun:
-                each.cancel()
+            left = [each.result for each in begun]
+            for result in left:
+                result.cancel()
+            wait(left)
 
 
-def _first(begun: deque[tuple[ItemT, Future[ResultT]]]) -> tuple[ItemT, ResultT]:
-    item, computed = begun.popleft()
-    return item, computed.result()
+def _first(begun: deque[Begun[ItemT, ResultT]]) -> tuple[ItemT, ResultT]:
+    first = begun.popleft()
+    return first.item, first.result.result()

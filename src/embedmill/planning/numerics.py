@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from embedmill.errors import DeviceUnavailable, MissingExtra
+from embedmill.cores import cores
+from embedmill.errors import DeviceUnavailable, EmbedmillError, MissingExtra
 from embedmill.model import Encoder
 from embedmill.model.agreement import check_agreement
 from embedmill.planning.estimate import Measured, measure, sample_of
@@ -26,7 +29,7 @@ from embedmill.spec.documents import Numerics, distinct
 from embedmill.spec.pipeline import BATCH_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from embedmill.catalog import ImageSource
@@ -81,6 +84,24 @@ class Here:
             )
         except (MissingExtra, DeviceUnavailable) as error:
             return error
+
+    @contextmanager
+    def opened_beside(self) -> Iterator[None]:
+        """Where there are several cores: load it beside the block, and start what decodes images.
+
+        Its files are digested before. What is wrong with it is told to who asks for it.
+        """
+        if cores() == 1:
+            yield
+            return
+        with ThreadPoolExecutor(1, "open") as thread:
+            thread.submit(self._open)
+            yield
+
+    def _open(self) -> None:
+        with suppress(EmbedmillError, OSError):
+            self.package.file_digests()
+            self.encoder().start_decoders()
 
     @property
     def stacks(self) -> tuple[Stack, ...]:

@@ -7,6 +7,7 @@ parts, counts) → freeze by fingerprint (shards) → plan.json, which is writte
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Self
@@ -121,7 +122,10 @@ class Planner:
                     scratch, scan.rows, scan.by_id, base_items, quarantine, keeps=keeps, counts=counts
                 )
                 pa.default_memory_pool().release_unused()
-            shards = freeze(scratch / "frozen", scan.by_fingerprint, join.dropped, self.spec.work.shard_rows)
+            with self._here.opened_beside() if self._samples(scan, images) else nullcontext():
+                shards = freeze(
+                    scratch / "frozen", scan.by_fingerprint, join.dropped, self.spec.work.shard_rows
+                )
             frozen = sum(shard.rows for shard in shards)
             distinct = frozen if join.kept_prints is None else count_distinct(join.kept_prints)
             if self.spec.index.kind == "hnsw" and distinct >= self.spec.index.exact_below:
@@ -338,6 +342,10 @@ class Planner:
 
     def _new_epoch(self) -> bool:
         return self.base is not None and self.numerics.epoch != self.base.content.numerics.epoch
+
+    def _samples(self, scan: Scan, images: ImageSource) -> bool:
+        """Whether some rows are likely to be embedded by this process, to measure them."""
+        return bool(scan.by_fingerprint.filled()) and not (self._reuses() or images.has_urls)
 
     def _goldens(
         self, kept: Kept, shards: list[FrozenShard], images: ImageSource

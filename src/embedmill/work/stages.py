@@ -3,7 +3,8 @@
     read ─▶ fetch ─▶ prepare ─▶ [a shard] ─▶ batch ─▶ [batches] ─▶ runtime ─▶ [a shard] ─▶ write
     └───── thread "ahead" ────┘              └ "batch" ┘        main thread, lanes         └ "behind" ┘
 
-"batch" goes on with the next shard, if that is ready, while the last batches of one are computed (`feeder`).
+"batch" goes on with the next shard, if that is ready, while the last batches of one are computed, and lanes
+that have none left begin with those (`feeder`).
 What costs time there (files, sockets, tokenizers, ONNX Runtime) releases Python's lock, so threads suffice.
 Without threads the same steps follow each other: a simulation has one thread at a time.
 """
@@ -110,7 +111,8 @@ class StageTimes:
 class NextShard:
     """When to claim the next shard: as late as may be, so that loops which are idle find the last ones free.
 
-    That is once the shard in hand needs no longer than making one ready does, with some room.
+    That is once the shard in hand needs no longer than making one ready does, with some room; or once the
+    arrays of its last batch are made: nothing would be left to do for what makes them.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -118,6 +120,9 @@ class NextShard:
         self._clock = clock
         self._takes_s = 0.0
         self._wanted = threading.Semaphore(0)
+        self._waiting = threading.Lock()
+        """Free while a shard is in hand and the next one not wanted yet."""
+        self._waiting.acquire()
 
     def takes(self, seconds: float) -> None:
         """A shard was made ready in so many seconds; the next one is not wanted yet."""
@@ -131,23 +136,27 @@ class NextShard:
         """Nobody waits any more."""
         self._wanted.release()
 
+    def hurry(self) -> None:
+        """The next one is wanted now, if a shard is in hand: one shard ahead, and no more."""
+        if self._waiting.acquire(blocking=False):
+            self._wanted.release()
+
     @contextlib.contextmanager
     def while_at_work(self, rows: int) -> Iterator[Callable[[int], None]]:
         """A shard of so many rows is in hand; gives what is told of rows that are done."""
-        began_s, done, wanted = self._clock(), 0, False
+        began_s, done = self._clock(), 0
         limit_s = ROOM * self._takes_s + ROOM_S
 
         def tell(more: int) -> None:
-            nonlocal done, wanted
+            nonlocal done
             done += more
             left_s = (self._clock() - began_s) / done * (rows - done) if done else float("inf")
-            if not wanted and left_s <= limit_s:  # one shard ahead, and no more
-                wanted = True
-                self._wanted.release()
+            if left_s <= limit_s:
+                self.hurry()
 
+        self._waiting.release()
         yield tell
-        if not wanted:
-            self._wanted.release()
+        self.hurry()
 
 
 class Ahead(Generic[ItemT]):
@@ -171,14 +180,6 @@ class Ahead(Generic[ItemT]):
     def depth(self) -> int:
         """How many wait."""
         return self._made.qsize()
-
-    def made(self) -> ItemT | None:
-        """The next item, if it waits already; whoever takes items takes it so, too."""
-        with self._made.mutex:
-            item, error = self._made.queue[0] if self._made.queue else (_END, None)
-        if error is not None or item is _END:
-            return None
-        return self._made.get()[0]  # type: ignore[no-any-return]
 
     def __enter__(self) -> Iterator[ItemT]:
         return self._taken()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from embedmill.decoding.process import DecodingLimits
@@ -17,13 +18,14 @@ from embedmill.release.draining import DrainWatch
 from embedmill.release.layout import Home
 from embedmill.release.numerics import check_numerics
 from embedmill.release.runs import check_not_over, read_plan
+from embedmill.runtimes import Waiting
 from embedmill.spec.documents import CommitRecord, Plan, Profile
 from embedmill.store.scratch import scratch_folder
 from embedmill.types import Encoded
 from embedmill.work.ahead import Opened, load_encoder, opening_of
 from embedmill.work.attempts import Attempts, Ready, ShardRows
 from embedmill.work.claims import Claims
-from embedmill.work.feeder import Feeder
+from embedmill.work.feeder import Feeder, Following
 from embedmill.work.heartbeat import Heartbeat
 from embedmill.work.leases import HeldLease
 from embedmill.work.shrinking import (
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from embedmill.model.feeds import Fed
+    from embedmill.work.feeder import Feeds
 
 
 @dataclass(frozen=True)
@@ -187,8 +192,6 @@ class _Loop:
         self._claims = Claims(attempts.home, attempts.plan, attempts.worker, heart.check)
         self._next = NextShard(self._clock)
         self._feeder = Feeder(self._times, threaded=threaded)
-        self._made_ready: Ahead[_Task] | None = None
-        self._coming: _Task | None = None
         self._encoder = attempts.encoder
         self._records: list[CommitRecord] = []
         self._written_s = self._clock()
@@ -204,7 +207,7 @@ class _Loop:
         try:
             with self._behind() as write, self._ahead() as tasks, self._feeder, self._heart.giving_up():
                 asked_s = self._clock()
-                while task := self._taken(tasks):
+                while task := next(tasks, None):
                     write(self._embedded(task, max(asked_s, task.ready.began_s)))
                     del task  # its images are as large as a shard
                     asked_s = self._clock()
@@ -221,21 +224,28 @@ class _Loop:
             began_s = self._clock()
             ready = self._attempts.ready(shard)
             self._next.takes(self._clock() - began_s)
+            self._feeder.follow(partial(self._following, ready))
             yield _Task(ready, lease)
             self._next.wait()
 
-    def _taken(self, tasks: Iterator[_Task]) -> _Task | None:
-        """The next shard, which arrays may be made of already; None once there is none."""
-        coming, self._coming = self._coming, None
-        return coming or next(tasks, None)
+    def _feeds(self, ready: Ready) -> Iterator[Fed]:
+        """The arrays of a shard's batches, for the encoder that is had by then."""
+        wanted = self._attempts.wanted(self._encoder, ready)
+        return self._hurrying(self._encoder.feeds(wanted), len(wanted.batches))
 
-    def _feed_next(self) -> None:
-        """Lanes that the shard in hand has no batch for any more find some once the next one begins."""
-        if self._feeder.idle and self._coming is None and self._made_ready is not None:
-            self._coming = self._made_ready.made()
-            if self._coming is not None:
-                wanted = self._attempts.wanted(self._encoder, self._coming.ready)
-                self._feeder.begin(self._encoder.feeds(wanted))
+    def _following(self, ready: Ready) -> Following:
+        """A shard whose first batches are for lanes that the one in hand leaves idle, if all are open."""
+        encoder = self._encoder
+        several = 1 < encoder.lanes == encoder.sessions.opened and not isinstance(encoder.runtime, Waiting)
+        return Following(self._feeds(ready), encoder.lanes if several else 0, encoder.in_lane)
+
+    def _hurrying(self, feeds: Iterator[Fed], left: int) -> Iterator[Fed]:
+        """The same arrays, of so many batches; before the last ones are made, the next shard is wanted."""
+        for fed in feeds:
+            left -= 1
+            yield fed
+            if left <= 1:
+                self._next.hurry()
 
     def _embedded(self, task: _Task, began_s: float) -> _Result:
         with self._claims.patience.working(), self._next.while_at_work(task.ready.wanted.count) as tell:
@@ -244,7 +254,6 @@ class _Loop:
                 tell(rows)
                 self._heart.advance(rows)
                 self._thrashing.check(rows)
-                self._feed_next()
 
             computed = self._computed(task, on_batch)
             self._heart.leave(task.lease)
@@ -256,13 +265,17 @@ class _Loop:
         The loop keeps to the smaller ones: what its machine has too little of now it may lack again.
         """
         count = len(task.ready.rows.fingerprints)
+
+        def feeding(_: Iterator[Fed]) -> AbstractContextManager[Feeds]:
+            return self._feeder.feeding(self._feeds(task.ready))
+
         while True:
             self._heart.take(task.lease, count)
             self._heart.advance(count - task.ready.wanted.count)
             several = self._encoder.sessions.opened > 1
             self._thrashing.begin(watched=several or self._encoder.smaller() is not None)
             try:
-                return self._attempts.embed(self._encoder, task.ready, on_batch, self._feeder.feeding)
+                return self._attempts.embed(self._encoder, task.ready, on_batch, feeding)
             except (OutOfMemory, MemoryError) as error:
                 self._feeder.forget()
                 self._encoder = smaller(self._encoder, error)
@@ -282,7 +295,6 @@ class _Loop:
         if not self._threaded:
             return nullcontext(self._tasks())
         ahead = Ahead(self._tasks(), depth=1, name="ahead", on_stop=self._next.give_up)
-        self._made_ready = ahead
         self._times.watch("runtime", ahead.depth)
         return ahead
 
