@@ -10,10 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.holding import Server, is_gone, kill, server_in
+from tests.support.holding import SLEEP, Server, is_gone, kill, server_in
 from tests.support.patience import until
 
 from embedmill.devices.locks import holder_of
+from embedmill.engines.ssh import holder_order
+from embedmill.types import Host, Placement
 
 DEAF = ("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
 FAMILY = ("sh", "-c", "sleep 600 & echo $! >&2; wait")
@@ -62,6 +64,15 @@ def test_workers_are_found_and_stopped_by_the_ending_of_their_names(server: Serv
     stopped = server.ask("stop", ending=".abc")["workers"]
     assert [(each["worker"], each["running"]) for each in stopped] == [("w1.abc", False), ("w2.abc", False)]
     assert server.runs("w3.def")
+
+
+def test_whoever_finds_a_gpu_taken_reads_which_run_has_it(server: Server) -> None:
+    place = Placement("gpu-01-0", host=Host("gpu-01", (), str(server.folder)), gpus=("GPU-1",))
+    order = holder_order(place, "s3://secret-bucket/mill/shop/runs/20260130T120000000-0000", {})
+    server.ask("start", **{**order, "command": list(SLEEP), "watch": None})
+    said = holder_of(str(server.folder), "GPU-1") or ""
+    assert f"worker {order['worker']} (pipeline shop, run 20260130T120000000-0000), pid " in said
+    assert "secret-bucket" not in said
 
 
 def test_one_of_two_gpus_that_is_taken_leaves_the_other_free(server: Server) -> None:

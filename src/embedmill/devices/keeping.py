@@ -40,6 +40,7 @@ class Keeper:
         """`tell` takes the one answer to whoever asked for the start."""
         self._request, self._tell = request, tell
         self._worker: str = request["worker"]
+        self._about: str = request.get("about", "")
         self._gpus: list[str] = sorted(request.get("gpus", ()))
         self._watch: dict[str, Any] | None = request.get("watch")
         self._grace_s = float(request.get("grace_s", 10))
@@ -71,7 +72,8 @@ class Keeper:
 
     def _take(self) -> dict[str, Any] | None:
         """Take all locks; what to answer if one is taken."""
-        words = f"{_user()}: worker {self._worker}, pid {os.getpid()}, since {_now()}"
+        about = f" ({self._about})" if self._about else ""
+        words = f"{_user()}: worker {self._worker}{about}, pid {os.getpid()}, since {_now()}"
         for uuid in self._gpus:
             lock = try_lock(self._request["folder"], uuid, words)
             if lock is None:
