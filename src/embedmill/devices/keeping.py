@@ -58,6 +58,7 @@ class Keeper:
                 self._tell({"state": "running", "pid": notes.read(self._worker).get("pid", 0)})
                 return
             notes.forget(self._worker)
+            notes.collect()
             refusal = self._take() or self._look_again()
             if refusal:
                 self._tell(refusal)
@@ -107,13 +108,14 @@ class Keeper:
             return
         guardian.watch(child.pid, self._cleanup)
         note = {"worker": self._worker, "pid": child.pid, "holder": os.getpid(), "gpus": self._gpus}
-        note.update(started=started(os.getpid()), since=_now())
+        note.update(started=started(os.getpid()), since=_now(), cidfile=self._request.get("cidfile"))
         try:
             notes.write(self._worker, note)
             self._tell({"state": "started", "pid": child.pid})
             code, reason = self._wait(child)
         finally:
             end_all(child.pid, self._cleanup)
+            self._forget_container()
         said = reason or notes.last_words(self._worker)
         notes.write(self._worker, {**note, "exit_code": code, "said": said, "ended": _now()})
 
@@ -124,8 +126,7 @@ class Keeper:
         os.lseek(stdin, 0, os.SEEK_SET)
         log = notes.open_log(self._worker)
         output = notes.open_output(self._worker) if self._request.get("output") else None
-        with contextlib.suppress(OSError):  # an earlier one's: podman writes over none
-            os.remove(self._request.get("cidfile") or "")
+        self._forget_container()  # an earlier one's: podman writes over none
         try:
             return subprocess.Popen(
                 self._request["command"],
@@ -177,6 +178,10 @@ class Keeper:
                 found = file.read().strip()
                 return found if len(found) >= ID_CHARACTERS else ""
         return ""
+
+    def _forget_container(self) -> None:
+        with contextlib.suppress(OSError):
+            os.remove(self._request.get("cidfile") or "")
 
     def _on_sigterm(self, number: int, frame: Any) -> None:  # noqa: ARG002 - the signal API
         self._stop_asked = True
