@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -15,12 +15,14 @@ from tests.support.mill import Mill, items
 
 from embedmill.driving import drive
 from embedmill.engines import StandsBy
-from embedmill.errors import StoreFull, WorkerFailed, Yielded
+from embedmill.errors import PublishLost, StoreFull, WorkerFailed, Yielded
 from embedmill.planned import PlannedRun
+from embedmill.release.admin import pin
 from embedmill.release.draining import drain
 from embedmill.release.shares import worker_shares
 from embedmill.types import Host, Look, Placement, Progress, WorkerState
 from embedmill.work import WorkerOptions, work
+from embedmill.world import World
 
 AWAY, EXPIRED, SILENT = 75, 77, 255
 PICTURES = pa.schema({"sku": pa.string(), "image": pa.binary()})
@@ -283,6 +285,58 @@ def test_shares_say_which_gpu_did_how_much(planned: PlannedRun) -> None:
     )
     assert (share.shards, share.vectors, share.device) == (2, 12, "cpu")
     assert share.vectors_per_s > 0
+
+
+class Meanwhile(World):
+    """An hour passes with every wait; at the first one something happens, and nobody waits for ever."""
+
+    def __init__(self, what: Callable[[], object]) -> None:
+        self.deeds, self.waits = [what], 0
+
+    def monotonic(self) -> float:
+        return 3600.0 * self.waits
+
+    def sleep(self, seconds: float) -> None:
+        self.waits += 1
+        assert self.waits < 100, "it computes for a release that can never be"
+        if self.deeds:
+            self.deeds.pop()()
+
+
+def test_a_run_ends_when_another_release_went_live_and_its_shards_are_taken_over(mill: Mill) -> None:
+    """Two plans of the same moment: the second one's base is not live any more."""
+    mill.settings["work"] = {"shard_rows": 6}
+    late = mill.worked(items(12))
+    for shard in late.plan.shards[1:]:
+        late.home.store.delete(late.home.run_key(late.plan.run, "commits", f"{shard.name}.json"))
+
+    def publish_another() -> None:
+        mill.write(items(3))
+        mill.run()
+
+    engine, home = Scripted(late, {"a-0": ["runs"]}), replace(late.home, world=Meanwhile(publish_another))
+    with pytest.raises(PublishLost, match=r"planned on release none, but release .* is live now") as said:
+        drive(
+            home, late.plan, late.pipeline.spec.work, engine, late.url, lambda _: None, Fleet([free("a-0")])
+        )
+    assert said.value.exit_code == 75
+    assert engine.stopped
+    again = mill.planned(items(12))
+    assert [source.run for source in again.plan.salvaged] == [late.plan.run]
+
+
+def test_entries_of_the_log_that_leave_the_base_live_end_no_run(mill: Mill) -> None:
+    mill.run(items(3))
+    planned = mill.planned(items(12))
+
+    def note_and_work() -> None:
+        pin(home, "1", note="kept")
+        work(planned.home, planned.plan.run, WorkerOptions("here"))
+
+    home = replace(planned.home, world=Meanwhile(note_and_work))
+    engine, spec = Scripted(planned, {"a-0": ["runs"]}), planned.pipeline.spec.work
+    drive(home, planned.plan, spec, engine, planned.url, lambda _: None, Fleet([free("a-0")]))
+    assert planned.run().number == 3  # after the pin
 
 
 @pytest.fixture

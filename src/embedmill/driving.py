@@ -14,6 +14,7 @@ from embedmill.errors import StoreFull, WorkerFailed, Yielded
 from embedmill.model.batches import OF_TEXTS, Budgets, most_halvings
 from embedmill.model.lanes import lanes_of
 from embedmill.release.draining import DRAINED, call_back, is_drained, send_away, undrain
+from embedmill.release.publish import BaseWatch
 from embedmill.release.runs import Rejections, Watch, WorkState, check_open
 from embedmill.seats import Shared
 from embedmill.spec.pipeline import BATCH_TOKENS
@@ -64,15 +65,18 @@ def drive(
 
     Raises:
         RunClosed: Somebody gave the run up.
+        PublishLost: Another release went live since the plan was made: this one can never be published.
         WorkerFailed: Loops cannot work, or were lost too often without getting anything done.
         Yielded: All loops gave their devices back, and nobody has others; or there were none.
     """
-    watch, rejections = Watch(home, plan), Rejections(home, plan)
+    watch, rejections, base = Watch(home, plan), Rejections(home, plan), BaseWatch(home, plan)
 
     def look() -> WorkState:
         state = watch.look()
         failed = rejections.count(state.committed)
         on_progress(Progress("embed", state.rows_done, state.rows, "vectors", failed))
+        if not state.complete:
+            base.look()
         return state
 
     if look().complete:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.cli.terminal import Terminal, command_line, run_on_a_terminal
 
-from embedmill.cli.fleet_tables import problems_of, summary, table_of
+from embedmill.cli.fleet_tables import problems_of, rows_of, summary, table_of
 from embedmill.spec.fleet_reports import FleetProbe, GpuVerdict, ServerProbe
 from embedmill.spec.host import HostFacts
 
@@ -149,6 +149,17 @@ def test_a_wide_table_has_states_and_reasons_in_columns_of_their_own() -> None:
     assert lines[0].split() == ["server", "gpu", "type", "memory", "state", "reason"]
     assert lines[2].endswith("38.0/40 GiB   busy      pid 4242 (python, alice) holds 37.2 GiB")
     assert "timeout   no answer in 30 s" in lines[4]
+
+
+def test_slices_of_a_gpu_are_told_apart_by_what_their_workers_are_called() -> None:
+    slices = [
+        verdict("idle", "idle").model_copy(update={"uuid": f"MIG-{letter * 8}-0000"}) for letter in "ab"
+    ]
+    server = ServerProbe(
+        server="gpu-01", state="ok", reason="", seconds=1, gpus=(*slices, verdict("unfit", ""))
+    )
+    probe = FleetProbe(taken="2026-11-28T04:00:00Z", seconds=1, servers=(server,))
+    assert [row[1] for row in rows_of(probe)] == ["0-aaaaaaaa", "0-bbbbbbbb", "0"]
 
 
 def test_a_narrow_table_keeps_every_word() -> None:

@@ -15,6 +15,7 @@ from embedmill.fleet.proofs import Proofs, key_of
 from embedmill.model.package import ModelPackage
 from embedmill.spec import load_images_spec
 from embedmill.spec.fleet_reports import FleetProbe, ImageProof, ServerProbe
+from embedmill.spec.host import MigDevice
 from embedmill.store import open_store
 
 SHA = "sha256:"
@@ -83,6 +84,20 @@ def test_every_gpu_gets_the_first_image_that_runs_and_refusals_are_listed(folder
     )
     assert "gpu-03: timeout: no answer in 30 s" in said.err
     assert "beyond the driver's own is absent" in said.err
+
+
+def test_slices_of_a_gpu_are_told_apart(folder: Folder) -> None:
+    slices = [
+        MigDevice(uuid=f"MIG-{letter * 8}-0000", profile="1g.5gb", memory_bytes=1, used_bytes=0)
+        for letter in "ab"
+    ]
+    facts = host(gpu(mig=True, mig_devices=tuple(slices)))
+    server = ServerProbe(server="gpu-01", state="ok", reason="", seconds=1, facts=facts)
+    told = FleetProbe(taken="2026-01-30T12:00:00Z", seconds=1, servers=(server,))
+    folder.probe.write_bytes(told.to_bytes())
+    said = folder.embedmill(*folder.arguments).out
+    assert "0-aaaaaaaa" in said
+    assert "0-bbbbbbbb" in said
 
 
 def test_with_all_every_step_is_shown(folder: Folder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_two_pipelines_whose_long_names_begin_alike_have_a_nightly_job_each(tmp_
     assert len(set(names)) == 3
     assert max(map(len, names)) <= 52
     assert names[2] == "embedmill-worker-controller-similar-items"
+
+
+def test_each_pipeline_has_network_policies_of_its_own(tmp_path: Path) -> None:
+    """Else the ports of the one that is applied last would be those of all."""
+    root, names = batches.write_images(tmp_path / "pipeline"), []
+    pipelines = ("similar-items", "shop.de", "shop_de", "shop-de", "controller-shop-de", "shop-de.")
+    for name in pipelines:
+        deploy_batch(tmp_path / name, batches.spec().model_copy(update={"name": name}), root, "pipeline.yaml")
+        for component in ("worker", "controller"):
+            file = tmp_path / name / f"base/network-policy-{component}.yaml"
+            names.append(yaml.safe_load(file.read_text())["metadata"]["name"])
+    assert len(set(names)) == 2 * len(pipelines)
+    assert names[:2] == ["embedmill-worker-similar-items", "embedmill-worker-controller-similar-items"]
+    subdomain = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+    assert [name for name in names if not subdomain.fullmatch(name) or len(name) > 253] == []
 
 
 def test_a_nightly_run_that_published_with_quarantined_items_is_not_repeated(tmp_path: Path) -> None:

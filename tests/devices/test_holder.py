@@ -10,10 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.holding import Server, is_gone, kill, server_in
+from tests.support.holding import SLEEP, Server, is_gone, kill, server_in
 from tests.support.patience import until
 
 from embedmill.devices.locks import holder_of
+from embedmill.engines.ssh import holder_order
+from embedmill.types import Host, Placement
 
 DEAF = ("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
 FAMILY = ("sh", "-c", "sleep 600 & echo $! >&2; wait")
@@ -62,6 +64,15 @@ def test_workers_are_found_and_stopped_by_the_ending_of_their_names(server: Serv
     stopped = server.ask("stop", ending=".abc")["workers"]
     assert [(each["worker"], each["running"]) for each in stopped] == [("w1.abc", False), ("w2.abc", False)]
     assert server.runs("w3.def")
+
+
+def test_whoever_finds_a_gpu_taken_reads_which_run_has_it(server: Server) -> None:
+    place = Placement("gpu-01-0", host=Host("gpu-01", (), str(server.folder)), gpus=("GPU-1",))
+    order = holder_order(place, "s3://secret-bucket/mill/shop/runs/20260130T120000000-0000", {})
+    server.ask("start", **{**order, "command": list(SLEEP), "watch": None})
+    said = holder_of(str(server.folder), "GPU-1") or ""
+    assert f"worker {order['worker']} (pipeline shop, run 20260130T120000000-0000), pid " in said
+    assert "secret-bucket" not in said
 
 
 def test_one_of_two_gpus_that_is_taken_leaves_the_other_free(server: Server) -> None:
@@ -152,6 +163,61 @@ def test_an_earlier_end_of_the_same_name_is_forgotten(server: Server) -> None:
     kill(server.note("w1")["holder"])
     until(lambda: not server.runs("w1"), "its end")
     assert server.state("w1")["exit_code"] == 137
+
+
+@pytest.mark.parametrize(("code", "days"), [(0, 2), (75, 2), (3, 8)])
+def test_what_a_worker_left_is_removed_when_another_starts_long_after_its_end(
+    server: Server, code: int, days: int
+) -> None:
+    command = ["sh", "-c", f"echo bye >&2; exit {code}"]
+    server.start("w1", ["GPU-1"], command, output=True)
+    until(lambda: not server.runs("w1"), "its end")
+    server.start("w2", ["GPU-1"])
+    assert server.state("w1")["exit_code"] == code, "it has just ended"
+    age(server, days)
+    server.start("w3", ["GPU-2"])
+    assert left_of(server, "w1") == set()
+    assert server.runs("w2"), "however long ago it was started"
+    assert server.start("w2", ["GPU-1"])["state"] == "running"
+    assert server.start("w1", ["GPU-3"])["state"] == "started"
+
+
+def test_what_a_failed_worker_said_is_kept_for_some_days(server: Server) -> None:
+    server.start("w1", ["GPU-1"], ["sh", "-c", "echo what it was >&2; exit 3"])
+    until(lambda: not server.runs("w1"), "its end")
+    age(server, 2)
+    server.start("w2", ["GPU-1"])
+    assert server.state("w1")["said"] == "what it was"
+
+
+@pytest.mark.parametrize("how", ["ended", "killed"])
+def test_of_a_container_that_is_gone_no_id_stays(server: Server, how: str) -> None:
+    cid_file = server.folder / "workers" / str(os.getuid()) / "embedmill-run-w1.cid"
+    command = [
+        "sh",
+        "-c",
+        f"echo 0123456789abcdef > {cid_file}; echo $$ >&2; {'exec sleep 600' * (how != 'ended')}",
+    ]
+    server.start("w1", ["GPU-1"], command, cidfile=str(cid_file))
+    child_of(server, "w1")
+    if how == "killed":
+        kill(server.note("w1")["holder"])
+    until(lambda: not server.runs("w1"), "its end")
+    if how == "killed":
+        age(server, 8)
+        server.start("w2", ["GPU-1"])
+    assert not cid_file.exists()
+
+
+def age(server: Server, days: int) -> None:
+    """As if all that lies there were written so long ago."""
+    for file in (server.folder / "workers" / str(os.getuid())).iterdir():
+        then_s = file.stat().st_mtime - days * 86400
+        os.utime(file, (then_s, then_s))
+
+
+def left_of(server: Server, worker: str) -> set[str]:
+    return {file.name for file in (server.folder / "workers" / str(os.getuid())).glob(f"{worker}.*")}
 
 
 def test_who_asks_for_workers_that_never_were_hears_so(server: Server) -> None:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from embedmill.engines.ray.refusals import WRONG_TOKEN, refusal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from embedmill.engines.ray.bridge import Bridge, Connection
+from embedmill.engines.ray.refusals import WRONG_TOKEN, not_listening, refusal
+from embedmill.errors import EngineUnavailable
 
 REFUSED = """\
 Failed to connect to Ray cluster at 10.0.0.1:6379: Failed to connect to GCS. Last connection error:
@@ -21,3 +31,32 @@ def test_a_traceback_in_rays_own_words_is_read_and_not_shown() -> None:
 
 def test_other_words_are_shown_as_they_are() -> None:
     assert refusal(ConnectionError("the head\nis away")).words == "the head is away"
+
+
+@contextmanager
+def nobody_there() -> Iterator[str]:
+    """An address of this machine where nothing listens, and nothing else can."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_who_waits_for_a_head_hears_of_it_before_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever it takes to speak to Ray, it does not answer here: nobody has been reached."""
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\nexec sleep 600\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(silent))
+    with nobody_there() as address, pytest.raises(EngineUnavailable, match="no answer within 5 s"):
+        Bridge(Connection(address), connect_s=5.0).ask(5.0, "nodes")
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "embedmill.engines"]
+    assert told.startswith(f"Ray at {address} gives no answer: connection refused; trying again for up to ")
+
+
+def test_something_that_listens_is_told_from_nothing() -> None:
+    with nobody_there() as address:
+        assert not_listening(f"ray://{address}", 5.0) == "connection refused"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert not_listening(f"127.0.0.1:{server.getsockname()[1]}", 5.0) == ""

@@ -104,7 +104,7 @@ def test_a_slice_that_a_loop_of_this_run_holds_is_a_place_and_the_next_one_is_no
     other = f"me: worker {holder_name(RUN_URL + '1', 'gpu-01-0-bbbbbbbb')}, pid 7, since today"
     found = look(fleet("gpu-01"), {"gpu-01": host(sliced(mine, other))})
     assert [place.worker for place in found.free] == ["gpu-01-0-aaaaaaaa"]
-    assert "leased by" in found.passed_over["gpu-01 #0 (Tesla T4 1g.5gb)"]
+    assert "leased by" in found.passed_over["gpu-01 #0-bbbbbbbb (Tesla T4 1g.5gb)"]
 
 
 def test_a_server_without_python_is_passed_over_for_nothing_there_could_keep_a_lock() -> None:

@@ -30,6 +30,7 @@ from tests.support.killing import records, start
 from embedmill import Pipeline, Release
 
 IMAGE = "sha256:" + "ab" * 32
+CACHE = "@FOLDER@"
 PODMAN = f"""\
 case "$1" in
 --version) echo "podman version 4.3.1"; exit;;
@@ -41,7 +42,7 @@ while [ "$1" != "{IMAGE}" ]; do
     shift
 done
 shift
-exec env -i PATH="$PATH" HOME=/tmp EMBEDMILL_CACHE="CACHE" OMP_NUM_THREADS=1 \\
+exec env -i PATH="$PATH" HOME=/tmp EMBEDMILL_CACHE="{CACHE}" OMP_NUM_THREADS=1 \\
     {sys.executable} -m embedmill "$@"
 """
 SERVERS = ("gpu-01", "gpu-02", "gpu-03")
@@ -72,7 +73,7 @@ class Fleet:
 
     def start(self, name: str, *, busy: bool = False) -> None:
         """A server with one GPU."""
-        programs = {"podman": self.podman.replace("CACHE", str(self.folder / f"cache-{name}"))}
+        programs = {"podman": with_cache(self.podman, self.folder / f"cache-{name}")}
         self.servers.start(name, Setup(self.scenario(name, busy=busy), programs=programs))
 
     def scenario(self, name: str, *, busy: bool) -> Scenario:
@@ -143,6 +144,11 @@ class Fleet:
     def _with_a_commit(self, spec: Path) -> set[str]:
         workers = {record.worker for record in records(spec)}
         return {name for name in self.servers.servers if f"{name}-0" in workers}
+
+
+def with_cache(podman: str, cache: Path) -> str:
+    """The stand-in, with the cache that its containers have."""
+    return podman.replace(CACHE, str(cache))
 
 
 def _is_a_worker(line: list[str]) -> bool:

@@ -260,3 +260,22 @@ def test_wrong_entries_of_a_list_are_no_second_error(tmp_path: Path) -> None:
     assert "more)" not in found
     found = said(load_pipeline_spec, tmp_path, PIPELINE + "goldens: 0\nthreads: 3\n")
     assert found.endswith("(and 1 more)")
+
+
+@pytest.mark.parametrize(
+    ("load", "text", "expected"),
+    [
+        (
+            load_fleet_spec,
+            "servers:\n  w: {address: -oProxyCommand=x}\n",
+            "expected what ssh connects to, such as me@10.0.0.7: no spaces, and no `-` in front",
+        ),
+        (
+            load_pipeline_spec,
+            RAY.replace("localhost:6379", "localhost") + "cpus: 1\n",
+            "found 'localhost'; expected HOST:PORT or ray://HOST:PORT, such as 10.0.0.7:6379",
+        ),
+    ],
+)
+def test_what_an_address_is_is_told_in_words(tmp_path: Path, load: Load, text: str, expected: str) -> None:
+    assert expected in said(load, tmp_path, text)

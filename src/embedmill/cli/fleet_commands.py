@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Print the command that would start a worker's container on each GPU, busy or not, or slice of one."""
     from embedmill.fleet.commands import commands_of
-    from embedmill.spec.fleet_reports import FleetCommands
+    from embedmill.spec.fleet_reports import FleetCommands, place_of
     from embedmill.spec.loading import load_fleet_spec
 
     spec = load_fleet_spec(fleet)
@@ -46,7 +46,7 @@ def command(
     if as_json:
         emit(FleetCommands(server=server, gpus=found))
     for each in () if as_json else found:
-        talk().print(f"GPU {each.index} ({each.name}): {each.reason}", soft_wrap=True)
+        talk().print(f"GPU {place_of(each)} ({each.name}): {each.reason}", soft_wrap=True)
         if each.command:
             data().print(shlex.join(each.command), soft_wrap=True)
     if not any(each.command for each in found):

@@ -62,9 +62,11 @@ def rows_of(probe: FleetProbe) -> Iterator[Row]:
 
 
 def _row(gpu: GpuVerdict) -> Row:
+    from embedmill.spec.fleet_reports import place_of
+
     memory = f"{gpu.used_bytes / GIB:.1f}/{gpu.memory_bytes / GIB:.0f} GiB"
     reason = gpu.reason.removeprefix(f"{gpu.state}: ")
-    return gpu.server, str(gpu.index), gpu.name, memory, gpu.state, reason
+    return gpu.server, place_of(gpu), gpu.name, memory, gpu.state, reason
 
 
 def problems_of(probe: FleetProbe) -> list[str]:

@@ -69,5 +69,8 @@ def _told(tried: Tried) -> ImageTried:
 
 
 def _print(report: ImagesProof) -> None:
-    rows = [(gpu.server, gpu.index, gpu.name, gpu.chosen or "none", gpu.reason) for gpu in report.match.gpus]
+    from embedmill.spec.fleet_reports import place_of
+
+    gpus = report.match.gpus
+    rows = [(gpu.server, place_of(gpu), gpu.name, gpu.chosen or "none", gpu.reason) for gpu in gpus]
     data().print(table("server", "gpu", "type", "image", "why", rows=rows, numbers=(1,)))

@@ -144,8 +144,10 @@ def _print(found: FleetMatch, *, everything: bool) -> None:
 def _row(gpu: GpuMatch) -> tuple[object, ...]:
     from rich.text import Text
 
+    from embedmill.spec.fleet_reports import place_of
+
     taken = gpu.verdict_of(gpu.chosen)
-    place = (gpu.server, gpu.index, gpu.name, gpu.driver or "unknown")
+    place = (gpu.server, place_of(gpu), gpu.name, gpu.driver or "unknown")
     if taken is None:
         return (*place, Text("none", "bold red"), "", "see below")
     return (*place, taken.image, taken.rule, _whole(gpu.reason))

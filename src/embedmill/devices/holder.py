@@ -5,7 +5,7 @@ ssh ─▶ start ─▶ fork ─▶ holder: locks ─▶ looks again ─▶ work
 
 Every action reads one JSON object from stdin and answers with one on stdout:
 
-start   {worker, folder, gpus, command, input, environment, watch, grace_s, cidfile, cleanup, output}
+start   {worker, folder, gpus, command, input, environment, watch, grace_s, cidfile, cleanup, output, about}
         {"state": "started" | "running", pid} {"state": "taken", gpu, by} {"state": "busy", gpu, reason}
         {"state": "failed", reason}
 states  {folder, workers}            {"workers": [{worker, running, exit_code, said, output}]}
@@ -17,7 +17,8 @@ Where notes cannot be read, states and stop also answer `problem`: nobody knows 
 `input` becomes the worker's stdin; its stdout is kept, and told after its end, if `output` is true. `watch`
 is null, or {every_s, memory_mib, baseline_mib, exempt, utilisation}. `cidfile`, if any, is where `podman run
 --cidfile` writes the id of the worker's container, so that its processes count as ours; `cleanup`, if any,
-is a command that ends what may outlive the worker, such as that container. Killing the holder frees its
+is a command that ends what may outlive the worker, such as that container. `about` says whose the worker is,
+for people who find the GPU taken. Killing the holder frees its
 locks, and ends the worker.
 """
 

@@ -40,6 +40,7 @@ class Keeper:
         """`tell` takes the one answer to whoever asked for the start."""
         self._request, self._tell = request, tell
         self._worker: str = request["worker"]
+        self._about: str = request.get("about", "")
         self._gpus: list[str] = sorted(request.get("gpus", ()))
         self._watch: dict[str, Any] | None = request.get("watch")
         self._grace_s = float(request.get("grace_s", 10))
@@ -57,6 +58,7 @@ class Keeper:
                 self._tell({"state": "running", "pid": notes.read(self._worker).get("pid", 0)})
                 return
             notes.forget(self._worker)
+            notes.collect()
             refusal = self._take() or self._look_again()
             if refusal:
                 self._tell(refusal)
@@ -71,7 +73,8 @@ class Keeper:
 
     def _take(self) -> dict[str, Any] | None:
         """Take all locks; what to answer if one is taken."""
-        words = f"{_user()}: worker {self._worker}, pid {os.getpid()}, since {_now()}"
+        about = f" ({self._about})" if self._about else ""
+        words = f"{_user()}: worker {self._worker}{about}, pid {os.getpid()}, since {_now()}"
         for uuid in self._gpus:
             lock = try_lock(self._request["folder"], uuid, words)
             if lock is None:
@@ -105,13 +108,14 @@ class Keeper:
             return
         guardian.watch(child.pid, self._cleanup)
         note = {"worker": self._worker, "pid": child.pid, "holder": os.getpid(), "gpus": self._gpus}
-        note.update(started=started(os.getpid()), since=_now())
+        note.update(started=started(os.getpid()), since=_now(), cidfile=self._request.get("cidfile"))
         try:
             notes.write(self._worker, note)
             self._tell({"state": "started", "pid": child.pid})
             code, reason = self._wait(child)
         finally:
             end_all(child.pid, self._cleanup)
+            self._forget_container()
         said = reason or notes.last_words(self._worker)
         notes.write(self._worker, {**note, "exit_code": code, "said": said, "ended": _now()})
 
@@ -122,8 +126,7 @@ class Keeper:
         os.lseek(stdin, 0, os.SEEK_SET)
         log = notes.open_log(self._worker)
         output = notes.open_output(self._worker) if self._request.get("output") else None
-        with contextlib.suppress(OSError):  # an earlier one's: podman writes over none
-            os.remove(self._request.get("cidfile") or "")
+        self._forget_container()  # an earlier one's: podman writes over none
         try:
             return subprocess.Popen(
                 self._request["command"],
@@ -175,6 +178,10 @@ class Keeper:
                 found = file.read().strip()
                 return found if len(found) >= ID_CHARACTERS else ""
         return ""
+
+    def _forget_container(self) -> None:
+        with contextlib.suppress(OSError):
+            os.remove(self._request.get("cidfile") or "")
 
     def _on_sigterm(self, number: int, frame: Any) -> None:  # noqa: ARG002 - the signal API
         self._stop_asked = True

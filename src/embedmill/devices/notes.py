@@ -5,6 +5,7 @@
                            <worker>.log     what the worker wrote to stderr
                            <worker>.out     what it wrote to stdout, where somebody asked for that
 
+They are removed by a holder that starts later: a day after the worker's end, or a week where it failed.
 The folder is the user's alone, for other users could write lies into it otherwise.
 """
 
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import stat
+import time
 from typing import Any
 
 from embedmill.devices.locks import FOLDER_FLAGS, LocksUnusable, lock_file, shared_folder
@@ -23,6 +25,9 @@ WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 TAIL_BYTES = 8192
 OUTPUT_LIMIT = 1 << 24
 """Characters of stdout that are told; a proof with its vectors is far below."""
+KEEP_S, KEEP_FAILED_S = 86400.0, 7 * 86400.0
+"""How long it is kept what a worker left. Who drives its run asks within minutes, people within days."""
+FINE = (0, 75)
 GONE = 137
 """The exit code of a worker whose holder left none: both were killed."""
 
@@ -87,6 +92,15 @@ class Notes:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(self._at(worker, suffix))
 
+    def collect(self) -> None:
+        """Remove what workers left that ended long ago; whatever cannot be removed now stays."""
+        for name in os.listdir(self._path):
+            worker, suffix = os.path.splitext(name)
+            if suffix == ".lock" and WORKER.fullmatch(worker):
+                with contextlib.suppress(OSError, LocksUnusable):
+                    if self._is_old(worker) and not self.runs(worker):
+                        self._remove(worker)
+
     def open_log(self, worker: str) -> int:
         """A descriptor of an empty file for what the worker writes to stderr."""
         return self._new(worker, "log")
@@ -135,6 +149,27 @@ class Notes:
         }
         output = self.output(worker)
         return found if output is None else {**found, "output": output}
+
+    def _is_old(self, worker: str) -> bool:
+        """Whether it ended long ago. One that was refused its GPUs has a lock alone."""
+        note = self.read(worker)
+        fine = not note or note.get("exit_code") in FINE
+        about = self._at(worker, "json" if note else "lock")
+        return time.time() - os.stat(about).st_mtime > (KEEP_S if fine else KEEP_FAILED_S)
+
+    def _remove(self, worker: str) -> None:
+        """Under its lock, and that last of all: whoever starts it meanwhile makes another."""
+        descriptor = lock_file(self._open(), f"{worker}.lock", create=False)
+        if descriptor is None:
+            return
+        try:
+            cid_file = str(self.read(worker).get("cidfile") or "")
+            mine = [cid_file] if os.path.dirname(cid_file) == self._path and cid_file.endswith(".cid") else []
+            for path in [*mine, *(self._at(worker, suffix) for suffix in ("out", "log", "json", "lock"))]:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(path)
+        finally:
+            os.close(descriptor)
 
     def _new(self, worker: str, suffix: str) -> int:
         return os.open(self._at(worker, suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

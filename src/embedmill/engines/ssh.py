@@ -250,6 +250,7 @@ def holder_order(
     command += [word for key, text in where.items() if text for word in ("--where", f"{key}={text}")]
     return {
         "worker": holder_name(run_url, place.worker),
+        "about": _about(run_url),
         "folder": place.host.folder if place.host else "/var/tmp/embedmill",  # noqa: S108 - as above
         "gpus": list(place.gpus),
         "command": [*command, *(["--environment-stdin"] if secrets else [])],
@@ -260,6 +261,12 @@ def holder_order(
         "cleanup": list(place.cleanup),
         "cidfile": place.cid_file or None,
     }
+
+
+def _about(run_url: str) -> str:
+    """Whose a loop is, of its run's `STORE/PIPELINE/runs/RUN`; never where the store is."""
+    *_, pipeline, _, run = ("", "", *run_url.rstrip("/").split("/"))
+    return f"pipeline {pipeline}, run {run}"
 
 
 def _take_start(loop: _Loop, answer: _Reply, host: Host) -> None:

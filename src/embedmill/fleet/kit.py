@@ -23,7 +23,7 @@ from embedmill.fleet.matching import match
 from embedmill.fleet.proving import Question, measured, proof_of, prove_arguments
 from embedmill.fleet.rehearsal import GIVEN_BACK, Rehearsal
 from embedmill.spec.document import now
-from embedmill.spec.fleet_reports import ImageProof, ProveReport, ProveStep
+from embedmill.spec.fleet_reports import ImageProof, ProveReport, ProveStep, place_of
 
 if TYPE_CHECKING:
     from embedmill.spec.fleet import FleetSpec
@@ -103,8 +103,12 @@ class Kit:
         for each in wanted:
             if each.state == "idle":
                 self._verdict = each
-                return f"GPU {each.index} ({each.name}): {each.reason}", {"used_mib": each.used_bytes / MIB}
-        reasons = "; ".join(f"GPU {each.index}: {each.reason}" for each in wanted) or "there is no such GPU"
+                return f"GPU {place_of(each)} ({each.name}): {each.reason}", {
+                    "used_mib": each.used_bytes / MIB
+                }
+        reasons = (
+            "; ".join(f"GPU {place_of(each)}: {each.reason}" for each in wanted) or "there is no such GPU"
+        )
         raise DeviceUnavailable(f"no GPU is idle: {reasons}")
 
     def _match(self) -> Found:

@@ -130,6 +130,7 @@ def node_order(place: Placement, cluster: RayCluster) -> dict[str, Any]:
     secrets = {} if cluster.token is None else {"RAY_AUTH_TOKEN": cluster.token}
     return {
         "worker": holder_name(cluster.url, place.worker),
+        "about": f"a node of Ray at {cluster.address}",
         "folder": host.folder,
         "gpus": list(place.gpus),
         "command": [*command, "--environment-stdin"],

@@ -17,6 +17,7 @@ from embedmill.fleet.container import (
     container_name,
     removal_command,
 )
+from embedmill.spec.fleet_reports import place_of
 from embedmill.types import Host, Look, Placement, YieldRule
 
 if TYPE_CHECKING:
@@ -200,13 +201,12 @@ class Placing:
         )
 
     def _name(self, gpu: GpuVerdict) -> str:
-        return f"{gpu.server} #{gpu.index} ({gpu.name})"
+        return f"{gpu.server} #{place_of(gpu)} ({gpu.name})"
 
 
 def worker_name(gpu: GpuVerdict | GpuMatch) -> str:
     """A loop's name, such as `gpu-01-0`; of a slice, with the beginning of its UUID."""
-    slice_of = f"-{gpu.uuid.removeprefix('MIG-')[:8]}" if gpu.uuid.startswith("MIG-") else ""
-    return f"{gpu.server}-{gpu.index}{slice_of}"
+    return f"{gpu.server}-{place_of(gpu)}"
 
 
 def yield_rule(idle: IdleSpec, server: str, baseline_mib: int) -> YieldRule:

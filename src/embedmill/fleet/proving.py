@@ -14,7 +14,7 @@ from embedmill.fleet.proofs import image_digest, key_of
 from embedmill.fleet.reaching import host_of
 from embedmill.fleet.rehearsal import Rehearsal
 from embedmill.spec.document import now
-from embedmill.spec.fleet_reports import DeviceProof, ImageProof
+from embedmill.spec.fleet_reports import DeviceProof, ImageProof, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,7 +147,7 @@ class Prover:
         (server,) = (each for each in self.probe.servers if each.server == gpu.server)
         (verdict,) = (each for each in server.gpus if each.uuid == gpu.uuid)
         if verdict.state != "idle" or server.facts is None:
-            raise DeviceUnavailable(f"{gpu.server} #{gpu.index}: {verdict.reason}")
+            raise DeviceUnavailable(f"{gpu.server} #{place_of(gpu)}: {verdict.reason}")
         host = host_of(gpu.server, self.spec.servers[gpu.server])
         borrowed = borrowed_of(server.facts, gpu.uuid, self._rule(gpu, image))
         room = self.room.within(self.spec.room_of(gpu.server))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from embedmill.release.integrity import Seen
     from embedmill.spec.documents import Gates, LogEntry, Plan
 
+LOG_LOOK_S = 10.0
+"""How often a run looks at the log while it computes: a request, to save hours of work in vain."""
+
 
 def publish(home: Home, plan: Plan, content: Content, gates: Gates) -> LogEntry:
     """Make a checked candidate live; a second call finds what the first one did.
@@ -59,6 +62,33 @@ def publish(home: Home, plan: Plan, content: Content, gates: Gates) -> LogEntry:
         why = terminal.why if terminal.outcome == "abandon" else f"log entry {terminal.number} was taken"
         raise PublishLost(f"run {plan.run} was closed: {why}", hint="run again: it makes a new plan")
     return append(home, history, "publish", manifest.release, transaction=plan.run)
+
+
+class BaseWatch:
+    """Whether a plan's base is still the live release, while the plan is worked on; else it is in vain."""
+
+    def __init__(self, home: Home, plan: Plan) -> None:
+        """Read nothing yet."""
+        self._home, self._plan = home, plan
+        self._looked_s = home.world.monotonic()
+        self._next_number = 1
+
+    def look(self) -> None:
+        """Look where it is time for it: once into the whole log, then whether it has another entry.
+
+        Raises:
+            PublishLost: Another release went live since the plan was made; the run is closed.
+        """
+        home, now_s = self._home, self._home.world.monotonic()
+        if now_s - self._looked_s < LOG_LOOK_S:
+            return
+        self._looked_s = now_s
+        if self._next_number > 1 and not home.exists(home.log_key(self._next_number)):
+            return
+        history = read_history(home)
+        self._next_number = history.next_number
+        if not any(entry.transaction == self._plan.run for entry in history.entries):
+            _check_base(home, self._plan, history)
 
 
 def _noted(entry: LogEntry) -> str:

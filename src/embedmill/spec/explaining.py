@@ -51,6 +51,9 @@ PATTERNS = {
     r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": "a name of small letters, digits and `-`, at most 63",
     r"^/[^\s:,]*$": "a whole path such as /srv/mill, without spaces, `:` and `,`",
     r"^/[^\s:]+$": "a whole path such as /srv/mill, without spaces and `:`",
+    r"^[^-\s][^\s]*$": "what ssh connects to, such as me@10.0.0.7: no spaces, and no `-` in front",
+    r"^(ray://)?([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}$": "HOST:PORT or ray://HOST:PORT, such as "
+    "10.0.0.7:6379",
     r"^\d{1,2}\.\d{1,2}$": 'a version in quotes such as "12.2"',
     r"^\d{1,2}\.\d$": 'a version in quotes such as "7.5"',
     r"^([01][0-9]|2[0-3]):[0-5][0-9]$": 'a time of day in quotes such as "06:00"',

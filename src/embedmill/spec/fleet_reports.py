@@ -13,6 +13,9 @@ GpuState = Literal["idle", "busy", "reserved", "unhealthy", "unknown", "unfit"]
 """`unknown`: not enough was learned to call it idle. `unfit`: a mode that workers cannot use."""
 ServerState = Literal["ok", "no-gpu", "unreachable", "refused", "timeout", "failed"]
 Rule = Literal["native", "minor", "forward", "refused", "cpu"]
+MIG = "MIG-"
+UUID_CHARACTERS = 8
+"""Of a slice's UUID, to tell it from the others of its GPU."""
 
 
 class GpuVerdict(Part):
@@ -112,6 +115,13 @@ class GpuCommand(Part):
     name: str
     command: tuple[str, ...]
     reason: str
+
+
+def place_of(gpu: GpuVerdict | GpuMatch | GpuCommand) -> str:
+    """What people call a GPU of a server: its index; a slice, with its UUID's beginning, as its loop."""
+    if not gpu.uuid.startswith(MIG):
+        return str(gpu.index)
+    return f"{gpu.index}-{gpu.uuid.removeprefix(MIG)[:UUID_CHARACTERS]}"
 
 
 class FleetCommands(Document):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -42,6 +43,8 @@ ENDS = (2, 3, 4)
 """Exit codes of a run that another one would have again."""
 CRON_NAME = 52
 """Characters of its name, at most: its Jobs have eleven more."""
+CONTROLLER = "controller"
+PLAIN = re.compile(r"[a-z0-9-]*[a-z0-9]")
 API_PORTS = (443, 6443)
 DNS_PORT = 53
 
@@ -103,9 +106,13 @@ def _base(pipeline: str, section: KubernetesSpec, file: str) -> dict[str, Resour
     found = {
         "priority-class": priority_class(section),
         "service-account-worker": service_account(section.service_account, "worker"),
-        "network-policy-worker": _network_policy(section.service_account, "worker", section.ports),
+        "network-policy-worker": _network_policy(
+            _policy_name(section.service_account, pipeline), "worker", section.ports
+        ),
         "service-account-controller": service_account(driver, "controller"),
-        "network-policy-controller": _network_policy(driver, "controller", (*section.ports, *API_PORTS)),
+        "network-policy-controller": _network_policy(
+            _policy_name(driver, pipeline), "controller", (*section.ports, *API_PORTS)
+        ),
         "role": _role(driver),
         "role-binding": _role_binding(driver),
     }
@@ -178,6 +185,17 @@ def _network_policy(name: str, component: str, ports: Sequence[int]) -> Resource
             "egress": [{"ports": names}, {"ports": asked}],
         },
     }
+
+
+def _policy_name(account: str, pipeline: str) -> str:
+    """Of one pipeline alone: policies of the same pods add up, and those of one name replace each other.
+
+    A name that would be none, or that a controller's policy could have, ends with a digest instead.
+    """
+    if PLAIN.fullmatch(pipeline) and not pipeline.startswith(CONTROLLER):
+        return f"{account}-{pipeline}"
+    plain = pipeline.translate(str.maketrans("._", "--")).rstrip("-")
+    return f"{account}-p-{plain}-{hashlib.sha256(pipeline.encode()).hexdigest()[:8]}"
 
 
 def _cron_job(pipeline: str, section: KubernetesSpec, nightly: NightlySpec, file: str) -> Resource:

@@ -10,7 +10,6 @@ No answer is not an end: builds go on while the controller is away, and are foun
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from embedmill.engines.jenkins.observed import GIVEN_BACK, NO_WORD, Seen, observed, parameters_of
+from embedmill.engines.telling import Waiting
 from embedmill.errors import EmbedmillError, JenkinsError, JenkinsGone, JenkinsUnavailable
 from embedmill.types import WorkerState
 
@@ -31,12 +31,9 @@ SILENT_S = 300.0
 START_S = 60.0
 GRACE_S = 60.0
 AGAIN_S = 0.5
-TELL_AFTER_S, TELL_EVERY_S = 3.0, 10.0
-"""As of stores: a start that waits for less is nobody's concern."""
 BUILDS = 200
 """How many of the job's newest builds are looked at; running ones that are older are asked one by one."""
 LOST = 255
-LOGGER = logging.getLogger("embedmill.engines")
 T = TypeVar("T")
 
 
@@ -197,21 +194,17 @@ class JenkinsEngine:
         Raises:
             JenkinsUnavailable: There is none for so long.
         """
-        began_s, told_s = time.monotonic(), float("-inf")
+        waiting = Waiting("Jenkins")
         while True:
             try:
                 found = what()
             except JenkinsUnavailable as error:
-                now_s = time.monotonic()
-                left_s = began_s + patience_s - now_s
+                left_s = patience_s - waiting.waited_s()
                 if left_s < 0:
                     raise
-                if now_s - began_s >= TELL_AFTER_S and now_s - told_s >= TELL_EVERY_S:
-                    told_s = now_s
-                    LOGGER.warning("%s; trying again for up to %.0f s more", error.message, left_s)
+                waiting.tell(error.message, left_s)
             else:
-                if told_s > began_s:
-                    LOGGER.warning("Jenkins answers again, after %.0f s", time.monotonic() - began_s)
+                waiting.answered()
                 return found
             time.sleep(AGAIN_S)
 

@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from embedmill.engines.ray.refusals import Refusal, unavailable
+from embedmill.engines.ray.refusals import Refusal, not_listening, unavailable
+from embedmill.engines.telling import Waiting
 from embedmill.errors import EmbedmillError, EngineUnavailable
 
 CONNECT_S = 45.0
 """How long reaching the cluster may take; Ray itself would try for minutes."""
+LISTENS_S = 1.0
 LEAVE_S = 8.0
 KEEPALIVE_MS = "5000"
 SETTINGS = {
@@ -93,11 +95,13 @@ class Bridge:
                 f"Ray at {self._connection.address}: what speaks to it cannot be started here: {error}"
             ) from error
         connect = {"address": self._connection.address, "namespace": self._connection.namespace}
+        waiting = Waiting(f"Ray at {self._connection.address}")
         try:
-            self._exchange(self._connect_s, {"do": "connect", **connect})
+            self._exchange(self._connect_s, {"do": "connect", **connect}, waiting)
         except EmbedmillError:
             self._end()
             raise
+        waiting.answered()
 
     def _start(self) -> None:
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
@@ -110,10 +114,12 @@ class Bridge:
             start_new_session=True,  # Ctrl-C is for this process, which then stops loops in order
         )
 
-    def _exchange(self, timeout_s: float, order: Mapping[str, Any]) -> dict[str, Any]:
+    def _exchange(
+        self, timeout_s: float, order: Mapping[str, Any], waiting: Waiting | None = None
+    ) -> dict[str, Any]:
         address = self._connection.address
         try:
-            line = self._line(order, timeout_s)
+            line = self._line(order, timeout_s, waiting)
         except BaseException:  # Ctrl-C: the next question must not be given the answer to this one
             self._end()
             raise
@@ -126,8 +132,11 @@ class Bridge:
             raise Refusal.parse(answer["error"]).error(address)
         return answer
 
-    def _line(self, order: Mapping[str, Any], timeout_s: float) -> bytes | None:
-        """The answer's line; None where there is none in time, or the process has ended."""
+    def _line(self, order: Mapping[str, Any], timeout_s: float, waiting: Waiting | None) -> bytes | None:
+        """The answer's line; None where there is none in time, or the process has ended.
+
+        `waiting` is told about, if it becomes long.
+        """
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             return None
@@ -138,13 +147,23 @@ class Bridge:
             return None
         deadline_s, stdout = time.monotonic() + timeout_s, process.stdout.fileno()
         while b"\n" not in self._unread:
-            ready, _, _ = select.select([stdout], [], [], max(0.0, deadline_s - time.monotonic()))
+            left_s = max(0.0, deadline_s - time.monotonic())
+            until_due_s = left_s if waiting is None else waiting.until_due_s()
+            ready, _, _ = select.select([stdout], [], [], min(left_s, until_due_s))
+            if not ready and waiting is not None and until_due_s < left_s:
+                waiting.tell(self._no_answer_yet(), deadline_s - time.monotonic())
+                continue
             more = os.read(stdout, 1 << 16) if ready else b""
             if not more:
                 return None
             self._unread += more
         line, _, self._unread = self._unread.partition(b"\n")
         return line
+
+    def _no_answer_yet(self) -> str:
+        address = self._connection.address
+        why = not_listening(address, LISTENS_S)
+        return f"Ray at {address} gives no answer: {why}" if why else f"Ray at {address} gives no answer yet"
 
     def _last_words(self) -> str:
         """Of a process that has ended."""

@@ -27,6 +27,7 @@ from uuid import uuid4
 
 from embedmill.engines.ray.bridge import Bridge, Connection
 from embedmill.engines.ray.nodes import Family, Node
+from embedmill.engines.telling import Waiting
 from embedmill.errors import EmbedmillError, EngineUnavailable, SpecError
 from embedmill.types import WorkerState
 
@@ -295,15 +296,20 @@ class RayEngine:
         return loop is not None and loop.exit_code is None
 
     def _patiently(self, ask: Callable[[], object]) -> None:
-        deadline_s = time.monotonic() + self._start_s
+        """Do it again while there is no answer; a wait of some seconds is told as a warning."""
+        waiting = Waiting("Ray")
         while True:
             try:
                 ask()
-                return
-            except EngineUnavailable:
-                if time.monotonic() >= deadline_s:
+            except EngineUnavailable as error:
+                left_s = self._start_s - waiting.waited_s()
+                if left_s <= 0:
                     raise
+                waiting.tell(error.message, left_s)
                 time.sleep(min(1.0, self._every_s))
+            else:
+                waiting.answered()
+                return
 
     def _actor(self, place: Placement) -> dict[str, Any]:
         return {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embedmill.engines.ray.bridge import SETTINGS
+from embedmill.engines.ray.refusals import NOT_ITS_HEAD, not_listening
 from embedmill.errors import EngineRefused, EngineUnavailable, MissingExtra
 from embedmill.extras import optional
 
@@ -87,13 +87,8 @@ class Head:
         if self._client is None:
             from ray._raylet import GcsClient
 
-            host, _, port = self.address.rpartition(":")
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-            except OSError as error:
-                why = (error.strerror or str(error) or type(error).__name__).lower()
-                hint = "is the cluster up, and is the address that of its head (6379)?"
-                raise EngineUnavailable(f"Ray at {self.address}: {why}", hint=hint) from None
+            if why := not_listening(self.address, CONNECT_S):
+                raise EngineUnavailable(f"Ray at {self.address}: {why}", hint=NOT_ITS_HEAD)
             self._client = GcsClient(address=self.address)
         return self._client
 

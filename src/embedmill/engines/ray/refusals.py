@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from embedmill.errors import EmbedmillError, EngineRefused, EngineUnavailable, MissingExtra
 
 NOT_A_NODE = "where this machine is no node of the cluster, use ray://HOST:10001"
+NOT_ITS_HEAD = "is the cluster up, and is the address that of its head (6379)?"
 
 
 class Refused(Exception):
@@ -49,6 +51,16 @@ def unavailable(address: str, words: str) -> EngineUnavailable:
     """The cluster cannot be reached now; who asks it as a node is told of the other way."""
     hint = "" if address.startswith("ray://") else NOT_A_NODE
     return EngineUnavailable(f"Ray at {address}: {words}", hint=hint)
+
+
+def not_listening(address: str, timeout_s: float) -> str:
+    """Why nothing takes connections at HOST:PORT or ray://HOST:PORT; empty where something does."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+    except OSError as error:
+        return (error.strerror or str(error) or type(error).__name__).lower()
+    return ""
 
 
 def refusal(error: Exception) -> Refusal:
