@@ -74,7 +74,7 @@ def drive(
     def look() -> WorkState:
         state = watch.look()
         failed = rejections.count(state.committed)
-        on_progress(Progress("embed", state.rows_done, state.rows, "vectors", failed))
+        on_progress(Progress("embed", state.rows_done, state.rows, "vectors", failed, busiest=state.busiest))
         if not state.complete:
             base.look()
         return state

@@ -220,7 +220,10 @@ class WorkerState:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is: `done` of `total` (None: unknown) `unit`s; `note`: what happened just now."""
+    """How far a stage is: `done` of `total` (None: unknown) `unit`s; `note`: what happened just now.
+
+    `busiest`: the stage of a worker that the others wait for, as far as workers told.
+    """
 
     stage: str
     done: int = 0
@@ -228,3 +231,4 @@ class Progress:
     unit: str = "items"
     failed: int = 0
     note: str = ""
+    busiest: str = ""

@@ -213,8 +213,10 @@ def test_without_images_references_start_from_the_folder_of_the_source(read: str
 
 
 def test_columns_of_other_types_are_refused(folder: Path) -> None:
-    with pytest.raises(CatalogError, match="an image column is int64"):
-        source(folder).identity(pa.array([1]))
+    with pytest.raises(CatalogError, match="image column 'photo' is int64"):
+        source(folder).identity(pa.array([1]), name="photo")
+    with pytest.raises(CatalogError, match="image column 'photo' is list<item: string>"):
+        source(folder).fetch(pa.array([["a.png"]]), None, name="photo")
 
 
 def test_objects_are_identified_by_their_etag_and_fetched(store: Store, tmp_path: Path) -> None:

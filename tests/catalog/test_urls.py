@@ -186,6 +186,28 @@ def test_one_that_hangs_costs_its_own_patience_and_no_more(web: WebServer) -> No
     assert found.rejected[40].reason == Reason.FETCH_TIMEOUT
 
 
+def test_a_server_that_is_late_with_its_first_byte_is_told_from_one_that_stalls(web: WebServer) -> None:
+    begun = raw(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nA", every_s=3600.0)
+    web.paths |= {"/late": hang, "/stalls": begun}
+    source = images(web, timeout_s=3.0, attempts=1)
+    found = source.fetch(pa.array([web.url("/late"), web.url("/stalls")]), None)
+    late, stalls = (found.rejected[row].detail for row in (0, 1))
+    assert late.endswith("no first byte came within 1 s, a third of catalog.fetch.timeout_s")
+    assert "no more bytes came within 1 s" in stalls
+
+
+def test_a_first_byte_that_was_late_is_told_although_the_next_try_was_cut_off(web: WebServer) -> None:
+    start = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n"
+    behaviours = iter([hang, raw(start, b"A", every_s=0.1, for_ever=True)])
+
+    async def behave(writer: Any, request: Any) -> None:
+        await next(behaviours)(writer, request)
+
+    web.paths["/a"] = behave
+    found = images(web, timeout_s=6.0, attempts=2).fetch(pa.array([web.url("/a")]), None)
+    assert "no whole answer within 6 s; in an earlier try no first byte came" in found.rejected[0].detail
+
+
 def test_the_deadline_ends_all_and_what_is_done_stays(web: WebServer) -> None:
     web.paths |= {"/a": picture(b"A")} | {f"/h{n}": hang for n in range(30)}
     source = images(web, timeout_s=60, deadline_s=10, connections_per_host=64)

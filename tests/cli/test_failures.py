@@ -210,7 +210,7 @@ def test_a_release_that_does_not_exist_is_an_error(mill: Mill, spec: Path, embed
     for command in (("release", "show"), ("release", "rollback"), ("release", "verify"), ("release", "diff")):
         said = embedmill(*command, spec, "99")
         assert (said.code, said.err.count("\n")) == (1, 1)
-        assert "no release '99' (`embedmill release ls` shows those there are)" in said.err
+        assert f"no release '99' (`embedmill release ls {spec}` shows those there are)" in said.err
 
 
 def test_searching_before_anything_is_published_says_what_to_do(
@@ -219,7 +219,7 @@ def test_searching_before_anything_is_published_says_what_to_do(
     mill.open()
     said = embedmill("search", spec, "--text", "lamp")
     assert said.code == 1
-    assert "nothing was published yet (`embedmill run` publishes a first release)" in said.err
+    assert f"nothing was published yet (`embedmill run {spec}` publishes a first release)" in said.err
 
 
 @pytest.mark.parametrize(

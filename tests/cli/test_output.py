@@ -91,3 +91,18 @@ def test_plain_lines_come_when_a_stage_starts_every_few_seconds_and_at_its_end(
         "embed: 1,000 of 1,000 vectors, 100/s, 0 reused, 2 failed",
         "build indexes",
     ]
+
+
+def test_a_line_says_what_workers_wait_for_once_nothing_was_done_for_seconds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = Lines(clock=iter([0.0, 3.0, 8.0, 13.0, 19.0, 25.0]).__next__)
+    for done, busiest in ((0, ""), (0, "fetch"), (0, "fetch"), (40, "fetch"), (40, ""), (40, "runtime")):
+        lines(Progress("embed", done, 100, "vectors", busiest=busiest))
+    assert [line.partition("failed")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "",
+        "; nothing new for 8.0 s, busiest: fetch",
+        "",
+        "",
+        "; nothing new for 12 s, busiest: runtime",
+    ]

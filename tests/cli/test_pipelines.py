@@ -142,7 +142,7 @@ def test_resume_without_an_open_run_says_what_to_do(mill: Mill, spec: Path, embe
     mill.run(items(8))
     said = embedmill("resume", spec)
     assert said.code == 1
-    assert said.err.endswith("no open run (`embedmill run` starts one)\n")
+    assert said.err.endswith(f"no open run (`embedmill run {spec}` starts one)\n")
 
 
 def test_resume_finishes_a_run_as_it_was_planned(mill: Mill, spec: Path, embedmill: Terminal) -> None:
@@ -182,7 +182,7 @@ def test_a_cancelled_run_is_closed_and_the_next_takes_over_what_it_has_finished(
     run = mill.worked(items(10)).plan.run
     closed = embedmill.json("cancel", spec)
     assert (closed["schema"], closed["run"], closed["outcome"]) == ("terminal/1", run, "abandon")
-    assert embedmill("cancel", spec).err.endswith("no open run (`embedmill run` starts one)\n")
+    assert embedmill("cancel", spec).err.endswith(f"no open run (`embedmill run {spec}` starts one)\n")
     report = embedmill.json("run", spec)
     assert (report["resumed"], report["computed"], report["reused"]) == (False, 0, 10)
 

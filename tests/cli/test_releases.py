@@ -91,7 +91,7 @@ def test_a_rollback_holds_runs_until_it_is_lifted(mill: Mill, spec: Path, embedm
     mill.worked(items(10))
     held = embedmill("run", spec, "--quiet")
     assert held.code == 3
-    assert "`embedmill release unhold` lifts it" in held.err
+    assert f"`embedmill release unhold {spec}` lifts it" in held.err
     assert "(log entry 3: bad prices)" in held.err
     assert "since log entry 3 (bad prices): runs do not publish" in embedmill("status", spec).out
     assert "on hold (bad prices), live" in embedmill("release", "ls", spec).out

@@ -63,9 +63,9 @@ def test_check_shows_every_verdict_and_fails_with_3(mill: Mill, spec: Path, embe
 @pytest.mark.parametrize(
     ("stage", "code", "hint"),
     [
-        ("index", 75, "1 of 1 shards are not done (`embedmill resume` goes on)"),
-        ("check", 1, "there is no candidate yet (`embedmill index` makes it)"),
-        ("publish", 1, "there is no candidate yet (`embedmill index` makes it)"),
+        ("index", 75, "1 of 1 shard is not done (`embedmill resume FILE` goes on)"),
+        ("check", 1, "there is no candidate yet (`embedmill index FILE` makes it)"),
+        ("publish", 1, "there is no candidate yet (`embedmill index FILE` makes it)"),
     ],
 )
 def test_a_stage_that_comes_too_early_says_which_one_is_missing(
@@ -74,21 +74,21 @@ def test_a_stage_that_comes_too_early_says_which_one_is_missing(
     mill.planned(items(8))
     said = embedmill(stage, spec)
     assert said.code == code
-    assert said.err.endswith(f"{hint}\n")
+    assert said.err.endswith(f"{hint.replace('FILE', str(spec))}\n")
 
 
 def test_an_unchecked_candidate_is_not_published(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     mill.indexed(items(8))
     said = embedmill("publish", spec)
     assert said.code == 3
-    assert said.err.endswith("the candidate is not checked yet (`embedmill check` does it)\n")
+    assert said.err.endswith(f"the candidate is not checked yet (`embedmill check {spec}` does it)\n")
 
 
 def test_a_run_that_does_not_exist_is_an_error(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     mill.open()
     said = embedmill("index", spec, "--run", "20260101T000000-beef")
     assert said.code == 1
-    assert "no run '20260101T000000-beef' (`embedmill status` shows those that are open)" in said.err
+    assert f"no run '20260101T000000-beef' (`embedmill status {spec}` shows those that are open)" in said.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

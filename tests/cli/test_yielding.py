@@ -24,7 +24,7 @@ def test_a_drained_run_ends_with_75_stays_open_and_is_gone_on_with(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
     assert "all workers stopped" in err
-    assert "the run is drained (`embedmill resume` goes on)" in err
+    assert f"the run is drained (`embedmill resume {spec}` goes on)" in err
     kept = {file: file.read_bytes() for file in commits.iterdir()}
     assert 0 < len(kept) < len(run.plan.shards)
     assert embedmill.json("resume", spec)["embedded"] == 1600

@@ -143,7 +143,7 @@ def test_resume_after_the_upgrade_ends_and_says_what_to_do(mill: Mill, moving: E
     assert said.code == 75
     (line,) = said.err.splitlines()
     assert f"onnxruntime {NOW} -> 99.2.0: goldens moved" in line
-    assert "once all are upgraded, `embedmill run`" in line
+    assert "once all are upgraded, `embedmill run " in line
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first run", "later run"])

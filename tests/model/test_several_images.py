@@ -81,6 +81,18 @@ def test_a_bad_image_is_named_by_its_column_and_its_neighbours_are_unharmed(tmp_
     assert made.vectors_ND[2].tolist() == [255, 90, 200, 0, 0, 0, 1, 0]
 
 
+def test_a_bad_image_is_named_by_its_column_where_several_inputs_have_one_each(tmp_path: Path) -> None:
+    image = {"resize": {"height": 1, "width": 1}, "scale": 1.0, "layout": "nhwc"}
+    item = {name: {"image": {"field": name, **image}} for name in ("front", "back")}
+    shape = (1, 1, 3)
+    folder = mirror_package(
+        tmp_path / "p", item, ("front", FLOAT, shape), ("back", FLOAT, shape), dimension=6
+    )
+    assert fed(folder, [RED], [b"junk"]).rejected[0].detail.startswith("column 'back': ")
+    alone = mirror_package(tmp_path / "q", {"front": item["front"]}, ("front", FLOAT, shape), dimension=3)
+    assert "column" not in fed(alone, [b"junk"], [RED]).rejected[0].detail
+
+
 def test_one_column_in_a_list_has_an_axis_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"images are \[N, 1, 1, 1, 3\], .*float32\[rows, 2, 1, 1, 3\]"):
         loaded(package(tmp_path / "p", field=["front"]))

@@ -86,6 +86,18 @@ def example(changes: Any) -> tuple[Any, Mapping[str, Any] | None, Mapping[str, A
     return found.id, found.before, found.after
 
 
+def test_what_is_quarantined_now_is_told_from_what_left_the_catalog(mill: Mill) -> None:
+    mill.settings["gates"] = {"quarantine": 1.0, "churn": 1.0}
+    first = mill.run(items(8))
+    left = items(6)
+    second = mill.run([*left, {**left[3], "title": "twice"}])  # two rows of one id: both are refused
+    found = diff_releases(*(open_release(mill.home, run.release) for run in (first, second)))
+    gone = {each.id for each in found.removed.examples}
+    assert (found.removed.count, gone) == (2, {"s6", "s7"})
+    assert example(found.quarantined) == ("s3", {"title": "item 3", "price": 1.5}, None)
+    assert found.added.count == 0
+
+
 def test_no_more_examples_are_kept_than_asked_for(mill: Mill) -> None:
     runs = [mill.run(items(8)), mill.run(items(40))]
     found = diff_releases(*(open_release(mill.home, run.release) for run in runs), examples=3)

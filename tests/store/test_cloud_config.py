@@ -147,7 +147,7 @@ def test_keys_in_the_environment_come_before_those_in_files(
 @pytest.mark.parametrize(
     ("credentials", "config", "said"),
     [
-        ("[other]\n", "", "no profile 'mill'"),
+        ("[other]\n", "", r"no profile 'mill' \(looked for it in /\S+/credentials and /\S+/config\)"),
         ("", "[profile mill]\nrole_arn = arn:aws:iam::1:role/x\n", "not static keys"),
         ("", "[profile mill]\nsso_session = x\n", "not static keys"),
         (f"no section {SECRET}\n", "", "cannot be read"),

@@ -115,6 +115,18 @@ def test_a_watcher_reads_no_event_twice_and_no_rejections_without_a_new_commit(m
     assert counted.calls["list"] == 2 * 12
 
 
+def test_a_watcher_says_which_stage_most_loops_wait_for(mill: Mill) -> None:
+    counted = Counted(mill, remote=False)
+    watch = Watch(counted.home, counted.plan)
+    assert watch.look().busiest == ""
+    event = '{"shard": null, "shard_done": 0, "bottleneck": "%s"}'
+    for worker, stage in {"a": "fetch", "b": "runtime", "c": "fetch", "d": ""}.items():
+        counted.home.store.put(
+            counted.home.run_key(counted.plan.run, "events", f"{worker}.json"), (event % stage).encode()
+        )
+    assert watch.look().busiest == "fetch"
+
+
 def test_waits_grow_from_a_fifth_of_a_second_to_two_and_begin_anew() -> None:
     remote = FaultyStore(MemoryStore())
     remote.remote = True

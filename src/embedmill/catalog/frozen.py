@@ -34,7 +34,7 @@ def with_images(
     rejected: dict[int, Rejection] = {}
     for name in image_fields:
         identities = rows.column(name + IDENTITY) if name + IDENTITY in rows.schema.names else None
-        columns[name], lost = source.fetch(rows.column(name), identities, on_done)
+        columns[name], lost = source.fetch(rows.column(name), identities, on_done, name=name)
         rejected = worse(rejected, lost)
     return pa.RecordBatch.from_pydict(columns), rejected
 

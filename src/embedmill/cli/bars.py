@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
@@ -10,7 +11,7 @@ from rich.progress import Progress as Display
 from rich.text import Text
 
 from embedmill.cli.output import duration, talk
-from embedmill.cli.progress import amount, announcement
+from embedmill.cli.progress import Stillness, amount, announcement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,7 @@ class Bars:
         self._display = display
         self._tasks: dict[str, TaskID] = {}
         self._reused = 0
+        self._stillness = Stillness()
 
     def planned(self, plan: Plan, *, resumed: bool) -> None:
         """Say what is going to happen."""
@@ -70,6 +72,8 @@ class Bars:
                 name, total=progress.total, completed=progress.done, step=step, notes="", unit=progress.unit
             )
         notes = f"{self._reused:,} reused, {progress.failed:,} failed" if name == "embed" else ""
+        still = self._stillness.said(progress, time.monotonic())
+        notes = f"{notes}; {still}" if still else notes
         self._display.update(
             self._tasks[name], completed=progress.done, total=progress.total, step=step, notes=notes
         )

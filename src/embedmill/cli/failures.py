@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from embedmill.cli.hints import with_file
 from embedmill.errors import ERROR, EmbedmillError, StoreFull
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def report(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> 
     if isinstance(error, ReaderGone | BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    message, hint, code, exit_code = _described(error)
+    message, bare, code, exit_code = _described(error)
+    hint = with_file(bare, arguments)
     if exit_code == 1 and code == "Bug" and os.environ.get(DEBUG):
         raise error
     if as_json:

@@ -243,7 +243,8 @@ def _carry_out(
     else:
         _print_result(result)
     if result.quarantined:
-        say = f"{result.quarantined:,} items are quarantined: {command('release show', file, '--quarantine')}"
+        items = "1 item is" if result.quarantined == 1 else f"{result.quarantined:,} items are"
+        say = f"{items} quarantined: {command('release show', file, '--quarantine')}"
         talk().print(say, style="yellow", soft_wrap=True)
         raise typer.Exit(WITH_QUARANTINE)
 

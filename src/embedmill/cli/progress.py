@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from embedmill.types import Progress
 
 LINE_EVERY_S = 5.0
+STILL_S = 5.0
 BYTES = "bytes"
 
 
@@ -56,6 +57,25 @@ def announcement(plan: Plan, *, resumed: bool) -> str:
     )
 
 
+class Stillness:
+    """Says what workers are at once nothing was done for some seconds: it looks like a run that hangs."""
+
+    def __init__(self) -> None:
+        """Nothing was done yet."""
+        self._at = ("", -1)
+        self._since_s = 0.0
+
+    def said(self, progress: Progress, now_s: float) -> str:
+        """Such as `nothing new for 12 s, busiest: fetch`; empty while work goes on, or nobody told."""
+        at = (progress.stage, progress.done)
+        if at != self._at:
+            self._at, self._since_s = at, now_s
+        still_s = now_s - self._since_s
+        if not progress.busiest or still_s < STILL_S or progress.done == progress.total:
+            return ""
+        return f"nothing new for {duration(still_s)}, busiest: {progress.busiest}"
+
+
 class Silent:
     """Says nothing."""
 
@@ -75,6 +95,7 @@ class Lines:
         self._stage = ""
         self._started = self._told = 0.0
         self._first = self._reused = 0
+        self._stillness = Stillness()
 
     def planned(self, plan: Plan, *, resumed: bool) -> None:
         """Say what is going to happen."""
@@ -87,13 +108,15 @@ class Lines:
             _say(f"{progress.stage}: {progress.note}")
             return
         now = self._clock()
+        still = self._stillness.said(progress, now)
         begins = progress.stage != self._stage
         if begins:
             self._stage, self._started, self._first = progress.stage, now, progress.done
         complete = progress.total is not None and progress.done >= progress.total
         if begins or complete or now - self._told >= LINE_EVERY_S:
             self._told = now
-            _say(self._line(progress, now - self._started))
+            line = self._line(progress, now - self._started)
+            _say(f"{line}; {still}" if still else line)
 
     def _line(self, progress: Progress, elapsed: float) -> str:
         if progress.unit == "steps":

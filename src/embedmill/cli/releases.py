@@ -171,6 +171,7 @@ def _print_diff(found: ReleaseDiff, before: ReleaseName, after: ReleaseName) -> 
     kinds = {
         "added": found.added,
         "removed": found.removed,
+        "quarantined": found.quarantined,
         "input changed": found.input_changed,
         "display changed": found.display_changed,
     }

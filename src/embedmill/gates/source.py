@@ -72,7 +72,7 @@ def _located(
     lost: set[int] = set()
     for name in inputs.image_fields:
         columns[name], rejected = images.identity(
-            rows.column(name), rows.column(version) if version else None
+            rows.column(name), rows.column(version) if version else None, name=name
         )
         lost |= set(rejected)
     canonical, empty = canonical_columns(inputs, pa.record_batch(columns))

@@ -108,13 +108,15 @@ class Fed(NamedTuple):
 class ImageFeed:
     """Feeds pixels to `target`, and which images there are to `mask`.
 
-    Where `optional`, a row without any image is all zeros: its other inputs say something.
+    Where `optional`, a row without any image is all zeros: its other inputs say something. Where images of
+    a row come from several columns, of this input or of others, `names_column`: what is refused says which.
     """
 
     target: TensorSpec
     spec: ImageInput
     mask: TensorSpec | None
     optional: bool
+    names_column: bool
     arrays: Arrays = field(default_factory=Arrays, repr=False, compare=False)
 
     @property
@@ -175,7 +177,7 @@ class ImageFeed:
 
     def _said(self, why: Rejection, place: int) -> Rejection:
         """One of several images needs its column named."""
-        if not self.several:
+        if not self.names_column:
             return why
         return why._replace(detail=f"column {self.spec.fields[place]!r}: {why.detail}")
 
@@ -297,8 +299,10 @@ def bind(package: ModelPackage, encoder: str, runtime: Runtime, decoder: ImageDe
         for name, kind in kinds.items()
         if not isinstance(kind, ImageInput)
     ]
+    columns = [field for kind in kinds.values() if isinstance(kind, ImageInput) for field in kind.fields]
+    optional, several = len(declared) > 1, len(columns) > 1
     images = [
-        ImageFeed(runtime.inputs[name], kind, runtime.inputs.get(kind.mask or ""), len(declared) > 1)
+        ImageFeed(runtime.inputs[name], kind, runtime.inputs.get(kind.mask or ""), optional, several)
         for name, kind in kinds.items()
         if isinstance(kind, ImageInput)
     ]

@@ -141,7 +141,7 @@ def _changed(
     """Whether any of these rows would be another input now; else `again` gets those that may be had."""
     inputs, version = planner.package.inputs("item"), planner.spec.catalog.image_version
     versions = rows.column(version) if version is not None else None
-    found = {name: images.identity(rows.column(name), versions) for name in inputs.image_fields}
+    found = {name: images.identity(rows.column(name), versions, name=name) for name in inputs.image_fields}
     refused = {row for each in found.values() for row in each.rejected}
     seen = pa.RecordBatch.from_arrays(
         [found[name].values if name in found else rows.column(name) for name in rows.schema.names],

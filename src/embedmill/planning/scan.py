@@ -160,7 +160,7 @@ class Scanner:
         identities: dict[str, pa.Array] = {}
         rejected: dict[int, Rejection] = {}
         for name in self.inputs.image_fields:
-            identities[name], lost = self.images.identity(rows.column(name), versions, told.at)
+            identities[name], lost = self.images.identity(rows.column(name), versions, told.at, name=name)
             rejected = worse(rejected, lost)
         return identities, rejected
 

@@ -195,7 +195,9 @@ def _look(member: _Member, began_s: float, on_note: OnNote) -> None:
         member.message = f"was ended by signal {-code}"
     if code == WITH_QUARANTINE and (count := member.document.get("quarantined")):
         command = shlex.join(["embedmill", "release", "show", member.key, "--quarantine"])
-        member.message = f"published; {count:,} items are quarantined (`{command}` lists them)"
+        items = "1 item is" if count == 1 else f"{count:,} items are"
+        them = "it" if count == 1 else "them"
+        member.message = f"published; {items} quarantined (`{command}` lists {them})"
     word = OUTCOMES.get(member.exit_code, "failed")
     on_note(f"{member.label}: {word}{f': {member.message}' if member.message else ''}")
 

@@ -1,6 +1,6 @@
 """What changed between two releases: a merge of their items, which both lie in order of id digests.
 
-Memory is bounded by two batches of items and the examples that are kept.
+Memory is bounded by two batches of items, the examples that are kept, and the ids of the quarantine.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from embedmill.catalog import id_digests
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, item_fingerprints
+from embedmill.release.quarantined import quarantined_ids
 from embedmill.release.values import python_value
 from embedmill.spec.reports import DiffExample, DiffPart, DiffReport, jsonable
 
@@ -56,7 +57,8 @@ class ReleaseDiff:
 
     Display columns are compared where both releases have them with one type; `columns_added` and
     `columns_removed` name the others (a column of another type is in both). `same_content` counts items whose
-    images have another reference, time or tag, and the same bytes: their input is the same.
+    images have another reference, time or tag, and the same bytes: their input is the same. `quarantined` has
+    items that were there and are refused now, which `removed`, those that left the catalog, does not count.
     """
 
     columns_added: tuple[str, ...]
@@ -64,6 +66,7 @@ class ReleaseDiff:
     same_encoder: bool
     added: Changes = field(default_factory=Changes)
     removed: Changes = field(default_factory=Changes)
+    quarantined: Changes = field(default_factory=Changes)
     input_changed: Changes = field(default_factory=Changes)
     display_changed: Changes = field(default_factory=Changes)
     unchanged: int = 0
@@ -71,7 +74,7 @@ class ReleaseDiff:
 
     def report(self, before: ReleaseName, after: ReleaseName) -> DiffReport:
         """The same as a document."""
-        kinds = ("added", "removed", "input_changed", "display_changed")
+        kinds = ("added", "removed", "quarantined", "input_changed", "display_changed")
         return DiffReport(
             before=before,
             after=after,
@@ -93,9 +96,14 @@ def diff_releases(before: Release, after: Release, *, examples: int = 5) -> Rele
         same_encoder=before.content.encoder_digest == after.content.encoder_digest,
     )
     columns = [ID, FINGERPRINT, *shared]
-    contents = (before.contents, after.contents)
     compare_items(
-        result, before.items(columns), after.items(columns), shared, examples=examples, contents=contents
+        result,
+        before.items(columns),
+        after.items(columns),
+        shared,
+        examples=examples,
+        contents=(before.contents, after.contents),
+        refused=quarantined_ids(after.folder / after.content.quarantine.path),
     )
     return result
 
@@ -117,12 +125,14 @@ def compare_items(
     *,
     examples: int,
     contents: tuple[ContentTable, ContentTable] | None = None,
+    refused: pa.Array | None = None,
 ) -> None:
     """Merge item rows (`id`, `_fingerprint` and `columns`), in order of id digests, and add to `result`.
 
-    By `contents`, of both releases, an image that was only touched or copied is no other input.
+    By `contents`, of both releases, an image that was only touched or copied is no other input. `refused` has
+    the ids, as texts, of what is quarantined afterwards.
     """
-    merge = _Merge(result, columns, examples, contents)
+    merge = _Merge(result, columns, examples, contents, refused)
     for left, right in _windows(_Cursor(before), _Cursor(after)):
         merge.add(left, right)
 
@@ -187,20 +197,33 @@ class _Merge:
     columns: Sequence[str]
     most: int
     contents: tuple[ContentTable, ContentTable] | None = None
+    refused: pa.Array | None = None
 
     def add(self, left: _Rows | None, right: _Rows | None) -> None:
         """Count the items of one window."""
         if left is None or right is None or not len(left.ids) or not len(right.ids):
-            self._only(self.result.removed, left, None)
+            self._gone(left, None)
             self._only(self.result.added, right, None)
             return
         at = np.minimum(np.searchsorted(left.ids, right.ids), len(left.ids) - 1)
         known = left.ids[at] == right.ids
         gone = np.ones(len(left.ids), dtype=np.bool_)
         gone[at[known]] = False
-        self._only(self.result.removed, left, np.flatnonzero(gone))
+        self._gone(left, np.flatnonzero(gone))
         self._only(self.result.added, right, np.flatnonzero(~known))
         self._both(left.rows.take(pa.array(at[known])), right.rows.filter(pa.array(known)))
+
+    def _gone(self, side: _Rows | None, rows: Rows | None) -> None:
+        """Items that only the older side has: quarantined now, or removed; `rows` None is all of them."""
+        if side is None:
+            return
+        rows = np.arange(len(side.ids)) if rows is None else rows
+        lost: Mask = np.zeros(len(rows), dtype=np.bool_)
+        if self.refused is not None and len(self.refused) and len(rows):
+            ids = side.rows.column(ID).take(pa.array(rows)).cast(pa.string())
+            lost = pc.is_in(ids, self.refused).to_numpy(zero_copy_only=False)
+        self._only(self.result.quarantined, side, rows[lost])
+        self._only(self.result.removed, side, rows[~lost])
 
     def _only(self, changes: Changes, side: _Rows | None, rows: Rows | None) -> None:
         """Items that one side alone has; `rows` None is all of them."""
@@ -208,10 +231,10 @@ class _Merge:
             return
         rows = np.arange(len(side.ids)) if rows is None else rows
         changes.count += len(rows)
-        removed = changes is self.result.removed
+        gone = changes is not self.result.added
         for row in rows[: self.most - len(changes.examples)]:
             values = {name: python_value(side.rows.column(name)[row]) for name in self.columns}
-            before, after = (values, None) if removed else (None, values)
+            before, after = (values, None) if gone else (None, values)
             changes.examples.append(Example(python_value(side.rows.column(ID)[row]), before, after))
 
     def _both(self, old: pa.RecordBatch, new: pa.RecordBatch) -> None:

@@ -64,6 +64,19 @@ def _counted(file: Path, most: int, of_each: int | None) -> Quarantined:
     return Quarantined(dict(reasons.most_common()), tuple(items))
 
 
+def quarantined_ids(file: Path) -> pa.Array:
+    """string[N]: the ids of a file's items, as far as they are known.
+
+    Raises:
+        ReleaseCorrupt: The file is gone, or no such table.
+    """
+    try:
+        ids = pq.read_table(file, columns=["id"]).column("id").combine_chunks()
+    except (OSError, pa.ArrowException) as error:
+        raise ReleaseCorrupt(f"{file}: {error}") from None
+    return ids.drop_null()
+
+
 def quarantined_of(home: Home, content: Content, *, most: int, of_each: int | None = None) -> Quarantined:
     """Those of a release or candidate.
 

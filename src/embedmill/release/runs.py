@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkState:
-    """How far the work of a run is, in rows; `committed` counts shards."""
+    """How far the work of a run is, in rows; `committed` counts shards.
+
+    `busiest`: the stage that most loops say the others wait for, empty where none says it.
+    """
 
     shards: int
     committed: int
     rows: int
     rows_committed: int
     rows_in_work: int
+    busiest: str = ""
 
     @property
     def rows_done(self) -> int:
@@ -138,7 +143,7 @@ class Watch:
     def __init__(self, home: Home, plan: Plan) -> None:
         """Read nothing yet."""
         self._home, self._plan = home, plan
-        self._events: dict[str, tuple[str, dict[str, int]]] = {}
+        self._events: dict[str, tuple[str, dict[str, int], str]] = {}
 
     def look(self) -> WorkState:
         """How far the run is now; two lists, and the events that are new."""
@@ -147,12 +152,15 @@ class Watch:
         committed = {info.key.rsplit("/", 1)[1].removesuffix(".json") for info in home.store.list(folder)}
         done = [shard for shard in plan.shards if shard.name in committed]
         complete = len(done) == len(plan.shards)
+        in_work = 0 if complete else self._rows_in_work(committed)
+        busiest = Counter(stage for _, _, stage in self._events.values() if stage)
         return WorkState(
             shards=len(plan.shards),
             committed=len(done),
             rows=plan.compute,
             rows_committed=sum(shard.rows for shard in done),
-            rows_in_work=0 if complete else self._rows_in_work(committed),
+            rows_in_work=in_work,
+            busiest=next((stage for stage, _ in busiest.most_common(1)), ""),
         )
 
     def _rows_in_work(self, committed: set[str]) -> int:
@@ -165,13 +173,13 @@ class Watch:
 
     def _event(self, info: ObjectInfo) -> dict[str, int]:
         """What a worker tells: how many rows are done of its shard, and of those that wait to be written."""
-        etag, rows = self._events.get(info.key, ("", {}))
+        etag, rows, _ = self._events.get(info.key, ("", {}, ""))
         if etag != info.etag:
             event = json.loads(self._home.store.get(info.key))
             rows = {shard: int(done) for shard, done in event.get("unwritten", {}).items()}
             if event["shard"]:
                 rows[event["shard"]] = int(event["shard_done"])
-            self._events[info.key] = (info.etag, rows)
+            self._events[info.key] = (info.etag, rows, str(event.get("bottleneck", "")))
         return rows
 
 

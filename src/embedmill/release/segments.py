@@ -96,8 +96,10 @@ def read_commits(home: Home, plan: Plan) -> list[CommitRecord]:
     keys = [home.run_key(plan.run, "commits", f"{shard.name}.json") for shard in plan.shards]
     missing = sum(key not in present for key in keys)
     if missing:
+        shards = "1 shard is" if len(keys) == 1 else f"{len(keys)} shards are"
         raise ShardsMissing(
-            f"run {plan.run}: {missing} of {len(keys)} shards are not done", hint="`embedmill resume` goes on"
+            f"run {plan.run}: {missing} of {shards} not done",
+            hint="`embedmill resume` goes on",
         )
     return [home.read(CommitRecord, key) for key in keys]
 

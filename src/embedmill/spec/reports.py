@@ -289,6 +289,7 @@ class DiffReport(Document):
     unchanged: int
     added: DiffPart
     removed: DiffPart
+    quarantined: DiffPart
     input_changed: DiffPart
     display_changed: DiffPart
 

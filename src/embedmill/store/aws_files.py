@@ -13,6 +13,8 @@ from pathlib import Path
 
 from embedmill.errors import SpecError
 
+CONFIG = ("AWS_CONFIG_FILE", "config")
+CREDENTIALS = ("AWS_SHARED_CREDENTIALS_FILE", "credentials")
 DYNAMIC = ("role_arn", "sso_session", "sso_start_url", "credential_process", "web_identity_token_file")
 
 
@@ -38,12 +40,12 @@ def read_profile(*, needs_keys: bool) -> Profile:
     """
     named = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
     name = named or "default"
-    config = _section("AWS_CONFIG_FILE", "config", name if name == "default" else f"profile {name}")
-    keys = _section("AWS_SHARED_CREDENTIALS_FILE", "credentials", name)
+    config = _section(*CONFIG, name if name == "default" else f"profile {name}")
+    keys = _section(*CREDENTIALS, name)
     if named and config is None and keys is None:
-        raise SpecError(
-            f"AWS_PROFILE: there is no profile {name!r}", hint="see ~/.aws/credentials and config"
-        )
+        files = (_file(*CREDENTIALS), _file(*CONFIG))
+        hint = f"looked for it in {files[0]} and {files[1]}"
+        raise SpecError(f"AWS_PROFILE: there is no profile {name!r}", hint=hint)
     found = {**(config or {}), **(keys or {})}
     static = bool(found.get("aws_access_key_id") and found.get("aws_secret_access_key"))
     if named and needs_keys and not static and any(found.get(option) for option in DYNAMIC):
@@ -61,9 +63,13 @@ def read_profile(*, needs_keys: bool) -> Profile:
     )
 
 
+def _file(variable: str, file_name: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / ".aws" / file_name).expanduser()
+
+
 def _section(variable: str, file_name: str, section: str) -> dict[str, str] | None:
     """One section of a file; None where there is no such file or section."""
-    file = Path(os.environ.get(variable) or Path.home() / ".aws" / file_name).expanduser()
+    file = _file(variable, file_name)
     parser = configparser.ConfigParser(interpolation=None, default_section="\0")
     try:
         parser.read_string(file.read_text(encoding="utf-8"))

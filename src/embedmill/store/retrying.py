@@ -344,14 +344,16 @@ class _Tries:
         store.sleep(wait_s)
 
     def _given_up(self, error: StoreUnavailable, limit_s: float) -> StoreUnavailable:
-        tried = f"{self._made} tries in {limit_s:g} s, the last one: {error.message}"
+        last = error.message.removeprefix(f"{self._key}: ")
+        tries = "1 try" if self._made == 1 else f"{self._made} tries"
+        tried = f"{tries} in {limit_s:g} s, the last one: {last}"
+        listed = f"{self._key}: " if self._key else ""  # a list of the whole store has no key
+        silent = f"{listed}no answer from {self._store.url}; {tried}"
         if not self._reached:  # then nothing was sent, and nothing can have landed
-            return StoreUnavailable(f"{self._key}: no answer; {tried}", hint=error.hint)
+            return StoreUnavailable(silent, hint=error.hint)
         if issubclass(self._gives_up_with, OutcomeUnknown):
             return self._gives_up_with(
                 f"{self._key}: whether it was created is unknown; {tried}",
                 hint="run again when the store answers: what landed is found",
             )
-        return self._gives_up_with(
-            f"{self._key}: no answer; {tried}", hint="run again when the store answers"
-        )
+        return self._gives_up_with(silent, hint="run again when the store answers")

@@ -25,7 +25,7 @@ def content_prints(inputs: EncoderInputs, ready: pa.RecordBatch, images: ImageSo
     """S16[N]: the fingerprints that rows would have if their images were identified by their bytes."""
     columns = {name: ready.column(name) for name in ready.schema.names}
     for name in inputs.image_fields:
-        columns[name] = images.identity(columns[name]).values
+        columns[name] = images.identity(columns[name], name=name).values
     return fingerprints(canonical_columns(inputs, pa.RecordBatch.from_pydict(columns))[0])
 
 

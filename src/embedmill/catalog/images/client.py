@@ -32,6 +32,10 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class Stalled(TimeoutError):
+    """An answer began to come, and no more of it came in time."""
+
+
 class Client:
     """An HTTP session that talks to nobody whom its guard has not checked, and shares nothing between hosts.
 
@@ -41,9 +45,10 @@ class Client:
     def __init__(self, spec: FetchSpec, guard: Guard, connections_per_host: int) -> None:
         """Make ready; entering opens the session, in the running event loop."""
         self._spec, self._guard, self._connections_per_host = spec, guard, connections_per_host
+        self.patience_s = spec.timeout_s / 3
+        """For a connection, and for each next byte: so that a server that hangs once is asked again."""
 
     async def __aenter__(self) -> Client:
-        patience_s = self._spec.timeout_s / 3  # so that a server that hangs once is asked again
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=self._guard,
@@ -59,7 +64,7 @@ class Client:
                 "Accept": "image/*,*/*;q=0.5",
                 "Accept-Encoding": "identity",
             },
-            timeout=aiohttp.ClientTimeout(sock_connect=patience_s, sock_read=patience_s),
+            timeout=aiohttp.ClientTimeout(sock_connect=self.patience_s, sock_read=self.patience_s),
             auto_decompress=False,
             trust_env=False,
         )
@@ -97,9 +102,12 @@ class Client:
         _check_kind(response)
         check_size(response.content_length or 0, self._spec.max_bytes)
         content = bytearray()
-        async for chunk in response.content.iter_any():
-            content += chunk
-            check_size(len(content), self._spec.max_bytes)
+        try:
+            async for chunk in response.content.iter_any():
+                content += chunk
+                check_size(len(content), self._spec.max_bytes)
+        except TimeoutError as error:
+            raise Stalled from error
         return bytes(content)
 
 

@@ -14,7 +14,7 @@ import aiohttp
 
 from embedmill.catalog.images.base import Refused
 from embedmill.catalog.images.circuits import Circuits
-from embedmill.catalog.images.client import Answer, Client
+from embedmill.catalog.images.client import Answer, Client, Stalled
 from embedmill.catalog.images.guard import Guard, Resolve, shown_url
 from embedmill.types import Reason, Rejection
 
@@ -86,19 +86,19 @@ class Fetching:
         url: str,
         work: Callable[[str, Ask], Awaitable[ResultT]],
     ) -> ResultT | Rejection:
-        host = _host_of(url)
+        host, patient = _host_of(url), None
         try:
             async with slots[host]:
                 self._circuits.check(host)
                 async with asyncio.timeout(self._spec.timeout_s) as patience:
-                    return await work(
-                        url, _Patient(client, self._circuits, host, self._spec.attempts, patience).ask
-                    )
+                    patient = _Patient(client, self._circuits, host, self._spec.attempts, patience)
+                    return await work(url, patient.ask)
         except Refused as refused:
             return Rejection(refused.rejection.reason, f"{shown_url(url)}: {refused}")
         except TimeoutError:
             self._circuits.failed(host)
-            said = f"no whole answer within {self._spec.timeout_s:g} s"
+            late = f"; in an earlier try {patient.late}" if patient is not None and patient.late else ""
+            said = f"no whole answer within {self._spec.timeout_s:g} s{late}"
             return Rejection(Reason.FETCH_TIMEOUT, f"{shown_url(url)}: {said}")
 
 
@@ -110,6 +110,8 @@ class _Patient:
     ) -> None:
         self._client, self._circuits, self._host = client, circuits, host
         self._attempts, self._patience = attempts, patience
+        self.late = ""
+        """What the last try that ended for lack of an answer had waited for."""
 
     async def ask(
         self, method: Literal["GET", "HEAD"], url: str, headers: Mapping[str, str] | None = None
@@ -131,8 +133,9 @@ class _Patient:
                 asked_for_s = retry_after_s(answer.headers)
             except _FINAL as error:
                 raise Refused(_said(error), Reason.FETCH_FAILED) from error
-            except TimeoutError:
-                refused = Refused("gave no answer in time", Reason.FETCH_TIMEOUT)
+            except TimeoutError as error:
+                self.late = self._waited_for(error)
+                refused = Refused(f"gave no answer in time: {self.late}", Reason.FETCH_TIMEOUT)
             except (aiohttp.ClientError, OSError) as error:
                 refused = Refused(_said(error), Reason.FETCH_FAILED)
             wait_s = max(asked_for_s, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
@@ -142,6 +145,16 @@ class _Patient:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         self._circuits.failed(self._host)
         raise refused
+
+    def _waited_for(self, error: TimeoutError) -> str:
+        match error:
+            case aiohttp.ConnectionTimeoutError():
+                what = "no connection was there"
+            case Stalled():
+                what = "no more bytes came"
+            case _:
+                what = "no first byte came"
+        return f"{what} within {self._client.patience_s:.3g} s, a third of catalog.fetch.timeout_s"
 
     def _has(self, seconds: float) -> bool:
         ends = self._patience.when()

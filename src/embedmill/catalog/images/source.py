@@ -92,18 +92,20 @@ class ImageSource:
         column: pa.Array,
         versions: pa.Array | None = None,
         on_done: Callable[[int], None] = _nothing,
+        *,
+        name: str = "",
     ) -> Found:
         """What changes when an image does, for each row.
 
         Rejected are URLs that do not lead to an image; a file or object that is not there has an identity
-        that says so. `versions` has the column `image_version`. While URLs are waited for, `on_done` hears
-        how many there are done.
+        that says so. `name` is the column's; `versions` has the column `image_version`. While URLs are waited
+        for, `on_done` hears how many there are done.
 
         Raises:
             CatalogError: The column is neither binary nor text, or the image root is gone.
             MissingExtra: There are URLs, and no HTTP client.
         """
-        plain = _plain(column)
+        plain = _plain(column, name)
         if pt.is_binary(plain.type):
             return Found.of(_in_parallel(_identity_of, byte_views(plain)))
         values = _values(plain)
@@ -131,6 +133,8 @@ class ImageSource:
         column: pa.Array,
         identities: pa.Array | None,
         on_done: Callable[[int], None] = _nothing,
+        *,
+        name: str = "",
     ) -> Found:
         """Bytes of each row's image. All are in memory at once: call it for a shard, not for a catalog.
 
@@ -142,7 +146,7 @@ class ImageSource:
                 call pass 2 GiB.
             MissingExtra: There are URLs, and no HTTP client.
         """
-        plain = _plain(column)
+        plain = _plain(column, name)
         if pt.is_binary(plain.type) and identities is None:  # they are here: nothing is copied
             hollow = pc.equal(pc.binary_length(plain), 0)
             return Found(pc.if_else(hollow, None, plain) if pc.any(hollow).as_py() else plain, {})
@@ -241,12 +245,13 @@ def _folder_in_store(key: str, store: Store) -> str:
     return key.rpartition("/")[0]
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """The column in its plain type: bytes, references or nothing."""
+def _plain(column: pa.Array, name: str) -> pa.Array:
+    """The column in its plain type: bytes, references or nothing. `name` is what an error calls it."""
     plain = plain_array(column)
     if not (pt.is_binary(plain.type) or pt.is_string(plain.type) or pt.is_null(plain.type)):
         raise CatalogError(
-            f"an image column is {plain.type}", hint="images are bytes, or text with paths, keys or URLs"
+            f"image column {name!r} is {plain.type}",
+            hint="images are bytes, or text with paths, keys or URLs; of several, each has its own column",
         )
     return plain
 
