@@ -76,6 +76,23 @@ def test_an_unknown_address_answers_in_the_same_shape(client: TestClient) -> Non
     assert client.get("/nothing/here").json()["error"]["code"] == "HTTPError"
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2/models/test-item/config"),
+        ("POST", "/v2/health/ready"),
+        ("POST", "/v1/models/test-item:classify"),
+        ("GET", "/v1/models/test-item/versions/1/labels"),
+    ],
+)
+def test_what_a_protocol_does_not_have_is_refused_in_its_shape(
+    client: TestClient, method: str, path: str
+) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code in {404, 405}
+    assert answer.json()["error"] in {"Not Found", "Method Not Allowed"}
+
+
 def test_a_server_that_leaves_is_not_ready_and_still_answers(client: TestClient, server: Server) -> None:
     assert client.get("/readyz").status_code == 200
     server.draining = True

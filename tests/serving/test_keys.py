@@ -68,6 +68,13 @@ def test_anything_else_does_not(client: TestClient, headers: dict[str, str]) -> 
     assert client.get("/nothing").status_code == 401  # not even what there is
 
 
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/test-item/infer", "/v1/models/test-item:predict"])
+def test_who_has_no_key_is_told_in_the_shape_of_the_protocol(client: TestClient, path: str) -> None:
+    answer = client.post(path, json={})
+    assert answer.status_code == 401
+    assert answer.json() == {"error": "no key (send Authorization: Bearer KEY)"}
+
+
 def test_probes_and_metrics_need_no_key(client: TestClient) -> None:
     assert [client.get(path).status_code for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
 

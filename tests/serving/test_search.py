@@ -62,6 +62,22 @@ def test_a_filter_that_is_none_is_refused(client: TestClient, where: str) -> Non
     assert answer.json()["error"]["message"].startswith("where: ")
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_a_text_without_anything_in_it_is_refused_by_its_place(client: TestClient, text: str) -> None:
+    assert client.post("/search", json={"text": text}).status_code == 400
+    answer = client.post("/search/batch", json={"queries": [{"item": "s1"}, {"text": "a"}, {"text": text}]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "query 2 is empty"
+
+
+def test_a_filter_is_as_long_as_a_text_may_be_at_most(client: TestClient) -> None:
+    within, beyond = (f"title <> '{'x' * count}'" for count in (32_000, 32_768))
+    assert client.post("/search", json={"item": "s1", "where": within}).status_code == 200
+    answer = client.post("/search", json={"item": "s1", "where": beyond})
+    assert answer.status_code == 413
+    assert answer.json()["error"]["message"] == f"where has {len(beyond)} characters"
+
+
 def test_hits_below_the_lowest_score_are_left_out(client: TestClient, published: Release) -> None:
     lowest = published.search("item 7", k=5)[-1].score
     hits = client.post("/search", json={"text": "item 7", "k": 50, "min_score": lowest}).json()["hits"]
@@ -96,6 +112,13 @@ def test_what_is_no_image_is_refused_with_its_reason(gallery: TestClient) -> Non
     answer = gallery.post("/search/image", files={"file": ("a.png", b"no image")})
     assert answer.status_code == 422
     assert "image-invalid" in answer.json()["error"]["message"]
+
+
+def test_a_batch_says_which_of_its_queries_is_no_image(gallery: TestClient) -> None:
+    broken = base64.b64encode(b"no image").decode()
+    answer = gallery.post("/search/batch", json={"queries": [{"item": "a/1"}, {"image": broken}]})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"].startswith("query 1 could not be embedded")
 
 
 def test_a_model_of_images_says_that_it_embeds_no_text(gallery: TestClient) -> None:

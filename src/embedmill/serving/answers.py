@@ -20,7 +20,7 @@ from embedmill.errors import (
 from embedmill.serving.observing.facts import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fastapi.exceptions import RequestValidationError
     from starlette.responses import Response
@@ -101,15 +101,17 @@ def invalid(error: RequestValidationError, status: int = 400) -> RequestRefused:
     return RequestRefused(f"{where}: {first['msg']}" if where else str(first["msg"]), status=status)
 
 
-def refuse_rejected(encoded: Encoded, where: str = "input") -> None:
+def refuse_rejected(encoded: Encoded, what: str = "input", places: Sequence[int] | None = None) -> None:
     """An answer has all vectors or none.
 
     Raises:
-        RequestRefused: A row could not be embedded; names the first, with the reason.
+        RequestRefused: A row could not be embedded; names the first, with the reason, by its place in the
+            request where `places` has those.
     """
     rejected: Mapping[int, object] = encoded.rejected
     for row in sorted(rejected):
         why = encoded.rejected[row]
+        place = row if places is None else places[row]
         raise RequestRefused(
-            f"{where} {row} could not be embedded: {why.reason}: {why.detail}", status=UNPROCESSABLE
+            f"{what} {place} could not be embedded: {why.reason}: {why.detail}", status=UNPROCESSABLE
         )

@@ -17,6 +17,7 @@ from embedmill.serving.admission.middleware import Admission
 from embedmill.serving.answers import UNPROCESSABLE, ErrorAnswer, error_answer, invalid, note_reason
 from embedmill.serving.observing.labels import Labels
 from embedmill.serving.observing.middleware import Observing
+from embedmill.serving.requests.shapes import PLAIN
 from embedmill.serving.routes import ROUTERS
 
 if TYPE_CHECKING:
@@ -58,9 +59,11 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return error_answer(invalid(error, UNPROCESSABLE))
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
-    """Unknown addresses and methods, in the shape of every other error."""
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Unknown addresses and methods, in the shape of every other error there."""
     if not isinstance(error, HTTPException):
         raise error
+    if PLAIN.fullmatch(request.url.path) is not None:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
     body = {"code": "HTTPError", "type": "HTTPError", "message": str(error.detail), "hint": ""}
     return JSONResponse({"error": body}, error.status_code, headers=error.headers)

@@ -40,7 +40,7 @@ class ServingSpec(Section):
     )
     max_inputs: int = Field(default=256, ge=1, description="Texts, images or rows of one request.")
     max_hits: int = Field(default=1000, ge=1, description="Hits of one query: the largest `k`.")
-    max_characters: int = Field(default=32768, ge=1, description="Characters of one text.")
+    max_characters: int = Field(default=32768, ge=1, description="Characters of one text, or filter.")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, description="Bytes of one request's body.")
     body_s: float = Field(default=10.0, gt=0, description="A body that is not there by then gets 408.")
     cache_bytes: int = Field(

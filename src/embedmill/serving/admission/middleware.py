@@ -16,8 +16,9 @@ from embedmill.serving.admission.bodies import AT_ONCE, TIMED_OUT, Budget, Clien
 from embedmill.serving.admission.doors import Doors
 from embedmill.serving.admission.keys import presented
 from embedmill.serving.admission.rates import Rates
-from embedmill.serving.answers import UNAUTHORIZED, error_answer
+from embedmill.serving.answers import UNAUTHORIZED
 from embedmill.serving.observing.facts import facts
+from embedmill.serving.requests.shapes import refusal_at
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -152,7 +153,7 @@ class _Watched:
 
 
 async def _refuse(error: EmbedmillError, scope: Scope, receive: Receive, send: Send) -> None:
-    answer = error_answer(error)
+    answer = refusal_at(scope["path"], error)
     if isinstance(error, RequestRefused) and error.status == TIMED_OUT:
         answer.headers["connection"] = "close"
     await answer(scope, receive, send)

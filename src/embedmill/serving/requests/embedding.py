@@ -12,6 +12,8 @@ from embedmill.model.inputs import empty_rows
 from embedmill.serving.answers import refuse_rejected
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from embedmill.model import Encoder
     from embedmill.serving.served import Served
     from embedmill.spec import ServingSpec
@@ -31,7 +33,7 @@ async def embed_rows(served: Served, limits: ServingSpec, encoder: str, rows: pa
     """
     lane = served.lane(encoder)
     refuse_count(rows.num_rows, limits)
-    _refuse_empty(lane.encoder, rows)
+    refuse_empty(lane.encoder, rows)
     encoded = await lane.embed(rows)
     refuse_rejected(encoded)
     return encoded.vectors_ND
@@ -61,8 +63,14 @@ def tokens_of(encoder: Encoder, rows: pa.RecordBatch) -> int:
     return sum(int(each.lengths.sum()) for each in ready if each.lengths is not None)
 
 
-def _refuse_empty(encoder: Encoder, rows: pa.RecordBatch) -> None:
-    """A row without anything to see has no vector, as in a release: it would be near to its like alone."""
+def refuse_empty(
+    encoder: Encoder, rows: pa.RecordBatch, what: str = "input", places: Sequence[int] | None = None
+) -> None:
+    """A row without anything to see has no vector, as in a release: it would be near to its like alone.
+
+    Raises:
+        RequestRefused: Names the first such row, by its place in the request where `places` has those.
+    """
     inputs = encoder.package.inputs(encoder.name)
     texts = [] if inputs.text_field is None else _few_texts(rows, inputs.text_field)
     if texts:
@@ -71,7 +79,8 @@ def _refuse_empty(encoder: Encoder, rows: pa.RecordBatch) -> None:
         each = [empty_rows(spec.kind, rows) for spec in inputs.root.values()]
         empty = np.flatnonzero(np.logical_and.reduce(each)).tolist()
     if empty:
-        raise RequestRefused(f"input {empty[0]} is empty", hint="leave out what has nothing to embed")
+        place = empty[0] if places is None else places[empty[0]]
+        raise RequestRefused(f"{what} {place} is empty", hint="leave out what has nothing to embed")
 
 
 def _few_texts(rows: pa.RecordBatch, field: str) -> list[str | None]:

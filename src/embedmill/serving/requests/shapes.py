@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias
 
@@ -14,10 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError, RequestRefused
-from embedmill.serving.answers import headers_of, invalid, note_reason, status_of
+from embedmill.serving.answers import error_answer, headers_of, invalid, note_reason, status_of
 
 Shape: TypeAlias = Callable[[EmbedmillError, int], Mapping[str, Any]]
 """The document of an error that is answered with this HTTP status."""
+PLAIN = re.compile(r"/v2(/.*)?|/v1/models/[^/]+(:(predict|classify|regress)|/.*)")
+"""Addresses whose clients read `{"error": "…"}`, also where no route answers: Triton's shows no other."""
 LONGEST = 1000
 """Characters of what an error says."""
 
@@ -70,6 +73,14 @@ def route_with(shape: Shape) -> type[APIRoute]:
             return shaped
 
     return ShapedRoute
+
+
+def refusal_at(path: str, error: EmbedmillError) -> Response:
+    """The answer to a request that no route has seen, in the shape of its address."""
+    if PLAIN.fullmatch(path) is None:
+        return error_answer(error)
+    status = status_of(error)
+    return JSONResponse(plain(error, status), status, headers=headers_of(error))
 
 
 def said(error: EmbedmillError) -> str:

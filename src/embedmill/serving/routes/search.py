@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, FiniteFloat
 from embedmill.errors import RequestRefused
 from embedmill.serving.answers import refuse_rejected
 from embedmill.serving.depends import Answering, TheServer
+from embedmill.serving.requests.embedding import refuse_empty
 from embedmill.serving.requests.rows import bytes_of, image_rows, text_rows
 from embedmill.serving.requests.strict import Each, StrictBody
 from embedmill.serving.search.finding import Wanted, chosen_fields, find
@@ -116,7 +117,7 @@ async def search_image(
 ) -> SearchAnswer:
     """The items that are nearest to an image, uploaded as a form."""
     lane = image_lane(served)
-    vectors = await _embedded(lane, image_rows(lane.encoder, [await file.read()]))
+    vectors = await _embedded(lane, image_rows(lane.encoder, [await file.read()]), [0])
     options = Options(k=k, where=where, min_score=min_score)
     (hits,) = await _found([options], list(vectors), served, server.limits)
     return SearchAnswer(**from_release(served), hits=hits)
@@ -134,12 +135,12 @@ async def _search(
     if texts:
         lane = text_lane(served)
         rows = text_rows(lane.encoder, [queries[place].text or "" for place in texts])
-        _put(vectors, texts, await _embedded(lane, rows))
+        _put(vectors, texts, await _embedded(lane, rows, texts))
     images = [place for place, query in enumerate(queries) if query.image is not None]
     if images:
         lane = image_lane(served)
         files = [bytes_of(queries[place].image, "image") for place in images]
-        _put(vectors, images, await _embedded(lane, image_rows(lane.encoder, files)))
+        _put(vectors, images, await _embedded(lane, image_rows(lane.encoder, files), images))
     return await _found(queries, vectors, served, limits)
 
 
@@ -156,9 +157,11 @@ def _put(vectors: list[Vectors | None], places: Sequence[int], found_ND: Vectors
         vectors[place] = vector
 
 
-async def _embedded(lane: Lane, rows: pa.RecordBatch) -> Vectors:
+async def _embedded(lane: Lane, rows: pa.RecordBatch, places: Sequence[int]) -> Vectors:
+    """The vectors of rows that are queries at these places of the request: float32[N, D]."""
+    refuse_empty(lane.encoder, rows, "query", places)
     encoded = await lane.embed(rows)
-    refuse_rejected(encoded, "query")
+    refuse_rejected(encoded, "query", places)
     return encoded.vectors_ND
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from embedmill.types import Mask, Vectors
 
 T = TypeVar("T")
+TOO_LARGE = 413
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,14 @@ async def find(served: Served, searches: Sequence[Wanted], limits: ServingSpec) 
     """The hits of each search.
 
     Raises:
-        RequestRefused: `k` is too large, or `where` is no filter of the release's fields.
+        RequestRefused: `k` is too large, or `where` is too long or no filter of the release's fields.
         ReleaseMissing: No item has that id.
         ReleaseIncompatible: A vector has another length than those of the release.
     """
     for search in searches:
         if search.k > limits.max_hits:
             raise RequestRefused(f"k is {search.k}", hint=f"at most {limits.max_hits}")
+        _check_length(search.where, limits)
     return await in_search_thread(served, lambda: [_hits(served, search) for search in searches])
 
 
@@ -62,6 +64,17 @@ def chosen_fields(fields: Mapping[str, Any], names: Sequence[str] | None) -> Map
         if name not in fields:
             raise RequestRefused(f"no field {name!r}", hint=f"items show: {', '.join(fields) or 'none'}")
     return {name: fields[name] for name in names}
+
+
+def _check_length(where: str | None, limits: ServingSpec) -> None:
+    """Parsing a filter of megabytes takes minutes, which nothing stops, and all searches wait meanwhile."""
+    if where is not None and len(where) > limits.max_characters:
+        raise RequestRefused(
+            f"where has {len(where)} characters",
+            hint=f"at most {limits.max_characters}",
+            status=TOO_LARGE,
+            reason="characters",
+        )
 
 
 def _hits(served: Served, search: Wanted) -> list[Hit]:
