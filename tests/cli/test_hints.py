@@ -9,7 +9,9 @@ import pytest
 from tests.cli.terminal import Terminal
 from tests.support.mill import Mill, items
 
+from embedmill.cli.failures import report
 from embedmill.cli.hints import OF_ONE_PIPELINE, with_file
+from embedmill.errors import WorkerFailed
 
 
 def test_the_commands_of_a_stopped_gate_can_be_pasted(mill: Mill, spec: Path, embedmill: Terminal) -> None:
@@ -66,3 +68,13 @@ def test_the_pipeline_is_told_from_the_fleet_and_a_whole_command_is_left_alone()
     arguments = ["run", "--fleet", "fleet.yaml", "--json", "shop.yaml"]
     assert with_file("`embedmill resume` goes on", arguments) == "`embedmill resume shop.yaml` goes on"
     assert with_file("`embedmill run other.yaml`", arguments) == "`embedmill run other.yaml`"
+
+
+def test_a_hint_of_a_worker_that_a_message_quotes_gets_the_file_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = WorkerFailed("worker w: moved (then `embedmill run`)", hint="`embedmill resume` goes on")
+    report(error, ["run", "shop.yaml"], as_json=False)
+    assert capsys.readouterr().err == (
+        "error: worker w: moved (then `embedmill run shop.yaml`) (`embedmill resume shop.yaml` goes on)\n"
+    )

@@ -43,8 +43,9 @@ def report(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> 
     if isinstance(error, ReaderGone | BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    message, bare, code, exit_code = _described(error)
-    hint = with_file(bare, arguments)
+    said, advice, code, exit_code = _described(error)
+    message = with_file(said, arguments)  # which may quote a worker's own hint
+    hint = with_file(advice, arguments)
     if exit_code == 1 and code == "Bug" and os.environ.get(DEBUG):
         raise error
     if as_json:

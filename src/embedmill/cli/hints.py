@@ -29,13 +29,13 @@ _OTHER_FILES = frozenset({"--all", "--fleet", "--images"})
 """Options whose value is a YAML file, or may be one, and no pipeline of a hint."""
 
 
-def with_file(hint: str, arguments: Sequence[str]) -> str:
-    """The hint, its commands with the PIPELINE.yaml of this command line; as it is where there is none."""
+def with_file(text: str, arguments: Sequence[str]) -> str:
+    """The text, its commands with the PIPELINE.yaml of this command line; as it is where there is none."""
     file = _pipeline_of(arguments)
     if file is None:
-        return hint
+        return text
     quoted = shlex.quote(file)
-    return _BARE.sub(lambda found: f"`embedmill {found[1]} {quoted}{found[2]}`", hint)
+    return _BARE.sub(lambda found: f"`embedmill {found[1]} {quoted}{found[2]}`", text)
 
 
 def _pipeline_of(arguments: Sequence[str]) -> str | None:
