@@ -20,13 +20,44 @@ Traceback (most recent call last):
   File "node.py", line 996, in _init_gcs_client
     client = GcsClient(
 ray.exceptions.AuthenticationError: InvalidAuthToken"""
+UNKNOWN = "RpcError: DNS resolution failed for head:6379"
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "loop.py", line 41, in __init__
+    raise ValueError("bad")"""
 
 
 def test_a_traceback_in_rays_own_words_is_read_and_not_shown() -> None:
     found = refusal(ConnectionError(REFUSED))
     assert (found.kind, found.hint) == ("refused", WRONG_TOKEN)
-    said = "Failed to connect to Ray cluster at 10.0.0.1:6379: Failed to connect to GCS."
-    assert found.words == said
+    said = (
+        "Failed to connect to Ray cluster at 10.0.0.1:6379: Failed to connect to GCS. Last connection error: "
+    )
+    assert found.words == f"{said}ray.exceptions.AuthenticationError: InvalidAuthToken"
+
+
+def test_what_a_traceback_ends_with_is_shown_for_it_may_be_the_only_reason() -> None:
+    found = refusal(ConnectionError(REFUSED.replace("AuthenticationError: InvalidAuthToken", UNKNOWN)))
+    assert found.words.endswith(f"GCS. Last connection error: ray.exceptions.{UNKNOWN}")
+    assert (found.kind, "node.py" in found.words) == ("unavailable", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"The actor died\n{TRACEBACK}\nValueError: bad", "The actor died ValueError: bad"),
+        (f"The actor died: {TRACEBACK}\n\nValueError: bad\n  at 3", "The actor died: ValueError: bad at 3"),
+        (
+            f"one\n  {TRACEBACK.replace(chr(10), chr(10) + '  ')}\n  ValueError: bad\ntwo",
+            "one ValueError: bad two",
+        ),
+        (f"The actor died: {TRACEBACK}", "The actor died"),
+    ],
+)
+def test_what_an_error_came_from_is_shown_beside_its_traceback(text: str, shown: str) -> None:
+    error = RuntimeError(text)
+    error.__cause__ = OSError("No space left on device")
+    assert refusal(error).words == f"{shown}: OSError: No space left on device"
 
 
 def test_other_words_are_shown_as_they_are() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,11 +67,11 @@ def refusal(error: Exception) -> Refusal:
     """What an exception of Ray's means for whoever waits."""
     if isinstance(error, Refused):
         return error.refusal
-    words = ": ".join(_words(error))
+    words, shown = _words(error, _one_line), _words(error, _without_tracebacks)[:LONGEST]
     for sign, hint in REFUSALS:
         if sign in words:
-            return Refusal("refused", _shown(words), hint)
-    return Refusal("unavailable", _shown(words))
+            return Refusal("refused", shown, hint)
+    return Refusal("unavailable", shown)
 
 
 WRONG_TOKEN = "`ray.token_file` must have the token that the cluster was started with"  # noqa: S105 - words
@@ -88,20 +88,32 @@ LONGEST = 500
 TRACEBACK = "Traceback (most recent call last)"
 
 
-def _shown(words: str) -> str:
-    """Without the traceback that Ray puts into some messages."""
-    before = words.partition(TRACEBACK)[0].rstrip(" :").removesuffix("Last connection error").rstrip()
-    return (before or words)[:LONGEST]
-
-
-def _words(error: BaseException | None) -> list[str]:
-    """Of an error and what it came from, a line each."""
+def _words(error: BaseException | None, told: Callable[[str], str]) -> str:
+    """Of an error and what it came from; `told` makes a line of each one's text."""
     found: list[str] = []
     while error is not None:
-        text = " ".join(str(error).split())
+        text = told(str(error))
         found.append(text if type(error).__name__ in BUILT_IN else f"{type(error).__name__}: {text}")
         error = error.__cause__
-    return found
+    return ": ".join(found)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _without_tracebacks(text: str) -> str:
+    """Of a traceback, which Ray puts into some messages, its last line alone: what was raised."""
+    kept: list[str] = []
+    begun: int | None = None
+    for line in filter(str.strip, text.splitlines()):
+        depth = len(line) - len(line.lstrip())
+        if begun is not None and depth > begun:
+            continue
+        before, found, _ = line.partition(TRACEBACK)
+        begun = depth if found else None
+        kept.append(before)
+    return _one_line(" ".join(kept)).rstrip(" :") or _one_line(text)
 
 
 BUILT_IN = frozenset({"ConnectionError", "RuntimeError", "ValueError", "Exception"})
