@@ -134,6 +134,19 @@ def test_a_run_that_waits_says_so_once_each_time(planned: PlannedRun) -> None:
     assert notes.index(waits) < notes.index("gpu-01-0 ended with exit code 75: said 75")
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_place_where_loops_cannot_work_is_not_free(planned: PlannedRun, waits: bool) -> None:
+    engine = Scripted(planned, {"gpu-01-0": [125], "gpu-02-0": [AWAY, "works"]})
+    busy = Look(free("gpu-01-0").free, {"gpu-02 #0": "busy: python of ada"})
+    fleet = Fleet([free("gpu-01-0", "gpu-02-0"), busy, busy, free("gpu-02-0")], again_s=0.1, waits=waits)
+    if waits:
+        said = "no place is free: the run waits"
+        assert sum(note.startswith(said) for note in driven(planned, engine, fleet)) == 1
+    else:
+        with pytest.raises(Yielded, match="no place is free: gpu-02 #0: busy: python of ada"):
+            driven(planned, engine, fleet)
+
+
 @dataclass
 class Queued(Scripted):
     """Its loops were started, and wait for a node, as those of Ray do."""

@@ -173,10 +173,10 @@ class _Driving:
         search = _Search(self.places, len(self.plan.shards), self.home.world.monotonic)
         if self.places.again_s is not None:
             self._say("looking for places")
-        self._take(first := self.places.look(len(self.plan.shards), ()))
-        if self.places.again_s is not None and not (first.free or self.places.waits):
+        free = self._take(first := self.places.look(len(self.plan.shards), ()))
+        if self.places.again_s is not None and not (free or self.places.waits):
             raise self._given_back(())
-        self._tell_that_it_waits(first)
+        self._tell_that_it_waits(first, free)
         committed, losses = -1, 0
         for states in self._states_worth_a_look():
             state = self.look()
@@ -196,8 +196,8 @@ class _Driving:
             self._settle(running, state.shards - state.committed)
             self._look_again(search, states, running, stuck=not (works or lost))
 
-    def _take(self, found: Look) -> None:
-        """Start loops at the places that a look found; say once what was passed over."""
+    def _take(self, found: Look) -> list[Placement]:
+        """Start loops at the places that a look found, and return these; say once what was passed over."""
         for name, why in found.passed_over.items():
             if self.passed_over.get(name) != why:
                 self._say(f"{name}: {why}")
@@ -205,10 +205,11 @@ class _Driving:
         free = [place for place in found.free if place.worker not in self.hopeless]
         self.known.update({place.worker: place for place in free})
         self._start(free)
+        return free
 
-    def _tell_that_it_waits(self, found: Look) -> None:
+    def _tell_that_it_waits(self, found: Look, free: Sequence[Placement]) -> None:
         """Once for as long as it does: a run that computes nothing looks like one that hangs."""
-        if self.places.again_s is None or found.free or not found.passed_over or self.waits:
+        if self.places.again_s is None or free or not found.passed_over or self.waits:
             return
         self.waits = True
         again_s = f"{self.places.again_s:g} s"
@@ -251,11 +252,11 @@ class _Driving:
         search.was_urgent = search.was_urgent and stuck
         found = search.found()
         if found is not None and not is_drained(self.home, self.plan.run):
-            self._take(found)
-            if stuck and search.was_urgent and not found.free and not self.places.waits:
+            free = self._take(found)
+            if stuck and search.was_urgent and not free and not self.places.waits:
                 raise self._given_back(states)
             if not running:  # else loops wait for their nodes, as those of Ray do
-                self._tell_that_it_waits(found)
+                self._tell_that_it_waits(found, free)
         elif stuck and not search.was_urgent:
             search.begin(running, urgent=True)
         elif search.is_due(self.places.again_s):
