@@ -57,6 +57,18 @@ def test_two_pipelines_whose_long_names_begin_alike_have_a_nightly_job_each(tmp_
     assert names[2] == "embedmill-worker-controller-similar-items"
 
 
+def test_pipelines_whose_names_differ_in_a_dot_have_a_nightly_job_each(tmp_path: Path) -> None:
+    """Names of Kubernetes have no `_`, and this one no `.`; and they end with neither nor with `-`."""
+    root, names = batches.write_images(tmp_path / "pipeline"), []
+    pipelines = ("shop-de", "shop.de", "shop_de", "shop-de-", "shop-de.", "shop_de_")
+    for name in pipelines:
+        deploy_batch(tmp_path / name, batches.spec().model_copy(update={"name": name}), root, "pipeline.yaml")
+        names.append(yaml.safe_load((tmp_path / name / "base/cron-job.yaml").read_text())["metadata"]["name"])
+    assert len(set(names)) == len(pipelines)
+    assert names[0] == "embedmill-worker-controller-shop-de"
+    assert [name for name in names if not re.fullmatch(r"[a-z0-9][a-z0-9-]{,50}[a-z0-9]", name)] == []
+
+
 def test_each_pipeline_has_network_policies_of_its_own(tmp_path: Path) -> None:
     """Else the ports of the one that is applied last would be those of all."""
     root, names = batches.write_images(tmp_path / "pipeline"), []
@@ -88,6 +100,12 @@ def test_what_lies_outside_of_the_nightly_pods_volumes_is_told() -> None:
     place = "/images.yaml, which is in none of its volumes"
     assert nowhere(beside) == [f"the nightly pod looks for `kubernetes.images` at {place}"]
     assert nowhere(batches.spec()) == []
+    for images, told in {"../pics": 1, "/srv/pics": 1, "pics": 0, "/models/pics": 0, "store:pics": 0}.items():
+        spec = batches.spec(mounts={"/models": "models"})
+        catalog = spec.catalog.model_copy(update={"images": images})
+        notes = nowhere(spec.model_copy(update={"catalog": catalog}))
+        assert len(notes) == told, images
+        assert all(note.startswith("the nightly pod looks for `catalog.images` at /") for note in notes)
     in_the_image = {"image": batches.pinned("embedmill", "e")}
     assert nowhere(batches.spec(images="../images.yaml", nightly=in_the_image)) == []
 

@@ -241,9 +241,9 @@ def _cron_job(pipeline: str, section: KubernetesSpec, nightly: NightlySpec, file
 
 
 def _cron_name(driver: str, pipeline: str) -> str:
-    """Of one pipeline alone: where it is too long, it ends with a digest of the whole."""
-    whole = f"{driver[:30].rstrip('-.')}-{pipeline}".translate(str.maketrans("._", "--")).rstrip("-")
-    if len(whole) <= CRON_NAME:
+    """Of one pipeline alone: what is too long, or has what no name may have, ends with a digest of it."""
+    whole = f"{driver[:30].rstrip('-.')}-{pipeline}".translate(str.maketrans("._", "--"))
+    if len(whole) <= CRON_NAME and PLAIN.fullmatch(pipeline):
         return whole
     digest = hashlib.sha256(pipeline.encode()).hexdigest()[:8]
     return f"{whole[: CRON_NAME - len(digest) - 1].rstrip('-')}-{digest}"
@@ -255,9 +255,16 @@ def nowhere(spec: PipelineSpec) -> list[str]:
     nightly = section.nightly if section is not None else None
     if section is None or nightly is None or nightly.claim is None:
         return []
-    named = {"catalog.source": spec.catalog.source, "model": spec.model, "kubernetes.images": section.images}
+    named = {
+        "catalog.source": spec.catalog.source,
+        "catalog.images": spec.catalog.images,
+        "model": spec.model,
+        "kubernetes.images": section.images,
+    }
     volumes = [nightly.folder, *section.mounts]
     for key, path in named.items():
+        if path is None:
+            continue
         place = posixpath.normpath(posixpath.join(nightly.folder, path))
         here = urlsplit(path).scheme == "" and not path.startswith(IN_STORE)
         if here and not any(PurePosixPath(place).is_relative_to(each) for each in volumes):
