@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import yaml
 
 from embedmill.cli import main
 from embedmill.deploy.jenkins import JenkinsSettings, deploy_jenkins
+from embedmill.deploy.jenkins.controller import secrets_needed
 from embedmill.deploy.jenkins.folders import LIBRARY
 from embedmill.errors import SpecError
+from embedmill.spec.loading import load_fleet_spec
 from embedmill.use_case import UseCase
 
 GIT = "https://git.example.org/embedmill-library.git"
@@ -111,6 +114,17 @@ def test_secrets_are_references(repository: Path) -> None:
     }
     text = (out / "library/resources/embedmill/pipelines/shop.txt").read_text()
     assert text.endswith("secret AWS_SECRET_ACCESS_KEY mill-key\n")
+
+
+@pytest.mark.parametrize("servers", ["{gpu-01: , gpu-03: {kind: jenkins}}", "{gpu-03: {kind: jenkins}}"])
+def test_every_secret_that_stands_in_the_file_is_said_to_be_needed(repository: Path, servers: str) -> None:
+    """A variable that nobody sets would be taken for the value."""
+    (repository / "fleet.yaml").write_text(f"images: images.yaml\nservers: {servers}\n")
+    settings = JenkinsSettings(GIT, verify_url="https://x", verify_key="key", secrets={"A": "b"})
+    text = (deployed(repository, settings) / "controller" / "embedmill.yaml").read_text()
+    needed = secrets_needed(settings, load_fleet_spec(repository / "fleet.yaml"))
+    assert set(re.findall(r"EMBEDMILL_[A-Z_]+", text)) == set(needed)
+    assert ("EMBEDMILL_AGENTS_KEY" in needed) == ("gpu-01" in servers)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def controller(settings: JenkinsSettings, fleet: FleetSpec) -> Resource:
     nodes = [_node(name, fleet.servers[name], settings) for name in ours if fleet.servers[name].kind == "ssh"]
     return {
         "jenkins": {"nodes": nodes},
-        "credentials": {"system": {"domainCredentials": [{"credentials": _credentials(settings)}]}},
+        "credentials": {"system": {"domainCredentials": [{"credentials": _credentials(settings, fleet)}]}},
         "unclassified": {
             "lockableResourcesManager": {
                 "declaredResources": [
@@ -50,10 +50,14 @@ def controller(settings: JenkinsSettings, fleet: FleetSpec) -> Resource:
 
 def secrets_needed(settings: JenkinsSettings, fleet: FleetSpec) -> list[str]:
     """Names of what the controller fills in."""
-    agents = any(server.kind == "ssh" for server in fleet.servers.values())
-    names = [AGENTS_USER, AGENTS_KEY] if agents else []
+    names = [AGENTS_USER, AGENTS_KEY] if _starts_agents(fleet) else []
     names += [f"{SECRET}{variable}" for variable in settings.secrets]
     return [*names, VERIFY_KEY] if settings.verify_key else names
+
+
+def _starts_agents(fleet: FleetSpec) -> bool:
+    """Whether there are agents that the controller starts by ssh, with a user and key of theirs."""
+    return any(server.kind == "ssh" for server in fleet.servers.values())
 
 
 def _node(name: str, server: ServerSpec, settings: JenkinsSettings) -> dict[str, Any]:
@@ -79,7 +83,8 @@ def _node(name: str, server: ServerSpec, settings: JenkinsSettings) -> dict[str,
     }
 
 
-def _credentials(settings: JenkinsSettings) -> list[dict[str, Any]]:
+def _credentials(settings: JenkinsSettings, fleet: FleetSpec) -> list[dict[str, Any]]:
+    """Just those whose values `secrets_needed` names."""
     agents = {
         "scope": "SYSTEM",
         "id": AGENTS_CREDENTIAL,
@@ -96,7 +101,11 @@ def _credentials(settings: JenkinsSettings) -> list[dict[str, Any]]:
         "fileName": "key",
         "secretBytes": f"${{base64:${{{VERIFY_KEY}}}}}",
     }
-    return [{"basicSSHUserPrivateKey": agents}, *secrets, *([{"file": key}] if settings.verify_key else [])]
+    return [
+        *([{"basicSSHUserPrivateKey": agents}] if _starts_agents(fleet) else []),
+        *secrets,
+        *([{"file": key}] if settings.verify_key else []),
+    ]
 
 
 def _resource(agent: str, worker: str, gpu: int) -> dict[str, str]:
