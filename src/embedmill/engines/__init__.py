@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from embedmill.engines.base import Engine, Places, StandsBy
 from embedmill.engines.local import LocalEngine, LocalPlaces
 from embedmill.engines.mixed import MixedEngine
+from embedmill.lazy import offered
 
 if TYPE_CHECKING:
     from embedmill.engines.jenkins import JenkinsEngine
@@ -28,16 +28,13 @@ __all__ = [
     "StandsBy",
 ]
 
-_HOMES = {
-    "JenkinsEngine": "embedmill.engines.jenkins",
-    "KubernetesEngine": "embedmill.engines.kubernetes",
-    "RayEngine": "embedmill.engines.ray",
-    "SshEngine": "embedmill.engines.ssh",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import the engines of other machines at first use: most commands have none of them."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The engines of other machines: most commands have none of them.
+__getattr__ = offered(
+    __name__,
+    {
+        "JenkinsEngine": "jenkins",
+        "KubernetesEngine": "kubernetes",
+        "RayEngine": "ray",
+        "SshEngine": "ssh",
+    },
+)
