@@ -40,6 +40,8 @@ OBJECT_MODE = 0o444
 PLACE_ATTEMPTS = 100
 NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV})
 """Why a file system makes no link between two files."""
+MOST_LINKS = 40
+"""That Linux follows on one way: https://man7.org/linux/man-pages/man7/path_resolution.7.html."""
 
 
 class LocalStore(Store):
@@ -228,11 +230,21 @@ class LocalStore(Store):
 
 
 def _plain(path: Path) -> Path:
-    """The folder without `..`: where only it is mounted, nothing can walk up to it through another one."""
-    if ".." not in path.parts:
-        return path
-    shortened = Path(os.path.normpath(path))
-    return shortened if shortened.resolve() == path.resolve() else path.resolve()  # a link is on the way
+    """The folder without `..`: where only it is mounted, nothing can walk up to it through another one.
+
+    Links stay, as mounts may be named by them; but `..` leads to the folder above what a link leads to.
+    """
+    plain, ahead, links = Path(path.anchor), [*reversed(path.parts[1:])], 0
+    while ahead and links <= MOST_LINKS:
+        part = ahead.pop()
+        if part != "..":
+            plain /= part
+            continue
+        with contextlib.suppress(OSError):  # no link
+            ahead += ["..", *reversed(plain.readlink().parts)]
+            links += 1
+        plain = plain.parent
+    return path if ahead else plain  # a link that leads to itself: the first write says so
 
 
 def _settle(handle: int) -> str:
