@@ -295,11 +295,27 @@ def test_a_bug_shows_its_traceback_on_request(
         report(RuntimeError("odd"), ["plan"], as_json=False)
 
 
-@pytest.mark.parametrize("command", [["schema", "pipeline"], ["images", "list"]])
-def test_a_reader_that_has_had_enough_is_no_error(command: list[str]) -> None:
-    """Of a document, and of a table."""
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["schema", "pipeline"],
+        ["images", "list"],
+        ["--version"],
+        ["--help"],
+        [],
+        ["run", "--help"],
+        ["fleet", "--help"],
+        ["fleet"],
+        ["fleet", "probe", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_reader_that_has_had_enough_is_no_error(command: list[str], buffered: bool) -> None:
+    """Of a document, of a table, and of help."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
     process = subprocess.Popen(
-        command_line(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command_line(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
     assert process.stdout is not None
     process.stdout.close()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperGroup
 
 from embedmill.cli.failures import Interrupted, ReaderGone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MOST = 200
 """Characters of a command's first sentence."""
@@ -18,17 +22,18 @@ class Root(TyperGroup):
     Its help is plain text: importing Rich takes longer than all that this help needs.
     """
 
+    def make_context(self, *given: Any, **named: Any) -> Any:
+        """Its own help and version are printed here already."""
+        with _reported():
+            return super().make_context(*given, **named)
+
     def invoke(self, ctx: Any) -> Any:  # noqa: D102 - typer's signature
-        try:
+        with _reported():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted from None
-        except BrokenPipeError:
-            raise ReaderGone from None
 
     def get_help(self, ctx: Any) -> str:
         """Print it, and hand back none, as typer's other groups do: where a command is missing, too."""
-        print(super().get_help(ctx))
+        print(super().get_help(ctx), flush=True)  # where a command is missing, an error follows
         return ""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: D102 - typer's signature
@@ -49,6 +54,21 @@ class Root(TyperGroup):
                     if _panel(each) == panel
                 ]
                 formatter.write_dl(rows)
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    """Ctrl-C and broken pipes as what `report` knows."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # Rich, which prints the help of commands, ends so
+            raise ReaderGone from None
+        raise
 
 
 def _panel(command: Any) -> str:
