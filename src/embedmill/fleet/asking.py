@@ -254,8 +254,8 @@ def _ask_smi(host: Host, spec: FleetSpec, lack: str, started: Started | None) ->
 def _neither(lack: str) -> Silence:
     """No nvidia-smi either. An old Python may hide a driver; where nothing is installed, none is."""
     if lack == OLD:
-        return Silence("failed", f"{OLD} there, and nvidia-smi is not installed", "python3")
-    return Silence("no-gpu", "neither python3 nor nvidia-smi is installed there", "python3")
+        return Silence("failed", f"{OLD} there, and nvidia-smi is not installed", lacks_python=True)
+    return Silence("no-gpu", "neither python3 nor nvidia-smi is installed there", lacks_python=True)
 
 
 def _no_gpu(facts: HostFacts) -> Silence | None:

@@ -63,7 +63,7 @@ def _examined(spec: FleetSpec, name: str) -> dict[str, Any]:
 
 
 def _of_silence(silence: Silence) -> Iterator[Finding]:
-    if silence.check == "python3":
+    if silence.lacks_python:
         yield _finding("reach", "ok", "it lets you in")
         yield _finding("python3", "fail", silence.reason, INSTALL_PYTHON)
     else:

@@ -23,8 +23,8 @@ class Silence(NamedTuple):
 
     state: ServerState
     reason: str
-    check: str = "reach"
-    """Of `fleet doctor`, the one that fails."""
+    lacks_python: bool = False
+    """It was reached, and has no python3 that can run what is sent there, and nothing else to ask."""
 
 
 def host_of(name: str, server: ServerSpec, *, connect_s: int = CONNECT_S) -> Host:
