@@ -17,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests import tiny_text
 
 OPSET = 17
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+"""What a clone without Git LFS has in the place of a large file."""
 Weights = Mapping[str, npt.NDArray[Any]]
 
 

@@ -15,7 +15,7 @@ import yaml
 from onnx import TensorProto, helper
 from PIL import Image
 from tests.every_input import every_input_package
-from tests.models import end_with, tiny_image_package, tiny_text_package
+from tests.models import POINTER, end_with, tiny_image_package, tiny_text_package
 from tests.one_input import files_package, numbers_package
 
 from embedmill.errors import ModelError, SpecError
@@ -24,9 +24,6 @@ from embedmill.model.check import check_package
 from embedmill.model.goldens import goldens_file, read_goldens
 from embedmill.model.importing import import_declared
 from embedmill.model.samples import ABSENT, NUMBERS, TEXTS
-
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-"""What a clone without Git LFS has in the place of a large file."""
 
 
 @pytest.fixture

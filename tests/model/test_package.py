@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import yaml
-from tests.models import tiny_image_package, tiny_mixed_package, tiny_text_package
+from tests.models import POINTER, tiny_image_package, tiny_mixed_package, tiny_text_package
 
 from embedmill.errors import ModelError, SpecError
 from embedmill.model import ModelPackage
@@ -185,6 +185,26 @@ def test_the_same_seed_makes_the_same_package(folder: Path, tmp_path: Path) -> N
 def test_a_missing_file_is_named_with_what_to_do(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(ModelError, match=f"model.yaml: '{name}' is no file in .*put it there"):
+        ModelPackage.open(folder)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "w.bin", "tokenizer.json", "goldens/item.jsonl"])
+def test_a_pointer_of_git_lfs_is_told_as_such_when_a_package_is_opened(folder: Path, name: str) -> None:
+    model = onnx.load(folder / "model.onnx")
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    (folder / "goldens").mkdir()
+    (folder / name).write_text(POINTER)
+    with pytest.raises(ModelError, match=rf"package/{name}: is a pointer of Git LFS, .*git lfs pull"):
+        ModelPackage.open(folder)
+
+
+def test_a_pointer_in_a_saved_model_is_told_as_such_when_a_package_is_opened(folder: Path) -> None:
+    edit(folder, lambda d: d.update(runtimes=[{"kind": "tensorflow", "folder": "saved"}]))
+    (folder / "saved" / "variables").mkdir(parents=True)
+    (folder / "saved" / "saved_model.pb").touch()
+    ModelPackage.open(folder)
+    (folder / "saved" / "variables" / "variables.data-00000-of-00001").write_text(POINTER)
+    with pytest.raises(ModelError, match=r"variables.data-00000-of-00001: is a pointer of Git LFS"):
         ModelPackage.open(folder)
 
 

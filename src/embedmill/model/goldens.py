@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from embedmill.errors import ModelError
+from embedmill.model.package import GOLDENS
 from embedmill.types import Vectors
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ BYTES = "base64"
 
 def goldens_file(package: ModelPackage, encoder: str) -> Path:
     """Where a package keeps the goldens of an encoder."""
-    return package.root / "goldens" / f"{encoder}.jsonl"
+    return package.root / GOLDENS / f"{encoder}.jsonl"
 
 
 def write_goldens(file: Path, rows: pa.RecordBatch, vectors: Vectors) -> None:

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 
 from embedmill.errors import ModelError
 from embedmill.runtimes.contents import contents
-from embedmill.runtimes.formats import confined
+from embedmill.runtimes.formats import confined, refuse_pointer
 from embedmill.spec import EncoderInputs, InputSpec, ModelSpec, RuntimeSection, load_model_spec
 
 SPEC_FILE = "model.yaml"
+GOLDENS = "goldens"
+"""The folder that has a file of each encoder's goldens."""
 PACKAGE_DIGEST = "embedmill/package-digest/1"
 ENCODER_DIGEST = "embedmill/encoder-digest/1"
 
@@ -42,7 +44,7 @@ class ModelPackage:
         """Read `model.yaml` and check that every file it names lies in the folder.
 
         Raises:
-            ModelError: No package, or a file of it is absent or lies elsewhere.
+            ModelError: No package, or a file of it is absent, a pointer of Git LFS, or lies elsewhere.
             SpecError: `model.yaml` is wrong.
         """
         root = Path(folder)
@@ -53,7 +55,9 @@ class ModelPackage:
             )
         package = cls(root, load_model_spec(root / SPEC_FILE))
         for name in package.spec.assets:
-            package.path(name)
+            refuse_pointer(package.path(name))
+        for goldens in (root / GOLDENS).glob("*.jsonl"):
+            refuse_pointer(goldens)
         for runtime in package.spec.runtimes:
             package.contents(runtime)
         return package
@@ -70,7 +74,7 @@ class ModelPackage:
         """The files that a runtime reads, the main one first.
 
         Raises:
-            ModelError: One is absent or damaged, or lies outside of the folder.
+            ModelError: One is absent or damaged, a pointer of Git LFS, or lies outside of the folder.
         """
         return contents(runtime, self.root, said_by=str(self.root / SPEC_FILE))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from embedmill.errors import ModelError
-from embedmill.runtimes.formats import confined, inside, is_xml
+from embedmill.runtimes.formats import confined, inside, is_xml, refuse_pointer
 from embedmill.runtimes.onnx_external import external_files
 from embedmill.spec import OnnxSpec, OpenVinoSpec, RuntimeSection
 
@@ -22,7 +22,7 @@ def contents(spec: RuntimeSection, root: Path, *, said_by: str) -> tuple[Path, .
         said_by: Whose section it is, for messages.
 
     Raises:
-        ModelError: A file is absent or damaged, or lies outside of the folder.
+        ModelError: A file is absent or damaged, a pointer of Git LFS, or lies outside of the folder.
     """
     if spec.path is None:
         return ()
@@ -36,8 +36,17 @@ def files_at(path: Path, spec: RuntimeSection) -> tuple[Path, ...]:
     """The same of a model that lies at `path`, wherever the section says that it is.
 
     Raises:
-        ModelError: A file is absent or damaged, or lies outside of the model's folder.
+        ModelError: A file is absent or damaged, a pointer of Git LFS, or lies outside of the model's folder.
     """
+    if path.is_file():  # before it is parsed, which says only that it is damaged
+        refuse_pointer(path)
+    files = _files_at(path, spec)
+    for file in files:
+        refuse_pointer(file)
+    return files
+
+
+def _files_at(path: Path, spec: RuntimeSection) -> tuple[Path, ...]:
     if path.is_dir():
         return _folder(path)
     if isinstance(spec, OpenVinoSpec) and is_xml(path):
