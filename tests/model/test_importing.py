@@ -94,11 +94,11 @@ def test_the_other_tower_of_two_lies_beside_the_declaration(source: Path) -> Non
 
 
 def two_towers(source: Path, item: str, query: str) -> Path:
-    """The declaration with two models, the second of other weights; `model.onnx` is neither."""
+    """The declaration with two models, the second of other weights."""
     other = tiny_text_package(source.parent / "other", seed=1)
     for goal, made in ((item, source), (query, other)):
         (source / goal).parent.mkdir(exist_ok=True)
-        shutil.copy(made / "model.onnx", source / goal)
+        (source / goal).write_bytes((made / "model.onnx").read_bytes())
     shutil.rmtree(other)
     towers = [
         {"kind": "onnx", "file": item, "encoders": ["item"]},
@@ -126,6 +126,53 @@ def test_a_file_that_is_not_one_of_two_models_is_refused_and_not_left_out(
     two_towers(source, item, query)
     with pytest.raises(ModelError, match=f"stands for {said} of the models of .*: {item}, {query}"):
         imported(source)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "query/model.onnx"])
+def test_a_file_that_lies_where_one_model_is_declared_stands_for_that_one(tmp_path: Path, file: str) -> None:
+    """The folder has the name of one within it, so that the path of the one ends as that of the other."""
+    source = two_towers(tiny_text_package(tmp_path / "query"), "model.onnx", "query/model.onnx")
+    package = imported(source, file)
+    for each in ("model.onnx", "query/model.onnx"):
+        assert (package.root / each).read_bytes() == (source / each).read_bytes()
+
+
+@pytest.mark.parametrize("file", ["query/model.onnx", "retrained/model.onnx"])
+def test_a_file_of_elsewhere_that_may_stand_for_either_of_two_models_is_refused(
+    source: Path, tmp_path: Path, file: str
+) -> None:
+    two_towers(source, "model.onnx", "query/model.onnx")
+    elsewhere = tmp_path / "elsewhere" / file
+    elsewhere.parent.mkdir(parents=True)
+    shutil.copy(source / "query" / "model.onnx", elsewhere)
+    with pytest.raises(ModelError, match="stands for several of the models of"):
+        import_declared(elsewhere, source / "model.yaml", tmp_path / "package")
+
+
+def test_a_file_of_elsewhere_stands_for_the_model_of_its_path(source: Path, tmp_path: Path) -> None:
+    two_towers(source, "item/model.onnx", "query/model.onnx")
+    elsewhere = tmp_path / "elsewhere" / "query" / "model.onnx"
+    elsewhere.parent.mkdir(parents=True)
+    shutil.copy(source / "item" / "model.onnx", elsewhere)
+    package = import_declared(elsewhere, source / "model.yaml", tmp_path / "package")
+    assert (package.root / "query" / "model.onnx").read_bytes() == elsewhere.read_bytes()
+
+
+def test_of_several_models_a_keras_file_stands_for_the_folder_that_it_becomes(source: Path) -> None:
+    """Neither is an archive of Keras: what is said of it is said once it was found to be a tower."""
+    towers = [
+        {"kind": "tensorflow", "folder": f"towers/{side}", "encoders": [encoder]}
+        for side, encoder in (("item", "item"), ("query", "query_text"))
+    ]
+    edit(source, lambda d: d.update(runtimes=towers))
+    for name in ("towers/query.keras", "query.keras"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text("junk")
+        with pytest.raises(ModelError, match=rf"{name}: is no \.keras file"):
+            imported(source, name)
+    (source / "towers" / "v2.keras").touch()
+    with pytest.raises(ModelError, match=r"stands for none .*by that of its folder with \.keras after it"):
+        imported(source, "towers/v2.keras")
 
 
 def test_image_models_have_goldens_of_pictures_that_are_drawn(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,7 @@ from embedmill.types import Encoded, Reason
 
 LOG = logging.getLogger("embedmill.model")
 LONGEST_ROW = 200
+KERAS = ".keras"
 
 
 def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackage:
@@ -38,8 +39,8 @@ def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackag
 
     Args:
         source: An ONNX file, a SavedModel folder, a `.keras` file, which is exported to a SavedModel, or what
-            another runtime loads. It stands for the declaration's only model, or for the one of its path or
-            name; other models lie beside `model_yaml`.
+            another runtime loads. It stands for the declaration's only model, or for the one that is declared
+            where it lies, or has its path or name; other models lie beside `model_yaml`.
         model_yaml: The declaration. What else it names (tokenizers, vocabularies) lies beside it.
         target: The folder to make.
 
@@ -60,26 +61,41 @@ def import_declared(source: Path, model_yaml: Path, target: Path) -> ModelPackag
     return ModelPackage.open(target)
 
 
-def _stood_for(source: Path, models: Collection[str], model_yaml: Path) -> AbstractSet[str]:
-    """Which of the declared models the source is: the only one, or that of its path or name.
+def _stood_for(source: Path, models: Mapping[str, RuntimeSection], model_yaml: Path) -> AbstractSet[str]:
+    """Which of the declared models the source is: the only one, that which lies there, or that of its name.
 
     Raises:
         ModelError: None is, or several are: taking another would make a package of a model that nobody meant.
     """
     if len(models) <= 1:
         return set(models)
-    given = source.absolute().parts
+    given = {path: _as_declared(source, runtime) for path, runtime in models.items()}
+    there = {path for path in models if given[path].resolve() == (model_yaml.parent / path).resolve()}
+    if there:  # several are links to one file
+        return there
     declared = {path: PurePosixPath(path).parts for path in models}
-    by_path = [path for path, parts in declared.items() if given[-len(parts) :] == parts]
-    found = [max(by_path, key=lambda path: len(declared[path]))] if by_path else []
-    found = found or [path for path, parts in declared.items() if parts[-1] == source.name]
+    by_path = {
+        path for path, parts in declared.items() if given[path].absolute().parts[-len(parts) :] == parts
+    }
+    by_name = {path for path, parts in declared.items() if given[path].name == parts[-1]}
+    # a path of one part says no more than a name, which others may have in their folders
+    found = by_path if any(len(declared[path]) > 1 for path in by_path) else by_name
     if len(found) != 1:
         listed = ", ".join(sorted(models))
+        keras = (
+            f", a {KERAS} file by that of its folder with {KERAS} after it" if source.suffix == KERAS else ""
+        )
         raise ModelError(
             f"{source}: stands for {'several' if found else 'none'} of the models of {model_yaml}: {listed}",
-            hint="name one of them by its path; the others are taken from beside model.yaml",
+            hint=f"name one of them by its path{keras}; the others are taken from beside model.yaml",
         )
-    return set(found)
+    return found
+
+
+def _as_declared(source: Path, runtime: RuntimeSection) -> Path:
+    """Where the source would lie as the declaration has it: a `.keras` file is the folder that it becomes."""
+    becomes_folder = isinstance(runtime, TensorFlowSpec) and source.suffix == KERAS
+    return source.with_suffix("") if becomes_folder else source
 
 
 def lay_out(spec: ModelSpec, model_yaml: Path, folder: Path, *, without: AbstractSet[str]) -> None:
