@@ -124,20 +124,25 @@ def test_an_item_that_asks_for_a_private_address_keeps_nothing(shop: Mill, web: 
     assert reasons(shop) == {"s4": "refused-address"}
 
 
+def published_with_two_images(mill: Mill, web: WebServer, folder: Path) -> dict[str, str]:
+    """One item is live, of a front and a back; returns their URLs."""
+    source = every_input_package(folder / "source")
+    import_declared(source / "model.onnx", source / "model.yaml", folder / "package")
+    pictures = [pa.field("front", pa.string()), pa.field("back", pa.string())]
+    mill.model, mill.schema = folder / "package", pa.schema([*list(SCHEMA)[:-2], *pictures])
+    fetching(mill, web, on_error="keep_previous", attempts=1)
+    web.paths |= {f"/{side}": picture(png(1)) for side in ("front", "back")}
+    seen = {side: web.url(f"/{side}") for side in ("front", "back")}
+    mill.run([{**every_item(2)[1], **seen}])
+    return seen
+
+
 @pytest.mark.parametrize("when", ["plan", "work"])
 @pytest.mark.parametrize("bad", ["front", "back"])
 def test_an_item_keeps_nothing_whose_one_image_is_refused_while_the_other_cannot_be_fetched(
     mill: Mill, web: WebServer, tmp_path: Path, bad: str, when: str
 ) -> None:
-    source = every_input_package(tmp_path / "source")
-    import_declared(source / "model.onnx", source / "model.yaml", tmp_path / "package")
-    pictures = [pa.field("front", pa.string()), pa.field("back", pa.string())]
-    mill.model, mill.schema = tmp_path / "package", pa.schema([*list(SCHEMA)[:-2], *pictures])
-    fetching(mill, web, on_error="keep_previous", attempts=1)
-    web.paths |= {f"/{side}": picture(png(1)) for side in ("front", "back")}
-    seen = {side: web.url(f"/{side}") for side in ("front", "back")}
-    mill.run([{**every_item(2)[1], **seen}])
-
+    seen = published_with_two_images(mill, web, tmp_path)
     web.paths |= {f"/{side}": picture(png(2)) for side in ("front", "back")}
     if when == "plan":
         web.paths |= {f"/{side}": status(503) for side in ("front", "back")}
@@ -149,6 +154,18 @@ def test_an_item_keeps_nothing_whose_one_image_is_refused_while_the_other_cannot
     result = run.run()
     assert (result.kept, result.quarantined) == (0, 1)
     assert reasons(mill) == {"s1": "refused-address" if when == "plan" else "image-invalid"}
+
+
+def test_an_item_keeps_its_vector_until_all_of_its_images_came_of_which_one_is_damaged(
+    mill: Mill, web: WebServer, tmp_path: Path
+) -> None:
+    item = {**every_item(2)[1], **published_with_two_images(mill, web, tmp_path)}
+    web.paths |= {"/front": picture(b"damaged"), "/back": status(503)}
+    assert mill.run([item]).kept == 1
+    web.paths["/back"] = picture(png(2))
+    result = mill.run([item])
+    assert (result.kept, result.quarantined) == (0, 1)
+    assert reasons(mill) == {"s1": "image-invalid"}
 
 
 def test_an_item_twice_in_the_catalog_that_cannot_be_fetched_is_quarantined_once_a_row(
