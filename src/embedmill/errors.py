@@ -8,6 +8,7 @@
     ├── ModelError                     1   a model package is incomplete, damaged or does not fit
     │   ├── DeviceUnavailable              the runtime does not know the device, or there is none here
     │   ├── OutOfMemory                    a batch needs more memory than there is; a smaller one may not
+    │   ├── ServerDenied               2   the server wants a key, or refuses the one that it got
     │   └── ServerUnavailable          75  the server that has the model gives no answer; run again
     ├── DecodersFailed                 75  no process that decodes images starts; no image is to blame
     ├── StoreError                     1
@@ -121,6 +122,12 @@ class DeviceUnavailable(ModelError):
 
 class OutOfMemory(ModelError):
     """What computes got no memory for a batch: of this process, this machine or the device."""
+
+
+class ServerDenied(ModelError):
+    """The server that has the model lets this caller ask nothing; that says nothing of what it has."""
+
+    exit_code = 2
 
 
 class ServerUnavailable(ModelError):

@@ -12,6 +12,7 @@ import pytest
 from tests.cli.terminal import Terminal
 from tests.support.mill import Mill, items
 from tests.support.oip import OipServer, oip_server
+from tests.support.web import status, web_server
 
 from embedmill.deploy.triton import deploy_triton
 
@@ -92,6 +93,36 @@ def test_no_answer_ends_with_75(
     assert error is not None
     assert "http://127.0.0.1:9: gave no answer for" in error.get("message", "")
     assert "is kept" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("key", "why"), [("", "wants a key, and none was sent"), ("other", "refuses the key")]
+)
+def test_a_server_that_lets_nobody_ask_is_not_called_another_release(
+    published: Mill, embedmill: Terminal, key: str, why: str
+) -> None:
+    spec, file = published.root / "pipeline.yaml", published.root / "key"
+    file.write_text(key)
+    sent: list[str | Path] = ["--key-file", file] if key else []
+    with web_server() as web:
+        web.paths = {"/v2": status(401)}
+        said = embedmill("verify", spec, "--server", web.url(""), *sent, "--json")
+    assert said.code == 2
+    error = json.loads(said.out)["error"]
+    assert error["code"] == "ServerDenied"
+    assert why in error["message"]
+    assert "--key-file" in error["hint"]
+    assert "is not release" not in said.err
+
+
+def test_the_line_of_a_servers_keys_is_told_to_be_no_key_alone(published: Mill, embedmill: Terminal) -> None:
+    file = published.root / "keys"
+    file.write_text("shop: 0123456789abcdef\n")
+    spec = published.root / "pipeline.yaml"
+    said = embedmill("verify", spec, "--server", "http://127.0.0.1:9", "--key-file", file)
+    assert said.code == 2
+    assert "this file has the key alone" in said.err
+    assert "0123456789abcdef" not in said.err
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "host:8000", "http://host?x=1"])

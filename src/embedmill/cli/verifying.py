@@ -13,7 +13,7 @@ import typer
 from embedmill.cli.options import AsJson, Target
 from embedmill.cli.output import data, emit, table, talk
 from embedmill.cli.searching import PANEL, open_target
-from embedmill.errors import EmbedmillError, ParityFailed, ReleaseIncompatible, SpecError
+from embedmill.errors import EmbedmillError, ParityFailed, ReleaseIncompatible, ServerDenied, SpecError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,6 +34,7 @@ class Speaks(StrEnum):
 
 
 PARITY_FAILED = ParityFailed.exit_code
+KEY_ALONE = "this file has the key alone, without the `name:` before it that the file of `serve --keys` has"
 
 
 def register(app: typer.Typer) -> None:
@@ -91,7 +92,7 @@ def verify(
         asked = AskedServer(server, protocol.value, key=_key(key_file), limited_for_s=LIMITED_FOR_S)
     except ValueError as error:
         raise SpecError(f"--server {error}") from None
-    with asked, _written(junit, release.name, asked.url):
+    with asked, _written(junit, release.name, asked.url), _naming_the_option():
         report = compare(release, version, asked, tolerance=_tolerance(lowest_cosine), source=known)
     if junit is not None or html is not None:
         _write_files(report, junit, html)
@@ -117,6 +118,15 @@ def _written(junit: Path | None, release: str, url: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _naming_the_option() -> Iterator[None]:
+    """Say by which option a key is given."""
+    try:
+        yield
+    except ServerDenied as error:
+        raise ServerDenied(error.message, hint="--key-file FILE has the key that is sent") from error
+
+
 def _key(file: Path | None) -> str:
     """The only line of a file: what stands in a command, every process of the machine can read."""
     if file is None:
@@ -127,7 +137,7 @@ def _key(file: Path | None) -> str:
         said = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SpecError(f"--key-file {file}: cannot be read: {said}") from None
     if not key.isascii() or not key.isprintable() or " " in key or not key:
-        raise SpecError(f"--key-file {file}: is not one line with a key")
+        raise SpecError(f"--key-file {file}: is not one line with a key alone", hint=KEY_ALONE)
     return key
 
 

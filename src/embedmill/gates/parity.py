@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from embedmill.errors import ModelError, ServerUnavailable
+from embedmill.errors import ModelError, ServerDenied, ServerUnavailable
 from embedmill.gates.alike import Tolerance, compare, search_alike
 from embedmill.gates.graph import graph_embeds
 from embedmill.model import ModelPackage, canonical_columns
@@ -108,6 +108,7 @@ def verify(
 
     Raises:
         ServerUnavailable: The server gives no answer.
+        ServerDenied: It wants a key, or another one.
     """
     started = time.monotonic()
     package = ModelPackage.open(release.model_folder)
@@ -154,7 +155,7 @@ class _Look:
         try:
             for check in self._checks(source):
                 checks.append(check)
-        except ServerUnavailable:
+        except (ServerUnavailable, ServerDenied):  # neither says anything of the release
             raise
         except ModelError as error:
             checks.append(ParityCheck(check="answers", passed=False, message=str(error)))

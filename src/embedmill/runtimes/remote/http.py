@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from embedmill.errors import ModelError
+from embedmill.errors import ModelError, ServerDenied
 from embedmill.runtimes.remote.base import OVERHEAD_BYTES, NotThere, Unanswered, one_line
 from embedmill.spec.address import shown_address
 
 TOO_MANY = 429
 PASSING = frozenset({408, 425, TOO_MANY, 502, 503, 504})
 """Statuses that say: not now."""
+DENIED = frozenset({401, 403})
+"""Statuses that say: not you."""
 CHUNK_BYTES = 64 * 1024
 
 
@@ -74,6 +76,7 @@ class HttpServer:
         Raises:
             Unanswered: There was no connection, no whole answer in time, or one that said: not now.
             NotThere: 404.
+            ServerDenied: The server wants a key, or another one.
             ModelError: The server refused, redirected, or said more than `limit_bytes`.
         """
         exchange = await self.exchange(method, path, body=body, headers=headers, limit_bytes=limit_bytes)
@@ -152,6 +155,10 @@ class HttpServer:
             raise unanswered(found)
         if status == 404:
             raise NotThere(f"{self._shown}: answered {found.said}")
+        if status in DENIED:
+            sent = self._authorization or self._shown != self._url
+            why = "refuses the key that was sent" if sent else "wants a key, and none was sent"
+            raise ServerDenied(f"{self._shown}: {why}: answered {found.said}")
         if 300 <= status < 400:
             raise ModelError(
                 f"{self._shown}: redirects ({status}), which is not followed",

@@ -28,7 +28,11 @@ AGAIN = "run again when it is back"
 
 
 class AskedServer:
-    """A server at a URL. Calls raise ServerUnavailable where it gives no answer, ModelError for all else."""
+    """A server at a URL.
+
+    Calls raise ServerUnavailable where it gives no answer, ServerDenied where it wants a key or another one,
+    and ModelError for all else.
+    """
 
     def __init__(
         self,
