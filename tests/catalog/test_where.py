@@ -119,8 +119,9 @@ def test_rows_are_kept_where_the_filter_is_true(text: str, ids: list[int]) -> No
 
 
 REFUSED = [
-    ("", "incomplete"),
-    ("   ", "incomplete"),
+    ("", "catalog.where: is empty"),
+    ("   ", "catalog.where: is empty"),
+    ("-- nothing", "incomplete"),
     ("id =", "incomplete"),
     ("id = 1 AND", "incomplete"),
     ("id = 1)", "is not a condition, near column 7"),
@@ -175,6 +176,21 @@ def test_anything_else_is_refused_by_name_with_what_is_allowed(text: str, why: s
         compile_where(text, ITEMS.schema)
     assert "\n" not in str(caught.value)
     assert "allowed: = <>" in caught.value.hint
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED)
+def test_a_filter_is_called_what_its_writer_calls_it(text: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said.replace("catalog.where", "where")) as caught:
+        compile_where(text, ITEMS.schema, "where")
+    assert caught.value.message.startswith("where: ")
+
+
+@pytest.mark.parametrize("text", ["-- nothing", "id ="])
+def test_no_column_is_named_that_the_filter_does_not_have(text: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        compile_where(text, ITEMS.schema)
+    _, near, column = caught.value.message.partition("near column ")
+    assert not near or int(column) <= len(text)
 
 
 def test_columns_are_those_that_are_read_each_once() -> None:

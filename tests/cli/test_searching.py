@@ -61,6 +61,13 @@ def test_text_finds_the_item_of_that_text(mill: Mill, spec: Path, embedmill: Ter
     assert best["score"] == pytest.approx(1.0, abs=1e-5)
 
 
+def test_an_empty_text_is_an_error(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.run(items(20))
+    said = embedmill("search", spec, "--text", "")
+    assert said.code == 1
+    assert "the text is empty" in said.err
+
+
 def test_a_release_is_searched_by_its_folder_too(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     mill.run(items(40))
     by_spec = embedmill.json("search", spec, "--item", "s3")

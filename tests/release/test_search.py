@@ -190,6 +190,13 @@ def test_just_one_query_and_a_positive_k_are_asked_for(mill: Mill, query: dict[s
         mill.live().search(**query)
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_text_is_near_to_nothing(mill: Mill, text: str) -> None:
+    mill.run([row("lamp", "lamp")])
+    with pytest.raises(ReleaseIncompatible, match="the text is empty"):
+        mill.live().search(text)
+
+
 @pytest.mark.parametrize("shape", [(15,), (17,), (1, 16), ()])
 def test_a_vector_of_another_shape_is_refused(mill: Mill, shape: tuple[int, ...]) -> None:
     mill.run([row("lamp", "lamp")])

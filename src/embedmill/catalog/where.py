@@ -1,4 +1,4 @@
-"""`catalog.where`: a filter in SQL's WHERE syntax, over Arrow batches."""
+"""Filters in SQL's WHERE syntax, over Arrow batches: `catalog.where`, and `where` of searches."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ ALLOWED = (
     "allowed: = <> < <= > >=, AND, OR, NOT, IN (…), BETWEEN, LIKE, ILIKE, IS NULL, columns, 'text', numbers, "
     "true, false, DATE '2026-01-31', TIMESTAMP '2026-01-31 12:00:00'"
 )
+OF_CATALOG = "catalog.where"
+"""What errors call a filter, unless it stands elsewhere."""
+BEFORE = "SELECT 1 WHERE\n"
+"""What makes a statement of a condition; on a line of its own, so that columns are the condition's."""
 
 
 class Selection(NamedTuple):
@@ -76,21 +80,22 @@ class Filter:
         return Selection(truth.fill_null(False).to_numpy(zero_copy_only=False), problems)
 
 
-def where_columns(text: str) -> tuple[str, ...]:
-    """Columns that the filter reads, in order of first use.
+def where_columns(text: str, named: str = OF_CATALOG) -> tuple[str, ...]:
+    """Columns that the filter reads, in order of first use; errors call the filter `named`.
 
     Raises:
         SpecError: It is not a filter.
     """
     from sqlglot import exp
 
-    tree = _parsed(text)
+    tree = _parsed(text, named)
     return tuple(dict.fromkeys(column.name for column in tree.find_all(exp.Column, bfs=False)))
 
 
-def compile_where(text: str, schema: pa.Schema) -> Filter:
+def compile_where(text: str, schema: pa.Schema, named: str = OF_CATALOG) -> Filter:
     """Check the filter against the columns' types, and make it ready to run.
 
+    Errors call the filter `named`, as whoever wrote it does.
     A text column that is compared with a number, boolean or date is cast; an empty text or one that does not
     cast is compared as null is.
 
@@ -98,36 +103,40 @@ def compile_where(text: str, schema: pa.Schema) -> Filter:
         SpecError: The syntax is wrong, a construct is not supported, a column is unknown, or types do not go
             together.
     """
-    return Filter(where_columns(text), _Compiler(schema).test(_parsed(text)))
+    return Filter(where_columns(text, named), _Compiler(schema, named).test(_parsed(text, named)))
 
 
-def _parsed(text: str) -> exp.Expression:
+def _parsed(text: str, named: str) -> exp.Expression:
     """The condition's syntax tree."""
     import sqlglot
     from sqlglot import exp
 
+    if not text.strip():
+        raise SpecError(f"{named}: is empty", hint=ALLOWED)
     try:
-        statements = sqlglot.parse(f"SELECT 1 WHERE\n{text}")
+        statements = sqlglot.parse(f"{BEFORE}{text}")
     except sqlglot.errors.ParseError as error:
         first = error.errors[0]
         what = "is incomplete" if "missing" in first["description"] else "is not a condition"
-        raise SpecError(f"catalog.where: {text!r} {what}, near column {first['col']}", hint=ALLOWED) from None
+        near = f", near column {first['col']}" if first["line"] > BEFORE.count("\n") else ""
+        raise SpecError(f"{named}: {text!r} {what}{near}", hint=ALLOWED) from None
     except (sqlglot.errors.SqlglotError, RecursionError):
-        raise SpecError(f"catalog.where: {text!r} is not a condition", hint=ALLOWED) from None
+        raise SpecError(f"{named}: {text!r} is not a condition", hint=ALLOWED) from None
     statement = statements[0] if len(statements) == 1 else None
     if not isinstance(statement, exp.Select) or {k for k, v in statement.args.items() if v} != {
         "expressions",
         "where",
     }:
-        raise SpecError(f"catalog.where: {text!r} is more than one condition", hint=ALLOWED)
+        raise SpecError(f"{named}: {text!r} is more than one condition", hint=ALLOWED)
     return statement.args["where"].this
 
 
 class _Compiler:
     """Turns a syntax tree into tests that run on batches."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, named: str) -> None:
         self._schema = plain_schema(schema)
+        self._named = named
 
     def test(self, node: exp.Expression) -> _Test:
         """A test that is true, false or null for each row."""
@@ -246,7 +255,7 @@ class _Compiler:
         return fitted
 
     def _refused(self, node: exp.Expression, why: str) -> SpecError:
-        return SpecError(f"catalog.where: `{node.sql()}` {why}", hint=ALLOWED)
+        return SpecError(f"{self._named}: `{node.sql()}` {why}", hint=ALLOWED)
 
 
 def _joined(join: Callable[..., pa.Array], tests: list[_Test], batch: _Batch) -> pa.BooleanArray:
@@ -291,7 +300,7 @@ def _values(side: _Side, batch: _Batch) -> pa.Array:
     text = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
     cast = cast_where_possible(text, kind)
     for row in np.flatnonzero(lost(text, cast)).tolist():
-        batch.problems.setdefault(row, f"catalog.where: {name} = {shown(text[row].as_py())} is not {kind}")
+        batch.problems.setdefault(row, f"{OF_CATALOG}: {name} = {shown(text[row].as_py())} is not {kind}")
     return cast
 
 

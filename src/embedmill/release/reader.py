@@ -206,8 +206,8 @@ class Release:
         """The `k` items nearest to a text (encoder `query_text`), a vector of D numbers, or an item's id.
 
         Raises:
-            ReleaseIncompatible: The model cannot embed that query, or the vector has another length or a
-                value that is not finite in float32.
+            ReleaseIncompatible: The model cannot embed that query, the text is empty, or the vector has
+                another length or a value that is not finite in float32.
             ReleaseMissing: No item has that id.
             ValueError: Not exactly one query is given, or `k` < 1.
         """

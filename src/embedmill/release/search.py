@@ -84,6 +84,8 @@ class Searcher:
         """See `Release.search`."""
         if sum(query is not None for query in (text, vector, item)) != 1:
             raise ValueError("give exactly one of text, vector and item")
+        if text is not None and not text.strip():
+            raise ReleaseIncompatible("the text is empty", hint="nothing is near to it; give one with words")
         if text is not None:
             query = self._release.encoder("query_text").encode_texts([text])[0]
         else:
@@ -139,7 +141,7 @@ class Searcher:
             SpecError: It is no filter, or names a column that the release does not have.
         """
         shown = self._shown.drop_columns(list(OWN_COLUMNS[1:]))
-        compiled = compile_where(text, shown.schema)
+        compiled = compile_where(text, shown.schema, named="where")
         masks = [compiled.mask(batch) for batch in shown.to_batches()]
         return np.concatenate([np.zeros(0, dtype=np.bool_), *masks])
 

@@ -92,4 +92,4 @@ def _among(served: Served, where: str) -> Mask:
     try:
         return served.filters.mask(where)
     except SpecError as error:
-        raise RequestRefused(f"where: {error.message}", hint=error.hint) from None
+        raise RequestRefused(error.message, hint=error.hint) from None
