@@ -75,6 +75,17 @@ def test_a_fetch_that_is_killed_goes_on_and_brings_nothing_twice(
     assert Release.open(to).number == 1
 
 
+@pytest.mark.parametrize("digest", ["abc", "", "A" * 64, "0" * 65])
+def test_what_is_no_digest_is_told_as_such(mill: Mill, embedmill: Terminal, digest: str) -> None:
+    mill.run(items(20))
+    to = mill.root / "fetched"
+    said = embedmill("fetch", mill.root / "pipeline.yaml", "--to", to, "--manifest", digest)
+    assert said.code == 2
+    assert f"--manifest {digest!r}: is no SHA-256" in said.err
+    assert "exchanged" not in said.err
+    assert not to.exists()
+
+
 def test_an_object_that_was_exchanged_is_refused_and_the_folder_is_no_release(
     mill: Mill, seaweed_store_url: str, embedmill: Terminal
 ) -> None:

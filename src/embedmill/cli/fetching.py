@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from embedmill.cli.options import AsJson, Quiet, command, open_pipeline
 from embedmill.cli.output import data, duration, emit, size, talk
 from embedmill.cli.searching import PANEL
+from embedmill.errors import SpecError
 
 if TYPE_CHECKING:
     from embedmill.release.source import Source
@@ -52,6 +54,11 @@ def fetch(
     from embedmill.cli.progress import reporting
     from embedmill.release.fetch import fetch_release
 
+    if manifest is not None and not re.fullmatch(r"[0-9a-f]{64}", manifest):
+        raise SpecError(
+            f"--manifest {manifest!r}: is no SHA-256",
+            hint="it has 64 digits of 0-9 and a-f, as `embedmill release show` prints them",
+        )
     source = find_source(target, release)
     if manifest is not None:
         source.check_manifest(manifest)
