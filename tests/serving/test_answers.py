@@ -60,16 +60,39 @@ CURL = "application/x-www-form-urlencoded"
         ("", "application/json", "no body"),
         ('{"text": hat}', "application/json", "the body is no JSON: Expecting value, at character 9"),
         ("[1]", "application/json", "the body is no JSON object"),
+        (b'{"text": "\xff"}', "application/json", "the body is no JSON: it is not UTF-8"),
+        ("[" * 20_000, "application/json", "the body is no JSON: it is nested too deep"),
     ],
 )
 def test_a_body_that_is_no_json_is_told_what_to_send(
-    client: TestClient, body: str, kind: str | None, says: str
+    client: TestClient, body: str | bytes, kind: str | None, says: str
 ) -> None:
     answer = client.post("/search", content=body, headers={"content-type": kind} if kind else {})
     assert answer.status_code == 422
     error = answer.json()["error"]
     assert error["message"] == says
     assert error["hint"] == "send a JSON object, with the header Content-Type: application/json"
+
+
+@pytest.mark.parametrize("body", [b'{"input": "\xff"}', b"[" * 20_000])
+def test_a_protocol_tells_what_to_send_too(client: TestClient, body: bytes) -> None:
+    answer = client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert "the body is no JSON: it is n" in answer.json()["error"]["message"]
+    assert "send a JSON object" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
+@pytest.mark.parametrize("leaving", [False, True])
+def test_who_asks_for_headers_alone_gets_those_of_the_whole_answer(
+    client: TestClient, server: Server, path: str, leaving: bool
+) -> None:
+    server.draining = leaving
+    whole, head = client.get(path), client.head(path)
+    assert head.status_code == whole.status_code
+    assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.content))
+    assert head.headers["content-type"] == whole.headers["content-type"]
+    assert head.content == b""
 
 
 def test_an_unknown_address_answers_in_the_same_shape(client: TestClient) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
     from starlette.responses import Response
 
     from embedmill.types import Encoded
@@ -99,6 +100,18 @@ def invalid(error: RequestValidationError, status: int = 400) -> RequestRefused:
         return RequestRefused(found if error.body is not None else "no body", hint=JSON, status=status)
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     return RequestRefused(f"{where}: {first['msg']}" if where else str(first["msg"]), status=status)
+
+
+def unreadable(error: HTTPException, status: int = 400) -> RequestRefused | None:
+    """A body of which no JSON could be read, so that it came to no validation; None for all else."""
+    match error.__cause__:
+        case UnicodeDecodeError():
+            why = "it is not UTF-8"
+        case RecursionError():
+            why = "it is nested too deep"
+        case _:
+            return None
+    return RequestRefused(f"the body is no JSON: {why}", hint=JSON, status=status)
 
 
 def refuse_rejected(encoded: Encoded, what: str = "input", places: Sequence[int] | None = None) -> None:

@@ -14,7 +14,14 @@ from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError
 from embedmill.serving.admission.middleware import Admission
-from embedmill.serving.answers import UNPROCESSABLE, ErrorAnswer, error_answer, invalid, note_reason
+from embedmill.serving.answers import (
+    UNPROCESSABLE,
+    ErrorAnswer,
+    error_answer,
+    invalid,
+    note_reason,
+    unreadable,
+)
 from embedmill.serving.observing.labels import Labels
 from embedmill.serving.observing.middleware import Observing
 from embedmill.serving.requests.shapes import PLAIN
@@ -60,9 +67,12 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Unknown addresses and methods, in the shape of every other error there."""
+    """Unknown addresses and methods, and bodies that are no text, in the shape of every other error there."""
     if not isinstance(error, HTTPException):
         raise error
+    no_body = unreadable(error, UNPROCESSABLE)
+    if no_body is not None:
+        return error_answer(no_body)
     if PLAIN.fullmatch(request.url.path) is not None:
         return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
     body = {"code": "HTTPError", "type": "HTTPError", "message": str(error.detail), "hint": ""}

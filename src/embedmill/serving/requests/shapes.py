@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError, RequestRefused
-from embedmill.serving.answers import error_answer, headers_of, invalid, note_reason, status_of
+from embedmill.serving.answers import error_answer, headers_of, invalid, note_reason, status_of, unreadable
 
 Shape: TypeAlias = Callable[[EmbedmillError, int], Mapping[str, Any]]
 """The document of an error that is answered with this HTTP status."""
@@ -98,5 +98,5 @@ def _as_refusal(error: EmbedmillError | RequestValidationError | HTTPException) 
         case RequestValidationError():
             return invalid(error)
         case HTTPException():
-            return RequestRefused(str(error.detail), status=error.status_code)
+            return unreadable(error) or RequestRefused(str(error.detail), status=error.status_code)
     return error

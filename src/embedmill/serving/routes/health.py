@@ -14,6 +14,7 @@ from embedmill.serving.depends import Answering, TheServer
 router = APIRouter(tags=["release"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz(server: TheServer) -> Response:
     """The process answers, and no model has hung for long."""
@@ -21,6 +22,7 @@ async def healthz(server: TheServer) -> Response:
     return JSONResponse({"status": why or "ok"}, 503 if why else 200)
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 async def readyz(server: TheServer, served: Answering) -> Response:
     """A proven release is loaded, its models still make its vectors, and the server is not leaving."""

@@ -19,6 +19,7 @@ KINDS = {"search.html": "text/html", "search.css": "text/css", "search.js": "tex
 SAFE = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "cache-control": "no-cache"}
 
 
+@router.head("/")
 @router.get("/")
 async def page() -> Response:
     """The search page."""
