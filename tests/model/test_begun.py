@@ -18,8 +18,18 @@ from embedmill.types import Opening
 LATER = {"pyarrow", "PIL", "tokenizers", "embedmill.catalog", "embedmill.release", "embedmill.work"}
 
 
-def test_nothing_is_imported_first_that_only_a_loop_at_work_needs() -> None:
-    code = f"import sys, embedmill.model.begun; print({LATER!r} & sys.modules.keys())"
+def test_nothing_is_imported_first_that_only_a_loop_at_work_needs(tmp_path: Path) -> None:
+    """Neither by the module nor by what it begins, to the end."""
+    model = str(tiny_text_package(tmp_path / "text"))
+    code = (
+        "import sys\n"
+        "from embedmill.model.begun import begin\n"
+        "from embedmill.types import Opening\n"
+        f"begun = begin(Opening({model!r}, 512, 16, all_lanes=True), lanes=2)\n"
+        "begun.threads.shutdown()\n"
+        "begun.loaded.result(), begun.digested.result()\n"
+        f"print({LATER!r} & sys.modules.keys())"
+    )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout == "set()\n"
 

@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import cast
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from tests.models import tiny_image_package, tiny_mixed_package, tiny_text_package
+from tests.support.patience import until, waits_for_futures
 
 from embedmill.errors import ModelError, OutOfMemory
 from embedmill.memory import SPARE_BYTES
@@ -330,6 +331,13 @@ def test_what_another_thread_was_given_keeps_its_place_and_is_not_done_again(lan
         assert list(in_lanes(lanes, str, [begun, 1, 2])) == [(0, "early"), (1, "1"), (2, "2")]
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_what_another_thread_was_given_and_did_not_do_is_done_in_its_place(lanes: int) -> None:
+    refused: Future[str] = Future()
+    refused.set_exception(CancelledError())
+    assert list(in_lanes(lanes, str, [Begun(0, refused), 1])) == [(0, "0"), (1, "1")]
+
+
 def test_who_gives_up_waits_for_what_another_thread_was_given() -> None:
     taken, go_on, ended = threading.Event(), threading.Event(), list[str]()
 
@@ -340,7 +348,6 @@ def test_who_gives_up_waits_for_what_another_thread_was_given() -> None:
 
     def fails(_: int) -> str:
         assert taken.wait(WAIT_S)
-        threading.Timer(0.05, go_on.set).start()
         raise ValueError("one of them fails")
 
     def items(early: Future[str]) -> Iterator[int | Begun[int, str]]:
@@ -348,7 +355,14 @@ def test_who_gives_up_waits_for_what_another_thread_was_given() -> None:
         yield Begun(2, early)
         taken.set()
 
-    with ThreadPoolExecutor(1) as early:
+    def gives_up(early: Future[str]) -> list[str]:
         with pytest.raises(ValueError, match="fails"):
-            list(in_lanes(2, fails, items(early.submit(slow))))
-        assert ended == ["slow"]
+            list(in_lanes(2, fails, items(early)))
+        return list(ended)
+
+    with ThreadPoolExecutor(1) as early, ThreadPoolExecutor(1) as caller:
+        found = caller.submit(gives_up, early.submit(slow))
+        thread = next(iter(caller._threads))
+        until(lambda: found.done() or waits_for_futures(thread))
+        go_on.set()
+        assert found.result(WAIT_S) == ["slow"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any, TypeAlias, cast
 
 import numpy.typing as npt
@@ -122,3 +123,68 @@ def test_a_loop_that_stops_leaves_shards_to_others_before_it_waits_for_arrays(
         worked(run, mill.model, begun, Yielded("asked to stop"))
     assert left.is_set()
     assert alone(run).vectors == 2 * ROWS
+
+
+class Meeting:
+    """Computes as `runtime` does; each batch may wait before, by its number and how many rows it has."""
+
+    def __init__(self, runtime: Runtime, wait: Callable[[int, int], None]) -> None:
+        self._runtime, self._wait, self._numbers = runtime, wait, count()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Vectors:
+        self._wait(next(self._numbers), len(next(iter(feeds.values()))))
+        return self._runtime.run(feeds)
+
+
+def worked_in_lanes(run: PlannedRun, model: Path, wait: Callable[[int, int], None]) -> WorkDone:
+    """By a loop with two lanes that are open, whose batches wait like this."""
+    package = ModelPackage.open(model)
+    encoder = Encoder.load(package)
+    meeting = cast("Runtime", Meeting(encoder.runtime, wait))
+    sessions = Sessions(2, lambda: meeting)
+    sessions.open_all()
+    encoder = replace(encoder, runtime=meeting, sessions=sessions)
+    home = Home(run.home.store, run.home.pipeline, world=Still())
+    opened = Opened(Opening(str(model), 512, 16), package, encoder, package.stamps())
+    return work(home, run.plan.run, WorkerOptions("w"), opened)
+
+
+def test_the_next_shards_first_batch_is_computed_beside_this_ones_last(mill: Mill) -> None:
+    """The batch with a shard's last rows ends once other rows are begun: only the next shard has any."""
+    mill.settings = {"work": {"batch_tokens": 8, "shard_rows": ROWS}}
+    run, changing, rows_begun = mill.planned(items(2 * ROWS, start=10)), Lock(), 0
+    assert [shard.rows for shard in run.plan.shards] == [ROWS, ROWS]  # for all texts are as long
+
+    def wait(_: int, rows: int) -> None:
+        nonlocal rows_begun
+        with changing:
+            rows_begun += rows
+            is_last = rows_begun == ROWS
+        if is_last:
+            until(lambda: rows_begun > ROWS, "the next shard's first batch begins")
+
+    assert worked_in_lanes(run, mill.model, wait).vectors == 2 * ROWS
+
+
+def test_a_shard_of_one_batch_that_was_begun_early_is_in_hand_when_the_next_one_is_claimed(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its arrays were made before it was in hand, so that nothing else says that the next one is wanted."""
+    mill.settings = {"work": {"batch_tokens": 512, "shard_rows": ROWS}}
+    run, followed, follow, begun = mill.planned(items(3 * ROWS)), list[Follows](), Feeder.follow, list[int]()
+
+    def noted(feeder: Feeder, told: Follows) -> None:
+        followed.append(told)
+        follow(feeder, told)
+
+    def wait(number: int, _: int) -> None:
+        begun.append(number)
+        if number < 2:
+            until(lambda: len(begun) > 1 and len(followed) > 1 + number)
+
+    monkeypatch.setattr(Feeder, "follow", noted)
+    assert worked_in_lanes(run, mill.model, wait).shards == 3
+    assert begun == [0, 1, 2]

@@ -92,10 +92,10 @@ def worker(
     """Work on a run until no shard is left: claim, embed, commit."""
     if environment_stdin:
         take_environment()
+    signal.signal(signal.SIGINT, _as_sigterm)  # before threads begin: Ctrl-C means the same at any time
     with importing():
         begun = _begun(ahead, device, threads, lanes, gpu_memory) if ahead is not None else None
         from embedmill.work import Told, WorkerOptions, stand_by
-    signal.signal(signal.SIGINT, _as_sigterm)
     options = WorkerOptions(
         name,
         device,

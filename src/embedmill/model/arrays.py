@@ -27,21 +27,26 @@ class Arrays:
         if memory is None:
             memory = np.empty(size_bytes, np.uint8).data
         flat = np.frombuffer(memory, np.float32, prod(shape))
-        weakref.finalize(flat, self._give_back, memory).atexit = False  # views of it keep it
+        weakref.finalize(flat, _give_back, self._free, memory).atexit = False  # views of it keep it
         return flat.reshape(shape)
 
+    def free(self) -> None:
+        """Keep no memory that nobody has now, and none of what somebody has."""
+        self._free = []
+
     def _fitting(self, size_bytes: int) -> memoryview | None:
-        """Memory that is free; what is too small, or far too large, is let go of."""
+        """Memory that is free, of which a shard's last batch needs a part; what is too small is let go of."""
         while self._free:  # threads may take the last one meanwhile
             try:
                 memory = self._free.pop()
             except IndexError:
                 break
-            if size_bytes <= memory.nbytes < 2 * size_bytes:
+            if size_bytes <= memory.nbytes:
                 return memory
         return None
 
-    def _give_back(self, memory: memoryview) -> None:
-        """Called by whichever thread had the last view, in the midst of anything: so without a lock."""
-        if len(self._free) < MOST_FREE:
-            self._free.append(memory)
+
+def _give_back(free: list[memoryview], memory: memoryview) -> None:
+    """Called by whichever thread had the last view, in the midst of anything: so without a lock."""
+    if len(free) < MOST_FREE:
+        free.append(memory)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
@@ -208,10 +209,9 @@ class Encoder:
         vectors_ND: Vectors = np.zeros((ready.count, self.dimension), np.float32)
         rejected: dict[int, Rejection] = {}
         thumbnails: dict[int, bytes] = {}
-        with (
-            feeding(self.feeds(ready)) as fed,
-            closing(in_lanes(*self._work(on_batch), fed)) as done,
-        ):
+        with ExitStack() as at_work, feeding(self.feeds(ready)) as fed:
+            # lanes end last: who feeds them hears of an error first, and has nothing begun meanwhile
+            done = at_work.enter_context(closing(in_lanes(*self._work(on_batch), fed)))
             for batch, ((_, kept, unusable, small), (computed, refused)) in zip(
                 ready.batches, done, strict=True
             ):
@@ -282,10 +282,15 @@ class Encoder:
         return replace(ready, batches=self._batches(ready.prepared, ready.count))
 
     def limit_lanes(self, lanes: int) -> None:
-        """Have no more than so many, and no more processes than they need that decode images."""
+        """Have no more than so many, and no more processes than they need that decode images.
+
+        Memory that waits for arrays is freed.
+        """
         if lanes < self.lanes:
             self.binding.decoder.limit(lanes * self.profile.threads)
         self.sessions.limit(lanes)
+        for feed in self.binding.images:
+            feed.arrays.free()
 
     def start_decoders(self, most: int | None = None) -> None:
         """Start the processes that decode images, or so many, if it reads any, before the first one.
@@ -334,6 +339,17 @@ class Encoder:
         """A batch, computed by a session that nobody else has meanwhile."""
         with self.sessions.one() as further:
             return self._computed((further or self.runtime).run, fed)
+
+    def in_lane_early(self, fed: Fed, wanted: Callable[[], bool]) -> Computed:
+        """The same, of a batch whose turn has not come: whether it is still `wanted` is seen with a session.
+
+        Raises:
+            CancelledError: It is not, or another batch had an error meanwhile.
+        """
+        with self.sessions.one() as further:
+            if wanted() and not self.sessions.failed:
+                return self._computed((further or self.runtime).run, fed)
+        raise CancelledError
 
     def _checked(self, computed: Vectors, rows: int) -> Vectors:
         if computed.shape != (rows, self.dimension):

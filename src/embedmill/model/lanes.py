@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -66,6 +66,8 @@ class Sessions:
         """`another` opens a session, which takes `size_bytes`; `left` tells the bytes of memory left."""
         self.lanes = lanes if another is not None else 1
         self.opened = 1
+        self.failed = False
+        """Whether a batch had an error since lanes were limited; told before its session is free."""
         self._another, self._size_bytes, self._left = another, size_bytes, left
         self._free: list[Runtime | None] = [None]
         self._opening = 0
@@ -79,6 +81,9 @@ class Sessions:
         self._had.id = id(session)  # no reference, which would keep one that was let go of
         try:
             yield session
+        except BaseException:
+            self.failed = True
+            raise
         finally:
             with self._changed:
                 self._free.append(session)
@@ -117,7 +122,7 @@ class Sessions:
     def limit(self, lanes: int) -> None:
         """Let go of all but so many, while none computes; there will be no more."""
         with self._changed:
-            self.lanes = min(self.lanes, lanes)
+            self.lanes, self.failed = min(self.lanes, lanes), False
             self._free.sort(key=lambda session: session is not None)
             del self._free[lanes:]
             self.opened = len(self._free)
@@ -180,7 +185,7 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Begun(Generic[ItemT, ResultT]):
-    """An item that another thread was given already, and what comes of it."""
+    """An item that another thread was given already, and what comes of it; if cancelled, it is left to do."""
 
     item: ItemT
     result: Future[ResultT]
@@ -197,7 +202,7 @@ def in_lanes(
     """
     if lanes == 1:
         for item in items:
-            yield (item.item, item.result.result()) if isinstance(item, Begun) else (item, work(item))
+            yield _done(item, work) if isinstance(item, Begun) else (item, work(item))
         return
     begun: deque[Begun[ItemT, ResultT]] = deque()
     with ThreadPoolExecutor(lanes, "lane") as threads:
@@ -206,9 +211,9 @@ def in_lanes(
                 each = item if isinstance(item, Begun) else Begun(item, threads.submit(work, item))
                 begun.append(each)
                 while begun and (len(begun) > 2 * lanes or begun[0].result.done()):
-                    yield _first(begun)
+                    yield _done(begun.popleft(), work)
             while begun:
-                yield _first(begun)
+                yield _done(begun.popleft(), work)
         finally:
             left = [each.result for each in begun]
             for result in left:
@@ -216,6 +221,7 @@ def in_lanes(
             wait(left)
 
 
-def _first(begun: deque[Begun[ItemT, ResultT]]) -> tuple[ItemT, ResultT]:
-    first = begun.popleft()
-    return first.item, first.result.result()
+def _done(begun: Begun[ItemT, ResultT], work: Callable[[ItemT], ResultT]) -> tuple[ItemT, ResultT]:
+    with contextlib.suppress(CancelledError):
+        return begun.item, begun.result.result()
+    return begun.item, work(begun.item)

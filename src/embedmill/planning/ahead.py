@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
 AHEAD_BYTES = 48 << 20
-"""Of what is read whole, in memory at once."""
+"""Of what is read whole and worked on at once. What is used and what is being read come on top, and copies
+that the work makes."""
 
 EachT = TypeVar("EachT")
 FoundT = TypeVar("FoundT")
@@ -34,7 +35,7 @@ def read_ahead(made: Generator[EachT, None, None]) -> Generator[EachT, None, Non
 
 
 def most_ahead(sizes_bytes: Sequence[int]) -> int:
-    """How many things of these sizes to work on ahead: one for each core, or as many as memory is for."""
+    """How many things of these sizes to work on ahead: one for each core, or as many as `AHEAD_BYTES` has."""
     return min(cores(), AHEAD_BYTES // max(1, *sizes_bytes)) if sizes_bytes else cores()
 
 

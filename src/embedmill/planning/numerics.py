@@ -89,13 +89,14 @@ class Here:
     def opened_beside(self) -> Iterator[None]:
         """Where there are several cores: load it beside the block, and start what decodes images.
 
-        Its files are digested before. What is wrong with it is told to who asks for it.
+        Its files are digested before. What is wrong with it is told to who asks for it and loads it again.
+        However the block ends, also by Ctrl-C, it is waited for: nobody can end a load that has begun.
         """
         if cores() == 1:
             yield
             return
         with ThreadPoolExecutor(1, "open") as thread:
-            thread.submit(self._open)
+            thread.submit(self._open)  # nobody looks at what comes of it: who asks for the encoder does
             yield
 
     def _open(self) -> None:

@@ -215,9 +215,7 @@ class Attempts:
         if not rejected:
             return None
         file = self.scratch / "rejected.parquet"
-        import pyarrow.parquet as pq
-
-        pq.write_table(_rejected_table(prints, rejected), file)
+        _write_parquet(_rejected_table(prints, rejected), file)
         key = self.home.run_key(self.plan.run, "rejected", f"{shard.name}.{attempt}.parquet")
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(rejected))
 
@@ -225,11 +223,15 @@ class Attempts:
         if contents is None:
             return None
         file = self.scratch / "contents.parquet"
-        import pyarrow.parquet as pq
-
-        pq.write_table(contents, file)
+        _write_parquet(contents, file)
         key = self.home.run_key(self.plan.run, "contents", f"{shard.name}.{attempt}.parquet")
         return self.home.keep(key, file, relative_to=self.home.pipeline, rows=len(contents))
+
+
+def _write_parquet(table: pa.Table, file: Path) -> None:
+    import pyarrow.parquet as pq  # here, for most loops write none
+
+    pq.write_table(table, file)
 
 
 def _rejected_table(prints: Digests, rejected: Mapping[int, Rejection]) -> pa.Table:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from embedmill.model.lanes import MOST_LANES, Begun
+from embedmill.model.lanes import Begun
 from embedmill.work.stages import Ahead, StageTimes
 
 if TYPE_CHECKING:
@@ -21,13 +21,19 @@ if TYPE_CHECKING:
 
     Feeds: TypeAlias = Iterator[Fed | Begun[Fed, Computed]]
 
+EARLY = 2
+"""Batches of a next shard that are begun early, however many lanes there are: the arrays of one wait in the
+queue, and those of one more wait for room in it."""
+
 
 class Following(NamedTuple):
-    """The arrays of the next shard; `compute` does one batch, `lanes` of them are worth beginning early."""
+    """The arrays of the next shard; `compute` does one of its first two batches early, None: none is.
+
+    It is told by what to see, once it may begin, whether the batch is still wanted.
+    """
 
     feeds: Iterator[Fed]
-    lanes: int
-    compute: Callable[[Fed], Computed]
+    compute: Callable[[Fed, Callable[[], bool]], Computed] | None = None
 
 
 class Feeder:
@@ -35,8 +41,8 @@ class Feeder:
 
     Where lanes compute the last batches of a shard, some have nothing to do, and so have decoders. So what
     follows is begun by whichever thread comes last: the one that made a shard's arrays, or the one that made
-    the next shard ready; and its first batches are computed by lanes that are free. Inside a `with` block,
-    which ends what was begun too early.
+    the next shard ready; and its first two batches are computed by lanes that are free. Inside a `with`
+    block, which ends what was begun too early.
     """
 
     def __init__(self, times: StageTimes, *, threaded: bool) -> None:
@@ -47,8 +53,9 @@ class Feeder:
         self._made_all = False
         self._following: Callable[[], Following] | None = None
         self._early: Ahead[Fed | Begun[Fed, Computed]] | None = None
-        self._lanes = ThreadPoolExecutor(MOST_LANES, "early")
+        self._lanes = ThreadPoolExecutor(2 * EARLY, "early")  # of a shard in hand and of the next one
         self._computed: list[Future[Computed]] = []
+        self._dropped = 0
 
     def __enter__(self) -> Feeder:
         return self
@@ -75,7 +82,10 @@ class Feeder:
 
     @contextlib.contextmanager
     def feeding(self, feeds: Iterator[Fed]) -> Iterator[Feeds]:
-        """Those of a shard, two ahead and as many as wait for lanes; what was begun early is gone on with."""
+        """Those of a shard, two ahead and as many as wait for lanes; what was begun early is gone on with.
+
+        Where an error leaves the block, no early batch begins any more.
+        """
         if not self._threaded:
             yield self._times.waiting("runtime", self._times.each("batch", feeds))
             return
@@ -84,8 +94,13 @@ class Feeder:
             if early is None:
                 self._following = None  # it is this shard, or was not begun in time
                 early = self._begun(feeds)
+            self._follow()  # its arrays may all be made, and the shard after it ready
         with early as made:
-            yield self._times.waiting("runtime", made)
+            try:
+                yield self._times.waiting("runtime", made)
+            except BaseException:
+                self._dropped += 1
+                raise
 
     def _drop(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,6 +108,7 @@ class Feeder:
         with self._changing:
             early, self._early = self._early, None
             self._making, self._made_all, self._following = None, False, None
+            self._dropped += 1  # before it is waited for: nothing more begins
         if early is not None:
             early.__exit__(kind, error, trace)
         computed, self._computed = self._computed, []
@@ -103,16 +119,29 @@ class Feeder:
     def _begun(
         self, feeds: Iterator[Fed], first: Following | None = None
     ) -> Ahead[Fed | Begun[Fed, Computed]]:
-        self._making, self._made_all = making, _ = object(), False
-        return Ahead(self._noted(feeds, making, first), depth=1, name="batch")
+        making = object()
+        self._making = making
+        self._made_all = False
+        compute = None if first is None or first.compute is None else self._while_wanted(first.compute)
+        return Ahead(self._noted(feeds, making, compute), depth=1, name="batch")
 
-    def _noted(self, feeds: Iterator[Fed], making: object, first: Following | None) -> Feeds:
+    def _while_wanted(
+        self, compute: Callable[[Fed, Callable[[], bool]], Computed]
+    ) -> Callable[[Fed], Computed]:
+        """A batch waits for its session in its thread, where it cannot be cancelled; so it is asked then."""
+        dropped = self._dropped
+        return lambda fed: compute(fed, lambda: self._dropped == dropped)
+
+    def _noted(
+        self, feeds: Iterator[Fed], making: object, compute: Callable[[Fed], Computed] | None
+    ) -> Feeds:
         made = self._times.each("batch", feeds)
-        if first is not None:
-            for fed in islice(made, first.lanes):
-                computed = self._lanes.submit(first.compute, fed)
+        if compute is not None:
+            for fed in islice(made, EARLY):
+                computed = self._lanes.submit(compute, fed)
                 self._computed = [*(each for each in self._computed if not each.done()), computed]
                 yield Begun(fed, computed)
+                del fed, computed  # megabytes, where a batch has images
         yield from made
         with self._changing:
             if self._making is making:

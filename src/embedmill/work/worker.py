@@ -234,10 +234,10 @@ class _Loop:
         return self._hurrying(self._encoder.feeds(wanted), len(wanted.batches))
 
     def _following(self, ready: Ready) -> Following:
-        """A shard whose first batches are for lanes that the one in hand leaves idle, if all are open."""
+        """A shard whose first two batches are for lanes that the one in hand leaves idle, if all are open."""
         encoder = self._encoder
         several = 1 < encoder.lanes == encoder.sessions.opened and not isinstance(encoder.runtime, Waiting)
-        return Following(self._feeds(ready), encoder.lanes if several else 0, encoder.in_lane)
+        return Following(self._feeds(ready), encoder.in_lane_early if several else None)
 
     def _hurrying(self, feeds: Iterator[Fed], left: int) -> Iterator[Fed]:
         """The same arrays, of so many batches; before the last ones are made, the next shard is wanted."""
@@ -255,6 +255,8 @@ class _Loop:
                 self._heart.advance(rows)
                 self._thrashing.check(rows)
 
+            if len(task.ready.wanted.batches) <= 1:
+                self._next.hurry()  # its arrays may have been made before it was in hand
             computed = self._computed(task, on_batch)
             self._heart.leave(task.lease)
         return _Result(task.ready.rows, task.lease, computed, self._encoder.profile, began_s)
@@ -267,6 +269,8 @@ class _Loop:
         count = len(task.ready.rows.fingerprints)
 
         def feeding(_: Iterator[Fed]) -> AbstractContextManager[Feeds]:
+            # Not those that it would make itself: what was begun early has the same, of the same encoder,
+            # since all that was begun is forgotten before there is another one.
             return self._feeder.feeding(self._feeds(task.ready))
 
         while True:
