@@ -268,7 +268,7 @@ def test_a_candidate_that_was_not_checked_is_not_published(mill: Mill) -> None:
 
 def test_a_candidate_of_unfinished_work_is_not_made(mill: Mill) -> None:
     run = mill.planned(items(3))
-    with pytest.raises(ShardsMissing, match="1 of 1 shards are not done"):
+    with pytest.raises(ShardsMissing, match="1 of 1 shard is not done"):
         run.index()
 
 
