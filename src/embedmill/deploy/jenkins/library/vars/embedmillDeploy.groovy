@@ -20,8 +20,11 @@ void call(Map settings, String run) {
             if (code == 75) {
                 error('the server gives no answer, or wants to be asked less often: verify ended with exit code 75')
             }
+            if (code == 3) {
+                error('the server is not the release: verify ended with exit code 3')
+            }
             if (code != 0) {
-                error('the server is not the release: verify ended with exit code ' + code)
+                error('the server was not compared with the release: verify ended with exit code ' + code)
             }
         }
     }
