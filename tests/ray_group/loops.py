@@ -38,6 +38,14 @@ def ended(engine: Engine, worker: str) -> WorkerState:
     return until(engine, worker, lambda state: state.exit_code is not None, "ended")
 
 
+def await_begun(engine: RayEngine, worker: str) -> None:
+    """Until the engine has heard that its order was taken: it may be at work before."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not engine._loops[worker].begun:
+        assert time.monotonic() < deadline_s, f"nobody said that {worker} has its order"
+        time.sleep(0.05)
+
+
 def pass_the_silence(engine: RayEngine, worker: str) -> None:
     """Let the time pass for which a loop may say nothing: it is on a node that is gone."""
     with engine._lock:  # no answer of before is on its way

@@ -15,6 +15,7 @@ from tests.ray_group.loops import (
     SMALL,
     Make,
     actor_of,
+    await_begun,
     await_death,
     await_gone,
     ended,
@@ -48,6 +49,7 @@ def test_a_loop_whose_only_node_left_goes_on_where_one_joins(
         engine.start(waiting.url, [place("one")])
         wait_for_loops(waiting, 1)
         until(engine, "one", lambda state: state == WorkerState("one", None), "at work")
+        await_begun(engine, "one")
     finally:
         cluster.remove(node)
     await_death(engine, node)
