@@ -20,7 +20,7 @@ from tests.support.patience import until, waits_for_futures
 from embedmill.errors import ModelError, OutOfMemory
 from embedmill.memory import SPARE_BYTES
 from embedmill.model import Encoder, ModelPackage
-from embedmill.model.lanes import MOST_FILE_LANES, MOST_LANES, Begun, Sessions, in_lanes, lanes_of
+from embedmill.model.lanes import MOST_FILE_LANES, MOST_LANES, Given, Sessions, in_lanes, lanes_of
 from embedmill.model.loading import load_model
 from embedmill.runtimes import Runtime
 
@@ -327,7 +327,7 @@ def test_vectors_have_the_same_bits_with_any_number_of_lanes(tmp_path: Path, lan
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_what_another_thread_was_given_keeps_its_place_and_is_not_done_again(lanes: int) -> None:
     with ThreadPoolExecutor(1) as early:
-        begun = Begun(0, early.submit(lambda: "early"))
+        begun = Given(0, early.submit(lambda: "early"))
         assert list(in_lanes(lanes, str, [begun, 1, 2])) == [(0, "early"), (1, "1"), (2, "2")]
 
 
@@ -335,7 +335,7 @@ def test_what_another_thread_was_given_keeps_its_place_and_is_not_done_again(lan
 def test_what_another_thread_was_given_and_did_not_do_is_done_in_its_place(lanes: int) -> None:
     refused: Future[str] = Future()
     refused.set_exception(CancelledError())
-    assert list(in_lanes(lanes, str, [Begun(0, refused), 1])) == [(0, "0"), (1, "1")]
+    assert list(in_lanes(lanes, str, [Given(0, refused), 1])) == [(0, "0"), (1, "1")]
 
 
 def test_who_gives_up_waits_for_what_another_thread_was_given() -> None:
@@ -350,9 +350,9 @@ def test_who_gives_up_waits_for_what_another_thread_was_given() -> None:
         assert taken.wait(WAIT_S)
         raise ValueError("one of them fails")
 
-    def items(early: Future[str]) -> Iterator[int | Begun[int, str]]:
+    def items(early: Future[str]) -> Iterator[int | Given[int, str]]:
         yield 1
-        yield Begun(2, early)
+        yield Given(2, early)
         taken.set()
 
     def gives_up(early: Future[str]) -> list[str]:

@@ -21,7 +21,7 @@ from embedmill.errors import OutOfMemory
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.encoder import Computed
 from embedmill.model.feeds import Fed
-from embedmill.model.lanes import Begun, Sessions
+from embedmill.model.lanes import Given, Sessions
 from embedmill.runtimes import Runtime
 from embedmill.work.feeder import Feeder, Following
 from embedmill.work.stages import StageTimes
@@ -94,7 +94,7 @@ def test_the_first_two_batches_of_the_next_shard_are_computed_before_this_shard_
             found = list(second)
         early, usual = found[:2], found[2:]
         assert [
-            (str(each.item), len(each.result.result()[0])) for each in early if isinstance(each, Begun)
+            (str(each.item), len(each.result.result()[0])) for each in early if isinstance(each, Given)
         ] == [
             ("b0", 1),
             ("b1", 1),

@@ -75,17 +75,22 @@ def planned(mill: Mill) -> PlannedRun:
     return mill.planned(items(2 * ROWS))
 
 
-def worked(run: PlannedRun, model: Path, begun: Event, error: EmbedmillError) -> WorkDone:
-    """By a loop whose first shard has this error once the arrays of the next one are begun."""
+def worked_by(run: PlannedRun, model: Path, made: Callable[[Runtime], object]) -> WorkDone:
+    """By a loop with two lanes that are open, and compute by what is made of the model's runtime."""
     package = ModelPackage.open(model)
     encoder = Encoder.load(package)
-    failing = cast("Runtime", Failing(encoder.runtime, begun, error))
-    sessions = Sessions(2, lambda: failing)
+    runtime = cast("Runtime", made(encoder.runtime))
+    sessions = Sessions(2, lambda: runtime)
     sessions.open_all()
-    encoder = replace(encoder, runtime=failing, sessions=sessions)
+    encoder = replace(encoder, runtime=runtime, sessions=sessions)
     home = Home(run.home.store, run.home.pipeline, world=Still())
     opened = Opened(Opening(str(model), 512, 16), package, encoder, package.stamps())
     return work(home, run.plan.run, WorkerOptions("w"), opened)
+
+
+def worked(run: PlannedRun, model: Path, begun: Event, error: EmbedmillError) -> WorkDone:
+    """By a loop whose first shard has this error once the arrays of the next one are begun."""
+    return worked_by(run, model, lambda runtime: Failing(runtime, begun, error))
 
 
 def alone(run: PlannedRun) -> WorkDone:
@@ -141,15 +146,7 @@ class Meeting:
 
 def worked_in_lanes(run: PlannedRun, model: Path, wait: Callable[[int, int], None]) -> WorkDone:
     """By a loop with two lanes that are open, whose batches wait like this."""
-    package = ModelPackage.open(model)
-    encoder = Encoder.load(package)
-    meeting = cast("Runtime", Meeting(encoder.runtime, wait))
-    sessions = Sessions(2, lambda: meeting)
-    sessions.open_all()
-    encoder = replace(encoder, runtime=meeting, sessions=sessions)
-    home = Home(run.home.store, run.home.pipeline, world=Still())
-    opened = Opened(Opening(str(model), 512, 16), package, encoder, package.stamps())
-    return work(home, run.plan.run, WorkerOptions("w"), opened)
+    return worked_by(run, model, lambda runtime: Meeting(runtime, wait))
 
 
 def test_the_next_shards_first_batch_is_computed_beside_this_ones_last(mill: Mill) -> None:

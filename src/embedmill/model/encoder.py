@@ -20,7 +20,7 @@ from embedmill.model.feeds import Binding, Fed, Prepared, bind
 from embedmill.model.goldens import check_goldens, goldens_file
 from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.model.inputs import check_columns
-from embedmill.model.lanes import Begun, Sessions, in_lanes
+from embedmill.model.lanes import Given, Sessions, in_lanes
 from embedmill.model.loading import LoadedModel, load_model
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Frugal, Runtime, Waiting
@@ -29,7 +29,7 @@ from embedmill.spec.documents import Profile
 from embedmill.types import Encoded, Reason, Rejection, Rows, Vectors
 
 Computed: TypeAlias = tuple[Vectors, dict[int, Rejection]]
-Feeding: TypeAlias = Callable[[Iterator[Fed]], AbstractContextManager[Iterator[Fed | Begun[Fed, Computed]]]]
+Feeding: TypeAlias = Callable[[Iterator[Fed]], AbstractContextManager[Iterator[Fed | Given[Fed, Computed]]]]
 """Hands on what feeds batches, in order, some of them begun to be computed; inside its `with` block."""
 
 

@@ -184,31 +184,31 @@ class Sessions:
 
 
 @dataclass(frozen=True)
-class Begun(Generic[ItemT, ResultT]):
-    """An item that another thread was given already, and what comes of it; if cancelled, it is left to do."""
+class Given(Generic[ItemT, ResultT]):
+    """An item that a thread was given already, and what comes of it; if cancelled, it is left to do."""
 
     item: ItemT
     result: Future[ResultT]
 
 
 def in_lanes(
-    lanes: int, work: Callable[[ItemT], ResultT], items: Iterable[ItemT | Begun[ItemT, ResultT]]
+    lanes: int, work: Callable[[ItemT], ResultT], items: Iterable[ItemT | Given[ItemT, ResultT]]
 ) -> Generator[tuple[ItemT, ResultT]]:
     """Each item with what `work` makes of it, in order; so many at a time, each in a thread.
 
     As many items again wait, so that no lane does for an earlier one. An error is raised where its result
     would be, and what is in work ends before; so it does when the iterator is closed. One lane has no thread.
-    Those that are `Begun` have theirs.
+    Those that are `Given` have theirs already.
     """
     if lanes == 1:
         for item in items:
-            yield _done(item, work) if isinstance(item, Begun) else (item, work(item))
+            yield _done(item, work) if isinstance(item, Given) else (item, work(item))
         return
-    begun: deque[Begun[ItemT, ResultT]] = deque()
+    begun: deque[Given[ItemT, ResultT]] = deque()
     with ThreadPoolExecutor(lanes, "lane") as threads:
         try:
             for item in items:
-                each = item if isinstance(item, Begun) else Begun(item, threads.submit(work, item))
+                each = item if isinstance(item, Given) else Given(item, threads.submit(work, item))
                 begun.append(each)
                 while begun and (len(begun) > 2 * lanes or begun[0].result.done()):
                     yield _done(begun.popleft(), work)
@@ -221,7 +221,7 @@ def in_lanes(
             wait(left)
 
 
-def _done(begun: Begun[ItemT, ResultT], work: Callable[[ItemT], ResultT]) -> tuple[ItemT, ResultT]:
+def _done(begun: Given[ItemT, ResultT], work: Callable[[ItemT], ResultT]) -> tuple[ItemT, ResultT]:
     with contextlib.suppress(CancelledError):
         return begun.item, begun.result.result()
     return begun.item, work(begun.item)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from embedmill.model.lanes import Begun
+from embedmill.model.lanes import Given
 from embedmill.work.stages import Ahead, StageTimes
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from embedmill.model.encoder import Computed
     from embedmill.model.feeds import Fed
 
-    Feeds: TypeAlias = Iterator[Fed | Begun[Fed, Computed]]
+    Feeds: TypeAlias = Iterator[Fed | Given[Fed, Computed]]
 
 EARLY = 2
 """Batches of a next shard that are begun early, however many lanes there are: the arrays of one wait in the
@@ -52,7 +52,7 @@ class Feeder:
         self._making: object = None
         self._made_all = False
         self._following: Callable[[], Following] | None = None
-        self._early: Ahead[Fed | Begun[Fed, Computed]] | None = None
+        self._early: Ahead[Fed | Given[Fed, Computed]] | None = None
         self._lanes = ThreadPoolExecutor(2 * EARLY, "early")  # of a shard in hand and of the next one
         self._computed: list[Future[Computed]] = []
         self._dropped = 0
@@ -118,7 +118,7 @@ class Feeder:
 
     def _begun(
         self, feeds: Iterator[Fed], first: Following | None = None
-    ) -> Ahead[Fed | Begun[Fed, Computed]]:
+    ) -> Ahead[Fed | Given[Fed, Computed]]:
         making = object()
         self._making = making
         self._made_all = False
@@ -140,7 +140,7 @@ class Feeder:
             for fed in islice(made, EARLY):
                 computed = self._lanes.submit(compute, fed)
                 self._computed = [*(each for each in self._computed if not each.done()), computed]
-                yield Begun(fed, computed)
+                yield Given(fed, computed)
                 del fed, computed  # megabytes, where a batch has images
         yield from made
         with self._changing:
