@@ -17,7 +17,7 @@ from embedmill.model import ModelPackage
 from embedmill.model.calibration import LIMIT_S
 from embedmill.planning import Calibrator
 from embedmill.planning.calibrate import SAMPLE_ROWS, processor
-from embedmill.planning.freeze import FrozenShard
+from embedmill.planning.shards import FrozenShard
 from embedmill.spec.calibration import KeptCalibration
 from embedmill.spec.documents import CommitRecord
 from embedmill.work import WorkerOptions, work

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from embedmill.digest import digests_from_bytes, digests_to_arrow
-from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
+from embedmill.planning.freeze import count_distinct, freeze
 from embedmill.planning.gather import gather
+from embedmill.planning.shards import FrozenShard
 from embedmill.planning.spill import Spill
 
 SCHEMA = pa.schema(
@@ -145,6 +146,22 @@ def test_shards_are_the_same_bytes_however_many_buckets_are_worked_on_ahead(
     assert [shard.file.read_bytes() for shard in ahead] == [shard.file.read_bytes() for shard in alone]
 
 
+@pytest.mark.parametrize("batch", [1, 50])
+def test_rows_that_are_copied_from_where_they_lie_make_the_same_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """As large rows are, in place of a copy of their whole bucket."""
+    rows = random_rows(900, seed=7)
+    options: dict[str, Any] = {"dropped": range(0, 900, 7), "batch": batch}
+    copied = frozen(tmp_path / "copied", rows, shard_rows=40, **options)
+    monkeypatch.setattr("embedmill.planning.freeze.LARGE_ROW_BYTES", 0)
+    monkeypatch.setattr("embedmill.planning.freeze.gather", None)
+    apart = frozen(tmp_path / "apart", rows, shard_rows=40, **options)
+    assert len(apart) > 10
+    assert [shard.file.read_bytes() for shard in apart] == [shard.file.read_bytes() for shard in copied]
+    assert [(shard.rows, shard.cost) for shard in apart] == [(shard.rows, shard.cost) for shard in copied]
+
+
 @pytest.mark.parametrize("batch", [1, 3, 50])
 def test_cuts_do_not_depend_on_the_batches_that_rows_came_in(tmp_path: Path, batch: int) -> None:
     rows = random_rows(200, seed=3)
@@ -164,7 +181,11 @@ def test_cuts_do_not_depend_on_the_order_of_the_catalog(tmp_path: Path) -> None:
     assert [shard.rows for shard in one] == [shard.rows for shard in other]
 
 
-def test_a_shard_is_cut_when_it_has_many_bytes_so_that_a_worker_can_hold_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("large_row_bytes", [0, 1 << 20])
+def test_a_shard_is_cut_when_it_has_many_bytes_so_that_a_worker_can_hold_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large_row_bytes: int
+) -> None:
+    monkeypatch.setattr("embedmill.planning.freeze.LARGE_ROW_BYTES", large_row_bytes)
     rows = [(bytes([n]) * 16, 1, "x" * 1000) for n in range(100)]
     shards = frozen(tmp_path, rows, shard_rows=1000, shard_bytes=10_000)
     assert all(table_of(shard).nbytes <= 2 * 10_000 for shard in shards)

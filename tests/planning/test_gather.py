@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embedmill.planning.gather import GatheredBytes, gather
+from embedmill.planning.gather import GatheredBytes, gather, where_they_lie
 
 
 def table_of(count: int, seed: int, nulls: float) -> pa.Table:
@@ -47,6 +47,17 @@ def test_rows_of_a_table_in_pieces_are_those_of_one_in_one_piece(nulls: float) -
     found = gather(in_pieces(table), rows)
     assert found.equals(table.take(pa.array(rows)))
     assert all(column.num_chunks == 1 for column in found.columns)
+
+
+@pytest.mark.parametrize("nulls", [0.0, 0.3])
+def test_rows_are_found_where_they_lie(nulls: float) -> None:
+    table = table_of(100, seed=3, nulls=nulls)
+    rows = np.random.default_rng(3).permutation(100)[:60]
+    for each in (table, in_pieces(table)):
+        before = pa.total_allocated_bytes()
+        lying = where_they_lie(each, rows)
+        assert pa.total_allocated_bytes() == before
+        assert pa.Table.from_batches(lying).combine_chunks().equals(table.take(pa.array(rows)))
 
 
 @pytest.mark.parametrize("nulls", [0.0, 0.3])

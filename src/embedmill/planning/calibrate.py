@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from embedmill.model import Encoder, ModelPackage
-    from embedmill.planning.freeze import FrozenShard
+    from embedmill.planning.shards import FrozenShard
     from embedmill.spec import PipelineSpec
     from embedmill.spec.documents import Estimate
     from embedmill.world import World

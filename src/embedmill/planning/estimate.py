@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from embedmill.catalog import ImageSource
     from embedmill.model import Encoder, ModelPackage
     from embedmill.model.feeds import Fed
-    from embedmill.planning.freeze import FrozenShard
+    from embedmill.planning.shards import FrozenShard
     from embedmill.release.reader import Release
     from embedmill.spec import EncoderInputs, WorkSpec
     from embedmill.types import CanonicalColumn, Encoded

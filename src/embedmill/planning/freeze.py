@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,21 +12,23 @@ import pyarrow as pa
 
 from embedmill.digest import ascending, digests_from_arrow
 from embedmill.planning.ahead import most_ahead, worked_ahead
-from embedmill.planning.gather import GatheredBytes, gather
+from embedmill.planning.gather import GatheredBytes, gather, where_they_lie
+from embedmill.planning.shards import Piece, ShardFiles
+from embedmill.planning.spill import LARGE_ROW_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from embedmill.planning.shards import FrozenShard
     from embedmill.planning.spill import Spill
     from embedmill.types import Digests, Mask, Rows
 
 SHARD_BYTES = 128 << 20
 """Shards are cut here too, so that a worker can hold one whole."""
 
-MOST_OF_A_PIECE, MOST_OF_A_SHARD = 2, 3
-"""Times as many bytes, unless one row alone has more. So the texts of a column stay far below the 2 GiB that
-offsets of 32 bits allow, and those of a row alone, which Arrow holds already, reach them at most."""
+MOST_OF_A_PIECE = 2
+"""Times as many bytes, unless one row alone has more."""
 
 GATHERED_ROWS = 1 << 14
 """At once, or a shard: pieces of large buckets, which only one or two of are in memory."""
@@ -37,22 +38,6 @@ OWN = ["_fingerprint", "_row", "_cost"]
 
 OWN_BYTES = 16 + 8 + 8
 """Of these columns in a row."""
-
-
-@dataclass(frozen=True)
-class FrozenShard:
-    """Rows of one shard: `_fingerprint` ascending and distinct, then the encoder's fields."""
-
-    name: str
-    file: Path
-    rows: int
-    cost: int
-
-    def first_rows(self, count: int) -> pa.RecordBatch:
-        """So many at most, from however many pieces; in order of fingerprints they are random."""
-        with pa.memory_map(str(self.file)) as source:
-            rows = pa.ipc.open_file(source).read_all().slice(0, count).combine_chunks()
-        return rows.to_batches()[0]
 
 
 def count_distinct(prints: Spill) -> int:
@@ -91,20 +76,23 @@ def freeze(
             yield from found.some() if most else [found]
 
     gathered = worked_ahead(partial(_gathered, most_bytes=shard_bytes, now=most > 0), some(), most=most)
-    shards = _Shards(folder, shard_bytes)
-    with closing(cut), closing(gathered):
+    with ShardFiles(folder, shard_bytes) as shards, closing(cut), closing(gathered):
         for pieces in gathered:
             for piece in pieces:
                 shards.add(piece)
-    return shards.finish()
+        return shards.finish()
 
 
 class _Cut(NamedTuple):
-    """Rows of a bucket that are to be computed, ascending by fingerprint, and the shard of each: int64[N]."""
+    """Rows of a bucket that are to be computed, ascending by fingerprint, and the shard of each: int64[N].
+
+    `apart`: they are large, and are copied once, from where they lie.
+    """
 
     bucket: pa.Table
     rows: Rows
     shards: Rows
+    apart: bool
 
     @property
     def edges(self) -> list[int]:
@@ -116,16 +104,8 @@ class _Cut(NamedTuple):
         first = 0
         for edge in self.edges:
             if edge - first >= GATHERED_ROWS or edge == len(self.rows) > first:
-                yield _Cut(self.bucket, self.rows[first:edge], self.shards[first:edge])
+                yield self._replace(rows=self.rows[first:edge], shards=self.shards[first:edge])
                 first = edge
-
-
-class _Piece(NamedTuple):
-    """Rows of one shard, or some of them, and the bytes that they take."""
-
-    rows: pa.Table
-    size_bytes: int
-    shard: int
 
 
 def _cut(bucket: tuple[pa.Table, int], *, dropped: Mask, target: float) -> _Cut:
@@ -136,28 +116,36 @@ def _cut(bucket: tuple[pa.Table, int], *, dropped: Mask, target: float) -> _Cut:
     table, before = bucket
     rows, costs = _chosen(table, dropped)
     shards = ((before + np.cumsum(costs) - costs) / target).astype(np.int64)
-    return _Cut(table.drop_columns(["_row"]).combine_chunks(), rows, shards)  # else each gather would do that
+    table = table.drop_columns(["_row"])
+    apart = table.nbytes >= LARGE_ROW_BYTES * len(table)
+    whole = table if apart else table.combine_chunks()  # else each gather would do that
+    return _Cut(whole, rows, shards, apart)
 
 
-def _gathered(cut: _Cut, *, most_bytes: int, now: bool) -> Iterable[_Piece]:
+def _gathered(cut: _Cut, *, most_bytes: int, now: bool) -> Iterable[Piece]:
     """The rows of each shard: pieces, so that they are not in memory twice; one by one if not all `now`."""
-    pieces = (
-        _Piece(rows, size_bytes, int(cut.shards[start]))
-        for start, end in pairwise(cut.edges)
-        for rows, size_bytes in _copied(cut.bucket, cut.rows[start:end], most_bytes)
-    )
+    pieces = (_apart if cut.apart else _copied)(cut, most_bytes)
     return list(pieces) if now else pieces
 
 
-def _copied(bucket: pa.Table, rows: Rows, most_bytes: int) -> Iterator[tuple[pa.Table, int]]:
-    """These rows, in their order, and their bytes."""
-    if 2 * bucket.nbytes <= most_bytes:
-        piece = gather(bucket, rows)
-        yield piece, piece.nbytes
-        return
-    size = GatheredBytes(bucket, rows)
-    for first, behind in _pieces(size, 0, len(rows), most_bytes):
-        yield gather(bucket, rows[first:behind]), size.of(first, behind)
+def _copied(cut: _Cut, most_bytes: int) -> Iterator[Piece]:
+    for start, end in pairwise(cut.edges):
+        rows, shard = cut.rows[start:end], int(cut.shards[start])
+        if 2 * cut.bucket.nbytes <= most_bytes:
+            piece = gather(cut.bucket, rows)
+            yield Piece(piece, piece.nbytes, shard)
+            continue
+        size = GatheredBytes(cut.bucket, rows)
+        for first, behind in _pieces(size, 0, len(rows), most_bytes):
+            yield Piece(gather(cut.bucket, rows[first:behind]), size.of(first, behind), shard)
+
+
+def _apart(cut: _Cut, most_bytes: int) -> Iterator[Piece]:
+    lying, size = where_they_lie(cut.bucket, cut.rows), GatheredBytes(cut.bucket, cut.rows)
+    for start, end in pairwise(cut.edges):
+        for first, behind in _pieces(size, start, end, most_bytes):
+            rows = pa.Table.from_batches(lying[first:behind])
+            yield Piece(rows, size.of(first, behind), int(cut.shards[start]), apart=True)
 
 
 def _pieces(size: GatheredBytes, start: int, end: int, most_bytes: int) -> Iterator[tuple[int, int]]:
@@ -169,40 +157,6 @@ def _pieces(size: GatheredBytes, start: int, end: int, most_bytes: int) -> Itera
             yield from _pieces(size, first, behind, most_bytes)
         else:
             yield first, behind
-
-
-class _Shards:
-    """Puts pieces together, and starts a new shard with a piece of another one, or where bytes are many."""
-
-    def __init__(self, folder: Path, most_bytes: int) -> None:
-        self._folder, self._most_bytes = folder, most_bytes
-        self._pending: list[pa.Table] = []
-        self._pending_bytes = self._current = 0
-        self._shards: list[FrozenShard] = []
-
-    def add(self, piece: _Piece) -> None:
-        full = self._pending_bytes >= self._most_bytes
-        too_much = self._pending_bytes + piece.size_bytes > MOST_OF_A_SHARD * self._most_bytes
-        if self._pending and (piece.shard != self._current or full or too_much):
-            self._write()
-        self._pending.append(piece.rows)
-        self._pending_bytes += piece.size_bytes
-        self._current = piece.shard
-
-    def finish(self) -> list[FrozenShard]:
-        if self._pending:
-            self._write()
-        return self._shards
-
-    def _write(self) -> None:
-        table = pa.concat_tables(self._pending)
-        self._pending, self._pending_bytes = [], 0
-        name = f"{len(self._shards):05d}"
-        file = self._folder / f"{name}.arrow"
-        frozen = table.drop_columns(["_cost"])
-        with pa.ipc.new_file(str(file), frozen.schema) as writer:
-            writer.write_table(frozen)
-        self._shards.append(FrozenShard(name, file, len(table), int(table.column("_cost").to_numpy().sum())))
 
 
 def _chosen(table: pa.Table, dropped: Mask) -> tuple[Rows, Rows]:

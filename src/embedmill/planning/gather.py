@@ -30,13 +30,31 @@ def gather(table: pa.Table, rows: Rows) -> pa.Table:
     return pa.Table.from_batches(parts).combine_chunks().take(pa.array(place))
 
 
+def where_they_lie(table: pa.Table, rows: Rows) -> list[pa.RecordBatch]:
+    """Each of these rows, in this order, as a slice of the table's own memory."""
+    batches = table.to_batches()
+    starts = np.cumsum([0, *(len(batch) for batch in batches)])
+    piece = np.searchsorted(starts, rows, side="right") - 1
+    places = (rows - starts[piece]).tolist()
+    return [batches[number].slice(row, 1) for number, row in zip(piece.tolist(), places, strict=True)]
+
+
+def put_together(lying: pa.Table) -> pa.Table:
+    """A copy of rows that are slices, whose bytes depend on nothing that lies beside them.
+
+    Arrow takes one slice for a piece as it is, and its files would have what follows it, up to 64 bytes.
+    """
+    several = lying.num_columns and lying.column(0).num_chunks > 1
+    return lying.combine_chunks() if several else lying.take(pa.array(range(len(lying)), pa.int64()))
+
+
 class GatheredBytes:
     """Of `gather(table, rows)` and of parts of it: all is copied for this but what texts contain."""
 
     def __init__(self, table: pa.Table, rows: Rows) -> None:
         """Measure these rows of the table."""
         light = pa.table([_light(column) for column in table.columns], names=table.column_names)
-        self._light = gather(light, rows)
+        self._light = gather(light.combine_chunks(), rows)
         contents = np.zeros(len(table), dtype=np.int64)
         for column in table.columns:
             if _offset_bytes(column.type):

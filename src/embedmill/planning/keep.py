@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from embedmill.model.package import ModelPackage
-    from embedmill.planning.freeze import FrozenShard
+    from embedmill.planning.shards import FrozenShard
     from embedmill.release.layout import Home
     from embedmill.release.reader import Release
     from embedmill.spec.documents import FileEntry
@@ -56,12 +56,12 @@ class Kept:
         return kept
 
     def _shard(self, shard: FrozenShard) -> ShardPlan:
-        entry = self._adopted("frozen", shard.file, shard.rows)
+        entry = self._adopted("frozen", shard.file, shard.rows, shard.sha256)
         return ShardPlan(name=shard.name, rows=shard.rows, cost=shard.cost, file=entry)
 
-    def _adopted(self, folder: str, file: Path, rows: int) -> FileEntry:
+    def _adopted(self, folder: str, file: Path, rows: int, digest: str | None = None) -> FileEntry:
         key = self.home.run_key(self.run, folder, file.name)
-        return self.home.adopt(key, file, relative_to=self.home.pipeline, rows=rows)
+        return self.home.adopt(key, file, relative_to=self.home.pipeline, rows=rows, digest=digest)
 
     def shards_and_model(
         self, shards: Sequence[FrozenShard], package: ModelPackage, base: Release | None, given_up: Event

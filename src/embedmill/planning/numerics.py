@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from embedmill.catalog import ImageSource
     from embedmill.model import ModelPackage
-    from embedmill.planning.freeze import FrozenShard
+    from embedmill.planning.shards import FrozenShard
     from embedmill.release.layout import Home
     from embedmill.release.reader import Release
     from embedmill.spec import WorkSpec

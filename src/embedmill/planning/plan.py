@@ -24,12 +24,13 @@ from embedmill.model.lanes import lanes_of
 from embedmill.planning.alike import shaping
 from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
-from embedmill.planning.freeze import FrozenShard, count_distinct, freeze
+from embedmill.planning.freeze import count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
 from embedmill.planning.keep import Kept, check_unchanged
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import SPILLS, Scan, Scanner
+from embedmill.planning.shards import FrozenShard
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
 from embedmill.release.keys import TableKeys
 from embedmill.release.layout import PLAN, Home

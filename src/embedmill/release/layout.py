@@ -125,11 +125,16 @@ class Home:
         self.store.put_if_absent(key, file)
         return FileEntry(path=relative(key, relative_to), size_bytes=size, sha256=digest, rows=rows)
 
-    def adopt(self, key: str, file: Path, *, relative_to: str, rows: int | None = None) -> FileEntry:
-        """Store a file that nobody will write to any more: without a copy, where the store can do that."""
+    def adopt(
+        self, key: str, file: Path, *, relative_to: str, rows: int | None = None, digest: str | None = None
+    ) -> FileEntry:
+        """Store a file that nobody will write to any more: without a copy, where the store can do that.
+
+        Its digest may be known, as that of `keep`.
+        """
         if not isinstance(self.store, Adopts):
-            return self.keep(key, file, relative_to=relative_to, rows=rows)
-        digest, size = file_sha256(file), file.stat().st_size
+            return self.keep(key, file, relative_to=relative_to, rows=rows, digest=digest)
+        digest, size = digest or file_sha256(file), file.stat().st_size
         self.store.adopt_if_absent(key, file)
         return FileEntry(path=relative(key, relative_to), size_bytes=size, sha256=digest, rows=rows)
 
