@@ -9,9 +9,11 @@ The bare loop reads the columns that the plan reads (pyarrow), makes one 128-bit
 model would see (BLAKE2b), and keeps nothing; a process for each core takes every so many row groups.
 `--all-new` plans a first release, for which all inputs are spilled and frozen, as `--full` does; else the
 catalog of the next day is planned, of which 1 % changed, over a release that is published the first time.
-The bare loop's start and the plan's own (imports, opening the release) both count. Processor time, of all
-processes of each, says more than the clock where the machine has other work. `--profile` also runs the plan
-of the last size in this process under cProfile.
+The bare loop's start and the plan's own (imports, opening the release) both count. `files` is what a process
+for each core takes to write the plan's item files and shards from memory, and nothing else. What leaves these
+files, for a catalog that it reads and digests once a row, has at most the speed `bound`, bare / (bare +
+files). Processor time, of all processes of each, says more than the clock where the machine has other work.
+`--profile` also runs the plan of the last size in this process under cProfile.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.support.measuring import Findings, Spread, Verdict, cores, in_turns, seconds_of, warned
@@ -53,7 +56,8 @@ def main() -> int:
     lines = warned()
     lines.append("first plans" if all_new else "plans over a release of which 1 % changed")
     lines.append(
-        f"{'items':>12}{'plan, s':>28}{'bare loop, s':>28}{'speed':>7}{'peak MiB':>10}{'CPU, µs an item':>22}"
+        f"{'items':>12}{'plan, s':>28}{'bare loop, s':>28}{'speed':>7}{'files, s':>28}{'bound':>7}"
+        f"{'peak MiB':>10}{'CPU, µs an item':>22}"
     )
     rows = []
     for items in sizes:
@@ -61,6 +65,7 @@ def main() -> int:
         rows.append(row)
         lines.append(
             f"{items:>12,}{row['plan_s']!s:>28}{row['bare_s']!s:>28}{row['speed']:>7.2f}"
+            f"{row['files_s']!s:>28}{row['bound']:>7.2f}"
             f"{row['peak_mib']:>10.0f}{row['plan_cpu_us']:>12.2f}, bare {row['bare_cpu_us']:.2f}"
         )
     if options.profile:
@@ -70,7 +75,7 @@ def main() -> int:
         Verdict("peak anonymous MiB", rows[-1]["peak_mib"], MIB, at_least=False),
         flat(rows),
     ]
-    return Findings("bench-planning/1", {"rows": rows}, lines, verdicts).tell(as_json=options.json)
+    return Findings("bench-planning/2", {"rows": rows}, lines, verdicts).tell(as_json=options.json)
 
 
 def flat(rows: Sequence[Mapping[str, Any]]) -> Verdict:
@@ -123,7 +128,10 @@ def measured(items: int, rounds: int, *, all_new: bool) -> dict[str, Any]:
         cpu_us["bare"].append((processor_seconds() - before) / items * 1e6)
         return seconds
 
-    ways: dict[str, Callable[[], float]] = {"plan": plan, "bare": bare}
+    def files() -> float:
+        return bare_files(pipeline.parent / "again")
+
+    ways: dict[str, Callable[[], float]] = {"plan": plan, "files": files, "bare": bare}
     found = in_turns(ways, rounds, unmeasured=1)
     peak = Spread.of(each.together_mib for each in plans).median
     speed = found["bare"].median / found["plan"].median
@@ -132,6 +140,8 @@ def measured(items: int, rounds: int, *, all_new: bool) -> dict[str, Any]:
         "plan_s": found["plan"],
         "bare_s": found["bare"],
         "speed": speed,
+        "files_s": found["files"],
+        "bound": found["bare"].median / (found["bare"].median + found["files"].median),
         "peak_mib": peak,
         "plan_cpu_us": Spread.of(cpu_us["plan"]).median,
         "bare_cpu_us": Spread.of(cpu_us["bare"]).median,
@@ -146,11 +156,26 @@ def processor_seconds() -> float:
 
 def bare_loop(catalog: Path) -> None:
     """Digest all rows, by a process for each core."""
-    command = [sys.executable, "-m", "benchmarks.support.bare_digests", str(catalog)]
-    running = [subprocess.Popen([*command, str(first), str(cores())]) for first in range(cores())]
-    codes = [process.wait() for process in running]
-    if any(codes):
+    on_all_cores("benchmarks.support.bare_digests", str(catalog))
+
+
+def bare_files(store: Path) -> float:
+    """Seconds of writing what the store's only plan left, by a process for each core: of the slowest."""
+    with TemporaryDirectory(dir=store.parent) as target:
+        return max(map(float, on_all_cores("benchmarks.support.bare_files", str(store), target)))
+
+
+def on_all_cores(module: str, *words: str) -> list[str]:
+    """What a process for each core says; each is told its number, and of how many."""
+    command = [sys.executable, "-m", module, *words]
+    running = [
+        subprocess.Popen([*command, str(first), str(cores())], stdout=subprocess.PIPE, text=True)
+        for first in range(cores())
+    ]
+    said = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
         raise SystemExit(f"{' '.join(command)}: failed")
+    return said
 
 
 def profile(pipeline: Path, file: Path) -> None:

@@ -7,9 +7,9 @@ Everybody does the same job: from one Parquet file of real texts (what Debian sa
 vectors on disk, with the same weights, each in a process of its own, in turns. The time in which a peer
 gets ready (imports, its model) does not count, except where it is part of the job: embedmill's loops and
 Ray's actors start in it. Each peer's settings are the best of a few, tried on the first --probe texts. The
-bare loop has its texts tokenized and ordered before, and writes nothing. Useful operations are those of the
-texts' own tokens, without padding; the peak is that of fused multiply-adds on all cores, measured in the
-same turns.
+bare loop has its texts tokenized and ordered before, and writes nothing; as a program it does that, too, from
+the start of its process to its end. Useful operations are those of the texts' own tokens, without padding;
+the peak is that of fused multiply-adds on all cores, measured in the same turns.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ def choices() -> dict[str, list[Settings]]:
     budgets = (256, 512, 1024, 2048)
     alone = {"threads": None, "parallel": None}
     apart = {"threads": 1, "parallel": 0}
+    bare: list[Settings] = [{"budget": b, "sessions": s, "threads": t} for s, t in shares for b in budgets]
     return {
         "embedmill": [{}],
-        "bare loop": [{"budget": b, "sessions": s, "threads": t} for s, t in shares for b in budgets],
+        "bare loop": bare,
+        "bare program": bare,
         "plain loop": [{}],
         "sentence-transformers": [{"batch": batch} for batch in (8, 32, 128)],
         "fastembed": [{"batch": batch, **how} for how in (alone, apart) for batch in (32, 256)],

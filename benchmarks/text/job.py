@@ -17,6 +17,7 @@ from benchmarks.text.peers import Peer
 PEERS: Mapping[str, type[Peer]] = {
     "embedmill": peers.Embedmill,
     "bare loop": loops.Bare,
+    "bare program": loops.Program,
     "plain loop": loops.Plain,
     "sentence-transformers": peers.SentenceTransformers,
     "fastembed": peers.FastEmbed,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -111,6 +114,19 @@ class Bare(Peer):
         vectors[np.concatenate(self.batches)] = unit(made)
         np.save(self.out, vectors)
         return {}
+
+
+class Program(Peer):
+    """The bare loop and what it needs: a process, imports, sessions, tokens, and a file of its vectors."""
+
+    def ready(self) -> None:
+        """Nothing: all of it counts."""
+
+    def work(self) -> None:
+        """From its start to its end."""
+        words = ["bare loop", str(self.folder), str(self.source), json.dumps(self.settings), str(self.out)]
+        command = [sys.executable, "-m", "benchmarks.text.job", *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _packed(lengths: npt.NDArray[np.int64], budget: int) -> Iterator[npt.NDArray[np.int64]]:
