@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from embedmill.types import Digests
 
 BUCKETS = 64
-HELD_BYTES = 16 << 20
+HELD_BYTES = 8 << 20
 """Written at once, in a piece for each bucket."""
 
 LARGE_ROW_BYTES = 64 << 10
