@@ -108,7 +108,7 @@ def test_a_failed_gate_stops_the_run_and_can_be_accepted(mill: Mill, spec: Path,
     mill.worked(items(20))
     said = embedmill("run", spec)
     assert said.code == 3
-    assert "churn: 20 of 40 of the live items" in said.err
+    assert "churn: 20 of 40 live items" in said.err
     assert "--accept churn" in said.err
     assert embedmill.json("release", "ls", spec) == before
     assert embedmill.json("run", spec, "--accept", "churn")["number"] == 2
