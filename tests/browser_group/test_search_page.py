@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,10 +76,12 @@ def serving(spec: Path, *options: str) -> Iterator[str]:
     command = [sys.executable, "-m", "embedmill", "serve", str(spec), "--port", "0", "--json", "--drain", "0"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        said = "".join(iter(server.stdout.readline, "}\n")) + "}"
-        assert "serving/1" in said
-        yield json.loads(said)["url"]
-        server.terminate()
+        try:
+            said = "".join(iter(server.stdout.readline, "}\n")) + "}"
+            assert "serving/1" in said
+            yield json.loads(said)["url"]
+        finally:
+            server.terminate()  # also where a test has failed: leaving waits for its end
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +222,24 @@ def test_an_answer_that_is_no_json_is_told_by_its_status(browser: Browser, url: 
         page.route("**/search", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
         page.get_by_label("Find what is like this text").fill("red")
         expect(page.get_by_role("status")).to_have_text("the server answered 502 without a reason")
+
+
+def test_the_head_tells_of_the_release_that_answers(browser: Browser, tmp_path: Path) -> None:
+    mill = Mill(tmp_path, colours_package(tmp_path / "colours"))
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.binary())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "display": ["image"]}
+    rows = [{"sku": name, "image": picture(name)} for name in COLOURS]
+    mill.run(rows[:1])
+    with serving(mill.root / "pipeline.yaml", "--follow", "0.2") as url, opened(browser, url) as page:
+        head = page.locator("#release")
+        expect(head).to_contain_text("release 1, 1 item,")
+        mill.run(rows)
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while page.evaluate("fetch('release').then((answer) => answer.json())")["number"] == 1:
+            assert time.monotonic() < deadline, "it was not swapped"
+            time.sleep(0.1)
+        page.get_by_label("Find what is like this text").fill("red")
+        expect(head).to_contain_text("release 2, 4 items,")
 
 
 def test_a_server_with_keys_asks_for_one_and_then_shows_pictures(browser: Browser, spec: Path) -> None:

@@ -8,6 +8,7 @@ const LONGEST = 160; // characters of a field that a card shows
 
 let latest = 0;
 let timer = 0;
+let served = null; // the release that the head of the page tells of
 let last = null; // the query that is shown: () => Promise<Response>
 
 function authorized() {
@@ -44,6 +45,7 @@ async function show(query, words) {
     const found = await query();
     if (mine !== latest) return;
     hits.replaceChildren(...found.hits.map(card));
+    if (found.release !== served) start(); // it was swapped
     const ms = Math.round(performance.now() - started);
     const count = found.hits.length === 1 ? "1 hit" : `${found.hits.length} hits`;
     say(`${count} for ${words} in ${ms} ms, from release ${found.number ?? found.release}`);
@@ -181,10 +183,12 @@ document.addEventListener("paste", (event) => {
 async function start() {
   try {
     const found = await ask("release");
+    served = found.release;
     byId("pipeline").textContent = found.pipeline;
     document.title = `${found.pipeline}: search`;
-    const items = found.items.embedded.toLocaleString();
-    byId("release").textContent = `release ${found.number ?? found.release}, ${items} items, model ${found.model.name}`;
+    const count = found.items.embedded;
+    const items = count === 1 ? "1 item" : `${count.toLocaleString()} items`;
+    byId("release").textContent = `release ${found.number ?? found.release}, ${items}, model ${found.model.name}`;
     document.querySelectorAll(".text, #text").forEach((each) => (each.hidden = !found.queries.text));
     drop.hidden = !found.queries.image;
   } catch (error) {
