@@ -324,6 +324,15 @@ def test_progress_is_plain_lines_on_stderr_where_it_is_no_terminal(mill: Mill, s
     assert "\r" not in said.err
 
 
+def test_a_run_of_one_item_is_spoken_of_in_the_singular(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.planned(items(1))
+    assert "  1 vector in 1 shard" in embedmill("plan", spec).out
+    said = embedmill("run", spec)
+    assert ": 1 item, 1 vector to compute, 0 reused" in said.err
+    assert "embed: 1 of 1 vector, " in said.err
+    assert "1 (1 vector computed)" in said.out
+
+
 def test_quiet_says_nothing_on_stderr(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     mill.worked(items(8))
     assert embedmill("run", spec, "--quiet").err == ""

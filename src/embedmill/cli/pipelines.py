@@ -267,7 +267,7 @@ def _print_result(result: RunReport) -> None:
     rows: list[tuple[str, object]] = [
         ("release", f"{result.release} (number {result.number})"),
         ("items read", result.total),
-        ("embedded", f"{result.embedded:,} ({result.computed:,} vectors computed)"),
+        ("embedded", f"{result.embedded:,} ({counted(result.computed, 'vector')} computed)"),
         ("reused", result.reused),
         *([("kept, not fetched", result.kept)] if result.kept else []),
         ("empty", result.empty),
