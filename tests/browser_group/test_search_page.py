@@ -252,6 +252,7 @@ def test_a_server_with_keys_asks_for_one_and_then_shows_pictures(browser: Browse
         page.get_by_label("API key").fill("a-long-secret-of-the-shop")
         page.get_by_label("API key").press("Tab")
         expect(page.locator("#release")).to_contain_text("40 items")
+        expect(page.get_by_role("status")).to_have_text("")
         page.get_by_label("Find what is like this text").fill("yellow")
         expect(page.get_by_role("status")).to_contain_text("24 hits")
         assert shown_colours(page)[:SHOWN] == ["yellow"] * SHOWN

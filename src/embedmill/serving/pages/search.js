@@ -184,6 +184,7 @@ async function start() {
   try {
     const found = await ask("release");
     served = found.release;
+    if (last === null) say(""); // what was wrong before, as a missing key
     byId("pipeline").textContent = found.pipeline;
     document.title = `${found.pipeline}: search`;
     const count = found.items.embedded;
