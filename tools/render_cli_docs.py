@@ -18,8 +18,9 @@ HEAD = """\
 <!-- Written by tools/render_cli_docs.py; a test fails when it is not what the commands say. -->
 
 `PIPELINE.yaml` is a [pipeline's spec](pipeline.md). Every command also takes `--json`, which prints one
-document with a `schema`, also where the command fails, and `-h` or `--help`. Data goes to stdout, talk to
-stderr. What the exit codes mean is in [operations.md](operations.md#exit-codes).
+document with a `schema`, also where the command fails (`release ls` and `fleet command` print a list, and
+`fleet watch` a document a line), and `-h` or `--help`. Data goes to stdout, talk to stderr. What the exit
+codes mean is in [operations.md](operations.md#exit-codes).
 """
 PLACEHOLDERS: dict[Any, str] = {int: "N", str: "TEXT", Path: "PATH"}
 SHELL_OPTIONS = {"install_completion", "show_completion"}

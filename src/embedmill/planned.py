@@ -28,6 +28,7 @@ from embedmill.spec.documents import Content, Gates, LogEntry, Plan
 from embedmill.spec.reports import RunReport
 from embedmill.types import Progress
 from embedmill.use_case import UseCase
+from embedmill.words import counted
 
 OnProgress = Callable[[Progress], None]
 
@@ -54,7 +55,7 @@ class PlannedRun:
 
     def __repr__(self) -> str:
         plan = self.plan
-        what = f"{plan.items.total:,} items, {plan.compute:,} vectors to compute"
+        what = f"{counted(plan.items.total, 'item')}, {counted(plan.compute, 'vector')} to compute"
         return f"<PlannedRun {plan.run} of {plan.pipeline.name!r}: {what}{', resumed' * self.resumed}>"
 
     @property

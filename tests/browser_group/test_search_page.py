@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,16 +40,48 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mill.root / "pipeline.yaml"
 
 
+LARGE_ID = 2**53 + 1
+"""An odd one: JavaScript's numbers have only even ones here."""
+LONG_ID = "x" * 90
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server of disks with large numbers for ids, and fields of all kinds."""
+    mill = Mill(
+        tmp_path_factory.mktemp("odd"), colours_package(tmp_path_factory.mktemp("odd-model") / "colours")
+    )
+    kinds = {"sku": pa.int64(), "code": pa.int64(), "name": pa.string(), "tags": pa.list_(pa.string())}
+    mill.schema = pa.schema([*kinds.items(), ("sizes", pa.struct({"a": pa.int64()})), ("image", pa.binary())])
+    fields = ["code", "name", "tags", "sizes", "image"]
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "display": fields}
+    mill.run(
+        {
+            "sku": LARGE_ID + n,
+            "code": -LARGE_ID - n,
+            "name": f"{colour} " * 60 + LONG_ID,
+            "tags": ["<i>new</i>", colour],
+            "sizes": {"a": n},
+            "image": picture(colour),
+        }
+        for n, colour in enumerate(COLOURS)
+    )
+    with serving(mill.root / "pipeline.yaml") as found:
+        yield found
+
+
 @contextmanager
 def serving(spec: Path, *options: str) -> Iterator[str]:
     """The URL of a server in a process of its own."""
     command = [sys.executable, "-m", "embedmill", "serve", str(spec), "--port", "0", "--json", "--drain", "0"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        said = "".join(iter(server.stdout.readline, "}\n")) + "}"
-        assert "serving/1" in said
-        yield json.loads(said)["url"]
-        server.terminate()
+        try:
+            said = "".join(iter(server.stdout.readline, "}\n")) + "}"
+            assert "serving/1" in said
+            yield json.loads(said)["url"]
+        finally:
+            server.terminate()  # also where a test has failed: leaving waits for its end
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +106,14 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Page]:
     """The search page; no test may make the browser complain."""
-    with browser.new_page(viewport={"width": 1200, "height": 900}) as found:
+    with opened(browser, url) as found:
+        yield found
+
+
+@contextmanager
+def opened(browser: Browser, url: str, width: int = 1200) -> Iterator[Page]:
+    """A page in a window of this width, without complaints of the browser."""
+    with browser.new_page(viewport={"width": width, "height": 900}) as found:
         complaints: list[str] = []
         found.on(
             "console", lambda message: complaints.append(message.text) if message.type == "error" else None
@@ -125,6 +165,83 @@ def test_a_catalogs_markup_is_text(page: Page) -> None:
     expect(page.locator(".card").first).to_contain_text("<b>red</b> disk")
 
 
+def test_numbers_too_large_for_javascript_are_shown_and_asked_for_as_they_are(
+    browser: Browser, odd: str
+) -> None:
+    with opened(browser, odd) as page:
+        page.get_by_label("Find what is like this text").fill("red")
+        first = page.locator(".card").first
+        expect(first.locator("strong")).to_have_text(str(LARGE_ID))
+        expect(first).to_contain_text(str(-LARGE_ID))
+        first.click()
+        expect(page.get_by_role("status")).to_contain_text(f"3 hits for items like {LARGE_ID} in")
+        assert str(LARGE_ID) not in page.locator(".card strong").all_inner_texts()
+
+
+def test_long_texts_lists_and_structs_can_be_read(browser: Browser, odd: str) -> None:
+    with opened(browser, odd) as page:
+        page.get_by_label("Find what is like this text").fill("red")
+        shown = page.locator(".card").first.locator("dd")
+        expect(shown.nth(1)).to_have_text(("red " * 60)[:160] + "…")
+        expect(shown.nth(2)).to_have_text("<i>new</i>, red")
+        expect(shown.nth(3)).to_have_text('{"a":0}')
+
+
+def test_one_hit_is_no_hits(page: Page) -> None:
+    page.get_by_label("Only items where").fill("name ILIKE '%red%' AND id = 'red/3'")
+    page.get_by_label("Find what is like this text").fill("red")
+    expect(page.get_by_role("status")).to_contain_text("1 hit for “red”")
+
+
+def test_nothing_is_wider_than_a_phone(browser: Browser, odd: str) -> None:
+    with opened(browser, odd, width=390) as page:
+        page.get_by_label("Find what is like this text").fill(LONG_ID)
+        expect(page.get_by_role("status")).to_contain_text("4 hits")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        card, score = page.locator(".card").first.bounding_box(), page.locator(".score").first.bounding_box()
+        assert card is not None
+        assert score is not None
+        assert score["x"] + score["width"] < card["x"] + card["width"]
+
+
+def test_an_image_can_be_chosen_again_after_a_text(page: Page) -> None:
+    chosen, status = page.locator("#image"), page.get_by_role("status")
+    file = {"name": "disk.png", "mimeType": "image/png", "buffer": picture("blue")}
+    chosen.set_input_files(file)
+    expect(status).to_contain_text("for this image")
+    page.get_by_label("Find what is like this text").fill("red")
+    expect(status).to_contain_text("for “red”")
+    expect(page.locator("#drop img")).to_have_count(0)
+    chosen.set_input_files(file)
+    expect(status).to_contain_text("for this image")
+
+
+def test_an_answer_that_is_no_json_is_told_by_its_status(browser: Browser, url: str) -> None:
+    with browser.new_page() as page:
+        page.goto(url)
+        page.route("**/search", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
+        page.get_by_label("Find what is like this text").fill("red")
+        expect(page.get_by_role("status")).to_have_text("the server answered 502 without a reason")
+
+
+def test_the_head_tells_of_the_release_that_answers(browser: Browser, tmp_path: Path) -> None:
+    mill = Mill(tmp_path, colours_package(tmp_path / "colours"))
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.binary())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "display": ["image"]}
+    rows = [{"sku": name, "image": picture(name)} for name in COLOURS]
+    mill.run(rows[:1])
+    with serving(mill.root / "pipeline.yaml", "--follow", "0.2") as url, opened(browser, url) as page:
+        head = page.locator("#release")
+        expect(head).to_contain_text("release 1, 1 item,")
+        mill.run(rows)
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while page.evaluate("fetch('release').then((answer) => answer.json())")["number"] == 1:
+            assert time.monotonic() < deadline, "it was not swapped"
+            time.sleep(0.1)
+        page.get_by_label("Find what is like this text").fill("red")
+        expect(head).to_contain_text("release 2, 4 items,")
+
+
 def test_a_server_with_keys_asks_for_one_and_then_shows_pictures(browser: Browser, spec: Path) -> None:
     keys = spec.with_name("keys")
     keys.write_text("people: a-long-secret-of-the-shop\n")
@@ -135,6 +252,7 @@ def test_a_server_with_keys_asks_for_one_and_then_shows_pictures(browser: Browse
         page.get_by_label("API key").fill("a-long-secret-of-the-shop")
         page.get_by_label("API key").press("Tab")
         expect(page.locator("#release")).to_contain_text("40 items")
+        expect(page.get_by_role("status")).to_have_text("")
         page.get_by_label("Find what is like this text").fill("yellow")
         expect(page.get_by_role("status")).to_contain_text("24 hits")
         assert shown_colours(page)[:SHOWN] == ["yellow"] * SHOWN

@@ -108,7 +108,7 @@ def test_a_failed_gate_stops_the_run_and_can_be_accepted(mill: Mill, spec: Path,
     mill.worked(items(20))
     said = embedmill("run", spec)
     assert said.code == 3
-    assert "churn: 20 of 40 of the live items" in said.err
+    assert "churn: 20 of 40 live items" in said.err
     assert "--accept churn" in said.err
     assert embedmill.json("release", "ls", spec) == before
     assert embedmill.json("run", spec, "--accept", "churn")["number"] == 2
@@ -322,6 +322,15 @@ def test_progress_is_plain_lines_on_stderr_where_it_is_no_terminal(mill: Mill, s
     assert "embed: 40 of 40 vectors, 0 reused, 0 failed" in said.err
     assert "\x1b" not in said.err
     assert "\r" not in said.err
+
+
+def test_a_run_of_one_item_is_spoken_of_in_the_singular(mill: Mill, spec: Path, embedmill: Terminal) -> None:
+    mill.planned(items(1))
+    assert "  1 vector in 1 shard" in embedmill("plan", spec).out
+    said = embedmill("run", spec)
+    assert ": 1 item, 1 vector to compute, 0 reused" in said.err
+    assert "embed: 1 of 1 vector, " in said.err
+    assert "1 (1 vector computed)" in said.out
 
 
 def test_quiet_says_nothing_on_stderr(mill: Mill, spec: Path, embedmill: Terminal) -> None:

@@ -52,6 +52,16 @@ def test_a_good_candidate_passes_every_gate_with_figures(mill: Mill) -> None:
     assert verdicts["churn"].message == "nothing was published yet"
 
 
+def test_verdicts_on_one_item_speak_of_one(mill: Mill) -> None:
+    mill.settings = {"gates": {"churn": 1.0, "empty": 1.0, "quarantine": 1.0}}
+    mill.run(items(1))
+    verdicts = verdicts_on(mill.indexed([items(1)[0] | {"title": "another"}]))
+    assert verdicts["accounting"].message.endswith("item files have 1 row")
+    assert verdicts["empty"].message.startswith("0 of 1 item has an empty input: ")
+    assert verdicts["churn"].message.startswith("1 of 1 live item is deleted or changed: ")
+    assert verdicts["norms"].message.startswith("0 of 1 new vector is off unit length")
+
+
 def test_the_verdicts_are_kept_beside_the_run_with_the_baseline(mill: Mill) -> None:
     first = mill.run(items(3)).release
     run = mill.checked(items(4))
@@ -106,7 +116,7 @@ def test_deleted_and_changed_items_count_as_churn_of_the_live_release(
     verdict = verdicts_on(run)["churn"]
     assert verdict.passed == (moved <= 2)
     assert verdict.found == pytest.approx(moved / 20)
-    assert f"{moved} of 20 of the live items" in verdict.message
+    assert f"{moved} of 20 live items" in verdict.message
 
 
 def test_with_a_new_model_only_deleted_items_are_churn(mill: Mill, tmp_path: Path) -> None:

@@ -304,11 +304,11 @@ def test_a_batch_that_leaks_is_right_alone_and_wrong_in_batches(text: Published)
     [
         (
             lambda _, vectors: vectors[:, :8],
-            "answered float32[1, 8] for 1 rows, and vectors are float32[1, 16]",
+            "answered float32[1, 8] for 1 row, and vectors are float32[1, 16]",
         ),
         (lambda _, vectors: vectors[:1], "answered float32[1, 16] for 32 rows"),
         (lambda _, vectors: vectors * np.nan, "of them are not finite"),
-        (lambda _, vectors: vectors[0], "answered float32[16] for 1 rows"),
+        (lambda _, vectors: vectors[0], "answered float32[16] for 1 row"),
     ],
 )
 def test_vectors_that_are_cut_lost_or_not_finite_are_noticed(

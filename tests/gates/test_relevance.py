@@ -181,6 +181,17 @@ def test_labelled_items_that_are_not_there_are_left_out_and_counted(mill: Mill) 
     assert f"({alone} more have no item there)" in found.message
 
 
+def test_one_query_with_one_lost_item_is_spoken_of_as_one(mill: Mill) -> None:
+    rows = shop(20)
+    ask(mill, [{"query": rows[0]["title"], "relevant": ["s0", "gone"]}, {"query": "x", "relevant": ["gone"]}])
+    message = verdict_on(mill.indexed(rows)).message
+    assert message.startswith("1 query: recall@5 ")
+    assert "(1 more has no item there)" in message
+    ask(mill, [{"query": rows[0]["title"], "relevant": ["s0", "gone"]}])
+    assert message.endswith("2 of 3 labelled items are not in the candidate")
+    assert verdict_on(mill.indexed(rows)).message.endswith("1 of 2 labelled items is not in the candidate")
+
+
 def test_items_that_are_new_are_no_merit_of_the_model(mill: Mill) -> None:
     rows = shop()
     ask(mill, labelled(rows))

@@ -64,7 +64,7 @@ def test_images_that_did_change_and_items_that_went_count_beside_them(shop: Mill
     verdict = verdicts_on(run)["churn"]
     assert not verdict.passed
     assert verdict.found == pytest.approx(0.3)
-    assert "3 of 10 of the live items" in verdict.message
+    assert "3 of 10 live items" in verdict.message
     run.run(accept=["churn"])
     found = diff_releases(before, shop.live())
     assert (found.input_changed.count, found.removed.count, found.unchanged) == (2, 1, COUNT - 3)

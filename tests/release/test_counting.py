@@ -90,4 +90,4 @@ def test_live_items_that_are_quarantined_now_are_churn(shop: Mill) -> None:
     verdict = verdicts_on(shop.indexed())["churn"]
     assert not verdict.passed
     assert verdict.found == pytest.approx(0.5)
-    assert "2 of 4 of the live items are deleted, changed or quarantined (2)" in verdict.message
+    assert "2 of 4 live items are deleted, changed or quarantined (2)" in verdict.message

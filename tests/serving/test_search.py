@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -144,6 +145,38 @@ def test_what_is_like_an_item_leaves_itself_out(client: TestClient, published: R
 def test_an_item_shows_its_picture_whatever_its_id_looks_like(gallery: TestClient) -> None:
     answer = gallery.get("/items/a%2F3/picture")
     assert (answer.content, answer.headers["content-type"]) == (drawn(3), "image/png")
+
+
+LOOKALIKES = ["a", "a/b", "a/picture", "a/similar", "a%2Fb", "a//b", "a\nb", "100%", "?x=1#y", "бра/picture"]
+
+
+@pytest.fixture(scope="module")
+def lookalikes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Asks a server of items whose ids look like addresses, each with a picture of its own."""
+    root = tmp_path_factory.mktemp("lookalikes")
+    mill = Mill(root, tiny_image_package(root / "model"))
+    mill.schema = pa.schema([("sku", pa.string()), ("image", pa.binary())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "display": ["image"]}
+    mill.run([{"sku": id_, "image": drawn(n)} for n, id_ in enumerate(LOOKALIKES)])
+    live = Live(load(mill.live()))
+    with TestClient(make_app(Server(live))) as found:
+        yield found
+    live.close()
+
+
+@pytest.mark.parametrize("id_", LOOKALIKES)
+def test_a_quoted_id_is_that_item_whatever_it_looks_like(lookalikes: TestClient, id_: str) -> None:
+    address = f"/items/{quote(id_, safe='')}"
+    assert lookalikes.get(address).json()["id"] == id_
+    assert lookalikes.get(f"{address}/picture").content == drawn(LOOKALIKES.index(id_))
+    like = [hit["id"] for hit in lookalikes.get(f"{address}/similar").json()["hits"]]
+    assert sorted([*like, id_]) == sorted(LOOKALIKES)
+
+
+def test_slashes_of_an_id_need_no_quotes_where_nothing_is_ambiguous(lookalikes: TestClient) -> None:
+    assert lookalikes.get("/items/a/b").json()["id"] == "a/b"
+    assert lookalikes.get("/items/a/b/picture").content == drawn(LOOKALIKES.index("a/b"))
+    assert lookalikes.get("/items/a/%70icture").content == drawn(LOOKALIKES.index("a"))
 
 
 def test_a_thumbnail_is_shown_where_the_pipeline_keeps_them(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory, text: Release) -> Iterator[
             "have other vectors",
         ),
         ("answer * 2", "alone", "have another length"),
-        ("answer[:, :8].copy()", "alone", "answered float32[1, 8] for 1 rows"),
+        ("answer[:, :8].copy()", "alone", "answered float32[1, 8] for 1 row"),
         ('answer.astype("float64")', "answers", "answered FP64, and its output is embedding: float32"),
     ],
 )

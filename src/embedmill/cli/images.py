@@ -9,6 +9,7 @@ import typer
 
 from embedmill.cli.options import AsJson
 from embedmill.cli.output import data, emit, facts, size, table, talk
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from embedmill.spec.images import ImageSpec
@@ -89,7 +90,7 @@ def render(
             [
                 ("base", report.base),
                 ("installs", ", ".join(report.requirements)),
-                ("written", f"{len(report.files)} files in {report.folder}"),
+                ("written", f"{counted(len(report.files), 'file')} in {report.folder}"),
             ]
         )
     )

@@ -13,6 +13,7 @@ import typer
 from embedmill.cli.importing import take_arrows_memory_from_the_system
 from embedmill.cli.options import AsJson, PipelineFile, RunName, open_pipeline
 from embedmill.cli.output import data, emit, facts, table, talk
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -211,7 +212,7 @@ def _write(folder: Path, files: Mapping[str, bytes], as_json: bool) -> None:
     if as_json:
         emit(JenkinsFiles(folder=str(folder), files=written))
     else:
-        data().print(facts([("written", f"{len(written)} files in {folder}")]))
+        data().print(facts([("written", f"{counted(len(written), 'file')} in {folder}")]))
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import typer
 
 from embedmill.cli.options import AsJson
 from embedmill.cli.output import data, emit, facts, talk
+from embedmill.words import counted
 
 Secrets: TypeAlias = Annotated[
     list[str] | None,
@@ -82,6 +83,6 @@ def jenkins(
     if as_json:
         emit(written)
         return
-    data().print(facts([("written", f"{len(written.files)} files in {written.folder}")]))
+    data().print(facts([("written", f"{counted(len(written.files), 'file')} in {written.folder}")]))
     for name in secrets_needed(settings, servers):
         talk().print(f"the controller needs the secret {name}", soft_wrap=True)

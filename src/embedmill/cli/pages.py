@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from embedmill.cli.output import image_kind, shown
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +43,8 @@ def hits_page(
     of = f"release {release}" + (f" (number {number})" if number is not None else "")
     small = thumbnails or [None] * len(hits)
     cards = "".join(_card(hit, picture) for hit, picture in zip(hits, small, strict=True))
-    body = f"<h1>{escape(query)}</h1><p class='of'>{len(hits)} hits of {escape(of)}</p><ol>{cards}</ol>"
+    found = f"{counted(len(hits), 'hit')} of {escape(of)}"
+    body = f"<h1>{escape(query)}</h1><p class='of'>{found}</p><ol>{cards}</ol>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n".encode()
 
 

@@ -29,6 +29,7 @@ from embedmill.cli.output import data, duration, emit, facts, table, talk
 from embedmill.cli.several import Devices, Seats, TurnS, run_all
 from embedmill.cli.standing import status
 from embedmill.cli.workers import shares_table
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,10 +93,9 @@ def _print_plan(planned: PlannedRun, file: Path) -> None:
     out.print()
     out.print(table("items", "", rows=_item_rows(found), numbers=[1]))
     out.print()
-    shards = f"{len(found.shards):,} shard{'' if len(found.shards) == 1 else 's'}"
     work = [
-        ("to compute", f"{found.compute:,} vectors in {shards}"),
-        ("to reuse", f"{found.reused_vectors:,} vectors"),
+        ("to compute", f"{counted(found.compute, 'vector')} in {counted(len(found.shards), 'shard')}"),
+        ("to reuse", counted(found.reused_vectors, "vector")),
         ("estimate", _estimate(found.estimate)),
         *([("batches", str(found.calibration))] if found.calibration else []),
         ("why", found.why),
@@ -243,7 +243,7 @@ def _carry_out(
     else:
         _print_result(result)
     if result.quarantined:
-        items = "1 item is" if result.quarantined == 1 else f"{result.quarantined:,} items are"
+        items = counted(result.quarantined, "item is", "items are")
         say = f"{items} quarantined: {command('release show', file, '--quarantine')}"
         talk().print(say, style="yellow", soft_wrap=True)
         raise typer.Exit(WITH_QUARANTINE)
@@ -267,7 +267,7 @@ def _print_result(result: RunReport) -> None:
     rows: list[tuple[str, object]] = [
         ("release", f"{result.release} (number {result.number})"),
         ("items read", result.total),
-        ("embedded", f"{result.embedded:,} ({result.computed:,} vectors computed)"),
+        ("embedded", f"{result.embedded:,} ({counted(result.computed, 'vector')} computed)"),
         ("reused", result.reused),
         *([("kept, not fetched", result.kept)] if result.kept else []),
         ("empty", result.empty),

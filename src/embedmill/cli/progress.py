@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from embedmill.cli.output import duration, size
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,8 +53,8 @@ def announcement(plan: Plan, *, resumed: bool) -> str:
     seconds = plan.estimate.seconds
     expected = f", about {duration(seconds)}" if seconds else ""
     return (
-        f"{going} {plan.run}: {plan.items.total:,} items, {plan.compute:,} vectors to compute, "
-        f"{plan.reused_vectors:,} reused{expected}"
+        f"{going} {plan.run}: {counted(plan.items.total, 'item')}, "
+        f"{counted(plan.compute, 'vector')} to compute, {plan.reused_vectors:,} reused{expected}"
     )
 
 
@@ -124,8 +125,7 @@ class Lines:
         done = amount(progress.done, progress.unit)
         if progress.total is not None:
             done = f"{done} of {amount(progress.total, progress.unit)}"
-        unit = "" if progress.unit == BYTES else f" {progress.unit}"
-        parts = [f"{progress.stage}: {done}{unit}"]
+        parts = [f"{progress.stage}: {done}{_unit(progress)}"]
         speed = (progress.done - self._first) / elapsed if elapsed > 0 else 0.0
         if speed > 0:
             parts.append(f"{amount(round(speed), progress.unit)}/s")
@@ -139,6 +139,14 @@ class Lines:
 def amount(count: int, unit: str) -> str:
     """A count of bytes as people say it; of anything else the plain number."""
     return size(count) if unit == BYTES else f"{count:,}"
+
+
+def _unit(progress: Progress) -> str:
+    """What follows the amount: nothing where that says it already."""
+    if progress.unit == BYTES:
+        return ""
+    count = progress.done if progress.total is None else progress.total
+    return f" {progress.unit.removesuffix('s') if count == 1 else progress.unit}"
 
 
 def _say(line: str) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from embedmill.cli.options import AsJson, Note, OneRelease, PipelineFile, command, open_pipeline
 from embedmill.cli.output import data, duration, emit, emit_bytes, facts, shown, size, table, talk
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -244,7 +245,7 @@ def verify(pipeline: PipelineFile, release: Name = None, as_json: AsJson = False
     if as_json:
         emit(report)
         return
-    what = f"{report.files:,} files, {size(report.size_bytes)}, in {duration(report.seconds)}"
+    what = f"{counted(report.files, 'file')}, {size(report.size_bytes)}, in {duration(report.seconds)}"
     data().print(f"{_name(name)}: every byte is as published ({what})", soft_wrap=True)
 
 

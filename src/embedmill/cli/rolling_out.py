@@ -10,6 +10,7 @@ import typer
 from embedmill.cli.fetching import ReleaseOption, SourceTarget, find_source
 from embedmill.cli.options import AsJson, PipelineFile, open_pipeline
 from embedmill.cli.output import data, emit, facts, talk
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from embedmill.deploy.kubernetes import ServingPlan
@@ -90,7 +91,7 @@ def serving(
             [
                 ("release", f"{report.release} (number {report.number})"),
                 ("a pod needs", f"{report.memory_mib:,} MiB of memory, {report.disk_mib:,} MiB of disk"),
-                ("written", f"{len(report.files)} files in {report.folder}"),
+                ("written", f"{counted(len(report.files), 'file')} in {report.folder}"),
             ]
         )
     )
@@ -131,7 +132,7 @@ def batch(
         return
     told = [("pipeline", report.pipeline), ("namespace", report.namespace)]
     told += [("every night", report.nightly)] if report.nightly else []
-    data().print(facts([*told, ("written", f"{len(report.files)} files in {report.folder}")]))
+    data().print(facts([*told, ("written", f"{counted(len(report.files), 'file')} in {report.folder}")]))
     for part in ("base", *(["jobs"] if found else [])):
         talk().print(f"kubectl apply --kustomize {to}/{part}", soft_wrap=True)
 
@@ -159,7 +160,7 @@ def ray(
         return
     groups = ", ".join(f"{group} (at most {count:,})" for group, count in report.groups.items())
     told = [("cluster", f"{report.cluster} of Ray {report.ray}"), ("workers", groups)]
-    data().print(facts([*told, ("written", f"{len(report.files)} files in {report.folder}")]))
+    data().print(facts([*told, ("written", f"{counted(len(report.files), 'file')} in {report.folder}")]))
     talk().print(f"needs KubeRay 1.5 or later, and the secret: {token_secret}", soft_wrap=True)
     talk().print(f"kubectl apply --kustomize {to}/ray", soft_wrap=True)
 
@@ -189,7 +190,7 @@ def image(
             [
                 ("installs", f"embedmill {report.version} with {', '.join(report.extras)}"),
                 ("in the versions", pins or "that pip chooses"),
-                ("written", f"{len(report.files)} files in {report.folder}"),
+                ("written", f"{counted(len(report.files), 'file')} in {report.folder}"),
             ]
         )
     )

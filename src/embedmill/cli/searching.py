@@ -11,6 +11,7 @@ import typer
 from embedmill.cli.options import AsJson, Target
 from embedmill.cli.output import data, emit, shown, size, table, talk
 from embedmill.errors import SpecError
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,7 +155,9 @@ def export(
     data().print(
         table("file", "size", rows=[(file, size(file.stat().st_size)) for file in made.files], numbers=[1])
     )
-    left_out = f"; {made.without_vector:,} with an empty input have none" if made.without_vector else ""
+    have = "has" if made.without_vector == 1 else "have"
+    left_out = f"; {made.without_vector:,} with an empty input {have} none" if made.without_vector else ""
     talk().print(
-        f"{made.items:,} items with vectors of {report.dimension} dimensions{left_out}", soft_wrap=True
+        f"{counted(made.items, 'item')} with vectors of {counted(report.dimension, 'dimension')}{left_out}",
+        soft_wrap=True,
     )

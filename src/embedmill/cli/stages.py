@@ -22,6 +22,7 @@ from embedmill.cli.options import (
     take_environment,
 )
 from embedmill.cli.output import data, emit, facts, table, talk
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,10 +118,8 @@ def worker(
 
         emit(WorkReport(shards=done.shards, vectors=done.vectors, rejected=done.rejected))
     else:
-        print(
-            f"worker {name}: {done.vectors:,} vectors in {done.shards} shards, {done.rejected} rejected",
-            file=sys.stderr,
-        )
+        made = f"{counted(done.vectors, 'vector')} in {counted(done.shards, 'shard')}"
+        print(f"worker {name}: {made}, {done.rejected:,} rejected", file=sys.stderr)
 
 
 def _run_of(url: str) -> tuple[Home, str]:

@@ -10,6 +10,7 @@ import typer
 
 from embedmill.cli.options import AsJson, Note, OneRelease, PipelineFile, Quiet, command, open_pipeline
 from embedmill.cli.output import data, duration, emit, facts, size, table, talk
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from embedmill.spec.upkeep import CollectReport, PinReport
@@ -135,7 +136,7 @@ def _print_collected(report: CollectReport) -> None:
 
 
 def _amount(objects: int, size_bytes: int) -> str:
-    return f"{objects:,} objects, {size(size_bytes)}" if objects else "nothing"
+    return f"{counted(objects, 'object')}, {size(size_bytes)}" if objects else "nothing"
 
 
 def copy(
@@ -167,7 +168,7 @@ def copy(
     rows: list[tuple[str, object]] = [
         ("release", report.release),
         ("lies in", report.url),
-        ("copied", copied + (f"; {there:,} were there before" if there else "")),
+        ("copied", copied + (f"; {there:,} {'was' if there == 1 else 'were'} there before" if there else "")),
         ("verified", _amount(report.files, report.size_bytes)),
     ]
     if report.number is not None:

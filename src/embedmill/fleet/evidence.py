@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embedmill.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,11 +27,6 @@ MOST_NAMED = 3
 def gib(size_bytes: int) -> str:
     """Such as 37.2 GiB."""
     return f"{size_bytes / (1 << 30):.1f} GiB"
-
-
-def counted(count: int, what: str) -> str:
-    """Such as `1 sample` or `60 samples`."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def illness(health: Health) -> str:

@@ -16,6 +16,7 @@ from embedmill.devices.smi import EVERY_S
 from embedmill.fleet import evidence
 from embedmill.fleet.hours import Within, within
 from embedmill.spec.fleet_reports import GpuState, GpuVerdict
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -149,7 +150,7 @@ def _computes(look: Look, gpu: GpuFacts) -> Finding | None:
     worst = max(evidence.settled(gpu), default=0)
     if worst <= look.spec.idle.utilisation:
         return None
-    samples = evidence.counted(len(gpu.utilisation), "sample")
+    samples = counted(len(gpu.utilisation), "sample")
     return "busy", f"busy: utilisation reached {worst} % in {samples}"
 
 
@@ -191,7 +192,7 @@ def _too_few(look: Look, gpu: GpuFacts) -> Finding | None:
     if not gpu.utilisation:
         return "unknown", "unknown: utilisation could not be read"
     if len(gpu.utilisation) < least:
-        found = evidence.counted(len(gpu.utilisation), "sample")
+        found = counted(len(gpu.utilisation), "sample")
         return "unknown", f"unknown: {found} of utilisation, and at least {least} are needed"
     return None
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from embedmill.devices.reach import run_there
 from embedmill.errors import DeviceUnavailable, EmbedmillError, WorkerFailed
 from embedmill.fleet.container import Borrowed, Room, borrowed_of
-from embedmill.fleet.evidence import counted
 from embedmill.fleet.matching import match
 from embedmill.fleet.proving import Question, measured, proof_of, prove_arguments
 from embedmill.fleet.rehearsal import GIVEN_BACK, Rehearsal
 from embedmill.spec.document import now
 from embedmill.spec.fleet_reports import ImageProof, ProveReport, ProveStep, place_of
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from embedmill.spec.fleet import FleetSpec

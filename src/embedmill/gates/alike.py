@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from embedmill.model.goldens import LOWEST_COSINE, cosines
 from embedmill.spec.parity import Cosines, ParityCheck
+from embedmill.words import counted, portion
 
 if TYPE_CHECKING:
     from embedmill.release.reader import Release
@@ -49,7 +50,7 @@ def compare(name: str, vectors: Vectors, stored: Vectors, tolerance: Tolerance) 
         *_wrong_directions(near, vectors, stored, finite, tolerance, float(p1)),
         *_wrong_lengths(near, vectors, stored, tolerance),
     ]
-    message = "; ".join(wrong) or f"{len(near)} rows, lowest cosine {near.min():.6f}"
+    message = "; ".join(wrong) or f"{counted(len(near), 'row')}, lowest cosine {near.min():.6f}"
     return ParityCheck(check=name, passed=not wrong, message=message, cosines=said)
 
 
@@ -67,13 +68,16 @@ def _wrong_directions(
         return [f"of 100 cosines the lowest is {p1:.6f}, below {tolerance.p1}"] if low else []
     worst = int(np.argmin(near))
     lowest = f"{near[worst]:.6f} (row {worst}), below {tolerance.lowest}"
-    said = [f"{len(moved)} of {len(near)} rows have other vectors: the lowest cosine is {lowest}"]
+    other = portion(len(moved), len(near), "row", "has other vectors")
+    said = [f"{other}: the lowest cosine is {lowest}"]
     if not finite.all():
-        said.append(f"{int((~finite).sum())} of them are not finite")
+        nan = int((~finite).sum())
+        said.append(f"{nan} of them {'is' if nan == 1 else 'are'} not finite")
     foreign = _of_other_rows(vectors[moved], moved, stored, tolerance)
     if foreign:
         row, owner = foreign[0]
-        said.append(f"{len(foreign)} of them have those of other rows: row {row} that of row {owner}")
+        have = "has that of another row" if len(foreign) == 1 else "have those of other rows"
+        said.append(f"{len(foreign)} of them {have}: row {row} that of row {owner}")
     return said
 
 
@@ -102,7 +106,7 @@ def _wrong_lengths(
         return []
     row = int(rows[0])
     found = f"row {row} {lengths[row]:.4f} and not {wanted[row]:.4f}; is it normalised differently?"
-    return [f"{len(rows)} of {len(near)} vectors have another length: {found}"]
+    return [f"{portion(len(rows), len(near), 'vector', 'has another length')}: {found}"]
 
 
 def search_alike(release: Release, found: Vectors, stored: Vectors) -> ParityCheck:
@@ -124,7 +128,8 @@ def search_alike(release: Release, found: Vectors, stored: Vectors) -> ParityChe
             last = own[there - 1] - TIE * max(1.0, abs(float(own[0])))
             shares.append(int((scores >= last).sum()) / there)
     mean = float(np.mean(shares)) if shares else 1.0
-    message = f"{mean:.2%} of the first {HITS} hits of {len(shares)} queries are the same or as near"
+    queries = counted(len(shares), "query", "queries")
+    message = f"{mean:.2%} of the first {HITS} hits of {queries} are the same or as near"
     if mean < LOWEST_OVERLAP:
         message += f", below {LOWEST_OVERLAP:.0%}"
     return ParityCheck(check="search", passed=mean >= LOWEST_OVERLAP, message=message)

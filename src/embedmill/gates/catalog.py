@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from embedmill.release.diff import same_contents
 from embedmill.release.quarantined import NAMED, read_quarantined
 from embedmill.spec.documents import Verdict
+from embedmill.words import counted, portion
 
 if TYPE_CHECKING:
     from embedmill.release.reader import Release
@@ -26,7 +27,7 @@ def accounting(candidate: Release, baseline: Release | None) -> Verdict:  # noqa
         found=found,
         limit=content.counts.total,
         message=f"{content.counts.total} read = {content.embedded} embedded + {content.reused} reused + "
-        f"{content.empty} empty + {content.quarantined} quarantined; item files have {rows} rows",
+        f"{content.empty} empty + {content.quarantined} quarantined; item files have {counted(rows, 'row')}",
     )
 
 
@@ -34,7 +35,7 @@ def quarantine(candidate: Release, baseline: Release | None) -> Verdict:  # noqa
     """The share of items that could not be embedded."""
     content = candidate.content
     limit = content.pipeline.gates.quarantine
-    verdict = _share("quarantine", content.quarantined, content.counts.total, limit, "items are quarantined")
+    verdict = _share("quarantine", content.quarantined, content.counts.total, limit, "item", "is quarantined")
     if not content.quarantined:
         return verdict
     found = read_quarantined(candidate.folder / content.quarantine.path, most=NAMED, of_each=1)
@@ -51,7 +52,8 @@ def empty(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG
         content.empty,
         content.counts.total,
         content.pipeline.gates.empty,
-        "items have an empty input",
+        "item",
+        "has an empty input",
     )
 
 
@@ -69,23 +71,23 @@ def churn(candidate: Release, baseline: Release | None) -> Verdict:
     content, before = candidate.content, baseline.item_count
     same_model = content.encoder_digest == baseline.content.encoder_digest
     counts = content.counts
-    moved, what = counts.deleted, "of the live items are deleted (new model)"
+    moved, what = counts.deleted, "is deleted (new model)"
     if same_model:
-        moved, what = before - counts.unchanged, "of the live items are deleted or changed"
+        moved, what = before - counts.unchanged, "is deleted or changed"
         lost = moved - counts.deleted - counts.changed
-        what = f"of the live items are deleted, changed or quarantined ({lost})" if lost else what
-    verdict = _share("churn", moved, before, content.pipeline.gates.churn, what)
+        what = f"is deleted, changed or quarantined ({lost})" if lost else what
+    verdict = _share("churn", moved, before, content.pipeline.gates.churn, "live item", what)
     if verdict.passed or not (same_model and counts.changed):
         return verdict
     same = same_contents(baseline, candidate)  # which takes a moment, and seldom matters
     if not same:
         return verdict
-    verdict = _share("churn", moved - same, before, content.pipeline.gates.churn, what)
+    verdict = _share("churn", moved - same, before, content.pipeline.gates.churn, "live item", what)
     again = f"{verdict.message}; {same} more have images of another name or time, and of the same content"
     return verdict.model_copy(update={"message": again})
 
 
-def _share(gate: str, part: int, whole: int, limit: float, what: str) -> Verdict:
+def _share(gate: str, part: int, whole: int, limit: float, what: str, said: str) -> Verdict:
     share = part / whole if whole else 0.0
-    message = f"{part} of {whole} {what}: {share:.2%}, allowed {limit:.2%}"
+    message = f"{portion(part, whole, what, said)}: {share:.2%}, allowed {limit:.2%}"
     return Verdict(gate=gate, passed=share <= limit, found=share, limit=limit, message=message)

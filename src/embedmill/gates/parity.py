@@ -27,6 +27,7 @@ from embedmill.runtimes import TensorSpec
 from embedmill.runtimes.remote.fields.base import MODEL, NUMBER, RELEASE, Asked
 from embedmill.spec.parity import EncoderParity, ParityCheck, ParityReport
 from embedmill.spec.serving import served_model
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -316,7 +317,7 @@ class _Misshapen(Exception):
 def _checked(answer: npt.NDArray[Any], rows: int, dimension: int) -> Vectors:
     if answer.shape != (rows, dimension) or answer.dtype.kind != "f":
         raise _Misshapen(
-            f"answered {answer.dtype.name}{list(answer.shape)} for {rows} rows, and vectors are "
+            f"answered {answer.dtype.name}{list(answer.shape)} for {counted(rows, 'row')}, and vectors are "
             f"float32[{rows}, {dimension}]"
         )
     return answer.astype(np.float32, copy=False)

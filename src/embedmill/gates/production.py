@@ -31,6 +31,7 @@ from embedmill.spec.documents import FileEntry, Manifest, Verdict
 from embedmill.store import cache_folder, open_store
 from embedmill.store.cache import link_or_copy
 from embedmill.store.scratch import scratch_folder
+from embedmill.words import counted
 
 if TYPE_CHECKING:
     from embedmill.spec.documents import Content
@@ -63,7 +64,8 @@ def parity(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: AR
         return Verdict(gate=GATE, passed=False, message=f"{said}; the server's words are in {log}")
     log.unlink(missing_ok=True)
     lowest = min(c.cosines.lowest for each in report.encoders for c in each.checks if c.cosines)
-    message = f"{len(report.encoders)} encoders by {production.protocol}: lowest cosine {lowest:.6f}"
+    encoders = counted(len(report.encoders), "encoder")
+    message = f"{encoders} by {production.protocol}: lowest cosine {lowest:.6f}"
     return Verdict(gate=GATE, passed=True, found=lowest, message=message)
 
 

@@ -14,6 +14,7 @@ from embedmill.gates.queries import LabelledQuery, load_queries
 from embedmill.release.items import ID
 from embedmill.release.values import python_value
 from embedmill.spec.documents import Verdict
+from embedmill.words import counted, portion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -59,15 +60,15 @@ def relevance(candidate: Release, baseline: Release | None) -> Verdict:
     ours = _Asked.of(candidate, queries, limits.k)
     unknown = sum(len(query.grades.keys() - ours.present) for query in queries)
     labels = sum(len(query.grades) for query in queries)
-    absent = f"; {unknown:,} of {labels:,} labelled items are not in the candidate" if unknown else ""
+    absent = "; " + portion(unknown, labels, "labelled item", "is not in the candidate") if unknown else ""
     judged = ours.scores(queries, ours.present)
     if not judged.queries:
         return Verdict(
             gate=GATE,
             passed=False,
-            message=f"no labelled item of {len(queries):,} queries is in the candidate",
+            message=f"no labelled item of {_queries(len(queries))} is in the candidate",
         )
-    said = f"{judged.queries:,} queries: {judged.means(limits.k)}{_unasked(len(queries) - judged.queries)}"
+    said = f"{_queries(judged.queries)}: {judged.means(limits.k)}{_unasked(len(queries) - judged.queries)}"
     low = _below_floor(limits, judged)
     if low:
         return Verdict(gate=GATE, passed=False, message=f"{said}; {low}{absent}")
@@ -169,7 +170,11 @@ def _compared(
 
 
 def _unasked(count: int) -> str:
-    return f" ({count:,} more have no item there)" if count else ""
+    return f" ({count:,} more {'has' if count == 1 else 'have'} no item there)" if count else ""
+
+
+def _queries(count: int) -> str:
+    return counted(count, "query", "queries")
 
 
 def _passed(message: str) -> Verdict:

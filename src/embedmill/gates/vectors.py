@@ -9,6 +9,7 @@ import numpy as np
 
 from embedmill.model import ModelPackage
 from embedmill.spec.documents import Verdict
+from embedmill.words import portion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,12 +29,13 @@ class Vectorcheck:
 
     gate: str
     what: str
+    """Said of one, such as `is zero`."""
     bad: int
     rows: int
 
     def verdict(self) -> Verdict:
         """No bad vector is allowed."""
-        message = f"{self.bad} of {self.rows} new vectors {self.what}"
+        message = portion(self.bad, self.rows, "new vector", self.what)
         return Verdict(gate=self.gate, passed=self.bad == 0, found=self.bad, limit=0, message=message)
 
 
@@ -53,7 +55,7 @@ def finite(candidate: Release, baseline: Release | None) -> Verdict:
     bad = rows = 0
     for part in _new_parts(candidate, baseline):
         bad, rows = bad + int((~np.isfinite(part).all(axis=1)).sum()), rows + len(part)
-    return Vectorcheck("finite", "have values that are not finite", bad, rows).verdict()
+    return Vectorcheck("finite", "has values that are not finite", bad, rows).verdict()
 
 
 def not_zero(candidate: Release, baseline: Release | None) -> Verdict:
@@ -61,7 +63,7 @@ def not_zero(candidate: Release, baseline: Release | None) -> Verdict:
     bad = rows = 0
     for part in _new_parts(candidate, baseline):
         bad, rows = bad + int((~part.any(axis=1)).sum()), rows + len(part)
-    return Vectorcheck("non-zero", "are zero", bad, rows).verdict()
+    return Vectorcheck("non-zero", "is zero", bad, rows).verdict()
 
 
 def not_constant(candidate: Release, baseline: Release | None) -> Verdict:
@@ -76,7 +78,7 @@ def not_constant(candidate: Release, baseline: Release | None) -> Verdict:
     if rows >= SAME_ROWS and _are_one(extremes):  # the baseline's files are looked into only then
         extremes += [part[:1] for part in _carried_parts(candidate, baseline)]
         bad = rows if _are_one(extremes) else bad
-    return Vectorcheck("non-constant", "are constant, or all the same", bad, rows).verdict()
+    return Vectorcheck("non-constant", "is constant, or all the same", bad, rows).verdict()
 
 
 def norms(candidate: Release, baseline: Release | None) -> Verdict:
@@ -87,7 +89,7 @@ def norms(candidate: Release, baseline: Release | None) -> Verdict:
     for part in _new_parts(candidate, baseline):
         off = np.abs(np.linalg.norm(part, axis=1) - 1.0) > NORM_TOLERANCE
         bad, rows = bad + int(off.sum()), rows + len(part)
-    return Vectorcheck("norms", f"are off unit length by more than {NORM_TOLERANCE:g}", bad, rows).verdict()
+    return Vectorcheck("norms", f"is off unit length by more than {NORM_TOLERANCE:g}", bad, rows).verdict()
 
 
 def _are_one(extremes: Sequence[Vectors]) -> bool:

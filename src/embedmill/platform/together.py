@@ -30,6 +30,7 @@ from embedmill.seats import SeatFolder, Standing
 from embedmill.spec import PipelineSpec, load_pipeline_spec
 from embedmill.spec.documents import ReleaseName
 from embedmill.spec.platform import PipelineOutcome, RunAllReport
+from embedmill.words import counted
 
 LOOK_S = 0.25
 GRACE_S = 30.0
@@ -195,7 +196,7 @@ def _look(member: _Member, began_s: float, on_note: OnNote) -> None:
         member.message = f"was ended by signal {-code}"
     if code == WITH_QUARANTINE and (count := member.document.get("quarantined")):
         command = shlex.join(["embedmill", "release", "show", member.key, "--quarantine"])
-        items = "1 item is" if count == 1 else f"{count:,} items are"
+        items = counted(count, "item is", "items are")
         them = "it" if count == 1 else "them"
         member.message = f"published; {items} quarantined (`{command}` lists {them})"
     word = OUTCOMES.get(member.exit_code, "failed")

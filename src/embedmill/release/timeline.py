@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from embedmill.words import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -108,4 +110,4 @@ def _words(shards: Sequence[ShardTime]) -> str:
     first, last = shards[0], shards[-1]
     rows, end_s = sum(shard.rows for shard in shards), last.begin_s + last.seconds
     name = f"shard {first.shard}" if len(shards) == 1 else f"{len(shards):,} shards"
-    return f"{name}: {rows:,} rows, {first.begin_s:,.1f} s to {end_s:,.1f} s"
+    return f"{name}: {counted(rows, 'row')}, {first.begin_s:,.1f} s to {end_s:,.1f} s"

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from embedmill.errors import EmbedmillError
+from embedmill.serving.addresses import ItemAddresses
 from embedmill.serving.admission.middleware import Admission
 from embedmill.serving.answers import (
     UNPROCESSABLE,
@@ -48,7 +49,8 @@ def make_app(server: Server) -> FastAPI:
     server.metrics.watch(server)
     app.add_middleware(Admission, server=server)
     app.add_middleware(Observing, metrics=server.metrics)
-    app.add_middleware(Labels)  # the outermost
+    app.add_middleware(Labels)
+    app.add_middleware(ItemAddresses)  # the outermost: all others know an address in one spelling
     return app
 
 

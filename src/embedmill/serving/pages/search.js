@@ -4,9 +4,11 @@ const byId = (id) => document.getElementById(id);
 const [text, where, image, drop, key, said, hits] = ["text", "where", "image", "drop", "key", "said", "hits"].map(byId);
 const K = 24;
 const QUIET_MS = 200;
+const LONGEST = 160; // characters of a field that a card shows
 
 let latest = 0;
 let timer = 0;
+let served = null; // the release that the head of the page tells of
 let last = null; // the query that is shown: () => Promise<Response>
 
 function authorized() {
@@ -16,11 +18,23 @@ function authorized() {
 async function ask(address, options = {}) {
   const headers = { ...(options.headers ?? {}), ...authorized() };
   const answer = await fetch(address, { ...options, headers });
-  const body = await answer.json();
-  if (answer.ok) return body;
+  const body = parsed(await answer.text());
+  if (answer.ok && body) return body;
   if (answer.status === 401) document.querySelectorAll(".key, #key").forEach((each) => (each.hidden = false));
-  const { message, hint } = body.error ?? { message: answer.statusText };
+  const { message, hint } = body?.error ?? { message: `the server answered ${answer.status} without a reason` };
   throw new Error(hint ? `${message} (${hint})` : message);
+}
+
+// What JSON says, undefined for what is none, as proxies answer. Integers that JavaScript would round stay as
+// they were written: a rounded id is that of another item.
+function parsed(json) {
+  const exact = (_, value, { source } = {}) =>
+    source !== undefined && Number.isInteger(value) && !Number.isSafeInteger(value) ? source : value;
+  try {
+    return JSON.parse(json, exact);
+  } catch {
+    return undefined;
+  }
 }
 
 async function show(query, words) {
@@ -31,8 +45,10 @@ async function show(query, words) {
     const found = await query();
     if (mine !== latest) return;
     hits.replaceChildren(...found.hits.map(card));
+    if (found.release !== served) start(); // it was swapped
     const ms = Math.round(performance.now() - started);
-    say(`${found.hits.length} hits for ${words} in ${ms} ms, from release ${found.number ?? found.release}`);
+    const count = found.hits.length === 1 ? "1 hit" : `${found.hits.length} hits`;
+    say(`${count} for ${words} in ${ms} ms, from release ${found.number ?? found.release}`);
   } catch (error) {
     if (mine === latest) say(error.message, true);
   }
@@ -49,6 +65,7 @@ function options() {
 
 function byText() {
   const typed = text.value;
+  forgetImage();
   const headers = { "content-type": "application/json" };
   return show(() => {
     const body = JSON.stringify({ text: typed, ...options() });
@@ -56,11 +73,16 @@ function byText() {
   }, `“${typed}”`);
 }
 
+function forgetImage() {
+  drop.querySelector("img")?.remove();
+  drop.querySelector("span").hidden = false;
+}
+
 function byImage(file) {
   const preview = new Image();
   preview.src = URL.createObjectURL(file);
   preview.alt = "The image that is searched for";
-  drop.querySelector("img")?.remove();
+  forgetImage();
   drop.querySelector("span").hidden = true;
   drop.append(preview);
   text.value = "";
@@ -87,7 +109,7 @@ function card({ id, score, fields }) {
   picture.loading = "lazy";
   picture.addEventListener("error", () => picture.remove());
   showPicture(picture, `items/${encodeURIComponent(id)}/picture`);
-  const number = Object.assign(element("span", score.toFixed(3)), { className: "score" });
+  const number = Object.assign(element("span", Number(score).toFixed(3)), { className: "score" });
   const head = Object.assign(document.createElement("span"), { className: "head" });
   head.append(element("strong", String(id)), number);
   button.append(picture, head, facts(fields));
@@ -108,14 +130,22 @@ async function showPicture(picture, address) {
 function facts(fields) {
   const list = document.createElement("dl");
   for (const [name, value] of Object.entries(fields)) {
-    const long = typeof value === "string" && value.length > 160;
-    if (value !== null && !long) list.append(element("dt", name), element("dd", String(value)));
+    if (value !== null) list.append(element("dt", name), element("dd", shown(value)));
   }
   return list;
 }
 
+function shown(value) {
+  let words = String(value);
+  if (Array.isArray(value)) words = value.map(shown).join(", ");
+  else if (value instanceof Object) words = JSON.stringify(value);
+  // never half of a character that has two code units
+  return words.length > LONGEST ? `${words.slice(0, LONGEST).replace(/[\uD800-\uDBFF]$/, "")}…` : words;
+}
+
+// `dir`: each text runs as its own letters do.
 function element(name, words) {
-  return Object.assign(document.createElement(name), { textContent: words });
+  return Object.assign(document.createElement(name), { textContent: words, dir: "auto" });
 }
 
 function soon() {
@@ -126,6 +156,7 @@ function soon() {
 function files(event) {
   const found = [...(event.dataTransfer ?? event.clipboardData ?? image).files];
   const file = found.find((each) => each.type.startsWith("image/"));
+  image.value = ""; // the same file may be chosen again
   if (file) byImage(file);
   return Boolean(file);
 }
@@ -152,10 +183,13 @@ document.addEventListener("paste", (event) => {
 async function start() {
   try {
     const found = await ask("release");
+    served = found.release;
+    if (last === null) say(""); // what was wrong before, as a missing key
     byId("pipeline").textContent = found.pipeline;
     document.title = `${found.pipeline}: search`;
-    const items = found.items.embedded.toLocaleString();
-    byId("release").textContent = `release ${found.number ?? found.release}, ${items} items, model ${found.model.name}`;
+    const count = found.items.embedded;
+    const items = count === 1 ? "1 item" : `${count.toLocaleString()} items`;
+    byId("release").textContent = `release ${found.number ?? found.release}, ${items}, model ${found.model.name}`;
     document.querySelectorAll(".text, #text").forEach((each) => (each.hidden = !found.queries.text));
     drop.hidden = !found.queries.image;
   } catch (error) {

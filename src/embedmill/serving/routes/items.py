@@ -9,6 +9,7 @@ from pydantic import FiniteFloat
 from starlette.responses import Response
 
 from embedmill.errors import ReleaseMissing
+from embedmill.serving.addresses import ItemId
 from embedmill.serving.depends import Answering, TheServer
 from embedmill.serving.routes.search import FromRelease, SearchAnswer, from_release, hit_answers
 from embedmill.serving.search.finding import Wanted, chosen_fields, find, in_search_thread
@@ -31,7 +32,7 @@ class ItemAnswer(FromRelease):
 
 @router.get("/items/{id:path}/similar")
 async def similar(
-    id: str,  # noqa: A002 - its name in the address
+    id: ItemId,  # noqa: A002 - its name in the address
     served: Answering,
     server: TheServer,
     k: Annotated[int, Query(ge=1)] = 10,
@@ -45,7 +46,7 @@ async def similar(
 
 
 @router.get("/items/{id:path}/picture", response_class=Response)
-async def picture(id: str, served: Answering) -> Response:  # noqa: A002
+async def picture(id: ItemId, served: Answering) -> Response:  # noqa: A002
     """The item's picture: its thumbnail, or the first of its fields that is an image file."""
     found = await in_search_thread(served, lambda: _picture(served.release, id))
     if found is None:
@@ -55,7 +56,7 @@ async def picture(id: str, served: Answering) -> Response:  # noqa: A002
 
 
 @router.get("/items/{id:path}")
-async def item(id: str, served: Answering) -> ItemAnswer:  # noqa: A002
+async def item(id: ItemId, served: Answering) -> ItemAnswer:  # noqa: A002
     """One item."""
     values = await _item(served, id)
     return ItemAnswer(
