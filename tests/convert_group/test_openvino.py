@@ -108,6 +108,25 @@ def test_a_saved_model_is_known_by_the_names_of_its_signature(tmp_path: Path) ->
     np.testing.assert_allclose(runtime.run(FEEDS) * 2, vectors, rtol=1e-6)
 
 
+def test_tensors_that_only_pass_through_keep_the_names_of_inputs_and_outputs(tmp_path: Path) -> None:
+    """OpenVINO drops `Identity` when it compiles, and one tensor then has the names of both its ends."""
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 4]) for name in ("pixels", "b", "c")
+    ]
+    nodes = [
+        helper.make_node("Identity", ["pixels"], ["x"]),
+        helper.make_node("Abs", ["x"], ["y"]),
+        helper.make_node("Identity", ["y"], ["b"]),
+        helper.make_node("Neg", ["y"], ["c"]),
+    ]
+    save_onnx(tmp_path / "model.onnx", nodes, ends[:1], ends[1:], weights={})
+    runtime = load_runtime(OpenVinoSpec(kind="openvino", file="model.onnx", output="b"), tmp_path)
+    assert (list(runtime.inputs), list(runtime.outputs)) == (["pixels"], ["b", "c"])
+    np.testing.assert_array_equal(
+        runtime.run({"pixels": np.full((2, 4), -3.0, np.float32)}), np.full((2, 4), 3.0)
+    )
+
+
 def test_an_ir_without_its_weights_beside_it_is_refused(tmp_path: Path) -> None:
     (ir_folder(tmp_path) / "model.bin").unlink()
     with pytest.raises(ModelError, match=r"model.xml: 'model.bin' is no file"):

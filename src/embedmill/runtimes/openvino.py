@@ -82,21 +82,25 @@ def load(spec: OpenVinoSpec, root: Path, *, place: Place) -> OpenVinoRuntime:
         core = library.Core()
         model = _read(library, core, path, files)
         _check_model(model, path)
+        named = (
+            _names(model.inputs),
+            _names(model.outputs),
+        )  # compiling adds those of tensors within the graph
         compiled = core.compile_model(model, "CPU", _properties(core, place))
     except library.frontend.OpConversionFailure as error:
         raise DeviceUnavailable(f"{path}: OpenVINO cannot compute it: {_reason(error)}") from error
     except failures as error:
         raise ModelError(f"{path}: OpenVINO cannot load it: {_reason(error)}") from error
-    outputs = _specs(compiled.outputs)
+    outputs = _specs(compiled.outputs, named[1])
     output = choose_output(outputs, spec.output, said_by=str(path))
     return OpenVinoRuntime(
         version=library.__version__,
-        inputs=_specs(compiled.inputs),
+        inputs=_specs(compiled.inputs, named[0]),
         outputs=outputs,
         output=output,
         path=path,
         compiled=compiled,
-        port=compiled.outputs[list(outputs).index(output.name)],
+        port=compiled.outputs[named[1].index(output.name)],
         failures=failures,
     )
 
@@ -154,9 +158,13 @@ def _properties(core: Any, place: Place) -> dict[str, Any]:
     }
 
 
-def _specs(ports: Sequence[Any]) -> dict[str, TensorSpec]:
-    specs = [TensorSpec(_name(port), _dtype(port), _shape(port)) for port in ports]
-    return {spec.name: spec for spec in specs}
+def _specs(ports: Sequence[Any], names: Sequence[str]) -> dict[str, TensorSpec]:
+    pairs = zip(names, ports, strict=True)
+    return {name: TensorSpec(name, _dtype(port), _shape(port)) for name, port in pairs}
+
+
+def _names(ports: Sequence[Any]) -> list[str]:
+    return [_name(port) for port in ports]
 
 
 def _name(port: Any) -> str:
