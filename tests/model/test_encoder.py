@@ -316,6 +316,27 @@ def test_image_sizes_that_do_not_fit_are_a_model_error_with_both_shapes(tmp_path
         load(folder)
 
 
+@pytest.mark.parametrize(
+    "as_decoded", [{}, {"scale": 1, "mean": [1, 1, 1]}, {"scale": 1, "std": [2, 2, 2]}, {"scale": 1}]
+)
+def test_bytes_of_pixels_are_never_made_of_fractions(tmp_path: Path, as_decoded: dict[str, Any]) -> None:
+    """Of 0.99 a byte keeps 0: nearly all vectors would be one."""
+    folder = tiny_image_package(tmp_path / "package")
+    model = onnx.load(folder / "model.onnx")
+    (pixels,) = model.graph.input
+    pixels.type.tensor_type.elem_type = TensorProto.UINT8
+    model.graph.node[0].input[0] = "floats"
+    model.graph.node.insert(0, helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT))
+    onnx.save(model, folder / "model.onnx")
+    plain = {"scale": 1 / 255, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    edit(folder, lambda d: d["encoders"]["item"]["pixels"]["image"].update(plain | as_decoded))
+    if as_decoded == {"scale": 1}:
+        assert load(folder).binding.images[0].target.dtype == "uint8"
+        return
+    with pytest.raises(ModelError, match=r"pixels: uint8\[rows, 3, 16, 16\]: set `scale: 1`"):
+        load(folder)
+
+
 def test_text_for_an_image_input_is_a_model_error(tmp_path: Path) -> None:
     folder = tiny_mixed_package(tmp_path / "package")
     edit(

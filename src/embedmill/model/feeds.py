@@ -134,6 +134,9 @@ class ImageFeed:
         count = (len(self.spec.fields),) if self.several else ()
         yield from shape_problems(self.target, "images", [(*count, *pixel_shape(self.spec))])
         yield from dtype_problems(self.target, "pixels", ["float32", "float16", "uint8"])
+        if self.target.dtype == "uint8" and not self.spec.is_as_decoded:
+            whole = "set `scale: 1`, and neither `mean` nor `std`"
+            yield f"scaled pixels are fractions, and the model's input is {self.target}: {whole}"
         if self.mask is not None:
             yield from shape_problems(self.mask, "masks of images", [count])
             yield from dtype_problems(self.mask, "masks", NUMBERS)

@@ -215,6 +215,11 @@ class ImageInput(Input):
         """Catalog columns that this input reads."""
         return (self.field,) if isinstance(self.field, str) else self.field
 
+    @property
+    def is_as_decoded(self) -> bool:
+        """Whether the model gets whole numbers from 0 to 255, as they are in the image."""
+        return self.scale == 1 and not any(self.mean) and set(self.std) == {1.0}
+
 
 class CategoryInput(_OneField):
     """One of the values of a vocabulary, as int64[N]: the value in line n of the file is `offset` + n - 1.
