@@ -255,6 +255,12 @@ def test_an_image_may_have_every_runtime_that_a_model_may(tmp_path: Path, kind: 
     assert list(load_images_spec(tmp_path / "images.yaml").images["a"].runtimes) == [kind]
 
 
+def test_a_word_that_is_wrong_as_a_key_is_told_with_those_that_are_right(tmp_path: Path) -> None:
+    wrong = MODEL.replace("  item:\n", "  query: {}\n  item:\n") + "  - {kind: onnx, file: f}\n"
+    expected = "found 'query'; did you mean `query_text`? allowed: item, query_text, query_image"
+    assert said(load_model_spec, tmp_path, wrong).startswith(f"4: `encoders.query`: {expected}")
+
+
 def test_wrong_entries_of_a_list_are_no_second_error(tmp_path: Path) -> None:
     found = said(load_model_spec, tmp_path, MODEL + "  - {kind: pickle, file: f}\n")
     assert "more)" not in found

@@ -82,6 +82,14 @@ def model_error(folder: Path, text: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("load", [load_model_spec, load_pipeline_spec, load_fleet_spec, load_images_spec])
+def test_a_pointer_of_git_lfs_is_told_as_such(load: Callable[[Path], object], tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n")
+    with pytest.raises(SpecError, match=r"spec.yaml: is a pointer of Git LFS.*git lfs pull"):
+        load(file)
+
+
 def test_a_small_spec_has_the_documented_defaults(tmp_path: Path) -> None:
     spec = pipeline(tmp_path, PIPELINE)
     assert spec.catalog.display == ("title", "price")

@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from embedmill.errors import ModelError
+from embedmill.spec.loading import POINTER
 
-POINTER = b"version https://git-lfs.github.com/spec/"
 PICKLE_PROTOCOLS = range(2, 6)
 
 
@@ -21,7 +21,7 @@ def refuse_pointer(file: Path) -> None:
     """
     try:
         with file.open("rb") as stream:
-            head = stream.read(len(POINTER))
+            head = stream.read(len(POINTER)).decode(errors="replace")
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
     if head == POINTER:

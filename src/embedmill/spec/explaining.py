@@ -111,8 +111,7 @@ def _sentence(schema: dict[str, Any], location: Location, errors: Sequence[Error
             tags = re.findall(r"'([^']*)'", error["ctx"]["expected_tags"])
             return f"`{field}.kind`: {_none_of(error['ctx']['tag'], tags)}"
         case "literal_error" if len(errors) == 1:
-            words = _walk(schema, error["loc"])[1]
-            return f"`{field}`: {_none_of(error['input'], words.get('enum') or [words.get('const')])}"
+            return f"`{field}`: {_none_of(error['input'], _allowed(schema, error))}"
         case "too_short" if error["ctx"]["actual_length"] == 0:
             return f"`{field}` is empty; it needs at least {_entries(error['ctx']['min_length'])}"
         case "value_error":
@@ -120,6 +119,14 @@ def _sentence(schema: dict[str, Any], location: Location, errors: Sequence[Error
             return f"`{field}`: {said}" if field else said
     expected = dict.fromkeys(map(_expected, errors))
     return f"`{field}`: found {_shown(error['input'])}; expected {' or '.join(expected)}"
+
+
+def _allowed(schema: dict[str, Any], error: ErrorDetails) -> Sequence[object]:
+    """The words that may stand where this one does; those of keys are not in the schema of their value."""
+    words = _walk(schema, error["loc"])[1]
+    if error["loc"][-1] != IN_A_KEY and ("enum" in words or "const" in words):
+        return words.get("enum") or [words["const"]]
+    return re.findall(r"'([^']*)'", error["ctx"]["expected"])
 
 
 def _none_of(found: object, allowed: Sequence[object]) -> str:

@@ -30,6 +30,8 @@ OTHER_SETTINGS = frozenset(
 """Environment variables with our prefix that are no part of a spec."""
 INIT = "`embedmill init` writes one to start from"
 MODEL = "docs/models.md says how to write one; of a sentence-transformers folder none is needed"
+POINTER = "version https://git-lfs.github.com/spec/"
+"""How a file begins that only says where Git LFS has the file itself."""
 FLEET = "`servers: {gpu-01: {}}` is one, where `ssh gpu-01` reaches a server"
 
 
@@ -109,6 +111,8 @@ def _read(path: Path, absent: str) -> tuple[dict[str, Any], yaml.Node]:
     except (OSError, UnicodeDecodeError) as error:
         said = str(getattr(error, "strerror", None) or error).lower()
         raise SpecError(f"{path}: cannot be read: {said}") from error
+    if text.startswith(POINTER):
+        raise SpecError(f"{path}: is a pointer of Git LFS, and not the file itself", hint="git lfs pull")
     try:
         node, document = _parse(text)
     except yaml.YAMLError as error:
