@@ -279,6 +279,26 @@ def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
     assert [path.name for path in source.parent.iterdir()] == ["source"]
 
 
+def test_which_of_two_outputs_of_one_width_is_taken_is_said_once(
+    source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    end_with(source / "model.onnx", [helper.make_node("Neg", ["own"], ["vectors"])])
+    model = onnx.load(source / "model.onnx")
+    model.graph.output.append(model.graph.output[0])
+    model.graph.output[1].name = "own"
+    onnx.save(model, source / "model.onnx")
+    package = imported(source)
+    said = f"2 outputs have {package.spec.dimension} values a row: vectors, own; 'vectors' is taken"
+    assert [said in record.message for record in caplog.records] == [True]
+    caplog.clear()
+    check_package(package)
+    assert [said in record.message for record in caplog.records] == [True]
+    caplog.clear()
+    edit(source, lambda d: d["runtimes"][0].update(output="vectors"))
+    import_declared(source / "model.onnx", source / "model.yaml", source.parent / "named")
+    assert not caplog.records
+
+
 def test_a_folder_that_holds_no_model_is_named_as_it_was_given(source: Path) -> None:
     with pytest.raises(ModelError, match=r"source: is a folder, and this model is one file, model.onnx"):
         imported(source, ".")

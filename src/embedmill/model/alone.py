@@ -19,8 +19,9 @@ LOWEST_ROUNDED_COSINE = 0.99
 def check_alone(encoder: Encoder, rows: pa.RecordBatch, together: Encoded) -> ModelError | None:
     """The error that a model is whose vectors depend on the rows beside them, or on chance; None if none is.
 
-    Dropout that was left on, batch normalisation in training mode and dynamic quantisation do so. Whoever
-    embeds once sees nothing of it, for the same rows in the same order make the same vectors.
+    Dropout that was left on, batch normalisation in training mode and dynamic quantisation do so, and a model
+    of texts that has an input for the mask and pools without it. Whoever embeds once sees nothing of it, for
+    the same rows in the same order make the same vectors.
 
     Args:
         encoder: What made the vectors.
@@ -41,6 +42,6 @@ def check_alone(encoder: Encoder, rows: pa.RecordBatch, together: Encoded) -> Mo
     return ModelError(
         f"{encoder.package.root}: encoder {encoder.name!r}: vectors depend on the rows beside them, or on "
         f"chance: a row alone has a cosine of {lowest:.6f} with itself among {rows.num_rows}, below {least}",
-        hint="dropout or batch normalisation in training mode does so, and dynamic quantisation: export the "
-        "model for inference, or quantise it statically",
+        hint="dropout or batch normalisation in training mode does so, dynamic quantisation, and pooling "
+        "without the mask: export the model for inference, quantise it statically, leave padding out",
     )

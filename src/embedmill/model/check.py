@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from embedmill.model.alone import check_alone
 from embedmill.model.choosing import none_computes
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import compare_goldens, goldens_file, read_goldens
+from embedmill.model.outputs import said_of_output
 from embedmill.model.package import ModelPackage
 from embedmill.model.reduced import check_reduced, reduced_cosine
 from embedmill.runtimes import TensorSpec
 from embedmill.spec import RuntimeSpec
 
+LOG = logging.getLogger("embedmill.model")
 State: TypeAlias = Literal["ok", "unavailable", "failed"]
 UNAVAILABLE = (MissingExtra, DeviceUnavailable, ServerUnavailable)
 
@@ -30,7 +33,8 @@ class RuntimeReport:
 
     `unavailable` is one that computes nothing here, `failed` one that is damaged, does not fit, or moved
     goldens: `error` says why. `lowest_cosine` and `rows_per_second` need goldens. `reduced_cosine` is there
-    where JPEGs may be decoded at a reduced scale: the lowest to vectors of whole ones.
+    where JPEGs may be decoded at a reduced scale: the lowest to vectors of whole ones. `said_of_output` is
+    what `embedmill.model.outputs` says.
     """
 
     spec: RuntimeSpec
@@ -42,6 +46,7 @@ class RuntimeReport:
     lowest_cosine: float | None = None
     rows_per_second: float | None = None
     reduced_cosine: float | None = None
+    said_of_output: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,9 @@ def check_package(package: ModelPackage) -> CheckReport:
         MissingExtra, DeviceUnavailable, ServerUnavailable: An encoder has no runtime that computes here.
     """
     reports = tuple(_check(package, name) for name in package.spec.encoders)
+    for said in dict.fromkeys(each.said_of_output for encoder in reports for each in encoder.runtimes):
+        if said:
+            LOG.warning("%s", said)
     return CheckReport(package.spec.name, package.package_digest(), reports)
 
 
@@ -139,6 +147,7 @@ def _measured(encoder: Encoder, spec: RuntimeSpec, file: Path, rows: pa.RecordBa
         lowest_cosine=lowest,
         rows_per_second=speed,
         reduced_cosine=reduced,
+        said_of_output=said_of_output(encoder, spec),
     )
 
 

@@ -18,6 +18,7 @@ from embedmill.model.alone import check_alone
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import goldens_file, write_goldens
 from embedmill.model.keras_export import export_keras
+from embedmill.model.outputs import said_of_output
 from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.model.raw_feeds import BytesFeed
 from embedmill.model.reduced import check_reduced, reduced_cosine
@@ -170,9 +171,11 @@ def make_goldens(package: ModelPackage) -> None:
         ModelError: The model does not fit the declaration, or makes no vector that is finite, or others
             alone than in a batch; or JPEGs at a reduced scale move vectors by more than is declared.
     """
+    said = set[str]()
     for name in package.spec.encoders:
-        rows = sample_rows(package, name)
-        with Encoder.load(package, name, using=package.spec.runtimes_for(name)[0]) as encoder:
+        rows, reference = sample_rows(package, name), package.spec.runtimes_for(name)[0]
+        with Encoder.load(package, name, using=reference) as encoder:
+            said.add(said_of_output(encoder, reference))
             encoded = _tried(encoder, rows)
             _check_finite(package, name, rows, encoded)
             out_of_tolerance = check_alone(encoder, rows, encoded)
@@ -183,6 +186,8 @@ def make_goldens(package: ModelPackage) -> None:
         if len(kept):
             vectors = encoded.vectors_ND[kept]
             write_goldens(goldens_file(package, name), rows.take(pa.array(kept)), vectors)
+    for sentence in sorted(filter(None, said)):
+        LOG.warning("%s", sentence)
 
 
 def _check_finite(package: ModelPackage, name: str, rows: pa.RecordBatch, encoded: Encoded) -> None:
