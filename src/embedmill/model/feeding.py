@@ -17,6 +17,8 @@ Array: TypeAlias = npt.NDArray[Any]
 Feeds: TypeAlias = dict[str, Array]
 NUMBERS = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 STRING = "string"
+ANY_SIZE = 0
+"""Of a dimension that differs from batch to batch: a target that fixes it does not fit."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,14 @@ def dtype_problems(target: TensorSpec, what: str, dtypes: Iterable[str]) -> Iter
         *others, last = allowed
         names = f"{', '.join(others)} or {last}" if others else last
         yield f"{what} are {names}, and the model's input is {target}"
+
+
+def number_problems(target: TensorSpec, what: str) -> Iterator[str]:
+    """Why the target cannot get small whole numbers: its type is none of NumPy's."""
+    try:
+        np.dtype(target.dtype)
+    except TypeError:
+        yield f"{what} are numbers that NumPy knows, and the model's input is {target}"
 
 
 def rejections(rows: Array, why: Callable[[int], Rejection]) -> dict[int, Rejection]:

@@ -15,11 +15,13 @@ from embedmill.errors import ModelError
 from embedmill.model.arrays import Arrays
 from embedmill.model.columns import file_column
 from embedmill.model.feeding import (
+    ANY_SIZE,
     NUMBERS,
     Feed,
     Feeds,
     Ready,
     dtype_problems,
+    number_problems,
     present,
     shape_problems,
 )
@@ -75,6 +77,9 @@ class TextFeed:
         if self.width is not None and self.spec.max_length > self.width:
             yield f"max_length {self.spec.max_length} does not fit the model's input {self.target}"
         yield from shape_problems(self.target, "token ids", [(self.width,)])
+        for beside in present(self.mask, self.type_ids):  # ids of any width have masks of any width
+            yield from number_problems(beside, "masks and segment ids")
+            yield from shape_problems(beside, "masks and segment ids", [(self.width or ANY_SIZE,)])
 
     def prepare(self, rows: pa.RecordBatch) -> Ready:
         """See `Feed`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import tempfile
@@ -234,7 +235,7 @@ def new_package(target: Path) -> Iterator[Path]:
         ModelError: `target` exists, or cannot be written.
     """
     if target.exists() or target.is_symlink():
-        raise ModelError(f"{target}: exists already", hint="choose another folder, or delete this one")
+        raise _exists(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
@@ -247,4 +248,10 @@ def new_package(target: Path) -> Iterator[Path]:
                 raise
             folder.rename(target)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.exists():  # another import was faster
+            raise _exists(target) from error
         raise ModelError(f"{target}: cannot be written: {error}") from error
+
+
+def _exists(target: Path) -> ModelError:
+    return ModelError(f"{target}: exists already", hint="choose another folder, or delete this one")
