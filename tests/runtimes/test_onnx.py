@@ -124,6 +124,15 @@ def test_an_output_that_is_no_table_is_a_model_error_that_says_what_to_do(tmp_pa
         runtime.run({"x": np.zeros((4, 2, 3), np.float32)})
 
 
+@pytest.mark.parametrize(("kind", "name"), [(TensorProto.BOOL, "bool"), (TensorProto.STRING, "string")])
+def test_an_output_that_has_no_numbers_is_told_by_its_type(tmp_path: Path, kind: int, name: str) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 3])
+    y = helper.make_tensor_value_info("y", kind, ["rows", 3])
+    save_onnx(tmp_path / "m.onnx", [helper.make_node("Cast", ["x"], ["y"], to=kind)], [x], [y], weights={})
+    with pytest.raises(ModelError, match=f"output 'y' is {name}, and vectors are numbers"):
+        loaded(tmp_path / "m.onnx").run({"x": SQUARE})
+
+
 def test_half_precision_outputs_become_float32(tmp_path: Path) -> None:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 3])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT16, ["rows", 3])

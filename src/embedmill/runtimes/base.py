@@ -234,7 +234,12 @@ def checked_vectors(computed: Any, output: TensorSpec, *, said_by: str) -> Vecto
     Raises:
         ModelError: It is no table of numbers.
     """
-    if not isinstance(computed, np.ndarray) or computed.ndim != 2 or computed.dtype.kind not in "fiu":
+    if isinstance(computed, np.ndarray) and computed.dtype.kind not in "fiu":
+        raise ModelError(
+            f"{said_by}: output {output.name!r} is {output.dtype}, and vectors are numbers",
+            hint="cast in the graph, or name another output in model.yaml",
+        )
+    if not isinstance(computed, np.ndarray) or computed.ndim != 2:
         shape = list(getattr(computed, "shape", []))
         raise ModelError(
             f"{said_by}: output {output.name!r} has the shape {shape}, not [rows, dimension]",
