@@ -77,7 +77,7 @@ def test_weights_that_moved_are_noticed(package: ModelPackage) -> None:
     with_noise(package.root / "model.onnx", package.root / "model.onnx")
     package = ModelPackage.open(package.root)
     moved = r"item.jsonl: onnxruntime: \d+ of 12 goldens moved; the worst, line \d+, .*0.9999"
-    assert re.search(moved, failure(package))
+    assert re.search(f"{moved}.*; import the model again", failure(package))
     assert [encoder.runtimes[0].state for encoder in check_package(package).encoders] == ["failed", "failed"]
 
 
@@ -99,6 +99,7 @@ def test_every_runtime_is_reported_though_one_of_them_moved_goldens(package: Mod
         assert damaged.lowest_cosine is None
         assert "damaged.onnx" in str(damaged.error)
     assert "goldens moved" in str(report.failure)
+    assert "the first of `runtimes` made them" in str(report.failure)
 
 
 def test_a_runtime_that_is_not_available_here_says_why_and_is_no_failure(package: ModelPackage) -> None:

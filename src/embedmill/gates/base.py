@@ -85,5 +85,5 @@ def gate_failure(gates: Gates) -> GateFailed:
     elif {verdict.gate for verdict in failed} <= OF_PRODUCTION:
         hint = "mend production, and run again: nothing is computed anew"
     else:
-        hint = "fix the cause; then `embedmill cancel` it, and run again: that computes its vectors anew"
+        hint = "fix the cause, then `embedmill cancel` and run again: that computes all vectors anew"
     return GateFailed(f"release {gates.release} was not published: {said}", hint=hint)
