@@ -11,11 +11,13 @@ import numpy.typing as npt
 import onnx
 import openvino
 import pytest
+import yaml
 from onnx import TensorProto, helper
 from tests.contracts.runtime_suite import FEEDS, RuntimeSuite
 from tests.models import save_onnx, tiny_text_package
 
 from embedmill.errors import DeviceUnavailable, ModelError
+from embedmill.model.importing import import_declared
 from embedmill.runtimes import Runtime, load_runtime
 from embedmill.spec import OpenVinoSpec, Precision
 
@@ -131,6 +133,18 @@ def test_an_ir_without_its_weights_beside_it_is_refused(tmp_path: Path) -> None:
     (ir_folder(tmp_path) / "model.bin").unlink()
     with pytest.raises(ModelError, match=r"model.xml: 'model.bin' is no file"):
         loaded(tmp_path, file="model.xml")
+
+
+def test_an_ir_is_imported_under_the_name_that_is_declared(tmp_path: Path) -> None:
+    source = ir_folder(tmp_path)
+    declared = yaml.safe_load((source / "package" / "model.yaml").read_text())
+    declared["runtimes"] = [{"kind": "openvino", "file": "exported/text.xml"}]
+    (source / "package" / "model.yaml").write_text(yaml.safe_dump(declared))
+    package = import_declared(source / "model.xml", source / "package" / "model.yaml", tmp_path / "made")
+    assert [name for name in package.files() if name.startswith("exported/")] == [
+        "exported/text.bin",
+        "exported/text.xml",
+    ]
 
 
 def test_the_weights_of_an_ir_may_not_be_a_link_out_of_the_folder(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from embedmill.model.raw_feeds import BytesFeed
 from embedmill.model.reduced import check_reduced, reduced_cosine
 from embedmill.model.samples import sample_rows
 from embedmill.runtimes.contents import files_at
-from embedmill.runtimes.formats import confined, inside, refuse_pickle, refuse_pointer
+from embedmill.runtimes.formats import confined, inside, is_xml, refuse_pickle, refuse_pointer
 from embedmill.runtimes.savedmodel import GRAPH_FILE
 from embedmill.spec import ModelSpec, OpenVinoSpec, RuntimeSection, TensorFlowSpec, load_model_spec
 from embedmill.spec.runtimes import FileRuntime
@@ -143,8 +143,12 @@ def _copy_model(source: Path, folder: Path, runtime: RuntimeSection, model_yaml:
     for file in files_at(source, runtime):
         if source.is_dir():
             copy_file(file, goal / file.relative_to(source))
+        elif file == source:
+            copy_file(file, goal)
+        elif is_xml(source):  # weights of an IR are found by its name; other files by those that they have
+            copy_file(file, goal.with_suffix(file.suffix))
         else:
-            copy_file(file, goal if file == source else goal.parent / file.relative_to(source.parent))
+            copy_file(file, goal.parent / file.relative_to(source.parent))
 
 
 def _check_folder(source: Path, runtime: RuntimeSection) -> None:
