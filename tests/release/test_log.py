@@ -14,6 +14,7 @@ from embedmill.release.layout import MANIFEST, Home
 from embedmill.release.log import MOST_LOOKED_INTO, History, Kind, append, live_release, read_history
 from embedmill.spec.document import now
 from embedmill.spec.documents import LogEntry, Manifest, ReleaseName
+from embedmill.store import ObjectInfo
 from embedmill.store.memory import MemoryStore
 
 KINDS: list[Kind] = ["publish", "rollback", "unhold", "pin", "unpin", "retire"]
@@ -40,6 +41,49 @@ def test_an_empty_log_has_nothing_live_and_says_what_to_do(home: Home) -> None:
     assert (history.head, history.live, history.hold, history.next_number) == (None, None, None, 1)
     with pytest.raises(ReleaseMissing, match="nothing was published yet"):
         live_release(home)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_an_entry_that_was_lost_is_told_and_nothing_takes_its_place(home: Home, lost: int) -> None:
+    history = write(home, ("publish", "a"), ("publish", "b"), ("publish", "c"))
+    entry = home.store.get(home.log_key(lost))
+    home.store.delete(home.log_key(lost))
+    with pytest.raises(StoreError, match=rf"0{lost}.json: is missing, and entry 3 is there") as said:
+        read_history(home)
+    assert "put it back" in said.value.hint
+    home.store.put(home.log_key(lost), entry)
+    assert read_history(home) == history
+
+
+@pytest.mark.parametrize("hint", [None, b"", b"1\n", b"99", b"-7", b"nonsense"])
+def test_a_hint_that_lags_behind_or_is_wrong_changes_nothing(home: Home, hint: bytes | None) -> None:
+    history = write(home, ("publish", "a"), ("publish", "b"))
+    home.store.delete("shop/HEAD")
+    if hint is not None:
+        home.store.put("shop/HEAD", hint)
+    assert read_history(home) == history
+
+
+def test_entries_that_are_written_while_the_log_is_read_are_read_too(home: Home) -> None:
+    whole = write(home, ("publish", "a"), ("publish", "b"), ("publish", "c"))
+
+    class Late(MemoryStore):
+        """Says once of the second entry that it is not there, as before it is written."""
+
+        asked = 0
+
+        def get(self, key: str) -> bytes:
+            self.asked += key == home.log_key(2)
+            if key == home.log_key(2) and self.asked == 1:
+                raise ObjectMissing(key)
+            return home.store.get(key)
+
+        def head(self, key: str) -> ObjectInfo:
+            return home.store.head(key)
+
+    late = Late()
+    assert read_history(Home(late, "shop")) == whole
+    assert late.asked == 2
 
 
 def test_a_misspelt_pipeline_is_told_which_ones_the_store_has(home: Home) -> None:

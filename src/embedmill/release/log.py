@@ -1,7 +1,8 @@
 """A pipeline's history: numbered entries, each created once, each naming its parent.
 
-The head is found by walking forward from the hint; listings are never trusted. Every entry carries its
-parent's digest, so that one cannot be exchanged unnoticed.
+The head is found by walking forward; listings are never trusted. Every entry carries its parent's digest, so
+that one cannot be exchanged unnoticed. `HEAD` is a hint, which nothing rests on: it says where to look for an
+entry beyond a gap, as half a copy of a store has it, or a folder that somebody tidied up.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 NO_PARENT = ""
-LOG = "log"
+LOG, HEAD = "log", "HEAD"
 MOST_LOOKED_INTO = 32
 """Folders of a store that are looked into for a pipeline whose name was misspelt."""
 Kind = Literal["publish", "rollback", "unhold", "pin", "unpin", "retire"]
@@ -138,7 +139,7 @@ def read_history(home: Home) -> History:
     """Read the log from its first entry to its last.
 
     Raises:
-        StoreError: The chain is broken: an entry does not name its predecessor.
+        StoreError: The chain is broken: an entry does not name its predecessor, or was lost.
     """
     entries: list[LogEntry] = []
     parent = NO_PARENT
@@ -147,12 +148,37 @@ def read_history(home: Home) -> History:
         try:
             data = home.store.get(key)
         except ObjectMissing:
-            return History(tuple(entries))
+            beyond = _hinted(home)
+            if beyond <= len(entries) + 1 or not home.exists(home.log_key(beyond)):
+                return History(tuple(entries))
+            data = _written_meanwhile(home, key, beyond)
         entry = LogEntry.from_bytes(data, key)
         if entry.number != len(entries) + 1 or entry.parent != parent:
             raise StoreError(f"{key}: does not follow the entry before it", hint="the log was tampered with")
         entries.append(entry)
         parent = sha256(data)
+
+
+def _hinted(home: Home) -> int:
+    """The number of an entry that may be there, by HEAD; 0 where that says nothing."""
+    with suppress(StoreError, ValueError):
+        return max(0, int(home.store.get(join_key(home.pipeline, HEAD))))
+    return 0
+
+
+def _written_meanwhile(home: Home, key: str, beyond: int) -> bytes:
+    """An entry that was not there a moment ago, though the one `beyond` is: written meanwhile, or lost.
+
+    Raises:
+        StoreError: It is lost. A new one in its place would make the log one that nobody can read.
+    """
+    try:
+        return home.store.get(key)
+    except ObjectMissing:
+        raise StoreError(
+            f"{home.store.url}/{key}: is missing, and entry {beyond} is there",
+            hint="put it back from a copy of the store, or finish copying, if this is a copy",
+        ) from None
 
 
 def append(
@@ -195,7 +221,7 @@ def append(
             hint="run again: that finds out",
         ) from error
     with suppress(StoreError):  # a hint only, and the entry stands
-        home.store.put(join_key(home.pipeline, "HEAD"), f"{entry.number}\n".encode())
+        home.store.put(join_key(home.pipeline, HEAD), f"{entry.number}\n".encode())
     return entry
 
 
