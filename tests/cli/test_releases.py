@@ -17,7 +17,7 @@ from tests.support.web import status, web_server
 def test_ls_is_a_plain_list_of_releases(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     first, second = mill.run(items(8)), mill.run(items(9))
     listed = embedmill.json("release", "ls", spec)
-    fields = {"release", "number", "items", "created", "live", "pinned", "hold"}
+    fields = {"release", "number", "items", "created", "live", "pinned", "hold", "trouble"}
     assert [set(each) for each in listed] == [fields] * 2
     assert [(each["release"], each["number"], each["items"], each["live"]) for each in listed] == [
         (first.release, 1, 8, False),

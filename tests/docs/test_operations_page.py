@@ -146,6 +146,13 @@ def with_damage(mill: Mill, terminal: Terminal) -> Said:
     return terminal("search", mill.root / "pipeline.yaml", "--text", "item")
 
 
+def with_a_gap_in_the_log(mill: Mill, terminal: Terminal) -> Said:
+    mill.run(items(8))
+    mill.run(items(9))
+    mill.home.store.delete(mill.home.log_key(1))
+    return terminal("status", mill.root / "pipeline.yaml")
+
+
 def after_it_was_cancelled(mill: Mill, terminal: Terminal) -> Said:
     first = mill.checked(items(8))
     mill.open().cancel()
@@ -179,6 +186,7 @@ CAUSES: list[tuple[str, Command]] = [
     ("publishing is on hold", after_a_rollback),
     ("no space left", without_space),
     ("its bytes are not those", with_damage),
+    ("is missing, and entry", with_a_gap_in_the_log),
     ("was closed", after_it_was_cancelled),
     ("the run is drained", while_it_is_drained),
     ("not fit for releases", with_two_stores_that_are_not_one),
@@ -187,7 +195,7 @@ ROWS = table(PAGE, "Messages")
 
 
 def test_every_message_of_the_table_is_produced() -> None:
-    assert len(ROWS) == len(CAUSES) == 13
+    assert len(ROWS) == len(CAUSES) == 14
     for (message, *_), (words, _) in zip(ROWS, CAUSES, strict=True):
         assert words in message
 

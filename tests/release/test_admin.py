@@ -12,6 +12,7 @@ from tests.support.mill import Mill, items
 from embedmill.errors import Held, PublishError, ReleaseCorrupt, ReleaseMissing
 from embedmill.release.admin import rollback, unhold, verify
 from embedmill.release.describe import describe_release, list_releases, pair_to_compare, run_states
+from embedmill.release.layout import CONTENT, MANIFEST
 from embedmill.release.log import append, read_history
 
 
@@ -107,6 +108,21 @@ def test_the_list_says_which_release_is_live(mill: Mill) -> None:
     ]
     rollback(mill.home, first.release)
     assert [each.live for each in list_releases(mill.home)] == [True, False]
+
+
+def test_the_list_shows_releases_whose_documents_are_gone_or_damaged(mill: Mill) -> None:
+    runs = [mill.run(items(count)) for count in (8, 9, 10, 11)]
+    folders = [Path(mill.home.store.url) / "test/releases" / run.release for run in runs]
+    shutil.rmtree(folders[0])
+    (folders[1] / CONTENT).chmod(0o644)
+    (folders[1] / CONTENT).write_bytes(b"{")
+    (folders[2] / MANIFEST).unlink()
+    assert [(each.number, each.items, each.trouble) for each in list_releases(mill.home)] == [
+        (1, None, "has no CONTENT.json"),
+        (2, None, "its CONTENT.json is damaged"),
+        (3, 10, "has no MANIFEST.json"),
+        (4, 11, ""),
+    ]
 
 
 def test_a_release_tells_its_counts_segments_and_quarantine(mill: Mill) -> None:

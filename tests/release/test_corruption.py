@@ -82,6 +82,21 @@ def copied(published: Release, tmp_path: Path) -> Copied:
     return Copied(folder)
 
 
+def test_all_damaged_files_are_named_with_what_to_do(copied: Copied) -> None:
+    names = [file for file in copied.files() if file.suffix in {".arrow", ".parquet"}]
+    for file in names:
+        flip(file, file.stat().st_size // 2)
+    with pytest.raises(ReleaseCorrupt, match="its bytes are not those that were published") as caught:
+        Release.open(copied.folder)
+    assert all(str(file.relative_to(copied.folder)) in caught.value.message for file in names)
+    assert "roll back to a release that `embedmill release verify` finds whole" in caught.value.hint
+    for file in names:
+        file.unlink()
+    with pytest.raises(ReleaseCorrupt, match="is missing; damaged, too: ") as caught:
+        Release.open(copied.folder)
+    assert all(file.name in caught.value.message for file in names)
+
+
 def flip(file: Path, place: int, bit: int = 0) -> None:
     data = bytearray(file.read_bytes())
     data[place] ^= 1 << bit

@@ -18,6 +18,7 @@ OF_ONE_PIPELINE = (
     "release ls",
     "release show",
     "release unhold",
+    "release verify",
     "resume",
     "run",
     "status",

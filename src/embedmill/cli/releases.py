@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from embedmill.release.diff import Example, ReleaseDiff
     from embedmill.spec.documents import ReleaseName
-    from embedmill.spec.reports import ListedRelease, ReleaseReport
+    from embedmill.spec.reports import ReleaseReport
+    from embedmill.spec.upkeep import ListedRelease
 
 app = typer.Typer(
     help="Published releases: list, compare, roll back, pin, verify, copy, collect.", no_args_is_help=True
@@ -56,18 +57,25 @@ def ls(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     held = read_history(home).hold
     note = held.note if held else ""
     rows = [
-        (release.number, release.release, release.items, release.created, _state(release, note))
+        (
+            release.number,
+            release.release,
+            "-" if release.items is None else release.items,
+            release.created,
+            _state(release, note),
+        )
         for release in found
     ]
     data().print(table("number", "release", "items", "created", "", rows=rows, numbers=[0, 2]))
 
 
 def _state(release: ListedRelease, note: str) -> str:
-    """Such as `pinned, live`; `note`: why it is on hold, in the words of whoever rolled back."""
+    """Such as `pinned, live`, and what is wrong; `note`: why it is on hold, as who did that put it."""
     states = {
         f"on hold ({note})" if note else "on hold": release.hold,
         "pinned": release.pinned,
         "live": release.live,
+        release.trouble: bool(release.trouble),
     }
     return ", ".join(state for state, found in states.items() if found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmill.errors import EmbedmillError, ObjectMissing, ReleaseMissing
+from embedmill.errors import EmbedmillError, ObjectMissing, ReleaseMissing, StoreError
 from embedmill.release.assemble import read_candidate
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, Home
 from embedmill.release.log import live_release, read_history
@@ -14,7 +14,8 @@ from embedmill.release.shares import loop_states, worker_shares
 from embedmill.release.verdicts import verdicts_on
 from embedmill.spec.documents import Content, Gates, Manifest
 from embedmill.spec.quarantine import QuarantineReport
-from embedmill.spec.reports import ListedRelease, ReleaseReport, RunState, SegmentReport
+from embedmill.spec.reports import ReleaseReport, RunState, SegmentReport
+from embedmill.spec.upkeep import ListedRelease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,29 +25,45 @@ if TYPE_CHECKING:
 
 
 def list_releases(home: Home) -> list[ListedRelease]:
-    """Every release that can be opened or rolled back to, oldest first; `created`: when it was published."""
+    """Every release that is not retired, oldest first; `created`: when it was published.
+
+    One whose documents are gone or damaged is listed, too: whoever looks for another needs to see.
+    """
     history = read_history(home)
     created = {entry.number: entry.created for entry in history.entries}
     listed = []
     for found in history.published():
-        try:
-            content = home.read(Content, home.release_key(found.release, CONTENT))
-        except ObjectMissing:
-            if found.release in read_history(home).retired:  # meanwhile
-                continue
-            raise
+        items, trouble = _items_of(home, found.release)
+        if trouble and found.release in read_history(home).retired:  # meanwhile
+            continue
         listed.append(
             ListedRelease(
                 release=found.release,
                 number=found.number,
-                items=item_count(content),
+                items=items,
                 created=created[found.number],
                 live=found == history.live,
                 pinned=found.release in history.pinned,
                 hold=history.hold is not None and found == history.live,
+                trouble=trouble,
             )
         )
     return listed
+
+
+def _items_of(home: Home, release: str) -> tuple[int | None, str]:
+    """How many items a release has, and what is wrong with it, as far as a look at its documents tells."""
+    key = home.release_key(release, CONTENT)
+    try:
+        data = home.store.get(key)
+    except ObjectMissing:
+        return None, f"has no {CONTENT}"
+    try:
+        content = Content.from_bytes(data, key)
+    except StoreError:
+        return None, f"its {CONTENT} is damaged"
+    there = home.exists(home.release_key(release, MANIFEST))
+    return item_count(content), "" if there else f"has no {MANIFEST}"
 
 
 def item_count(content: Content) -> int:

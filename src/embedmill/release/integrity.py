@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     Seen = Mapping[str, Sequence[int]]
     """Size, time of change in nanoseconds, and inode of files by their path in a release."""
 
+NAMED = 8
+"""Damaged files that one error names, at most."""
+WHAT_NEXT = "put back a copy, or roll back to a release that `embedmill release verify` finds whole"
 FETCHED = "FETCHED.json"
 """Beside the manifest of a release that `embedmill fetch` brought."""
 
@@ -38,10 +41,18 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         data = file.read_bytes()
     except FileNotFoundError:
-        raise ReleaseMissing(f"{folder}: no published release: it has no {MANIFEST}") from None
+        raise no_manifest(str(folder)) from None
     except OSError as error:
         raise ReleaseMissing(f"{file}: cannot be read: {error.strerror}") from error
     return parse_manifest(data, str(file))
+
+
+def no_manifest(where: str) -> ReleaseMissing:
+    """That a folder is no release, or none any more."""
+    return ReleaseMissing(
+        f"{where}: no published release: it has no {MANIFEST}",
+        hint="put it back from a copy, or take another: `embedmill release ls` shows those there are",
+    )
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
@@ -53,9 +64,9 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     try:
         manifest = Manifest.from_bytes(data, where)
     except StoreError as error:
-        raise ReleaseCorrupt(error.message) from None
+        raise ReleaseCorrupt(error.message, hint=WHAT_NEXT) from None
     if not _is_sealed(manifest, data):
-        raise ReleaseCorrupt(f"{where}: its bytes are not those that were sealed")
+        raise ReleaseCorrupt(f"{where}: its bytes are not those that were sealed", hint=WHAT_NEXT)
     for entry in manifest.files:
         try:
             checked_key(entry.path)
@@ -138,7 +149,7 @@ def verify_files(folder: Path, manifest: Manifest, *, thorough: bool = False) ->
     `thorough` ignores the stamp; whoever hashes removes it, until all is found well.
 
     Raises:
-        ReleaseCorrupt: A file is absent, or has other bytes; names the first one.
+        ReleaseCorrupt: A file is absent, or has other bytes; names it, and the next few.
     """
     stamp = _stamp(folder, manifest)
     if not thorough and stamp is not None and read_stamp(_stamp_file(folder, manifest)) == stamp:
@@ -146,9 +157,11 @@ def verify_files(folder: Path, manifest: Manifest, *, thorough: bool = False) ->
     with contextlib.suppress(OSError):
         _stamp_file(folder, manifest).unlink(missing_ok=True)
     try:
-        _verify(folder, manifest)
+        wrong = _damaged(folder, manifest)
     except OSError as error:
-        raise ReleaseCorrupt(f"{error.filename}: cannot be read: {error.strerror}") from error
+        raise ReleaseCorrupt(f"{error.filename}: cannot be read: {error.strerror}", hint=WHAT_NEXT) from error
+    if wrong:
+        raise ReleaseCorrupt(_words(folder, wrong), hint=WHAT_NEXT)
     write_stamp(_stamp_file(folder, manifest), stamp)
 
 
@@ -189,17 +202,35 @@ def _vouched(folder: Path) -> object:
     return stamp.get("files") if stamp.get("manifest") == manifest.digest else None
 
 
-def _verify(folder: Path, manifest: Manifest) -> None:
-    files = [folder / entry.path for entry in manifest.files]
-    for file, entry in zip(files, manifest.files, strict=True):
-        if not file.is_file():
-            raise ReleaseCorrupt(f"{file}: is missing", hint="copy the release again, whole")
-        if file.stat().st_size != entry.size_bytes:
-            found = file.stat().st_size
-            raise ReleaseCorrupt(f"{file}: has {found} bytes, the manifest says {entry.size_bytes}")
-    for file, entry, digest in zip(files, manifest.files, files_sha256(files), strict=True):
-        if digest != entry.sha256:
-            raise ReleaseCorrupt(f"{file}: its bytes are not those that were published")
+def _damaged(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """What is wrong with which files: those that a look tells, else those that hashing tells."""
+    wrong = {entry.path: found for entry in manifest.files if (found := _other_size(folder, entry))}
+    if wrong:
+        return wrong
+    digests = files_sha256([folder / entry.path for entry in manifest.files])
+    return {
+        entry.path: "its bytes are not those that were published"
+        for entry, digest in zip(manifest.files, digests, strict=True)
+        if digest != entry.sha256
+    }
+
+
+def _other_size(folder: Path, entry: FileEntry) -> str:
+    file = folder / entry.path
+    if not file.is_file():
+        return "is missing"
+    found = file.stat().st_size
+    return "" if found == entry.size_bytes else f"has {found} bytes, the manifest says {entry.size_bytes}"
+
+
+def _words(folder: Path, wrong: Mapping[str, str]) -> str:
+    (first, found), *others = wrong.items()
+    words = f"{folder / first}: {found}"
+    if others:
+        more = len(others) - (NAMED - 1)
+        words += f"; damaged, too: {', '.join(path for path, _ in others[: NAMED - 1])}"
+        words += f" and {more} more" if more > 0 else ""
+    return words
 
 
 def _stamp(folder: Path, manifest: Manifest) -> dict[str, object] | None:

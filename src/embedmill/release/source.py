@@ -10,11 +10,10 @@ from embedmill.errors import (
     ObjectMissing,
     ReleaseCorrupt,
     ReleaseIncompatible,
-    ReleaseMissing,
     SpecError,
     StoreError,
 )
-from embedmill.release.integrity import check_named, parse_manifest, read_fetched
+from embedmill.release.integrity import WHAT_NEXT, check_named, no_manifest, parse_manifest, read_fetched
 from embedmill.release.layout import CONTENT, MANIFEST, Home, split_url
 from embedmill.release.log import nothing_published, read_history
 from embedmill.release.transfer import published_manifest
@@ -170,17 +169,19 @@ def _read(store: Store, prefix: str, number: int | None, home: Home | None = Non
     try:
         data = store.get(key)
     except ObjectMissing:
-        raise ReleaseMissing(f"{store.url}/{prefix}: no published release: it has no {MANIFEST}") from None
+        raise no_manifest(f"{store.url}/{prefix}") from None
     manifest = parse_manifest(data, key)
     named = {entry.path: entry.sha256 for entry in manifest.files}
     try:
         body = store.get(where)
         content = Content.from_bytes(body, where)
     except ObjectMissing:
-        raise ReleaseCorrupt(f"{store.url}/{where}: is missing") from None
+        raise ReleaseCorrupt(f"{store.url}/{where}: is missing", hint=WHAT_NEXT) from None
     except StoreError as error:
-        raise ReleaseCorrupt(error.message) from None
+        raise ReleaseCorrupt(error.message, hint=WHAT_NEXT) from None
     if named.get(CONTENT) != sha256(body):
-        raise ReleaseCorrupt(f"{store.url}/{where}: its bytes are not those that were published")
+        raise ReleaseCorrupt(
+            f"{store.url}/{where}: its bytes are not those that were published", hint=WHAT_NEXT
+        )
     check_named(Path(prefix), content, manifest)
     return Source(store, prefix, manifest, data, content, number, home)

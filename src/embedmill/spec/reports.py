@@ -182,18 +182,6 @@ class StatusReport(Document):
     next: str
 
 
-class ListedRelease(Part):
-    """A line of `release ls`. `hold`: it is live by a rollback, and runs do not publish over it."""
-
-    release: str
-    number: int
-    items: int
-    created: str
-    live: bool
-    pinned: bool
-    hold: bool
-
-
 class SearchReport(Document):
     """`search`: hits with `id`, `score` and the display columns."""
 

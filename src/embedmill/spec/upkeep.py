@@ -1,4 +1,4 @@
-"""The JSON documents of commands that keep a store in order: `release pin`, `unpin`, `collect` and `copy`."""
+"""The JSON of commands that keep a store in order: `release ls`, `pin`, `unpin`, `collect` and `copy`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ from typing import ClassVar, Literal
 
 from embedmill.spec.document import Document, Part
 from embedmill.spec.documents import ReleaseName
+
+
+class ListedRelease(Part):
+    """A line of `release ls`. `hold`: it is live by a rollback, and runs do not publish over it.
+
+    `trouble`: that a document of it is gone or damaged, empty where it is not; `items` may then be unknown.
+    """
+
+    release: str
+    number: int
+    items: int | None
+    created: str
+    live: bool
+    pinned: bool
+    hold: bool
+    trouble: str = ""
 
 
 class PinReport(Document):
