@@ -41,7 +41,11 @@ def test_no_worker_joins_a_drained_run_until_that_is_undone(
     refused = run_alone(*worker)
     assert (refused.code, refused.out) == (75, "")
     assert "the run is drained" in refused.err
+    stands = embedmill("status", spec).out
+    assert f"{planned.plan.run} is drained: no worker works on it until" in stands
+    assert "Help with it" not in stands
     assert embedmill.json("drain", spec, "--undo")["active"] is False
+    assert "is drained" not in embedmill("status", spec).out
     assert run_alone(*worker).code == 0
 
 

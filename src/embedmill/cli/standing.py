@@ -39,35 +39,44 @@ def status(pipeline: OnePipeline = None, everything: Everything = None, as_json:
         hold = f"since log entry {report.hold}{f' ({note})' if note else ''}: runs do not publish"
     out.print(facts([("pipeline", report.pipeline), ("lies in", report.url), ("live", live), ("hold", hold)]))
     if report.open_runs:
-        out.print()
-        rows = [
-            (
-                state.run,
-                state.created,
-                f"{state.shards_done:,} of {state.shards:,}",
-                f"{state.vectors_done:,} of {state.vectors:,}",
-            )
-            for state in report.open_runs
-        ]
-        out.print(table("open run", "created", "shards", "vectors", rows=rows, numbers=[2, 3]))
-        out.print()
-        for state in report.open_runs:
-            if state.shares:
-                out.print(shares_table(state.shares))
-                out.print()
-            if state.loops:
-                out.print(loops_table(state.loops))
-                for line in with_small_batches(state.loops):
-                    out.print(line, soft_wrap=True)
-                out.print()
-        for state in report.open_runs:
-            if state.calibration:
-                out.print(f"batches of {state.run}: {state.calibration}", soft_wrap=True)
-            if state.stopped:
-                out.print(f"{state.run}: {state.stopped}", soft_wrap=True)
-            out.print(_going_on(state, stopped(state)), soft_wrap=True)
-        _say_how_to_help(report.open_runs)
+        _print_open_runs(report.open_runs, opened.home, stopped)
     out.print(f"\nNext:  {report.next}", soft_wrap=True)
+
+
+def _print_open_runs(states: Sequence[RunState], home: Home, stopped: _StoppedBy) -> None:
+    """How far they are, who works on them, and what becomes of them."""
+    from embedmill.release.draining import is_drained
+
+    out = data()
+    out.print()
+    rows = [
+        (
+            state.run,
+            state.created,
+            f"{state.shards_done:,} of {state.shards:,}",
+            f"{state.vectors_done:,} of {state.vectors:,}",
+        )
+        for state in states
+    ]
+    out.print(table("open run", "created", "shards", "vectors", rows=rows, numbers=[2, 3]))
+    out.print()
+    for state in states:
+        if state.shares:
+            out.print(shares_table(state.shares))
+            out.print()
+        if state.loops:
+            out.print(loops_table(state.loops))
+            for line in with_small_batches(state.loops):
+                out.print(line, soft_wrap=True)
+            out.print()
+    drained = {state.run for state in states if is_drained(home, state.run)}
+    for state in states:
+        if state.calibration:
+            out.print(f"batches of {state.run}: {state.calibration}", soft_wrap=True)
+        if state.stopped:
+            out.print(f"{state.run}: {state.stopped}", soft_wrap=True)
+        out.print(_going_on(state, stopped(state), drained=state.run in drained), soft_wrap=True)
+    _say_how_to_help([state for state in states if state.run not in drained])
 
 
 def _note_of(home: Home) -> str:
@@ -94,8 +103,10 @@ class _StoppedBy:
         return [each.gate for each in gates.verdicts if not (each.passed or each.accepted)] if gates else []
 
 
-def _going_on(state: RunState, stopped: Sequence[str]) -> str:
+def _going_on(state: RunState, stopped: Sequence[str], *, drained: bool) -> str:
     """Whether `run` goes on with it, in words."""
+    if drained and state.goes_on:
+        return f"{state.run} is drained: no worker works on it until `run` or `resume` goes on with it"
     match state.goes_on:
         case True if stopped:
             return f"`run` checks {state.run} again, which was stopped by {' and '.join(stopped)}"
