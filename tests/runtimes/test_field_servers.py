@@ -141,6 +141,18 @@ def test_headers_say_which_release_it_is(web: WebServer, protocol: Protocol, pat
     assert labels == {name.replace("_", "-"): value for name, value in LABELS.items()}
 
 
+def test_answers_of_several_releases_behind_one_address_are_noticed(web: WebServer) -> None:
+    web.paths["/v1/models"] = document({"data": [{"id": ASKED.model}]}, **LABELS)
+    web.paths[PATHS["openai"]] = reading(document(openai(0, 1), **LABELS))
+    with asking(web, "openai") as asked:
+        asked.describe(ASKED)
+        np.testing.assert_array_equal(asked.embed(ASKED, [TEXTS])[0], VECTORS)
+        other = LABELS | {"embedmill_release_number": "4"}
+        web.paths[PATHS["openai"]] = reading(document(openai(0, 1), **other))
+        with pytest.raises(ModelError, match="with embedmill-release-number 4, and with 3 before"):
+            asked.embed(ASKED, [TEXTS])
+
+
 DEEP = answer(b'{"outputs": ' + b"[" * 10_000, kind="application/json")
 WRONG: dict[str, tuple[Protocol, Behaviour, str]] = {
     "another version": ("oip", document(oip() | {"model_version": "4"}), "version 4 answered where 3"),

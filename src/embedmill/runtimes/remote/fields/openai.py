@@ -27,6 +27,7 @@ class OpenAiFields:
     def __init__(self, http: HttpServer, *, said_by: str) -> None:
         """Connect to nothing yet."""
         self._http, self._said_by = http, said_by
+        self._labels: Mapping[str, str] = {}
 
     async def describe(self, asked: Asked) -> Told:
         """Ask for the list of models: the API has no more to say of one."""
@@ -38,7 +39,8 @@ class OpenAiFields:
         if asked.model not in names:
             has = one_line(", ".join(names))
             raise NotThere(f"{self._said_by}: has no model {asked.model!r}", hint=f"it has: {has}")
-        return Told(labels=labels_of(answer.headers))
+        self._labels = labels_of(answer.headers)
+        return Told(labels=self._labels)
 
     async def embed(self, asked: Asked, tensors: Feeds) -> npt.NDArray[Any]:
         """Embed the texts of the only tensor."""
@@ -46,6 +48,7 @@ class OpenAiFields:
         answer = await self._http.ask(
             "POST", PATH, body=_request(asked, tensors), headers=HEADERS, limit_bytes=limit_bytes
         )
+        self._check_same(labels_of(answer.headers))
         document = parse_json(answer.body, said_by=self._said_by)
         try:
             if document["model"] != asked.model:
@@ -58,6 +61,15 @@ class OpenAiFields:
         except (KeyError, TypeError, ValueError) as error:
             words = one_line(repr(error))
             raise ModelError(f"{self._said_by}: answered no list of embeddings: {words}") from error
+
+    def _check_same(self, labels: Mapping[str, str]) -> None:
+        """No request names a version: a balancer may pass it to a server of another release."""
+        for name in self._labels.keys() & labels.keys():
+            if labels[name] != self._labels[name]:
+                raise ModelError(
+                    f"{self._said_by}: answered with {name} {labels[name]}, and with {self._labels[name]} "
+                    "before: several servers are behind it, or it went over to another release"
+                )
 
     async def refusal(self, asked: Asked, tensors: Feeds) -> Refusal | None:
         """Send a request, and see what is said of it."""
