@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -299,9 +300,7 @@ def test_a_long_silence_is_told_and_over_when_there_is_an_answer(here: Here, wai
     until_state(engine, "cpu-0", None)
 
 
-def test_a_start_without_any_answer_ends_with_words_and_may_be_made_again(
-    here: Here, planned: PlannedRun
-) -> None:
+def test_a_start_without_any_answer_is_told_and_may_be_made_again(here: Here, planned: PlannedRun) -> None:
     here.api.deaf = True
     engine = here.engine(start_s=1.0)
     with pytest.raises(EngineUnavailable, match=r"^http://127.0.0.1:\d+ .*gives no answer") as said:
@@ -310,6 +309,18 @@ def test_a_start_without_any_answer_ends_with_words_and_may_be_made_again(
     here.api.deaf = False
     engine.start(planned.url, [place("cpu-0")])
     assert {state.exit_code for state in wait_for_the_end(engine)} == {0}
+
+
+def test_a_start_that_waits_says_so(
+    here: Here, planned: PlannedRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    here.api.deaf, engine = True, here.engine()
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(engine.start, planned.url, [place("cpu-0")])
+        until(lambda: "trying again for up to" in caplog.text or starting.done(), "a warning")
+        here.api.deaf = False
+        starting.result(60)
+    assert f"(namespace {NAMESPACE}) answers again, after" in caplog.text
 
 
 @pytest.mark.parametrize(

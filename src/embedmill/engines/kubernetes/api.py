@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from embedmill.engines.telling import Waiting
 from embedmill.errors import EngineRefused, EngineUnavailable, SpecError
 from embedmill.extras import optional
 
@@ -149,24 +150,27 @@ class Api:
         return listing(self._namespace, **where, _preload_content=False, _request_timeout=self._timeout)
 
     def _ask(self, request: Callable[[], Any], patience_s: float) -> dict[str, Any]:
-        """The document of an answer; asks again, ever more seldom, while there is none.
+        """The document of an answer; asks again, ever more seldom, while there is none, and says so.
 
         Raises:
             _Said: An answer that is no.
             EngineUnavailable: None for so long.
         """
-        deadline, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
+        waiting, pause_s = Waiting(self.where), FIRST_PAUSE_S
         while True:
             try:
-                return _answer(request)
+                found = _answer(request)
             except _NoAnswer as error:
-                wait_s = max(pause_s, error.after_s)
-                if time.monotonic() + wait_s > deadline:
-                    raise EngineUnavailable(
-                        f"{self.where}: gives no answer: {error}", hint="`embedmill resume` goes on"
-                    ) from error
+                wait_s, left_s = max(pause_s, error.after_s), patience_s - waiting.waited_s()
+                words = f"{self.where}: gives no answer: {error}"
+                if wait_s > left_s:
+                    raise EngineUnavailable(words, hint="`embedmill resume` goes on") from error
+                waiting.tell(words, left_s)
                 time.sleep(wait_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            else:
+                waiting.answered()
+                return found
 
     def _refused(self, said: _Said) -> EngineRefused:
         return EngineRefused(
