@@ -47,6 +47,17 @@ def test_the_verdict_counts_items_by_reason_and_names_some(shop: Mill) -> None:
     assert "--accept quarantine" in str(raised.value)
 
 
+def test_a_plan_says_why_items_are_quarantined_and_names_one_of_each_reason(
+    mill: Mill, embedmill: Terminal
+) -> None:
+    mill.write([*items(5), items(1)[0], {"title": "no id"}])
+    mill.open()
+    words = " ".join(embedmill("plan", mill.root / "pipeline.yaml", "--quiet").out.split())
+    assert "quarantined 2 duplicate-id, 1 null-id; such as row 6, s0" in words
+    mill.write(items(5))
+    assert "duplicate-id" not in embedmill("plan", mill.root / "pipeline.yaml", "--quiet").out
+
+
 def test_rows_without_an_id_are_named_by_their_place(mill: Mill) -> None:
     mill.settings = {"gates": {"quarantine": 0.0}}
     message = verdicts_on(mill.indexed([*items(3), {"title": "no id"}]))["quarantine"].message

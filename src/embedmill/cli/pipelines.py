@@ -100,9 +100,17 @@ def _print_plan(planned: PlannedRun, file: Path) -> None:
         *([("batches", str(found.calibration))] if found.calibration else []),
         ("why", found.why),
         *([("numerics", found.numerics.why)] if found.numerics.why else []),
+        *([("quarantined", _why_quarantined(planned))] if found.items.quarantined else []),
     ]
     out.print(facts(work))
     out.print(f"\nCarry it out:  {command('run', file)}", soft_wrap=True)
+
+
+def _why_quarantined(planned: PlannedRun) -> str:
+    """Reasons of what the plan leaves out, and some of it; images may add to it while they are read."""
+    from embedmill.release.quarantined import NAMED, quarantined_by
+
+    return str(quarantined_by(planned.home, planned.plan, most=NAMED, of_each=1))
 
 
 def _item_rows(found: Plan) -> list[tuple[str, int]]:

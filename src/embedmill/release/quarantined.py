@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedmill.release.layout import Home
-    from embedmill.spec.documents import Content
+    from embedmill.spec.documents import Content, Plan
 
 NAMED = 3
 """Items that a sentence names."""
@@ -85,3 +85,13 @@ def quarantined_of(home: Home, content: Content, *, most: int, of_each: int | No
     """
     key = home.release_key(content.release, content.quarantine.path)
     return read_quarantined(home.verified(key, content.quarantine), most=most, of_each=of_each)
+
+
+def quarantined_by(home: Home, plan: Plan, *, most: int, of_each: int | None = None) -> Quarantined:
+    """Those that a plan leaves out already; workers may refuse others.
+
+    Raises:
+        ReleaseCorrupt: The file is not what was written.
+    """
+    file = home.verified(home.key(plan.quarantine.path), plan.quarantine)
+    return read_quarantined(file, most=most, of_each=of_each)
