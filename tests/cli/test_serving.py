@@ -4,6 +4,8 @@ import http.client
 import json
 import logging
 import socket
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -52,6 +54,19 @@ def test_a_server_that_says_that_it_listens_does_and_asks_for_keys(mill: Mill) -
         assert [status(server, path, key) for path, key in asked] == [401, 200, 200]
     assert '"key": "shop"' in log.read_text()
     assert "0123456789abcdef" not in log.read_text()
+
+
+def test_every_line_of_a_json_log_is_json(mill: Mill) -> None:
+    mill.run(items(20))
+    command = [sys.executable, "-m", "embedmill", "serve", str(mill.root / "pipeline.yaml"), "--port", "0"]
+    command += ["--log-format", "json", "--drain", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        process.terminate()
+        others = process.stderr.read().splitlines()
+    assert json.loads(line)["message"].startswith(f"serving release {mill.live().name}, number 1 at http://")
+    assert all(json.loads(other) for other in others)
 
 
 def test_what_is_published_after_a_twentieth_was_deleted_is_served(mill: Mill) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,12 +76,22 @@ def serve(
     machine = Machine(device, threads or os.cpu_count() or 1)
     options = ServeOptions(host, port, machine, follow, drain, keys, private_metrics, watch)
     with log_lines(log_format):
-        run(open_target(target), options, home=home, ready=_emit_ready if as_json else _say_ready)
+        say = _emit_ready if as_json else _log_ready if log_format is LogFormat.JSON else _say_ready
+        run(open_target(target), options, home=home, ready=say)
 
 
 def _say_ready(url: str, served: Served) -> None:
+    talk().print(_ready_words(url, served), soft_wrap=True)
+
+
+def _log_ready(url: str, served: Served) -> None:
+    """Whatever collects a log of JSON takes no other lines."""
+    logging.getLogger("embedmill.serving").info(_ready_words(url, served))
+
+
+def _ready_words(url: str, served: Served) -> str:
     number = "" if served.release.number is None else f", number {served.release.number}"
-    talk().print(f"serving release {served.release.name}{number} at {url}", soft_wrap=True)
+    return f"serving release {served.release.name}{number} at {url}"
 
 
 def _emit_ready(url: str, served: Served) -> None:
