@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from tests.cli.terminal import Terminal
 from tests.support.mill import Mill, items
 
+from embedmill.cli.diagnosis import EXTRAS
 from embedmill.cli.importing import ARROWS_POOL
 from embedmill.cli.schemas import Kind, schema_bytes
 from embedmill.spec import load_pipeline_spec
@@ -126,6 +128,17 @@ def test_doctor_finds_this_machine_fit(mill: Mill, spec: Path, embedmill: Termin
     assert needed | {"spec", "model", "store"} <= set(states)
     assert "fail" not in states.values()
     assert not list((mill.root / "mill").rglob(".doctor*"))
+
+
+def test_doctor_looks_for_what_every_extra_of_all_installs(embedmill: Terminal) -> None:
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    wanted = re.fullmatch(r"embedmill\[(.*)\]", *extras["all"])
+    assert wanted is not None
+    assert set(wanted[1].split(",")) == set(EXTRAS)
+    looked_for = {each["check"] for each in embedmill.json("doctor")["findings"]}
+    assert looked_for >= {"fastapi", "uvicorn", "prometheus-client", "kubernetes", "openvino"}
 
 
 def test_doctor_fails_where_a_pipeline_cannot_run(mill: Mill, spec: Path, embedmill: Terminal) -> None:

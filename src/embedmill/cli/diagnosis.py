@@ -35,8 +35,11 @@ EXTRAS = {
     "sql": ("adbc-driver-postgresql adbc-driver-sqlite", "catalogs in PostgreSQL and SQLite"),
     "sqlalchemy": ("sqlalchemy", "catalogs in other databases"),
     "triton": ("tritonclient", "models at a Triton over gRPC"),
+    "openvino": ("openvino", "models of OpenVINO"),
+    "serve": ("fastapi uvicorn prometheus-client", "`serve`"),
+    "kubernetes": ("kubernetes", "`engine: kubernetes`"),
 }
-MODULES = {"faiss-cpu": "faiss"}
+MODULES = {"faiss-cpu": "faiss", "prometheus-client": "prometheus_client"}
 LOW_SPACE = 1 << 30
 
 
