@@ -10,6 +10,7 @@ from tests.support.s3 import S3, as_identity
 from tests.support.storm import storm
 from tests.support.upkeep import WatchedStore
 
+from embedmill.errors import StoreError
 from embedmill.release.describe import run_states
 from embedmill.release.layout import PLAN, Home
 from embedmill.release.runs import open_plans, unpublished_runs
@@ -30,6 +31,19 @@ def fill(home: Home, run: str, count: int) -> None:
 def traced(home: Home) -> tuple[Home, FaultyStore]:
     store = FaultyStore(home.store)
     return Home(store, home.pipeline), store
+
+
+@pytest.mark.parametrize("name", [PLAN, "commits/00000.json"])
+def test_a_damaged_document_of_an_open_run_is_told_with_a_way_out(mill: Mill, name: str) -> None:
+    run = mill.worked(items(20))
+    folder = Path(mill.home.store.url) / mill.home.run_key(run.plan.run)
+    (folder / name).chmod(0o644)
+    (folder / name).write_bytes(b"")
+    with pytest.raises(StoreError, match=f"{name}: not a ") as caught:
+        mill.run(items(20))
+    assert f"move {folder} away" in caught.value.hint
+    folder.rename(mill.root / "away")
+    assert mill.run(items(20)).number == 1
 
 
 def test_no_object_of_a_published_run_is_listed_or_asked_for(mill: Mill) -> None:

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ObjectMissing, ReleaseCorrupt, RunClosed
-from embedmill.release.layout import PLAN, TERMINAL, Home
+from embedmill.errors import ObjectMissing, ReleaseCorrupt, RunClosed, StoreError
+from embedmill.release.layout import PLAN, TERMINAL, DocumentT, Home
 from embedmill.release.log import read_history
 from embedmill.spec.documents import CommitRecord, Plan, Terminal
 from embedmill.store import folder_names
@@ -70,11 +70,24 @@ def unpublished_runs(home: Home) -> Iterator[UnpublishedRun]:
 
 
 def read_plan(home: Home, run: str) -> Plan | None:
-    """A run's plan; None if planning died before its last step, or the plan was collected."""
+    """A run's plan; None if planning died before its last step, or the plan was collected.
+
+    Raises:
+        StoreError: It is damaged, or of another version; says how to get rid of the run.
+    """
     try:
-        return home.read(Plan, home.run_key(run, PLAN))
+        return _of_run(home, run, Plan, home.run_key(run, PLAN))
     except ObjectMissing:
         return None
+
+
+def _of_run(home: Home, run: str, kind: type[DocumentT], key: str) -> DocumentT:
+    data = home.store.get(key)
+    try:
+        return kind.from_bytes(data, key)
+    except StoreError as error:
+        away = f"if no other version of Embedmill wrote it, move {home.url}/runs/{run} away"
+        raise StoreError(error.message, hint=f"{away}: nothing that is published lies there") from None
 
 
 def open_plans(home: Home) -> Iterator[Plan]:
@@ -129,7 +142,7 @@ def commit_records(home: Home, plan: Plan) -> Iterator[CommitRecord]:
     folder = home.run_key(plan.run, "commits")
     for info in sorted(home.store.list(folder), key=lambda info: info.key):
         with suppress(ObjectMissing):  # collected since
-            yield home.read(CommitRecord, info.key)
+            yield _of_run(home, plan.run, CommitRecord, info.key)
 
 
 def work_state(home: Home, plan: Plan) -> WorkState:
