@@ -11,11 +11,13 @@ import pytest
 from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
+from embedmill.errors import CatalogError, StoreFull, StoreUnavailable
 from embedmill.model import ModelPackage
-from embedmill.planning.keep import Kept
+from embedmill.planning.keep import Kept, taken_back_on_failure
 from embedmill.release.layout import Home
 from embedmill.store import Body
 from embedmill.store.local import LocalStore
+from embedmill.store.memory import MemoryStore
 
 
 def test_a_local_store_links_the_item_files_that_were_planned(tmp_path: Path) -> None:
@@ -58,3 +60,34 @@ def test_nothing_of_the_live_releases_model_is_copied_once_nobody_waits_for_it(m
     with pytest.raises(CancelledError):
         kept.model(mill.open().package, mill.live(), given_up)
     assert list(mill.home.store.list(mill.home.release_key("r1"))) == []
+
+
+def test_a_plan_that_does_not_fit_on_the_disk_leaves_nothing_there(mill: Mill, small_disk: Path) -> None:
+    mill.settings["store"] = str(small_disk / "mill")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"0" * 1_900_000)
+    with pytest.raises(StoreFull, match=f"{small_disk}/mill/"):
+        mill.planned(items(20_000))
+    assert list(mill.home.store.list("")) == []
+    ballast.unlink()
+    assert mill.planned().plan.compute == 20_000
+
+
+@pytest.mark.parametrize("failure", [CatalogError("damaged"), KeyboardInterrupt()])
+def test_what_a_failed_plan_has_written_is_deleted_and_no_more(failure: BaseException) -> None:
+    home = Home(MemoryStore(), "shop")
+    for key in (home.run_key("r2", "plan.json"), home.release_key("r2", "model", "model.yaml")):
+        home.store.put(key, b"another run's")
+    home.store.put(home.run_key("r1", "frozen", "00000.arrow"), b"1")
+    home.store.put(home.release_key("r1", "model", "model.yaml"), b"2")
+    with pytest.raises(type(failure)), taken_back_on_failure(home, "r1"):
+        raise failure
+    assert [info.key.split("/")[2] for info in home.store.list("")] == ["r2", "r2"]
+
+
+def test_a_store_that_gave_no_answer_is_not_asked_to_delete() -> None:
+    home = Home(MemoryStore(), "shop")
+    home.store.put(home.run_key("r1", "frozen", "00000.arrow"), b"1")
+    with pytest.raises(StoreUnavailable), taken_back_on_failure(home, "r1"):
+        raise StoreUnavailable("no answer")
+    assert len(list(home.store.list(""))) == 1

@@ -94,8 +94,8 @@ attempt(lambda: store.put_if_absent("after", b"x" * 1000))
 """
     found = lines(python(code, tmp_path, before=f"mount -t tmpfs -o size=1m tmpfs {tmp_path}"))
     assert [line.split(" | ")[0] for line in found[1:3]] == ["StoreFull", "StoreFull"]
-    assert "no space left" in found[1]
-    assert "free some space" in found[1]
+    assert f"{tmp_path}/large: no space left" in found[1]
+    assert "free some space, then run again" in found[1]
     assert found[3:5] == ["['small']", "1000"]
     assert len(found[5]) == 16  # an ETag: the failed writes gave their space back
 

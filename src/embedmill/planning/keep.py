@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ModelError, StoreError
+from embedmill.errors import ModelError, StoreError, StoreUnavailable
 from embedmill.release.stamps import note_frozen
 from embedmill.spec.documents import ShardPlan
 from embedmill.store.cache import copy_all, in_parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from threading import Event
 
@@ -108,6 +109,29 @@ class Kept:
             key, file = f"{prefix}/model/{name}", package.root / name
             kept.append(self.home.keep(key, file, relative_to=prefix, digest=digest))
         return tuple(kept)
+
+
+@contextlib.contextmanager
+def taken_back_on_failure(home: Home, run: str) -> Iterator[None]:
+    """Deletes what a run has in the store where the block fails. Before its plan nobody else knows of it.
+
+    It would lie there for a week otherwise, and each try on a full disk would make it fuller. A store that
+    gave no answer is not asked for more: collecting finds what is left.
+    """
+    try:
+        yield
+    except StoreUnavailable:
+        raise
+    except (Exception, KeyboardInterrupt):
+        with contextlib.suppress(StoreError):
+            _delete(home, run)
+        raise
+
+
+def _delete(home: Home, run: str) -> None:
+    for folder in (home.run_key(run), home.release_key(run)):
+        keys = [info.key for info in home.store.list(folder)]
+        in_parallel(home.store, home.store.delete, keys)
 
 
 def check_unchanged(package: ModelPackage) -> None:

@@ -26,7 +26,7 @@ from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
-from embedmill.planning.keep import Kept, check_unchanged
+from embedmill.planning.keep import Kept, check_unchanged, taken_back_on_failure
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import SPILLS, Scan, Scanner
@@ -104,7 +104,11 @@ class Planner:
         ]
         salvage = Salvage.collect(self.home, run, alike)
         images = ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
-        with scratch_folder() as scratch, ThreadPoolExecutor(SPILLS, "spill") as writers:
+        with (
+            taken_back_on_failure(self.home, run),
+            scratch_folder() as scratch,
+            ThreadPoolExecutor(SPILLS, "spill") as writers,
+        ):
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)

@@ -84,7 +84,7 @@ class LocalStore(Store):
     def put(self, key: str, body: Body, *, if_match: str | None = None) -> str:
         """Create or replace the object."""
         target = self._target(key)
-        with translated(key, writing=True), self._staged(body) as (staged, etag), self._locked():
+        with translated(str(target), writing=True), self._staged(body) as (staged, etag), self._locked():
             if if_match is not None and self._etag(target) != if_match:
                 raise PreconditionFailed(f"{key}: changed since it was read")
             _sync_folders(_placed(staged.rename, target))
@@ -93,14 +93,14 @@ class LocalStore(Store):
     def put_if_absent(self, key: str, body: Body) -> str:
         """Create the object by a hard link from a synced temporary file."""
         target = self._target(key)
-        with translated(key, writing=True), self._staged(body) as (staged, etag):
+        with translated(str(target), writing=True), self._staged(body) as (staged, etag):
             self._link(staged, target)
             return etag
 
     def adopt_if_absent(self, key: str, file: Path) -> str:
         """Create the object by a hard link to the file, or of a copy where it lies on another file system."""
         target = self._target(key)
-        with translated(key, writing=True):
+        with translated(str(target), writing=True):
             try:
                 with file.open("rb") as written:
                     if os.fstat(written.fileno()).st_nlink > 1:  # another object's, or somebody else's
@@ -137,7 +137,7 @@ class LocalStore(Store):
     def copy_if_absent(self, source: str, target: str) -> None:
         """Hard-link, or copy where the file system has no links."""
         original, copy = self.path(source), self._target(target)
-        with translated(target, writing=True):
+        with translated(str(copy), writing=True):
             try:
                 self._link(original, copy)
             except OSError as error:
@@ -326,7 +326,7 @@ def translated(key: str, *, writing: bool = False) -> Iterator[None]:
 def _as_store_error(key: str, error: OSError, *, writing: bool) -> StoreError:
     where, said = error.filename or key, (error.strerror or str(error)).lower()
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return StoreFull(f"{where}: no space left ({said})", hint="free some space, then `embedmill resume`")
+        return StoreFull(f"{where}: no space left ({said})", hint="free some space, then run again")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         may = "writable" if writing else "readable"
         return StoreDenied(f"{where}: {said}", hint=f"the store's folder must be {may} for this user")
