@@ -80,6 +80,9 @@ ANSWERS = [
     ("swap", 404, "NoSuchKey", PreconditionFailed),
     ("put", 400, "BadDigest", StoreUnavailable),
     ("create", 507, "", StoreFull),
+    *[(call, 507, "XMinioStorageFull", StoreFull) for call in ("create", "put", "swap")],
+    *[(call, 403, "QuotaExceeded", StoreFull) for call in ("create", "put", "swap")],  # Ceph
+    *[(call, 400, "XMinioAdminBucketQuotaExceeded", StoreFull) for call in ("create", "put", "swap")],
 ]
 
 

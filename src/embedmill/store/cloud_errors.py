@@ -36,7 +36,8 @@ DENIED_HINTS = {
 }
 EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
 DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "Md5Mismatch", "Crc64Mismatch"}
-FULL = {"QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"}
+FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "EntityTooLarge"}
+"""Whatever the status: Ceph says of its quotas 403, as of keys that may not write, and MinIO 400."""
 PASSING = {"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "OperationAborted"}
 """Codes of passing trouble that may come with any status, even 200 or 400."""
 PASSING_STATUS = {408, 409, 425, 429}
@@ -106,6 +107,9 @@ def failure_error(failure: Failure, key: str, *, service: str, bucket: str, endp
     """Our error for a failure, however it was learned."""
     if failure.code in MISSING_BUCKET:
         return missing_bucket(bucket, endpoint)
+    if failure.status == 507 or failure.code in FULL:
+        hint = "free some space there or raise the quota, then run again"
+        return StoreFull(f"{key}: no space left at {endpoint} ({failure.said})", hint=hint)
     denied = _denied(failure, key, endpoint)
     if denied is not None:
         return denied
@@ -151,8 +155,6 @@ def _by_status(failure: Failure, key: str, endpoint: str) -> StoreError:
         return StoreError(f"{key}: the bucket is in another region than {endpoint}", hint="set AWS_REGION")
     if failure.code in DAMAGED:
         return StoreUnavailable(f"{key}: was damaged on its way to {endpoint} ({failure.said})")
-    if status == 507 or failure.code in FULL:
-        return StoreFull(f"{key}: no space left at {endpoint} ({failure.said})")
     if failure.code in PASSING or status is None or status >= 500 or status in PASSING_STATUS:
         return _unavailable(failure, key, endpoint)
     return StoreError(f"{key}: {endpoint} answered {failure.said}")
