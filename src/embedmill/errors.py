@@ -5,6 +5,7 @@
     ├── MissingExtra                   2   an optional dependency is absent; names the pip extra
     │   └── ExtraUnusable                  it is installed, and cannot be imported; says why
     ├── CatalogError                   1   the catalog cannot be read as the spec says
+    │   └── CatalogUnavailable         75  its database gives no answer, or it is being written; run again
     ├── ModelError                     1   a model package is incomplete, damaged or does not fit
     │   ├── DeviceUnavailable              the runtime does not know the device, or there is none here
     │   ├── OutOfMemory                    a batch needs more memory than there is; a smaller one may not
@@ -110,6 +111,12 @@ class ExtraUnusable(MissingExtra):
 
 class CatalogError(EmbedmillError):
     """The catalog cannot be read as the spec says."""
+
+
+class CatalogUnavailable(CatalogError):
+    """The catalog cannot be read now: its database gives no answer, or somebody is writing it."""
+
+    exit_code = 75
 
 
 class ModelError(EmbedmillError):

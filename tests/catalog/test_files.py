@@ -9,7 +9,7 @@ import pytest
 from tests.catalog.reading import OpenCatalog, rows
 
 from embedmill.catalog.files import matches_glob
-from embedmill.errors import CatalogError, SpecError
+from embedmill.errors import CatalogError, CatalogUnavailable, SpecError
 from embedmill.store import Store, open_store
 from embedmill.store.local import LocalStore
 from embedmill.store.memory import MemoryStore
@@ -132,7 +132,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path, catalo
     reader = catalog("items.csv")
     with (tmp_path / "items.csv").open("ab") as more:
         more.write(b"2\n")
-    with pytest.raises(CatalogError, match=r"items\.csv: changed while it was read"):
+    with pytest.raises(CatalogUnavailable, match=r"items\.csv: changed while it was read"):
         list(reader.batches())
 
 
@@ -140,7 +140,7 @@ def test_a_file_that_vanishes_is_an_error(tmp_path: Path, catalog: OpenCatalog) 
     put(tmp_path, "items.csv")
     reader = catalog("items.csv")
     (tmp_path / "items.csv").unlink()
-    with pytest.raises(CatalogError, match=r"items\.csv: no such file"):
+    with pytest.raises(CatalogUnavailable, match=r"items\.csv: no such file"):
         list(reader.batches())
 
 

@@ -13,7 +13,7 @@ from tests.sql_group.cluster import PASSWORD
 from tests.sql_group.conftest import Shop
 from tools.seaweedfs import HOST, free_ports
 
-from embedmill.errors import CatalogError, SpecError
+from embedmill.errors import CatalogError, CatalogUnavailable, SpecError
 
 TYPES: list[tuple[str, pa.DataType, Any]] = [
     ("7::smallint", pa.int16(), 7),
@@ -193,8 +193,9 @@ def test_the_version_changes_with_a_commit_and_only_then(shop: Shop, catalog: Op
 
 def test_a_query_cannot_write(shop: Shop, catalog: OpenCatalog) -> None:
     shop.do("CREATE SEQUENCE counter; CREATE TABLE items (id int)")
-    with pytest.raises(CatalogError, match="read-only transaction"):
+    with pytest.raises(CatalogError, match="read-only transaction") as error:
         rows(catalog(shop.url, query="SELECT nextval('counter') AS id"))
+    assert "nothing may be written" in error.value.hint
 
 
 def test_a_password_comes_from_the_environment_by_its_name_in_the_url(
@@ -233,6 +234,12 @@ MISTAKES = [
     ({"query": "SELECT 1 AS id, 2 AS id"}, "two columns are named 'id'", "AS"),
     ({"query": "SELECT 1 AS sku"}, "no column 'id'", "it has: sku"),
     ({"query": "SELECT pg_sleep(9), 1 AS id"}, "statement timeout", "statement_timeout"),
+    ({"query": "SELECT 1 / (n - n) AS id FROM generate_series(1, 3) n"}, "division by zero", "catalog.query"),
+    (
+        {"query": "SELECT (chr(120) || n)::int AS id FROM generate_series(1, 3) n"},
+        "invalid input",
+        "catalog.query",
+    ),
 ]
 
 
@@ -244,6 +251,7 @@ def test_a_mistake_is_told_with_what_to_correct(
         shop.do(f'ALTER DATABASE "{shop.name}" SET statement_timeout = 500')
     with pytest.raises(CatalogError) as error:
         rows(catalog(shop.url, **spec))
+    assert error.type is CatalogError  # asking again would not help
     assert said in error.value.message
     assert hint in error.value.hint
 
@@ -274,12 +282,35 @@ def test_no_server_no_database_and_no_role_are_told(
     shop: Shop, catalog: OpenCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (port,) = free_ports(1)
-    with pytest.raises(CatalogError, match="Connection refused") as error:
+    with pytest.raises(CatalogUnavailable, match="Connection refused") as error:
         catalog(f"postgresql://{HOST}:{port}/x", table="items")
     assert "run again" in error.value.hint
-    with pytest.raises(CatalogError, match='database "nix" does not exist') as error:
+    with pytest.raises(CatalogError, match='database "nix" does not exist') as mistaken:
         catalog(shop.cluster.url("nix"), table="items")
+    assert mistaken.type is CatalogError
+    assert "catalog.source" in mistaken.value.hint
+
+
+@pytest.mark.parametrize("wrong", ["sslmode=perhaps", "sslmode=require", "colour=red", "service=nix"])
+def test_a_wrong_setting_of_a_connection_is_no_server_that_is_away(
+    shop: Shop, catalog: OpenCatalog, wrong: str
+) -> None:
+    with pytest.raises(CatalogError) as error:
+        catalog(f"{shop.url}?{wrong}", table="items")
+    assert error.type is CatalogError
     assert "catalog.source" in error.value.hint
+
+
+def test_a_server_with_no_connection_left_is_asked_again_later(shop: Shop, catalog: OpenCatalog) -> None:
+    shop.do("CREATE TABLE items (id int)")
+    shop.do(
+        f'ALTER DATABASE "{shop.name}" CONNECTION LIMIT 0; DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN'
+        " PASSWORD 'g'"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGPASSWORD", "g")
+        with pytest.raises(CatalogUnavailable, match="too many connections"):
+            catalog(shop.url.replace("admin@", "guest@"), table="items")
 
 
 def test_a_connection_that_is_lost_while_reading_ends_the_reading(shop: Shop, catalog: OpenCatalog) -> None:
@@ -288,7 +319,7 @@ def test_a_connection_that_is_lost_while_reading_ends_the_reading(shop: Shop, ca
     batches = catalog(shop.url, ["title"], table="items").batches()
     next(batches)
     shop.do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY%'")
-    with pytest.raises(CatalogError) as error:
+    with pytest.raises(CatalogUnavailable) as error:
         list(batches)
     assert error.value.message.startswith(f"{shop.url} (table items): ")
     assert "nothing was planned" in error.value.hint

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from embedmill.errors import CatalogError
+from embedmill.errors import CatalogError, CatalogUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -98,7 +98,7 @@ class Origin(Protocol):
         """Refuse what changed while it was read.
 
         Raises:
-            CatalogError: It did.
+            CatalogUnavailable: It did.
         """
         ...
 
@@ -115,7 +115,7 @@ def reading(name: str, kind: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise CatalogError(f"{name}: no such file", hint="it was there before; run again") from error
+        raise CatalogUnavailable(f"{name}: no such file", hint="it was there before; run again") from error
     except PermissionError as error:
         raise CatalogError(f"{name}: permission denied", hint="make it readable for this user") from error
     except (pa.ArrowException, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:

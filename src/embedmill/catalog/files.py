@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from embedmill.catalog.base import SourceFile, reading
-from embedmill.errors import CatalogError, ObjectMissing, SpecError
+from embedmill.errors import CatalogError, CatalogUnavailable, ObjectMissing, SpecError
 from embedmill.store import fetch
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ class LocatedFile:
         """Refuse a file that was replaced or written to since it was found.
 
         Raises:
-            CatalogError: It was.
+            CatalogUnavailable: It was.
         """
         with reading(self.file.name, "a file"):
             stat = self.path.stat()
         if (stat.st_size, stat.st_mtime_ns) != (self.file.size_bytes, self.mtime_ns):
-            raise CatalogError(
+            raise CatalogUnavailable(
                 f"{self.file.name}: changed while it was read", hint="run again once it is complete"
             )
 

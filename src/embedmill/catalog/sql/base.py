@@ -71,13 +71,13 @@ class Database:
         rest = self.url.partition("://")[2].partition("?")[0]
         return self.root / unquote(rest.removeprefix("/"))
 
-    def failed(self, said: object, hint: str = "") -> CatalogError:
+    def failed(self, said: object, hint: str = "", kind: type[CatalogError] = CatalogError) -> CatalogError:
         """An error that has what the driver said, in one line and without secrets."""
         text = str(said)
         for secret in self.secrets:
             for form in (secret, quote(secret, safe="")):
                 text = text.replace(form, "***") if len(form) > FEW_LETTERS else text
-        return CatalogError(f"{self.name}: {_first_sentence(text)}", hint=hint)
+        return kind(f"{self.name}: {_first_sentence(text)}", hint=hint)
 
 
 def quoted(name: str) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from embedmill.catalog.base import Absent, Chunk, SourceFile
 from embedmill.catalog.sql.adbc import Expression, chunks, require, select, spoken, translated
 from embedmill.catalog.sql.base import Database, once, quoted, with_declared
+from embedmill.errors import CatalogUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,6 +41,8 @@ _AS_THEY_ARE = {
 _IN_TIME = {"timestamp": pa.timestamp("us"), "timestamptz": pa.timestamp("us", "UTC"), "date": pa.date32()}
 
 _HINTS = {
+    "22": "correct catalog.query, or the view that catalog.table names",
+    "25": "nothing may be written: correct catalog.query, or the view that catalog.table names",
     "28": "check the user, and where its password comes from: PGPASSWORD, PGPASSFILE or ${NAME} in the URL",
     "3D": "correct the name of the database in catalog.source",
     "42501": "grant this user SELECT on what the catalog reads",
@@ -47,12 +50,19 @@ _HINTS = {
     "42703": "correct catalog.query",
     "42": "correct catalog.query",
     "57014": "raise the server's statement_timeout for this user, or read less by catalog.query",
+    "source": "correct catalog.source, or the variables PG… and the service that libpq reads",
 }
 _WITHOUT_STATE = {
     "password|role|authentication|pg_hba": "28",
     "database .* does not exist": "3D",
     "statement timeout": "57014",
+    "read-only transaction": "25",
+    "^invalid input|division by zero|out of range": "22",
+    "^invalid (URI|port|[a-z_]* value|integer value)|^definition of service|not support SSL": "source",
+    "connection|host name|the database system is|timeout expired|SSL SYSCALL|due to conflict with": "08",
 }
+_PASSING = frozenset({"08", "40", "53", "57", "58"})
+"""Classes of SQLSTATE that say nothing against the spec: connections, conflicts, resources, shutdowns."""
 _LOST = "run again once the database answers; nothing was planned"
 
 
@@ -115,7 +125,9 @@ class PostgresqlTable:
     def _translated(self, error: Exception) -> CatalogError:
         said = spoken(error)
         state = getattr(error, "sqlstate", None) or _told_state(said)
-        hint = next((_HINTS[key] for key in (state, state[:2]) if key in _HINTS), _LOST)
+        if state[:2] in _PASSING and state not in _HINTS:
+            return self._database.failed(said, _LOST, CatalogUnavailable)
+        hint = next((_HINTS[key] for key in (state, state[:2]) if key in _HINTS), _HINTS["22"])
         return self._database.failed(said, hint)
 
 

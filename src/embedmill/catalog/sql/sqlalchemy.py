@@ -19,7 +19,7 @@ import pyarrow as pa
 from embedmill.catalog.base import BATCH_ROWS, Absent, Chunk, SourceFile, shown
 from embedmill.catalog.columnar import conformed
 from embedmill.catalog.sql.base import ALIAS, Database, once, row_label, with_declared
-from embedmill.errors import SpecError
+from embedmill.errors import CatalogError, CatalogUnavailable, SpecError
 from embedmill.extras import optional
 
 if TYPE_CHECKING:
@@ -155,8 +155,9 @@ class SqlalchemyTable:
         try:
             yield
         except sa.exc.DBAPIError as error:
+            kind = CatalogUnavailable if error.connection_invalidated else CatalogError
             raise self._database.failed(
-                error.orig, _hint(error)
+                error.orig, _hint(error), kind
             ) from None  # its cause may have the URL in it
         except sa.exc.SQLAlchemyError as error:
             raise self._database.failed(

@@ -19,7 +19,7 @@ from embedmill.catalog.base import BATCH_BYTES, BATCH_ROWS, Absent, Chunk, Sourc
 from embedmill.catalog.schema import is_number
 from embedmill.catalog.sql.adbc import PROBLEM, Expression, chunks, require, select, spoken, translated
 from embedmill.catalog.sql.base import Database, quoted, with_declared
-from embedmill.errors import CatalogError
+from embedmill.errors import CatalogError, CatalogUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,8 +111,9 @@ class SqliteTable:
     def _translated(self, error: Exception) -> CatalogError:
         said = spoken(error)
         busy = "locked" in said or "busy" in said
-        hint = "another process writes to it; run again" if busy else "correct catalog.table or catalog.query"
-        return self._database.failed(said, hint)
+        if busy:
+            return self._database.failed(said, "another process writes to it; run again", CatalogUnavailable)
+        return self._database.failed(said, "correct catalog.table or catalog.query")
 
 
 def _sample(relation: str, names: list[str]) -> str:
