@@ -185,6 +185,14 @@ def test_a_json_array_is_not_json_lines(items: Path, catalog: OpenCatalog) -> No
         catalog("items.jsonl")
 
 
+def test_a_row_with_an_object_is_told_in_words_of_json(items: Path, catalog: OpenCatalog) -> None:
+    write(items, {"id": 1, "x": {"name": "lamp"}}, {"id": 2, "x": None})
+    reader = catalog("items.jsonl", ["x"])
+    assert rows(reader) == [{"id": 2, "x": None}]
+    said = "column 'x': {'name': 'lamp'} is a JSON object, which is not a value of a column"
+    assert problems(reader) == [(1, said)]
+
+
 @pytest.mark.parametrize(("value", "kind"), [([1], "list"), ({"a": 1}, "struct")])
 def test_an_id_of_several_values_is_refused(
     value: object, kind: str, items: Path, catalog: OpenCatalog

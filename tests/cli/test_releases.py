@@ -80,6 +80,18 @@ def test_diff_shows_examples_of_each_change(mill: Mill, spec: Path, embedmill: T
     assert embedmill.json("release", "diff", spec, "-n", "0")["added"]["examples"] == []
 
 
+def test_diff_says_which_display_columns_have_another_type(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    rows = items(8)
+    mill.run(rows)
+    mill.schema = pa.schema([*(each for each in mill.schema if each.name != "price"), ("price", pa.int64())])
+    mill.run([{**row, "price": 7} for row in rows])
+    said = embedmill("release", "diff", spec).out
+    assert "display columns of another type, not compared: price\n" in said
+    assert "display columns added" not in said
+
+
 def test_a_rollback_holds_runs_until_it_is_lifted(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     mill.run(items(8))
     mill.run(items(9))

@@ -14,9 +14,11 @@ import yaml
 from tests.cli.terminal import Terminal, command_line
 from tests.support.mill import Mill, items
 
+from embedmill.cli.several import outcome_row
 from embedmill.platform.together import WORST_FIRST
 from embedmill.release.admin import rollback
 from embedmill.release.log import read_history
+from embedmill.spec.platform import PipelineOutcome
 
 
 def test_one_pipeline_or_all_has_to_be_given(mill: Mill, spec: Path, embedmill: Terminal) -> None:
@@ -35,6 +37,31 @@ def test_a_worked_pipeline_is_published_with_a_table_and_a_line(
     assert (said.code, said.err) == (0, "test: published\n")
     assert "published" in said.out
     assert "(number 1)" in said.out
+
+
+def test_the_table_tells_nothing_of_a_share_from_nothing_to_share() -> None:
+    """A pipeline that got no device while others waited is due one; a spec that is wrong has no priority."""
+    had_none = PipelineOutcome(
+        pipeline="test",
+        file="pipeline.yaml",
+        priority=10,
+        outcome="published",
+        exit_code=0,
+        message="",
+        release=None,
+        computed=0,
+        devices="local",
+        device_s=0.0,
+        share=0.0,
+        due_share=0.25,
+        seconds=1.0,
+        deadline=None,
+        late=False,
+    )
+    assert outcome_row(had_none, "test")[5:7] == ("0%", "25%")
+    nobody_waited = had_none.model_copy(update={"priority": 0, "due_share": 0.0})
+    cells = outcome_row(nobody_waited, "test")
+    assert (cells[1], *cells[5:7]) == ("-", "-", "-")
 
 
 @pytest.fixture

@@ -81,14 +81,19 @@ class JsonlFile:
             if column.null_count:
                 for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
                     if values[row] is not None:
-                        problems.setdefault(
-                            good[row].number,
-                            f"column {field.name!r}: {shown(values[row])} is not of type {field.type}",
-                        )
+                        problem = _misfit(values[row], field.type)
+                        problems.setdefault(good[row].number, f"column {field.name!r}: {problem}")
             columns.append(column)
         numbers = np.array([line.number for line in good], dtype=np.int64)
         rows = pa.RecordBatch.from_arrays(columns, schema=schema)
         return Chunk.of_lines(self.name, rows, numbers, problems)
+
+
+def _misfit(value: object, kind: pa.DataType) -> str:
+    """Why a value is none of its column."""
+    if pt.is_struct(kind):
+        return f"{shown(value)} is a JSON object, which is not a value of a column"
+    return f"{shown(value)} is not of type {kind}"
 
 
 def typed_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:

@@ -169,12 +169,22 @@ def diff(
         _print_diff(found, *pair)
 
 
+def _columns(found: ReleaseDiff) -> dict[str, list[str]]:
+    """Display columns by what became of them; one of another type is among both the added and the removed."""
+    added, removed = found.columns_added, found.columns_removed
+    return {
+        "added": [name for name in added if name not in removed],
+        "removed": [name for name in removed if name not in added],
+        "of another type, not compared": [name for name in removed if name in added],
+    }
+
+
 def _print_diff(found: ReleaseDiff, before: ReleaseName, after: ReleaseName) -> None:
     out = data()
     out.print(facts([("before", _name(before)), ("after", _name(after))]))
     if not found.same_encoder:
         out.print("another model: every vector is new, and inputs may be read otherwise", soft_wrap=True)
-    for what, columns in (("added", found.columns_added), ("removed", found.columns_removed)):
+    for what, columns in _columns(found).items():
         if columns:
             out.print(f"display columns {what}: {', '.join(columns)}", soft_wrap=True)
     kinds = {

@@ -59,7 +59,7 @@ def run_all(paths: Sequence[Path], how: Mapping[str, Any], *, as_json: bool, qui
             "took",
             "what it said",
         )
-        rows = map(_outcome, report.pipelines, _labels(report.pipelines))
+        rows = map(outcome_row, report.pipelines, _labels(report.pipelines))
         data().print(table(*names, rows=rows, numbers=[1, 4, 5, 6], whole=True))
     if report.exit_code:
         raise typer.Exit(report.exit_code)
@@ -71,13 +71,15 @@ def _labels(pipelines: Sequence[PipelineOutcome | PipelineStanding]) -> list[str
     return names_apart([(each.pipeline, each.file) for each in pipelines])
 
 
-def _outcome(each: PipelineOutcome, label: str) -> tuple[object, ...]:
+def outcome_row(each: PipelineOutcome, label: str) -> tuple[object, ...]:
+    """Cells of the table; what no spec or no pool tells is a dash."""
     late = f", after its deadline {each.deadline}" if each.late else ""
     release = f"{each.release.release} (number {each.release.number})" if each.release else "-"
-    shares = [f"{part:.0%}" if part else "-" for part in (each.share, each.due_share)]
+    waited = each.share or each.due_share  # else no pipeline of its pool ever had to wait
+    shares = [f"{part:.0%}" if waited else "-" for part in (each.share, each.due_share)]
     took = duration(each.seconds)
     outcome = f"{IN_WORDS.get(each.outcome, each.outcome)}{late}"
-    return (label, each.priority, outcome, release, each.computed, *shares, took, each.message)
+    return (label, each.priority or "-", outcome, release, each.computed, *shares, took, each.message)
 
 
 def status_all(paths: Sequence[Path], *, as_json: bool) -> None:
