@@ -85,9 +85,20 @@ def test_what_a_failed_plan_has_written_is_deleted_and_no_more(failure: BaseExce
     assert [info.key.split("/")[2] for info in home.store.list("")] == ["r2", "r2"]
 
 
-def test_a_store_that_gave_no_answer_is_not_asked_to_delete() -> None:
-    home = Home(MemoryStore(), "shop")
+class Bucket(MemoryStore):
+    """Its calls are requests to a service."""
+
+    remote = True
+
+
+@pytest.mark.parametrize(
+    ("store", "failure"),
+    [(MemoryStore(), StoreUnavailable("no answer")), (Bucket(), KeyboardInterrupt())],
+    ids=["no answer", "Ctrl-C"],
+)
+def test_nobody_waits_for_what_takes_long_to_delete(store: MemoryStore, failure: BaseException) -> None:
+    home = Home(store, "shop")
     home.store.put(home.run_key("r1", "frozen", "00000.arrow"), b"1")
-    with pytest.raises(StoreUnavailable), taken_back_on_failure(home, "r1"):
-        raise StoreUnavailable("no answer")
+    with pytest.raises(type(failure)), taken_back_on_failure(home, "r1"):
+        raise failure
     assert len(list(home.store.list(""))) == 1

@@ -115,14 +115,16 @@ class Kept:
 def taken_back_on_failure(home: Home, run: str) -> Iterator[None]:
     """Deletes what a run has in the store where the block fails. Before its plan nobody else knows of it.
 
-    It would lie there for a week otherwise, and each try on a full disk would make it fuller. A store that
-    gave no answer is not asked for more: collecting finds what is left.
+    It would lie there for a week otherwise, and each try on a full disk would make it fuller. Nobody waits
+    for a store that gave no answer, or after Ctrl-C for a bucket: collecting finds what is left.
     """
     try:
         yield
-    except StoreUnavailable:
-        raise
-    except (Exception, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt) as failure:
+        if isinstance(failure, StoreUnavailable) or (
+            home.store.remote and isinstance(failure, KeyboardInterrupt)
+        ):
+            raise
         with contextlib.suppress(StoreError):
             _delete(home, run)
         raise

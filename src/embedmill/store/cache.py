@@ -22,6 +22,7 @@ from embedmill.errors import ObjectExists, PreconditionFailed, StoreError
 from embedmill.store.base import Copies, Downloads, Links, LocalPaths, ObjectInfo, Store, checked_key
 from embedmill.store.hashing import file_sha256
 from embedmill.store.local import OBJECT_MODE, translated
+from embedmill.store.patience import given_up_by, pauses_end_with
 from embedmill.store.pruning import note_use, prune
 
 if TYPE_CHECKING:
@@ -150,18 +151,25 @@ def in_parallel(store: Store, work: Callable[[ItemT], ResultT], items: Sequence[
     """What `work` gives for each, in order, as many at a time as the store takes; the first error ends it."""
     if store.transfers == 1:
         return [work(item) for item in items]
-    left, taking, given_up = iter(range(len(items))), Lock(), Event()
+    left, taking, given_up, outer = iter(range(len(items))), Lock(), Event(), given_up_by()
 
     def some() -> dict[int, ResultT]:
         """Those that no other thread takes: a task for each costs more than linking a small file."""
         found: dict[int, ResultT] = {}
-        with _giving_up(given_up):
-            while not given_up.is_set():
-                with taking:
-                    number = next(left, None)
-                if number is None:
-                    break
-                found[number] = work(items[number])
+        try:
+            with pauses_end_with(*outer, given_up):
+                while not given_up.is_set():
+                    with taking:
+                        number = next(left, None)
+                    if number is None:
+                        break
+                    found[number] = work(items[number])
+        except BaseException:
+            with taking:
+                is_first = not given_up.is_set()
+                given_up.set()
+            if is_first:  # what another failed with, or was interrupted by, says why
+                raise
         return found
 
     with ThreadPoolExecutor(store.transfers) as pool, _giving_up(given_up):
@@ -187,13 +195,18 @@ def beside(store: Store, work: Callable[[Event], ResultT]) -> Iterator[Callable[
     Before the block, where the store takes one call at a time. The block is left once the work is over: where
     the block fails or is interrupted, `work` sees so by its event, and its own error is not told.
     """
-    given_up = Event()
+    given_up, outer = Event(), given_up_by()
     if store.transfers == 1:
         found = work(given_up)
         yield lambda: found
         return
+
+    def watched() -> ResultT:
+        with pauses_end_with(*outer, given_up):
+            return work(given_up)
+
     with ThreadPoolExecutor(1) as pool:
-        doing = pool.submit(work, given_up)
+        doing = pool.submit(watched)
         with _giving_up(given_up):
             yield doing.result
 

@@ -7,12 +7,14 @@ already. With no logging set up Python prints warnings on stderr; the commands d
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from embedmill.store.budget import RetryPolicy
 
@@ -20,6 +22,39 @@ TELL_AFTER_S = 3.0
 """What takes less is nobody's concern."""
 TELL_EVERY_S = 10.0
 LOGGER = logging.getLogger("embedmill.store")
+LOOK_S = 0.1
+_thread = threading.local()
+
+
+def given_up_by() -> tuple[threading.Event, ...]:
+    """Events, any of which says that nobody waits any more for what this thread does."""
+    events: tuple[threading.Event, ...] = getattr(_thread, "events", ())
+    return events
+
+
+@contextlib.contextmanager
+def pauses_end_with(*events: threading.Event) -> Iterator[None]:
+    """Within it, this thread's pauses end with any of these: Ctrl-C ends only those of the main thread."""
+    before, _thread.events = given_up_by(), events
+    try:
+        yield
+    finally:
+        _thread.events = before
+
+
+def pause(seconds: float) -> bool:
+    """Sleep; whether nobody waits any more for what this thread does, which ends the sleep."""
+    events = given_up_by()
+    if not events:
+        time.sleep(seconds)
+        return False
+    ends = time.monotonic() + seconds
+    while not any(event.is_set() for event in events):
+        left_s = ends - time.monotonic()
+        if left_s <= 0:
+            return False
+        events[-1].wait(min(left_s, LOOK_S))
+    return True
 
 
 class Patience:

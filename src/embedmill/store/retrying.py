@@ -39,7 +39,7 @@ from embedmill.store.base import (
     Unfinished,
 )
 from embedmill.store.budget import RetryBudget, RetryPolicy
-from embedmill.store.patience import Patience
+from embedmill.store.patience import Patience, pause
 from embedmill.store.sameness import etag_if_same, same_objects
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class RetryingStore(Store):
         policy: RetryPolicy = POLICY,
         *,
         known: bool = False,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] = pause,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = chance.random,
     ) -> None:
@@ -328,7 +328,7 @@ class _Tries:
         """Wait for the next try.
 
         Raises:
-            StoreUnavailable: The deadline has passed.
+            StoreUnavailable: The deadline has passed, or nobody waits for the answer any more.
         """
         store = self._store
         self._made += 1
@@ -341,7 +341,8 @@ class _Tries:
         jittered_s = store.random() * store.policy.longest_wait(self._made)
         wait_s = min(left_s, max(jittered_s, store.budget.reserve(left_s)))
         store.patience.tell(error.message.removeprefix(f"{self._key}: "), waited_s, wait_s, left_s)
-        store.sleep(wait_s)
+        if store.sleep(wait_s) is True:
+            raise self._given_up(error, round(store.clock() - self._started_s)) from error
 
     def _given_up(self, error: StoreUnavailable, limit_s: float) -> StoreUnavailable:
         last = error.message.removeprefix(f"{self._key}: ")
