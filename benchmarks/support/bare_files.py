@@ -1,8 +1,9 @@
 """Writing what a plan leaves, and nothing else: prints the seconds that it took.
 
-python -m benchmarks.support.bare_files FOLDER TARGET FIRST STEP
+python -m benchmarks.support.bare_files RUN TARGET FIRST STEP
 
-Of the item files and shards below FOLDER every STEP-th is read, which does not count, and written to TARGET.
+Of the item files and shards in the run's folder every STEP-th is read, which does not count, and written to
+TARGET.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import pyarrow.parquet as pq
 
 def main() -> None:
     """A file of each suffix by its own writer."""
-    folder, target, first, step = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    run, target, first, step = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     seconds = 0.0
-    for file in sorted([*folder.rglob("items/*.parquet"), *folder.rglob("frozen/*.arrow")])[first::step]:
+    for file in sorted([*run.glob("items/*.parquet"), *run.glob("frozen/*.arrow")])[first::step]:
         table = read(file)
         began = time.perf_counter()
         write(table, target / file.name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from embedmill.planning.gather import GatheredBytes, gather, where_they_lie
+from embedmill.planning.gather import GatheredBytes, gather, put_together, where_they_lie
 
 
 def table_of(count: int, seed: int, nulls: float) -> pa.Table:
@@ -58,6 +59,30 @@ def test_rows_are_found_where_they_lie(nulls: float) -> None:
         lying = where_they_lie(each, rows)
         assert pa.total_allocated_bytes() == before
         assert pa.Table.from_batches(lying).combine_chunks().equals(table.take(pa.array(rows)))
+
+
+@pytest.mark.parametrize("rows", [[4], range(20)])
+def test_what_lies_under_nulls_is_not_copied(rows: Sequence[int]) -> None:
+    """Parquet's reader leaves other rows' values there."""
+
+    def written(under: int) -> bytes:
+        valid = pa.array([number % 3 != 0 for number in range(40)]).buffers()[1]
+        numbers = pa.array([under if number % 3 == 0 else number for number in range(40)], pa.int64())
+        texts = pa.array(["xyz" if number % 3 else f"{under:03d}" for number in range(40)])
+        columns = {
+            "number": pa.Array.from_buffers(pa.int64(), 40, [valid, numbers.buffers()[1]]),
+            "text": pa.Array.from_buffers(pa.string(), 40, [valid, *texts.buffers()[1:]]),
+        }
+        columns["pair"] = pa.StructArray.from_arrays(list(columns.values()), list(columns))
+        lying = where_they_lie(pa.table(columns), np.asarray(rows, dtype=np.int64))
+        whole = put_together(pa.Table.from_batches(lying))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, whole.schema) as writer:
+            writer.write_table(whole)
+        content: bytes = sink.getvalue().to_pybytes()
+        return content
+
+    assert written(7) == written(999)
 
 
 @pytest.mark.parametrize("nulls", [0.0, 0.3])

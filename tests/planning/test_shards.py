@@ -43,29 +43,30 @@ def test_large_shards_are_hashed_while_they_are_written(
     assert [shard.sha256 for shard in large] == [None] * 9 + digests[9:]
 
 
-def test_no_more_is_written_at_once_than_two_of_the_largest_shards(
+def test_two_of_the_largest_shards_are_written_at_once_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most_bytes, there, seen = 1000, list[int](), list[int]()
-    lock = threading.Lock()
+    """The first of two waits for the second; whoever came as a third would be seen."""
+    most_bytes, there, seen = 1000, set[Path](), list[int]()
+    lock, pair = threading.Lock(), threading.Barrier(2)
 
-    def slowly(file: Path) -> str:
+    def together(file: Path) -> str:
         with lock:
-            there.append(file.stat().st_size)
+            there.add(file)
             seen.append(len(there))
-        threading.Event().wait(0.02)
+        pair.wait(60)
         with lock:
-            there.pop()
+            there.remove(file)
         return file_sha256(file)
 
     monkeypatch.setattr(module, "LARGE_SHARD_BYTES", 0)
     monkeypatch.setattr(module, "cores", lambda: 8)
-    monkeypatch.setattr(module, "file_sha256", slowly)
+    monkeypatch.setattr(module, "file_sha256", together)
     with ShardFiles(tmp_path, most_bytes) as files:
         for number in range(12):
             files.add(piece(number, ["x" * 980]))
         assert len(files.finish()) == 12
-    assert max(seen) <= 2
+    assert max(seen) == 2
 
 
 def test_a_shard_that_cannot_be_written_is_told_and_leaves_no_thread_behind(tmp_path: Path) -> None:

@@ -40,12 +40,20 @@ def where_they_lie(table: pa.Table, rows: Rows) -> list[pa.RecordBatch]:
 
 
 def put_together(lying: pa.Table) -> pa.Table:
-    """A copy of rows that are slices, whose bytes depend on nothing that lies beside them.
+    """A copy of rows that are slices, whose bytes depend on nothing that lies beside or under them.
 
     Arrow takes one slice for a piece as it is, and its files would have what follows it, up to 64 bytes.
+    Where it puts several together, it copies what lies under nulls; a gather writes zeros there.
     """
-    several = lying.num_columns and lying.column(0).num_chunks > 1
-    return lying.combine_chunks() if several else lying.take(pa.array(range(len(lying)), pa.int64()))
+    rows = pa.array(range(len(lying)), pa.int64())
+    if not lying.num_columns or lying.column(0).num_chunks < 2:
+        return lying.take(rows)
+    whole = lying.combine_chunks()
+    columns = [
+        column.take(rows) if column.null_count or pa.types.is_nested(column.type) else column
+        for column in whole.columns
+    ]
+    return pa.table(columns, schema=whole.schema)
 
 
 class GatheredBytes:
