@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pyarrow as pa
 
-from embedmill.errors import ModelError
+from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
 from embedmill.model.alone import check_alone
+from embedmill.model.check import check_others
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import goldens_file, write_goldens
 from embedmill.model.keras_export import export_keras
@@ -24,10 +25,18 @@ from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.model.raw_feeds import BytesFeed
 from embedmill.model.reduced import check_reduced, reduced_cosine
 from embedmill.model.samples import sample_rows
+from embedmill.runtimes.availability import availability
 from embedmill.runtimes.contents import files_at
 from embedmill.runtimes.formats import confined, inside, is_xml, refuse_pickle, refuse_pointer
 from embedmill.runtimes.savedmodel import GRAPH_FILE
-from embedmill.spec import ModelSpec, OpenVinoSpec, RuntimeSection, TensorFlowSpec, load_model_spec
+from embedmill.spec import (
+    ModelSpec,
+    OpenVinoSpec,
+    RuntimeSection,
+    RuntimeSpec,
+    TensorFlowSpec,
+    load_model_spec,
+)
 from embedmill.spec.runtimes import FileRuntime
 from embedmill.types import Encoded, Reason
 
@@ -170,16 +179,18 @@ def make_goldens(package: ModelPackage) -> None:
 
     The reference runtime of each makes them: what the others are compared with. Rows that the encoder refuses
     are left out, and those whose vectors are not finite; where it refuses all, such as files of a kind that
-    nobody can guess, it has no goldens.
+    nobody can guess, it has no goldens. The others that can compute here are compared at once.
 
     Raises:
         ModelError: The model does not fit the declaration, or makes no vector that is finite, or others
-            alone than in a batch; or JPEGs at a reduced scale move vectors by more than is declared.
+            alone than in a batch; or JPEGs at a reduced scale move vectors by more than is declared; or
+            another runtime is damaged, does not fit, or makes other vectors.
+        MissingExtra, DeviceUnavailable: The reference runtime cannot compute here.
     """
     said = set[str]()
     for name in package.spec.encoders:
         rows, reference = sample_rows(package, name), package.spec.runtimes_for(name)[0]
-        with Encoder.load(package, name, using=reference) as encoder:
+        with _reference(package, name, reference) as encoder:
             said.add(said_of_output(encoder, reference))
             encoded = _tried(encoder, rows)
             _check_finite(package, name, rows, encoded)
@@ -191,8 +202,51 @@ def make_goldens(package: ModelPackage) -> None:
         if len(kept):
             vectors = encoded.vectors_ND[kept]
             write_goldens(goldens_file(package, name), rows.take(pa.array(kept)), vectors)
+        said |= _compared(package, name)
     for sentence in sorted(filter(None, said)):
         LOG.warning("%s", sentence)
+
+
+def _reference(package: ModelPackage, name: str, reference: RuntimeSpec) -> Encoder:
+    """The encoder by the runtime that makes its goldens.
+
+    Raises:
+        MissingExtra, DeviceUnavailable: It cannot compute here; says which other one might.
+    """
+    try:
+        return Encoder.load(package, name, using=reference)
+    except (MissingExtra, DeviceUnavailable) as error:
+        kinds = dict.fromkeys(
+            each.kind
+            for each in package.spec.runtimes_for(name)
+            if each.kind != reference.kind and not availability(each, package.root).why
+        )
+        error.message = f"{error.message}: {reference.kind} is the first of `runtimes` and makes the goldens"
+        if kinds:
+            instead = f"put {' or '.join(kinds)} first, which is available here"
+            error.hint = f"{error.hint}, or {instead}" if error.hint else instead
+        raise
+
+
+def _compared(package: ModelPackage, name: str) -> set[str]:
+    """What is worth a warning of runtimes that are not the first; that one is not installed is not.
+
+    Raises:
+        EmbedmillError: One is damaged, does not fit, or makes other vectors.
+    """
+    others = check_others(package, name)
+    for each in others:
+        if each.state == "failed" and each.error is not None:
+            raise each.error
+    return {
+        *(each.said_of_output for each in others),
+        *(
+            f"{each.spec.kind} {each.spec.model_name}: was not compared with the first of `runtimes`: "
+            + str(each.error).replace(f"{package.root}/", "")
+            for each in others
+            if each.state == "unavailable" and type(each.error) is not MissingExtra
+        ),
+    }
 
 
 def _check_finite(package: ModelPackage, name: str, rows: pa.RecordBatch, encoded: Encoded) -> None:
