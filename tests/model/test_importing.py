@@ -22,7 +22,7 @@ from embedmill.errors import ModelError, SpecError
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.check import check_package
 from embedmill.model.goldens import goldens_file, read_goldens
-from embedmill.model.importing import import_declared, new_package
+from embedmill.model.importing import import_declared
 from embedmill.model.samples import ABSENT, NUMBERS, TEXTS
 
 
@@ -315,21 +315,6 @@ def test_a_wrong_declaration_is_a_spec_error(source: Path) -> None:
     edit(source, lambda d: d.pop("dimension"))
     with pytest.raises(SpecError, match="`dimension` is missing"):
         imported(source)
-
-
-def test_a_target_that_another_import_made_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    target = tmp_path / "package"
-
-    def import_twice() -> None:
-        with new_package(target) as slower:
-            (slower / "model.yaml").write_text("slower")
-            target.mkdir()
-            (target / "model.yaml").write_text("faster")
-
-    with pytest.raises(ModelError, match="package: exists already"):
-        import_twice()
-    assert (target / "model.yaml").read_text() == "faster"
-    assert [path.name for path in tmp_path.iterdir()] == ["package"]
 
 
 def test_an_existing_target_is_left_alone(source: Path) -> None:

@@ -1,14 +1,12 @@
-"""Makes model packages: written beside the target, checked by embedding goldens, then renamed into place."""
+"""Makes model packages of what others made, and checks them by embedding goldens."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,6 +18,7 @@ from embedmill.model.check import check_others
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import goldens_file, write_goldens
 from embedmill.model.keras_export import export_keras
+from embedmill.model.new_package import new_package
 from embedmill.model.outputs import said_of_output
 from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.model.raw_feeds import BytesFeed
@@ -283,33 +282,3 @@ def copy_file(source: Path, target: Path) -> None:
     refuse_pointer(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-@contextmanager
-def new_package(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when all went well, and is gone when not.
-
-    Raises:
-        ModelError: `target` exists, or cannot be written.
-    """
-    if target.exists() or target.is_symlink():
-        raise _exists(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-            folder = Path(scratch) / target.name
-            folder.mkdir()
-            try:
-                yield folder
-            except ModelError as error:  # the folder will be gone: say where the file would have been
-                error.message = error.message.replace(str(folder), str(target))
-                raise
-            folder.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.exists():  # another import was faster
-            raise _exists(target) from error
-        raise ModelError(f"{target}: cannot be written: {error}") from error
-
-
-def _exists(target: Path) -> ModelError:
-    return ModelError(f"{target}: exists already", hint="choose another folder, or delete this one")
