@@ -220,7 +220,7 @@ def test_made_up_rows_whose_vectors_are_not_finite_are_left_out_and_told(
     rows, vectors = read_goldens(goldens_file(imported(source), "item"))
     assert rows.column("price").to_pylist() == [n for n in NUMBERS if n > 0]
     assert np.isfinite(vectors).all()
-    said = "encoder 'item': of {'price': 0.0} it makes a vector that is not finite: NaN or infinity is 1 of 1"
+    said = "encoder 'item': of {'price': 0.0} it makes a vector that is not finite: NaN or infinity in 1 of 1"
     assert said in caplog.text
     assert "2 of 12 made-up rows are so" in caplog.text
 

@@ -255,7 +255,7 @@ def _check_finite(package: ModelPackage, name: str, rows: pa.RecordBatch, encode
         return
     row, why = next(iter(broken.items()))
     shown = str(rows.slice(row, 1).to_pylist()[0])[:LONGEST_ROW]
-    said = f"of {shown} it makes a vector that is not finite: NaN or infinity is {why.detail}"
+    said = f"of {shown} it makes a vector that is not finite: {why.detail}"
     if len(encoded.rejected) == len(rows):
         raise ModelError(f"{package.root}: encoder {name!r}: {said}; no made-up row has one that is")
     LOG.warning(
