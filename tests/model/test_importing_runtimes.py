@@ -48,7 +48,9 @@ def test_another_runtime_that_makes_other_vectors_is_refused_by_the_import(sourc
     other = tiny_text_package(source.parent / "seed-1", seed=1)
     shutil.copy(other / "model.onnx", source / "other.onnx")
     add_runtime(source, kind="onnx", file="other.onnx")
-    with pytest.raises(ModelError, match=r"package/goldens/item\.jsonl: .*12 of 12 goldens moved") as caught:
+    with pytest.raises(
+        ModelError, match=r"onnx other\.onnx: .*/package/goldens/item\.jsonl: .*12 of 12 goldens moved"
+    ) as caught:
         imported(source)
     assert "the first of `runtimes` made them" in caught.value.hint
     assert not (source.parent / "package").exists()

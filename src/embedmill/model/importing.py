@@ -236,6 +236,7 @@ def _compared(package: ModelPackage, name: str) -> set[str]:
     others = check_others(package, name)
     for each in others:
         if each.state == "failed" and each.error is not None:
+            each.error.message = f"{each.spec.kind} {each.spec.model_name}: {each.error.message}"
             raise each.error
     return {
         *(each.said_of_output for each in others),
