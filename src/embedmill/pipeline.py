@@ -81,9 +81,10 @@ class Pipeline(UseCase):
             StoreUnfit: The store does not do what releases rest on; nothing was written to it.
             SpecError: The labelled queries of the gate on relevance, or what production said of itself, are
                 missing or damaged.
+            GateFailed: What production said that it has cannot compute the model.
         """
         check_relevance(self.spec.gates, self.root, self.package)
-        check_environment(self.spec.serving, self.root)
+        check_environment(self.spec.serving, self.root, self.package)
         check_places(self.home, self.spec, self.root, self.package)
         self.home.check_fit()
         calibrator = Calibrator(self.spec, self.home.world, one_thread=self.seats is not None)

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 from tests.support.mill import Mill, items
 
-from embedmill.errors import GateFailed, SpecError
+from embedmill.errors import GateFailed, RunMissing, SpecError
 from embedmill.runtimes.installed import this_environment
 from embedmill.runtimes.onnx_header import OnnxNeeds, onnx_needs
 from embedmill.runtimes.onnx_header import tiny_model as tiny_model_file
@@ -156,7 +156,8 @@ def onnxruntime(version: str, **measured: Any) -> InstalledRuntime:
 def test_an_onnx_runtime_that_is_too_old_stops_a_candidate(
     mill: Mill, runtime: InstalledRuntime, says: str
 ) -> None:
-    with_environment(mill, onnx=runtime).indexed(items(5))
+    mill.indexed(items(5))
+    with_environment(mill, onnx=runtime)
     found = verdict(mill, "environment")
     assert not found.passed
     assert f"encoder item: {says}" in found.message or says in found.message
@@ -164,9 +165,23 @@ def test_an_onnx_runtime_that_is_too_old_stops_a_candidate(
         mill.open().open_run().run()
 
 
+def test_what_production_cannot_compute_is_refused_before_anything_is_computed(mill: Mill) -> None:
+    """By the same words and exit code as the gate's; and it is published once production has been mended."""
+    with_environment(mill, onnx=onnxruntime("1.11.0"))
+    says = "environment: encoder item: production's onnxruntime 1.11.0 supports opset 16, the model needs 17"
+    with pytest.raises(GateFailed, match=re.escape(says)) as caught:
+        mill.run(items(5))
+    assert caught.value.exit_code == 3
+    assert str(mill.root / "production.json") in caught.value.hint
+    with pytest.raises(RunMissing):
+        mill.open().open_run()
+    assert with_environment(mill, **this_environment().runtimes).run(items(5)).number == 1
+
+
 def test_a_runtime_that_production_lacks_stops_a_candidate(mill: Mill) -> None:
     torch = InstalledRuntime(library="torch", version="2.13.0")
-    with_environment(mill, torch=torch).indexed(items(5))
+    mill.indexed(items(5))
+    with_environment(mill, torch=torch)
     found = verdict(mill, "environment")
     assert not found.passed
     assert "encoder item: the model needs the runtime 'onnx', and production has torch" in found.message

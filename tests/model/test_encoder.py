@@ -148,7 +148,7 @@ def test_vectors_that_are_not_finite_are_rejected_row_by_row(tmp_path: Path) -> 
     folder = rows_model(tmp_path / "package", helper.make_node("Log", ["floats"], ["vectors"]))
     encoded = load(folder).encode(titles("a", "", "b"))
     assert {row: why.reason for row, why in encoded.rejected.items()} == {1: Reason.NOT_FINITE}
-    assert encoded.rejected[1].detail == "1 of 2 values"
+    assert encoded.rejected[1].detail == "NaN or infinity in 1 of 2 values"
     assert encoded.vectors_ND[1].tolist() == [0.0, 0.0]
     assert np.isfinite(encoded.vectors_ND).all()
     assert np.abs(encoded.vectors_ND[[0, 2]]).sum() > 0

@@ -22,7 +22,7 @@ from embedmill.errors import ModelError, SpecError
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.check import check_package
 from embedmill.model.goldens import goldens_file, read_goldens
-from embedmill.model.importing import import_declared, new_package
+from embedmill.model.importing import import_declared
 from embedmill.model.samples import ABSENT, NUMBERS, TEXTS
 
 
@@ -220,7 +220,7 @@ def test_made_up_rows_whose_vectors_are_not_finite_are_left_out_and_told(
     rows, vectors = read_goldens(goldens_file(imported(source), "item"))
     assert rows.column("price").to_pylist() == [n for n in NUMBERS if n > 0]
     assert np.isfinite(vectors).all()
-    said = "encoder 'item': of {'price': 0.0} it makes a vector that is not finite: NaN or infinity is 1 of 1"
+    said = "encoder 'item': of {'price': 0.0} it makes a vector that is not finite: NaN or infinity in 1 of 1"
     assert said in caplog.text
     assert "2 of 12 made-up rows are so" in caplog.text
 
@@ -315,21 +315,6 @@ def test_a_wrong_declaration_is_a_spec_error(source: Path) -> None:
     edit(source, lambda d: d.pop("dimension"))
     with pytest.raises(SpecError, match="`dimension` is missing"):
         imported(source)
-
-
-def test_a_target_that_another_import_made_meanwhile_is_left_alone(tmp_path: Path) -> None:
-    target = tmp_path / "package"
-
-    def import_twice() -> None:
-        with new_package(target) as slower:
-            (slower / "model.yaml").write_text("slower")
-            target.mkdir()
-            (target / "model.yaml").write_text("faster")
-
-    with pytest.raises(ModelError, match="package: exists already"):
-        import_twice()
-    assert (target / "model.yaml").read_text() == "faster"
-    assert [path.name for path in tmp_path.iterdir()] == ["package"]
 
 
 def test_an_existing_target_is_left_alone(source: Path) -> None:

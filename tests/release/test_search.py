@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from tests.models import tiny_text_package
-from tests.support.mill import Mill, items
+from tests.support.mill import POISON, Mill, items, poisonable_package
 
 from embedmill import Release, embed
-from embedmill.errors import ReleaseIncompatible, ReleaseMissing
+from embedmill.errors import ModelError, ReleaseIncompatible, ReleaseMissing
 from embedmill.release.search import search_effort
 
 
@@ -226,6 +226,24 @@ def test_a_vector_that_is_not_finite_has_no_hits(mill: Mill, value: Any, said: s
     mill.run([row("lamp", "lamp")])
     with pytest.raises(ReleaseIncompatible, match=said):
         mill.live().search(vector=[*[0.1] * 3, value, *[0.1] * 12])
+
+
+def test_a_model_that_makes_nan_of_some_texts_tells_it_of_items_and_of_queries(
+    mill: Mill, tmp_path: Path
+) -> None:
+    mill.model = poisonable_package(tmp_path / "own")
+    mill.run([row("lamp", "lamp"), row("bad", POISON)])
+    release = mill.live()
+    with pytest.raises(ReleaseMissing, match="'bad' is not in release") as caught:
+        release.search(item="bad")
+    assert caught.value.hint.startswith("it may be of the 1 in quarantine: ")
+    with pytest.raises(ModelError, match="not-finite: NaN or infinity in 16 of 16 values"):
+        release.search(POISON)
+    assert [hit.id for hit in release.search("lamp")] == ["lamp"]
+    mill.run([row("lamp", "lamp")])
+    with pytest.raises(ReleaseMissing) as caught:
+        mill.live().search(item="bad")
+    assert not caught.value.hint
 
 
 def test_a_model_without_a_text_encoder_says_what_it_has(mill: Mill, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,39 @@ def test_errors_are_told_once_and_not_on_stderr(tmp_path: Path, capfd: pytest.Ca
     with pytest.raises(ModelError):
         runtime.run({"x": np.zeros((2, 4), np.float32)})
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("left", [0, 35])
+def test_tensors_that_were_copied_in_part_are_told_without_where_in_its_source_that_was_noticed(
+    tmp_path: Path, left: int
+) -> None:
+    file = product(tmp_path / "model.onnx", external="weights.bin")
+    weights = (tmp_path / "weights.bin").read_bytes()
+    (tmp_path / "weights.bin").write_bytes(weights[:left])
+    with pytest.raises(ModelError, match=r"cannot load it: .*'?square.* file_length: \d+ ") as caught:
+        loaded(file)
+    assert not re.search(r"\.(cc|h):|GetExtData|ONNXRuntimeError", caught.value.message)
+    assert "copied whole" in caught.value.hint
+
+
+def test_an_embedded_tensor_that_is_too_short_is_told_likewise(tmp_path: Path) -> None:
+    file = product(tmp_path / "model.onnx")
+    model = onnx.load(file)
+    model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[:-4]
+    onnx.save(model, file)
+    with pytest.raises(ModelError, match=r"cannot load it: .*square") as caught:
+        loaded(file)
+    assert not re.search(r"\.(cc|h):|ONNXRuntimeError", str(caught.value))
+
+
+def test_an_output_of_a_type_that_numpy_lacks_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    file = product(tmp_path / "model.onnx")
+    model = onnx.load(file)
+    model.graph.node.append(helper.make_node("Cast", ["y"], ["short"], to=TensorProto.BFLOAT16))
+    model.graph.output.append(helper.make_tensor_value_info("short", TensorProto.BFLOAT16, ["rows", 3]))
+    onnx.save(model, file)
+    spec = OnnxSpec(kind="onnx", file=file.name, output="short")
+    with pytest.raises(ModelError, match="output 'short' is bfloat16, a type that NumPy lacks") as caught:
+        load_runtime(spec, file.parent)
+    assert "cast it to float32" in caught.value.hint
+    assert loaded(file).output.name == "y", "another output of it is as good as ever"

@@ -179,7 +179,7 @@ def test_rows_that_cannot_be_embedded_are_rejected_with_their_reason(mill: Mill,
     (record,) = commits(run).values()
     assert record.rejected is not None
     (row,) = pq.read_table(file_of(run, run.home.key(record.rejected.path))).to_pylist()
-    assert (row["reason"], row["detail"]) == ("not-finite", "16 of 16 values")
+    assert (row["reason"], row["detail"]) == ("not-finite", "NaN or infinity in 16 of 16 values")
     assert record.vectors is not None
     part = VectorPart.open(file_of(run, run.home.key(record.vectors.path)))
     assert row["fingerprint"] not in digest_list(part.fingerprints)

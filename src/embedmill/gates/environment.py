@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedmill.errors import SpecError, StoreError
+from embedmill.errors import GateFailed, SpecError, StoreError
 from embedmill.model import ModelPackage
 from embedmill.runtimes.onnx_header import onnx_needs
 from embedmill.spec import OnnxSpec
@@ -56,14 +56,23 @@ def read_environment(file: Path) -> Environment:
         raise SpecError(f"serving.production.environment: {error.message}", hint=HINT) from None
 
 
-def check_environment(serving: ServingSpec, root: Path) -> None:
-    """Find out before anything is computed whether the gate can run; `root` is the spec's folder.
+def check_environment(serving: ServingSpec, root: Path, package: ModelPackage) -> None:
+    """Find out before anything is computed whether the gate can pass; `root` is the spec's folder.
 
     Raises:
         SpecError: The file is missing or damaged.
+        GateFailed: By what it says now, production cannot compute an encoder.
     """
-    if serving.production is not None and serving.production.environment is not None:
-        read_environment(root / serving.production.environment)
+    if serving.production is None or serving.production.environment is None:
+        return
+    file = root / serving.production.environment
+    said = _said_lacking(package, read_environment(file))
+    if said:
+        raise GateFailed(
+            f"nothing was computed, for it could not be published: {GATE}: {said}",
+            hint=f"install it in production and write {file} anew, with `embedmill environment --json`, "
+            "or import a model that production can compute",
+        )
 
 
 def environment(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG001 - the seam
@@ -72,11 +81,15 @@ def environment(candidate: Release, baseline: Release | None) -> Verdict:  # noq
     if production is None or production.environment is None:
         return Verdict(gate=GATE, passed=True, message=NO_ENVIRONMENT)
     there = read_environment(Path(production.environment))
-    package = ModelPackage.open(candidate.model_folder)
+    said = _said_lacking(ModelPackage.open(candidate.model_folder), there)
+    message = said or f"production can compute every encoder{_other_versions(candidate, there)}"
+    return Verdict(gate=GATE, passed=not said, message=message)
+
+
+def _said_lacking(package: ModelPackage, there: Environment) -> str:
+    """Why production cannot compute which encoders; empty if it can compute each."""
     wrong = {encoder: why for encoder in package.spec.encoders if (why := _lacking(package, encoder, there))}
-    said = [f"encoder {encoder}: {why}" for encoder, why in wrong.items()]
-    message = "; ".join(said) or f"production can compute every encoder{_other_versions(candidate, there)}"
-    return Verdict(gate=GATE, passed=not wrong, message=message)
+    return "; ".join(f"encoder {encoder}: {why}" for encoder, why in wrong.items())
 
 
 def _lacking(package: ModelPackage, encoder: str, there: Environment) -> str:

@@ -20,7 +20,7 @@ from embedmill.model.outputs import said_of_output
 from embedmill.model.package import ModelPackage
 from embedmill.model.reduced import check_reduced, reduced_cosine
 from embedmill.runtimes import TensorSpec
-from embedmill.spec import RuntimeSpec
+from embedmill.spec import RemoteRuntime, RuntimeSpec
 
 LOG = logging.getLogger("embedmill.model")
 State: TypeAlias = Literal["ok", "unavailable", "failed"]
@@ -87,6 +87,21 @@ def check_package(package: ModelPackage) -> CheckReport:
         if said:
             LOG.warning("%s", said)
     return CheckReport(package.spec.name, package.package_digest(), reports)
+
+
+def check_others(package: ModelPackage, name: str) -> tuple[RuntimeReport, ...]:
+    """What an import finds of an encoder's runtimes beside the first, which has just made the goldens.
+
+    A server is not asked: what it has may well follow from the package that is being made.
+    """
+    file = goldens_file(package, name)
+    if not file.is_file():
+        return ()
+    rows = read_goldens(file)[0]
+    others = package.spec.runtimes_for(name)[1:]
+    return tuple(
+        _tried(package, name, each, file, rows) for each in others if not isinstance(each, RemoteRuntime)
+    )
 
 
 def _check(package: ModelPackage, name: str) -> EncoderReport:

@@ -383,10 +383,9 @@ def _libraries(binding: Binding) -> dict[str, str]:
 
 def _not_finite(computed: Vectors, rows: Rows) -> dict[int, Rejection]:
     bad = ~np.isfinite(computed)
-    found = np.flatnonzero(bad.any(axis=1))
-    dimension = computed.shape[1]
+    found, of = np.flatnonzero(bad.any(axis=1)), f"of {computed.shape[1]} values"
     return {
-        int(rows[at]): Rejection(Reason.NOT_FINITE, f"{int(bad[at].sum())} of {dimension} values")
+        int(rows[at]): Rejection(Reason.NOT_FINITE, f"NaN or infinity in {bad[at].sum()} {of}")
         for at in found
     }
 

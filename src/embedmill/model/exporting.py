@@ -23,7 +23,8 @@ import yaml
 from embedmill.errors import ModelError
 from embedmill.extras import optional
 from embedmill.model.goldens import LOWEST_COSINE, cosines
-from embedmill.model.importing import copy_file, make_goldens, new_package
+from embedmill.model.importing import copy_file, make_goldens
+from embedmill.model.new_package import new_package
 from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.model.samples import TEXTS
 from embedmill.model.sentence_folder import SentenceFolder, missing_weights, read_json

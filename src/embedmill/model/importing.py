@@ -1,33 +1,41 @@
-"""Makes model packages: written beside the target, checked by embedding goldens, then renamed into place."""
+"""Makes model packages of what others made, and checks them by embedding goldens."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
 
-from embedmill.errors import ModelError
+from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
 from embedmill.model.alone import check_alone
+from embedmill.model.check import check_others
 from embedmill.model.encoder import Encoder
 from embedmill.model.goldens import goldens_file, write_goldens
 from embedmill.model.keras_export import export_keras
+from embedmill.model.new_package import new_package
 from embedmill.model.outputs import said_of_output
 from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.model.raw_feeds import BytesFeed
 from embedmill.model.reduced import check_reduced, reduced_cosine
 from embedmill.model.samples import sample_rows
+from embedmill.runtimes.availability import availability
 from embedmill.runtimes.contents import files_at
 from embedmill.runtimes.formats import confined, inside, is_xml, refuse_pickle, refuse_pointer
 from embedmill.runtimes.savedmodel import GRAPH_FILE
-from embedmill.spec import ModelSpec, OpenVinoSpec, RuntimeSection, TensorFlowSpec, load_model_spec
+from embedmill.spec import (
+    ModelSpec,
+    OpenVinoSpec,
+    RuntimeSection,
+    RuntimeSpec,
+    TensorFlowSpec,
+    load_model_spec,
+)
 from embedmill.spec.runtimes import FileRuntime
 from embedmill.types import Encoded, Reason
 
@@ -170,16 +178,18 @@ def make_goldens(package: ModelPackage) -> None:
 
     The reference runtime of each makes them: what the others are compared with. Rows that the encoder refuses
     are left out, and those whose vectors are not finite; where it refuses all, such as files of a kind that
-    nobody can guess, it has no goldens.
+    nobody can guess, it has no goldens. The others that can compute here are compared at once.
 
     Raises:
         ModelError: The model does not fit the declaration, or makes no vector that is finite, or others
-            alone than in a batch; or JPEGs at a reduced scale move vectors by more than is declared.
+            alone than in a batch; or JPEGs at a reduced scale move vectors by more than is declared; or
+            another runtime is damaged, does not fit, or makes other vectors.
+        MissingExtra, DeviceUnavailable: The reference runtime cannot compute here.
     """
     said = set[str]()
     for name in package.spec.encoders:
         rows, reference = sample_rows(package, name), package.spec.runtimes_for(name)[0]
-        with Encoder.load(package, name, using=reference) as encoder:
+        with _reference(package, name, reference) as encoder:
             said.add(said_of_output(encoder, reference))
             encoded = _tried(encoder, rows)
             _check_finite(package, name, rows, encoded)
@@ -191,8 +201,52 @@ def make_goldens(package: ModelPackage) -> None:
         if len(kept):
             vectors = encoded.vectors_ND[kept]
             write_goldens(goldens_file(package, name), rows.take(pa.array(kept)), vectors)
+        said |= _compared(package, name)
     for sentence in sorted(filter(None, said)):
         LOG.warning("%s", sentence)
+
+
+def _reference(package: ModelPackage, name: str, reference: RuntimeSpec) -> Encoder:
+    """The encoder by the runtime that makes its goldens.
+
+    Raises:
+        MissingExtra, DeviceUnavailable: It cannot compute here; says which other one might.
+    """
+    try:
+        return Encoder.load(package, name, using=reference)
+    except (MissingExtra, DeviceUnavailable) as error:
+        kinds = dict.fromkeys(
+            each.kind
+            for each in package.spec.runtimes_for(name)
+            if each.kind != reference.kind and not availability(each, package.root).why
+        )
+        error.message = f"{error.message}: {reference.kind} is the first of `runtimes` and makes the goldens"
+        if kinds:
+            instead = f"put {' or '.join(kinds)} first, which is available here"
+            error.hint = f"{error.hint}, or {instead}" if error.hint else instead
+        raise
+
+
+def _compared(package: ModelPackage, name: str) -> set[str]:
+    """What is worth a warning of runtimes that are not the first; that one is not installed is not.
+
+    Raises:
+        EmbedmillError: One is damaged, does not fit, or makes other vectors.
+    """
+    others = check_others(package, name)
+    for each in others:
+        if each.state == "failed" and each.error is not None:
+            each.error.message = f"{each.spec.kind} {each.spec.model_name}: {each.error.message}"
+            raise each.error
+    return {
+        *(each.said_of_output for each in others),
+        *(
+            f"{each.spec.kind} {each.spec.model_name}: was not compared with the first of `runtimes`: "
+            + str(each.error).replace(f"{package.root}/", "")
+            for each in others
+            if each.state == "unavailable" and type(each.error) is not MissingExtra
+        ),
+    }
 
 
 def _check_finite(package: ModelPackage, name: str, rows: pa.RecordBatch, encoded: Encoded) -> None:
@@ -202,7 +256,7 @@ def _check_finite(package: ModelPackage, name: str, rows: pa.RecordBatch, encode
         return
     row, why = next(iter(broken.items()))
     shown = str(rows.slice(row, 1).to_pylist()[0])[:LONGEST_ROW]
-    said = f"of {shown} it makes a vector that is not finite: NaN or infinity is {why.detail}"
+    said = f"of {shown} it makes a vector that is not finite: {why.detail}"
     if len(encoded.rejected) == len(rows):
         raise ModelError(f"{package.root}: encoder {name!r}: {said}; no made-up row has one that is")
     LOG.warning(
@@ -229,33 +283,3 @@ def copy_file(source: Path, target: Path) -> None:
     refuse_pointer(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-@contextmanager
-def new_package(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when all went well, and is gone when not.
-
-    Raises:
-        ModelError: `target` exists, or cannot be written.
-    """
-    if target.exists() or target.is_symlink():
-        raise _exists(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-            folder = Path(scratch) / target.name
-            folder.mkdir()
-            try:
-                yield folder
-            except ModelError as error:  # the folder will be gone: say where the file would have been
-                error.message = error.message.replace(str(folder), str(target))
-                raise
-            folder.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.exists():  # another import was faster
-            raise _exists(target) from error
-        raise ModelError(f"{target}: cannot be written: {error}") from error
-
-
-def _exists(target: Path) -> ModelError:
-    return ModelError(f"{target}: exists already", hint="choose another folder, or delete this one")

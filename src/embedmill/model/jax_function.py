@@ -16,9 +16,10 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 from embedmill.errors import ModelError, SpecError
-from embedmill.model.importing import lay_out, make_goldens, new_package
+from embedmill.model.importing import lay_out, make_goldens
 from embedmill.model.jax_inputs import ROWS, arrays_of
 from embedmill.model.jax_lowering import ARTIFACT, PRECISIONS, PROBLEM, REQUEST, Problem, Request
+from embedmill.model.new_package import new_package
 from embedmill.model.package import ModelPackage
 from embedmill.runtimes.base import TensorSpec, choose_output
 from embedmill.runtimes.jax_artifact import Artifact, jax_library, read_artifact

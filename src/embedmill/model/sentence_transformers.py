@@ -20,7 +20,8 @@ from embedmill.errors import ModelError
 from embedmill.extras import optional
 from embedmill.model.bert import OUTPUT, BertShape, Weights, bert_graph
 from embedmill.model.exporting import import_exported
-from embedmill.model.importing import copy_file, make_goldens, new_package
+from embedmill.model.importing import copy_file, make_goldens
+from embedmill.model.new_package import new_package
 from embedmill.model.package import SPEC_FILE, ModelPackage
 from embedmill.model.sentence_folder import SentenceFolder, missing_weights, read_json
 from embedmill.runtimes.safetensors_header import check_safetensors

@@ -255,7 +255,13 @@ class Searcher:
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             at = -1
         if at < 0:
-            raise ReleaseMissing(f"item {item!r} is not in release {self._release.name}")
+            lost = self._release.content.quarantined
+            hint = (
+                f"it may be of the {lost:,} in quarantine: `embedmill release show --quarantine` lists them"
+            )
+            raise ReleaseMissing(
+                f"item {item!r} is not in release {self._release.name}", hint=hint if lost else ""
+            )
         return at
 
     def _load(self, segment: Segment) -> Index:

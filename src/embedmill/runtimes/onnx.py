@@ -51,8 +51,14 @@ DTYPES = {
 }
 GPU_FAILURE = re.compile("CUDA|CUBLAS|CUDNN|TensorRT")
 """What an error says that has to do with the GPU and not with the file."""
-PLACE = re.compile(r"^/\S+:\d+ .*?\) (?=[A-Z])")
-"""File, line and function of its source, which it puts in front of some messages."""
+CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
+PLACE = re.compile(
+    r"(\.)?(?:/\S+|\w+)\.(?:cc|cpp|cuh?|h|hpp):\d+ "
+    r"(?:[^()]*\w\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with .*?\])? |\w+ (?=[A-Z]))?"
+)
+"""File, line and function of its source, which it puts in front of some messages, and within others."""
+CUT_SHORT = "out of bounds or can not be read in full"
+"""What it says of tensors that are not where the ONNX file says, in the file beside it."""
 OLDEST_OPSET, OLDEST_IR = 7, 4
 """What every ONNX Runtime reads: https://onnxruntime.ai/docs/reference/compatibility.html"""
 
@@ -109,11 +115,13 @@ def load(spec: OnnxSpec, root: Path, *, place: Place) -> OnnxRuntime:
     else:
         session, version = gpu_session(library, spec, place, files)
     outputs = _specs(session.get_outputs())
+    output = choose_output(outputs, spec.output, said_by=str(file))
+    _check_type(output, said_by=str(file))
     return OnnxRuntime(
         version=version,
         inputs=_specs(session.get_inputs()),
         outputs=outputs,
-        output=choose_output(outputs, spec.output, said_by=str(file)),
+        output=output,
         file=file,
         session=session,
         failures=_failures(library),
@@ -160,7 +168,22 @@ def _session(library: Any, file: Path, place: Place, providers: Sequence[tuple[s
         reason = _reason(error)
         if place.kind != "cpu" and GPU_FAILURE.search(reason):
             raise DeviceUnavailable(f"{file}: ONNX Runtime cannot use the GPU: {reason}") from error
-        raise ModelError(f"{file}: ONNX Runtime cannot load it: {reason}") from error
+        hint = "was the file with its tensors copied whole? copy both anew" if CUT_SHORT in reason else ""
+        raise ModelError(f"{file}: ONNX Runtime cannot load it: {reason}", hint=hint) from error
+
+
+def _check_type(output: TensorSpec, *, said_by: str) -> None:
+    """Refuse an output that ONNX Runtime computes, and cannot hand over, before anything is fed.
+
+    Raises:
+        ModelError: NumPy lacks its type.
+    """
+    if output.dtype.startswith("tensor("):
+        kind = output.dtype.removeprefix("tensor(").removesuffix(")")
+        raise ModelError(
+            f"{said_by}: output {output.name!r} is {kind}, a type that NumPy lacks",
+            hint="cast it to float32 in the graph, or name another output in model.yaml",
+        )
 
 
 def newest_read(newest: int = 64) -> tuple[int, int]:
@@ -216,4 +239,4 @@ def _reason(error: Exception) -> str:
     """ONNX Runtime's first line, without where in its source that is, its code and the file's name again."""
     line = (str(error).splitlines() or ["no reason given"])[0]
     line = line.rsplit("failed:", 1)[-1].strip() if line.startswith("[ONNXRuntimeError]") else line
-    return PLACE.sub("", line)
+    return CODE.sub("", PLACE.sub(lambda place: ". " if place[1] else "", line))

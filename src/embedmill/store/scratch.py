@@ -34,8 +34,8 @@ def scratch_folder() -> Iterator[Path]:
     try:
         with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            with _owned(folder):
-                _clear_abandoned(folder.parent)
+            with owned(folder, LOCK):
+                clear_abandoned(folder.parent, f"{PREFIX}*/{LOCK}")
                 yield folder
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
@@ -51,18 +51,30 @@ def scratch_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _owned(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock. It gets its name only once it is held, so that nobody sees it free before."""
-    unnamed = folder / f"{LOCK}-new"
-    with unnamed.open("w") as lock:
+def owned(folder: Path, name: str, *, owner: bytes = b"") -> Iterator[None]:
+    """Hold a folder's lock, a file `name` in it, which says whose it is.
+
+    It gets its name only once it is held, so that nobody sees it free before.
+    """
+    unnamed = folder / f"{name}-new"
+    with unnamed.open("wb") as lock:
+        lock.write(owner)
+        lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
-        unnamed.rename(folder / LOCK)
+        unnamed.rename(folder / name)
         yield
 
 
-def _clear_abandoned(temporary: Path) -> None:
-    """Remove folders whose owner is gone. What cannot be removed, such as another user's, is left."""
-    for lock in temporary.glob(f"{PREFIX}*/{LOCK}"):
-        with contextlib.suppress(OSError), lock.open() as held:
+def clear_abandoned(parent: Path, locks: str, *, owner: bytes = b"") -> None:
+    """Remove folders whose owner is gone. What cannot be removed, such as another user's, is left.
+
+    Args:
+        parent: Where they are.
+        locks: A pattern of their locks, below `parent`.
+        owner: What the locks say of those that may be removed.
+    """
+    for lock in parent.glob(locks):
+        with contextlib.suppress(OSError), lock.open("r+b") as held:  # NFS locks no file that is only read
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
+            if held.read(len(owner) + 1) == owner:
+                shutil.rmtree(lock.parent, ignore_errors=True)
