@@ -42,6 +42,7 @@ def render_report(
         ("Created", content.created),
         ("On top of", base),
         ("Model package", content.package_digest),
+        ("Model", content.pipeline.model),
         ("Encoder", content.encoder_digest),
         ("Numerics", content.numerics.why or f"epoch {content.numerics.epoch}"),
         ("Content digest", content.content_digest),
@@ -66,12 +67,13 @@ def render_report(
     return page(f"Embedmill: {content.pipeline.name} {content.release}", body)
 
 
-def render_work(work: RunWorkReport) -> bytes:
-    """A page on a run's work alone, as UTF-8."""
+def render_work(work: RunWorkReport, model: str) -> bytes:
+    """A page on a run's work alone, as UTF-8; `model`: as the pipeline names it."""
     done = f"{len(work.shards):,} of {work.shards_planned:,}"
     facts = [
         ("Pipeline", escape(work.pipeline)),
         ("Began", work.began or "no shard is committed yet"),
+        ("Model", f"<code>{escape(model)}</code>"),
         ("Took", f"{work.seconds:,.1f} s, from the first shard's begin to the last one's end"),
         ("Shards", done),
         ("Rows", f"{work.rows:,}"),
