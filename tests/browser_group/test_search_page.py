@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.browser_group.colours import COLOURS, colours_package, picture
-from tests.support.mill import Mill
+from tests.models import tiny_text_package
+from tests.support.mill import Mill, items
 
 SHOWN = 8
 PATIENCE_MS = 120_000
@@ -222,6 +223,64 @@ def test_an_answer_that_is_no_json_is_told_by_its_status(browser: Browser, url: 
         page.route("**/search", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
         page.get_by_label("Find what is like this text").fill("red")
         expect(page.get_by_role("status")).to_have_text("the server answered 502 without a reason")
+
+
+def test_hits_of_before_are_gone_when_a_filter_is_wrong(browser: Browser, url: str) -> None:
+    with browser.new_page() as page:
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(url)
+        page.get_by_label("Find what is like this text").fill("red")
+        expect(page.locator(".card")).to_have_count(24)
+        page.get_by_label("Only items where").fill("colour = 1")
+        page.get_by_label("Only items where").press("Tab")
+        expect(page.get_by_role("status")).to_contain_text("where: ")
+        expect(page.locator(".card")).to_have_count(0)
+        page.get_by_label("Only items where").fill("")
+        page.get_by_label("Only items where").press("Tab")
+        expect(page.locator(".card")).to_have_count(24)
+
+
+def test_an_image_that_is_none_is_refused_in_words(browser: Browser, url: str) -> None:
+    with browser.new_page() as page:
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(url)
+        page.evaluate(DROP, list(b"no image"))
+        expect(page.get_by_role("status")).to_contain_text("the image cannot be used: ")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server of items without pictures; some have ids that no address holds."""
+    root = tmp_path_factory.mktemp("plain")
+    mill = Mill(root, tiny_text_package(root / "tiny"))
+    mill.run([*items(6), *({**items(1)[0], "sku": name} for name in (".", "..", "similar"))])
+    with serving(mill.root / "pipeline.yaml") as found:
+        yield found
+
+
+def test_no_pictures_are_asked_for_where_there_are_none(browser: Browser, plain: str) -> None:
+    with opened(browser, plain) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.get_by_label("Find what is like this text").fill("item 1")
+        expect(page.locator(".card")).to_have_count(9)
+        page.wait_for_load_state("networkidle")
+        assert any(url.endswith("/search") for url in asked)
+        assert [url for url in asked if url.endswith("/picture")] == []
+        counted = page.evaluate("fetch('metrics').then((answer) => answer.text())")
+        assert "embedmill_request_success_total{" in counted
+        assert "embedmill_request_failure_total{" not in counted
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_click_on_an_item_whose_id_no_address_holds_shows_what_is_like_it(
+    browser: Browser, plain: str, name: str
+) -> None:
+    with opened(browser, plain) as page:
+        page.get_by_label("Find what is like this text").fill("item 1")
+        page.locator(".card").filter(has=page.get_by_text(name, exact=True)).click()
+        expect(page.get_by_role("status")).to_contain_text(f"8 hits for items like {name} in")
+        assert name not in page.locator(".card strong").all_inner_texts()
 
 
 def test_the_head_tells_of_the_release_that_answers(browser: Browser, tmp_path: Path) -> None:

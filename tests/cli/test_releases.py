@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from tests.cli.terminal import Terminal
-from tests.models import tiny_image_package
+from tests.models import tiny_image_package, tiny_text_package
 from tests.support.mill import Mill, items
 from tests.support.shop import fetching, rows, serve
 from tests.support.web import status, web_server
+
+from embedmill.release.reader import open_release
 
 
 def test_ls_is_a_plain_list_of_releases(mill: Mill, spec: Path, embedmill: Terminal) -> None:
@@ -60,6 +63,29 @@ def test_show_says_how_many_items_kept_a_vector_since_their_image_was_not_fetche
         mill.run(rows(web, 5))
     said = embedmill("release", "show", spec).out
     assert "5: 0 embedded, 5 reused (1 of these kept, not fetched)" in said
+
+
+def test_show_diff_and_report_name_the_model(
+    mill: Mill, spec: Path, embedmill: Terminal, tmp_path: Path
+) -> None:
+    first = mill.run(items(8))
+    mill.settings["model"] = str(tiny_text_package(tmp_path / "<b>other", seed=1))
+    second = mill.run(items(8))
+    models = [str(open_release(mill.home, run.release).content.pipeline.model) for run in (first, second)]
+    assert models[0] != models[1]
+    for number, model in zip(("1", "2"), models, strict=True):
+        assert f"model {model}" in " ".join(embedmill("release", "show", spec, number).out.split())
+    said = embedmill("release", "diff", spec).out
+    before, after = (
+        f"{model} (encoder {open_release(mill.home, run.release).content.encoder_digest[:12]})"
+        for model, run in zip(models, (first, second), strict=True)
+    )
+    assert f"another model: {before} → {after}: every vector is new" in said
+    page = (open_release(mill.home, second.release).folder / "report.html").read_text()
+    assert f"<td>Model</td><td><code>{escape(models[1])}</code></td>" in page
+    work = tmp_path / "work.html"
+    embedmill("report", spec, "--html", work)
+    assert f"<td>Model</td><td><code>{escape(models[1])}</code></td>" in work.read_text()
 
 
 def test_diff_shows_examples_of_each_change(mill: Mill, spec: Path, embedmill: Terminal) -> None:

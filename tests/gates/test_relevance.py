@@ -165,6 +165,30 @@ def test_a_floor_stops_even_a_first_release(mill: Mill, tmp_path: Path, floor: s
     assert verdict_on(mill.indexed()).passed
 
 
+def test_below_a_floor_the_comparison_with_the_live_release_is_told_too(mill: Mill, tmp_path: Path) -> None:
+    good, rows = mill.model, shop()
+    ask(mill, labelled(rows), min_recall=1.0)
+    mill.model = blind(tmp_path / "blind")
+    mill.indexed(rows).run(accept=["relevance"])
+    mill.model = good
+    found = verdict_on(mill.indexed())
+    assert not found.passed, "better than the live release, and below the floor all the same"
+    assert "recall@5 is below the floor of 1; against the live release: recall@5 +0." in found.message
+    assert found.found is not None
+    assert found.found > 0.2
+
+
+def test_below_a_floor_and_worse_says_both(mill: Mill, tmp_path: Path) -> None:
+    rows = shop()
+    ask(mill, labelled(rows))
+    mill.run(rows)
+    ask(mill, labelled(rows), min_ndcg=0.9)
+    mill.model = blind(tmp_path / "blind")
+    found = verdict_on(mill.indexed())
+    assert not found.passed
+    assert "nDCG@5 is below the floor of 0.9; worse against the live release: recall@5 -0." in found.message
+
+
 def test_labelled_items_that_are_not_there_are_left_out_and_counted(mill: Mill) -> None:
     rows = shop()
     queries = labelled(rows)

@@ -62,6 +62,33 @@ def test_threads_that_search_a_graph_and_a_day_beside_it_find_what_brute_force_f
         assert list(threads.map(found, [*queries] * 4)) == wanted * 4
 
 
+def test_arguments_of_other_types_are_refused_in_words(mill: Mill) -> None:
+    mill.run(items(3))
+    release = mill.live()
+    with pytest.raises(ReleaseIncompatible, match="the text is 5, which is none"):
+        release.search(5)  # type: ignore[arg-type]
+    for wrong in ("3", 2.5, None, 0):
+        with pytest.raises(ValueError, match="it must be a whole number of at least 1"):
+            release.search("item 1", k=wrong)  # type: ignore[arg-type]
+    assert len(release.search("item 1", k=np.int64(2))) == 2  # type: ignore[arg-type]
+
+
+def test_who_opens_a_store_is_told_where_its_releases_are(mill: Mill, tmp_path: Path) -> None:
+    release = mill.run(items(3)).release
+    home = Path(mill.home.url.removeprefix("file://"))
+    for folder, what in ((home, "a pipeline's folder"), (home.parent, "a store")):
+        with pytest.raises(ReleaseMissing) as caught:
+            Release.open(folder)
+        assert f"it is {what}: open " in caught.value.hint
+        assert f"{home}/releases/<name>, or " in caught.value.hint
+        assert "pipeline.yaml" in caught.value.hint
+    assert Release.open(home / "releases" / release).name == release
+    (tmp_path / "neither").mkdir()
+    with pytest.raises(ReleaseMissing) as caught:
+        Release.open(tmp_path / "neither")
+    assert "releases lie in <store>/<pipeline>/releases/<name>" in caught.value.hint
+
+
 class Touched:
     """Numbers that tell how many of them were asked for."""
 

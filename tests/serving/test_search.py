@@ -13,12 +13,13 @@ from PIL import Image
 from starlette.testclient import TestClient
 from tests.models import tiny_image_package
 from tests.serving.conftest import drawn, load
-from tests.support.mill import Mill
+from tests.support.mill import Mill, items
 
 from embedmill.release.reader import Release
 from embedmill.serving.app import make_app
 from embedmill.serving.depends import Server
 from embedmill.serving.live import Live
+from embedmill.serving.search.pictures import has_pictures
 
 PICTURES = 12
 
@@ -114,7 +115,15 @@ def test_an_image_finds_the_item_that_has_it(gallery: TestClient) -> None:
 def test_what_is_no_image_is_refused_with_its_reason(gallery: TestClient) -> None:
     answer = gallery.post("/search/image", files={"file": ("a.png", b"no image")})
     assert answer.status_code == 422
-    assert "image-invalid" in answer.json()["error"]["message"]
+    message = answer.json()["error"]["message"]
+    assert message.startswith("the image cannot be used: ")
+    assert message.endswith(" (image-invalid)")
+    coded = base64.b64encode(b"no image").decode()
+    assert gallery.post("/search", json={"image": coded}).json()["error"]["message"] == message
+
+
+def test_an_only_text_without_anything_in_it_has_no_number(client: TestClient) -> None:
+    assert client.post("/search", json={"text": " "}).json()["error"]["message"] == "the text is empty"
 
 
 def test_a_batch_says_which_of_its_queries_is_no_image(gallery: TestClient) -> None:
@@ -173,6 +182,17 @@ def test_a_quoted_id_is_that_item_whatever_it_looks_like(lookalikes: TestClient,
     assert sorted([*like, id_]) == sorted(LOOKALIKES)
 
 
+@pytest.mark.parametrize("id_", [".", ".."])
+def test_an_id_that_has_no_address_is_found_by_its_body(tmp_path: Path, tiny_model: Path, id_: str) -> None:
+    mill = Mill(tmp_path, tiny_model)
+    mill.run([*items(3), {**items(1)[0], "sku": id_}])
+    live = Live(load(mill.live()))
+    asker = TestClient(make_app(Server(live)))
+    hits = asker.post("/search", json={"item": id_, "where": f"id = '{id_}'"}).json()["hits"]
+    assert [(hit["id"], hit["fields"]["title"]) for hit in hits] == [(id_, "item 0")]
+    live.close()
+
+
 def test_slashes_of_an_id_need_no_quotes_where_nothing_is_ambiguous(lookalikes: TestClient) -> None:
     assert lookalikes.get("/items/a/b").json()["id"] == "a/b"
     assert lookalikes.get("/items/a/b/picture").content == drawn(LOOKALIKES.index("a/b"))
@@ -187,12 +207,29 @@ def test_a_thumbnail_is_shown_where_the_pipeline_keeps_them(tmp_path: Path) -> N
     live = Live(load(mill.live()))
     answer = TestClient(make_app(Server(live))).get("/items/a/picture")
     assert answer.content == mill.live().thumbnail("a")
+    assert TestClient(make_app(Server(live))).get("/release").json()["pictures"]
     assert Image.open(io.BytesIO(answer.content)).size == (16, 16)
     live.close()
 
 
 def test_an_item_without_a_picture_says_so(client: TestClient) -> None:
     assert client.get("/items/s7/picture").status_code == 404
+
+
+def test_the_release_says_whether_any_item_has_a_picture(
+    client: TestClient, gallery: TestClient, tmp_path: Path, tiny_model: Path
+) -> None:
+    assert client.get("/release").json()["pictures"] is False
+    assert gallery.get("/release").json()["pictures"] is True
+    mill = Mill(tmp_path, tiny_model)
+    kinds = dict.fromkeys(("sku", "title", "category"), pa.string())
+    mill.schema = pa.schema([*kinds.items(), ("raw", pa.binary())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "display": ["title", "raw"]}
+    first, second = ({"sku": name, "title": name, "category": "x"} for name in "ab")
+    mill.run([{**first, "raw": b"no picture"}, {**second, "raw": None}])
+    assert not has_pictures(mill.live())
+    mill.run([{**first, "raw": None}, {**second, "raw": drawn(1)}])
+    assert has_pictures(mill.live())
 
 
 def test_a_filter_over_many_segments_finds_what_comparing_everything_finds(published: Release) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedmill.release.diff import Example, ReleaseDiff
+    from embedmill.release.reader import Release
     from embedmill.spec.documents import ReleaseName
     from embedmill.spec.reports import ReleaseReport
     from embedmill.spec.upkeep import ListedRelease
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Published releases: list, compare, roll back, pin, verify, copy, collect.", no_args_is_help=True
 )
+
+SHORT = 12
+"""Digits of a digest that tell two apart."""
 
 Name = Annotated[
     str | None,
@@ -89,9 +93,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what a release holds: items, gates, segments, digests, quarantine."""
-    from embedmill.release.describe import describe_release
+    from embedmill.release.describe import describe_release, model_of
 
-    report = describe_release(open_pipeline(pipeline).home, release, quarantined=n)
+    home = open_pipeline(pipeline).home
+    report = describe_release(home, release, quarantined=n)
     if as_json:
         emit(report)
     elif quarantine:
@@ -99,10 +104,10 @@ def show(
 
         print_quarantined(report)
     else:
-        _print_release(report, pipeline)
+        _print_release(report, model_of(home, report.release), pipeline)
 
 
-def _print_release(report: ReleaseReport, pipeline: Path) -> None:
+def _print_release(report: ReleaseReport, model: str, pipeline: Path) -> None:
     from embedmill.cli.stages import verdicts
 
     out, base = data(), _name(report.base) if report.base else "nothing: a first release"
@@ -113,6 +118,7 @@ def _print_release(report: ReleaseReport, pipeline: Path) -> None:
                 ("release", f"{report.release} (number {report.number}), {state}"),
                 ("created", report.created),
                 ("on top of", base),
+                ("model", model),
                 ("items", _items(report)),
                 ("vectors", f"{report.computed:,} computed by it, of {report.dimension} dimensions"),
                 ("lies in", report.url),
@@ -166,7 +172,7 @@ def diff(
     if as_json:
         emit(found.report(*pair))
     else:
-        _print_diff(found, *pair)
+        _print_diff(found, *pair, models=(_model(old), _model(new)))
 
 
 def _columns(found: ReleaseDiff) -> dict[str, list[str]]:
@@ -179,11 +185,12 @@ def _columns(found: ReleaseDiff) -> dict[str, list[str]]:
     }
 
 
-def _print_diff(found: ReleaseDiff, before: ReleaseName, after: ReleaseName) -> None:
+def _print_diff(found: ReleaseDiff, before: ReleaseName, after: ReleaseName, models: tuple[str, str]) -> None:
     out = data()
     out.print(facts([("before", _name(before)), ("after", _name(after))]))
     if not found.same_encoder:
-        out.print("another model: every vector is new, and inputs may be read otherwise", soft_wrap=True)
+        say = f"another model: {' → '.join(models)}: every vector is new, and inputs may be read otherwise"
+        out.print(say, soft_wrap=True)
     for what, columns in _columns(found).items():
         if columns:
             out.print(f"display columns {what}: {', '.join(columns)}", soft_wrap=True)
@@ -203,6 +210,11 @@ def _print_diff(found: ReleaseDiff, before: ReleaseName, after: ReleaseName) -> 
             out.print(table(kind, "", rows=[(shown(one.id), _values(one)) for one in changes.examples]))
         if changes.examples and changes.count > len(changes.examples):
             out.print(f"and {changes.count - len(changes.examples):,} more", style="dim")
+
+
+def _model(release: Release) -> str:
+    """As its pipeline named it, and which one that was: a folder's model may have been replaced."""
+    return f"{release.content.pipeline.model} (encoder {release.content.encoder_digest[:SHORT]})"
 
 
 def _values(example: Example) -> str:

@@ -36,22 +36,25 @@ def report(
     from embedmill.release.shares import run_work
 
     opened = open_pipeline(pipeline)
-    work = run_work(opened.home, newest_plan(opened.home) if run is None else opened.open_run(run).plan)
+    plan = newest_plan(opened.home) if run is None else opened.open_run(run).plan
+    work = run_work(opened.home, plan)
     if html is not None:
-        html.write_bytes(render_work(work))
+        html.write_bytes(render_work(work, plan.pipeline.model))
         talk().print(f"wrote {html}", soft_wrap=True)
     if as_json:
         emit(work)
     else:
-        _print(work)
+        _print(work, plan.pipeline.model)
 
 
-def _print(work: RunWorkReport) -> None:
+def _print(work: RunWorkReport, model: str) -> None:
     from embedmill.release.timeline import HEAD, NUMBERS, share_row
 
     shards = f"{len(work.shards):,} of {work.shards_planned:,} committed, in {duration(work.seconds)}"
     out = data()
-    out.print(facts([("run", work.run), ("began", work.began or "not yet"), ("shards", shards)]))
+    out.print(
+        facts([("run", work.run), ("model", model), ("began", work.began or "not yet"), ("shards", shards)])
+    )
     if work.workers:
         out.print()
         rows = map(share_row, work.workers)

@@ -23,6 +23,9 @@ AGAIN = 3
 BATCH = 64
 """Inputs of one request: twice what a model gets at once by default."""
 
+UNADDRESSED = (".", "..")
+"""Ids that URLs lose on their way, however they are quoted: a body holds them."""
+
 
 def embed(inputs: Inputs, encoder: str | None, batch: int) -> Steps[Embedded]:
     """Vectors of any number of inputs, all of one release.
@@ -83,6 +86,9 @@ def search(
 
 def item(key: Any) -> Steps[Item]:
     """An item by its id."""
+    if key in UNADDRESSED:
+        found = yield from search(None, None, key, None, 1, {"where": f"id = '{key}'"})
+        return Item(found.hits[0].id, found.hits[0].fields, found.source)
     reply = yield Call("GET", f"/items/{quote(str(key), safe='')}")
     document = document_of(reply)
     if not isinstance(document, dict) or not {"id", "fields"} <= set(document):
@@ -92,6 +98,10 @@ def item(key: Any) -> Steps[Item]:
 
 def similar(key: Any, k: int) -> Steps[Found]:
     """The items nearest to an item."""
+    if key in UNADDRESSED:
+        found = yield from search(None, None, key, None, k + 1, {})
+        others = [hit for hit in found.hits if hit.id != key]
+        return Found(tuple(others[:k]), found.source)
     reply = yield Call("GET", f"/items/{quote(str(key), safe='')}/similar?k={k}")
     return Found(_hits(document_of(reply)), source_of(reply))
 

@@ -69,17 +69,22 @@ def relevance(candidate: Release, baseline: Release | None) -> Verdict:
             message=f"no labelled item of {_queries(len(queries))} is in the candidate",
         )
     said = f"{_queries(judged.queries)}: {judged.means(limits.k)}{_unasked(len(queries) - judged.queries)}"
+    compared = _beside_live(ours, baseline, queries, limits)
     low = _below_floor(limits, judged)
-    if low:
-        return Verdict(gate=GATE, passed=False, message=f"{said}; {low}{absent}")
+    said = "; ".join(filter(None, (said, low, compared.message))) + absent
+    return compared.model_copy(update={"message": said, "passed": compared.passed and not low})
+
+
+def _beside_live(
+    ours: _Asked, baseline: Release | None, queries: Sequence[LabelledQuery], limits: RelevanceLimits
+) -> Verdict:
+    """The candidate beside the live release; passes where there is nothing to compare with."""
     if baseline is None:
-        return _passed(f"{said}; nothing was published yet to compare with{absent}")
+        return _passed("nothing was published yet to compare with")
     if ENCODER not in baseline.content_encoders:
-        return _passed(f"{said}; the live release's model has no encoder {ENCODER} to compare with{absent}")
+        return _passed(f"the live release's model has no encoder {ENCODER} to compare with")
     compared = _compared(ours, _Asked.of(baseline, queries, limits.k), queries, limits)
-    if compared is None:
-        return _passed(f"{said}; the live release has none of these items to compare with{absent}")
-    return compared.model_copy(update={"message": f"{said}; {compared.message}{absent}"})
+    return compared or _passed("the live release has none of these items to compare with")
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,11 @@ def _items_of(home: Home, release: str) -> tuple[int | None, str]:
     return item_count(content), "" if there else f"has no {MANIFEST}"
 
 
+def model_of(home: Home, release: str) -> str:
+    """The model of a published release, as its pipeline named it."""
+    return home.read(Content, home.release_key(release, CONTENT)).pipeline.model
+
+
 def item_count(content: Content) -> int:
     """Items in a release, those with an empty input too."""
     return sum(entry.rows or 0 for entry in content.items)

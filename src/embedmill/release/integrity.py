@@ -41,18 +41,30 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         data = file.read_bytes()
     except FileNotFoundError:
-        raise no_manifest(str(folder)) from None
+        raise no_manifest(str(folder), _where_releases_are(folder)) from None
     except OSError as error:
         raise ReleaseMissing(f"{file}: cannot be read: {error.strerror}") from error
     return parse_manifest(data, str(file))
 
 
-def no_manifest(where: str) -> ReleaseMissing:
+def no_manifest(where: str, hint: str = "") -> ReleaseMissing:
     """That a folder is no release, or none any more."""
     return ReleaseMissing(
         f"{where}: no published release: it has no {MANIFEST}",
-        hint="put it back from a copy, or take another: `embedmill release ls` shows those there are",
+        hint=hint or "put it back from a copy, or take another: `embedmill release ls` shows those there are",
     )
+
+
+def _where_releases_are(folder: Path) -> str:
+    """What to open instead of a folder that never was a release: of a store, or a pipeline's in one."""
+    if (folder / CONTENT).exists():
+        return ""
+    if (folder / "releases").is_dir():
+        return f"it is a pipeline's folder: open {folder}/releases/<name>, or its pipeline.yaml: the live one"
+    pipeline = next(iter(sorted(folder.glob("*/releases/"))), None)
+    if pipeline is not None:
+        return f"it is a store: open a release in it, as {pipeline}/<name>, or a pipeline.yaml: its live one"
+    return "releases lie in <store>/<pipeline>/releases/<name>; a pipeline.yaml opens its live one"
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:

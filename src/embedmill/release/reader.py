@@ -209,7 +209,7 @@ class Release:
             ReleaseIncompatible: The model cannot embed that query, the text is empty, or the vector has
                 another length or a value that is not finite in float32.
             ReleaseMissing: No item has that id.
-            ValueError: Not exactly one query is given, or `k` < 1.
+            ValueError: Not exactly one query is given, or `k` is no whole number of at least 1.
         """
         return self.searcher.search(text, vector=vector, item=item, k=k)
 

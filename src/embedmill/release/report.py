@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+h1 { font-size: 1.4rem; overflow-wrap: anywhere } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% }
+.wide { overflow-x: auto } .wide + .wide { margin-top: 1rem } .wide svg { min-width: 40rem }
 td, th { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ddd }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 code { font-size: .85em; word-break: break-all }
@@ -41,6 +42,7 @@ def render_report(
         ("Pipeline", content.pipeline.name),
         ("Created", content.created),
         ("On top of", base),
+        ("Model", content.pipeline.model),
         ("Model package", content.package_digest),
         ("Encoder", content.encoder_digest),
         ("Numerics", content.numerics.why or f"epoch {content.numerics.epoch}"),
@@ -66,11 +68,12 @@ def render_report(
     return page(f"Embedmill: {content.pipeline.name} {content.release}", body)
 
 
-def render_work(work: RunWorkReport) -> bytes:
-    """A page on a run's work alone, as UTF-8."""
+def render_work(work: RunWorkReport, model: str) -> bytes:
+    """A page on a run's work alone, as UTF-8; `model`: as the pipeline names it."""
     done = f"{len(work.shards):,} of {work.shards_planned:,}"
     facts = [
         ("Pipeline", escape(work.pipeline)),
+        ("Model", f"<code>{escape(model)}</code>"),
         ("Began", work.began or "no shard is committed yet"),
         ("Took", f"{work.seconds:,.1f} s, from the first shard's begin to the last one's end"),
         ("Shards", done),
@@ -102,12 +105,15 @@ def _quarantine(lacking: Quarantined) -> list[str]:
 
 def _work(work: RunWorkReport) -> list[str]:
     rows = [[escape(cell) for cell in share_row(share)] for share in work.workers]
-    return ["<h2>Work</h2>", table(HEAD, rows, numbers=NUMBERS), f"<p>{timeline(work)}</p>"]
+    return ["<h2>Work</h2>", table(HEAD, rows, numbers=NUMBERS), f"<div class='wide'>{timeline(work)}</div>"]
 
 
 def page(title: str, body: Iterable[str]) -> bytes:
     """A whole page of parts that are HTML already."""
-    head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{STYLE}</style>"
+    head = (
+        "<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<title>{escape(title)}</title><style>{STYLE}</style>"
+    )
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(body)}</body></html>\n".encode()
 
 
@@ -140,7 +146,7 @@ def _gate(verdict: Verdict) -> tuple[str, str, str]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 99) -> str:
-    """A table; cells are HTML already, columns from `numbers` on are aligned right."""
+    """A table, in a box to scroll in; cells are HTML already, columns from `numbers` on are aligned right."""
     sides = ["n" if i >= numbers else "" for i in range(len(head))]
     top = "".join(f"<th class='{side}'>{escape(name)}</th>" for side, name in zip(sides, head, strict=True))
     lines = (
@@ -149,4 +155,5 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 99)
         )
         for row in rows
     )
-    return f"<table><tr>{top}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+    rows_html = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<div class='wide'><table><tr>{top}</tr>{rows_html}</table></div>"

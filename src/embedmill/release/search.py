@@ -84,6 +84,8 @@ class Searcher:
         """See `Release.search`."""
         if sum(query is not None for query in (text, vector, item)) != 1:
             raise ValueError("give exactly one of text, vector and item")
+        if text is not None and not isinstance(text, str):
+            raise ReleaseIncompatible(f"the text is {text!r}, which is none", hint="give it as a str")
         if text is not None and not text.strip():
             raise ReleaseIncompatible("the text is empty", hint="nothing is near to it; give one with words")
         if text is not None:
@@ -105,10 +107,10 @@ class Searcher:
 
         Raises:
             ReleaseIncompatible: The vector has another length than those of the release.
-            ValueError: `k` < 1.
+            ValueError: `k` is no whole number of at least 1.
         """
-        if k < 1:
-            raise ValueError(f"k is {k}; it must be at least 1")
+        if not _is_count(k):
+            raise ValueError(f"k is {k!r}; it must be a whole number of at least 1")
         if vector.shape != (self._dimension,):
             raise ReleaseIncompatible(
                 f"the query has shape {vector.shape}; vectors have {self._dimension} dimensions"
@@ -269,6 +271,10 @@ class Searcher:
             effort = search_effort(self._release.content, segment)
             return HnswIndex.load(self._release.folder / segment.index.path, effort)
         return FlatIndex([part.vectors_ND for part in self._release.segment_parts(segment)])
+
+
+def _is_count(k: object) -> bool:
+    return isinstance(k, int | np.integer) and int(k) >= 1
 
 
 def _query(vector: Vectors | Sequence[float]) -> Vectors:

@@ -114,16 +114,20 @@ def unreadable(error: HTTPException, status: int = 400) -> RequestRefused | None
     return RequestRefused(f"the body is no JSON: {why}", hint=JSON, status=status)
 
 
-def refuse_rejected(encoded: Encoded, what: str = "input", places: Sequence[int] | None = None) -> None:
+def refuse_rejected(
+    encoded: Encoded, what: str = "input", places: Sequence[int] | None = None, alone: str = ""
+) -> None:
     """An answer has all vectors or none.
 
     Raises:
         RequestRefused: A row could not be embedded; names the first, with the reason, by its place in the
-            request where `places` has those.
+            request where `places` has those, and as `alone` where the request has no other.
     """
     rejected: Mapping[int, object] = encoded.rejected
     for row in sorted(rejected):
         why = encoded.rejected[row]
+        if alone:
+            raise RequestRefused(f"{alone} cannot be used: {why.detail} ({why.reason})", status=UNPROCESSABLE)
         place = row if places is None else places[row]
         raise RequestRefused(
             f"{what} {place} could not be embedded: {why.reason}: {why.detail}", status=UNPROCESSABLE

@@ -13,6 +13,7 @@ from embedmill.serving.lanes.cache import VectorCache
 from embedmill.serving.lanes.lane import Lane, LaneObserver
 from embedmill.serving.proof import Proof, goldens_of, prove
 from embedmill.serving.search.filters import Filters
+from embedmill.serving.search.pictures import has_pictures
 from embedmill.serving.search.searching import Searching, SearchObserver
 from embedmill.serving.watchdog import Probe
 
@@ -57,6 +58,8 @@ class Served:
     filters: Filters
     probes: Mapping[str, Probe]
     decoder: ImageDecoder = field(repr=False)
+    pictures: bool
+    """Whether any item has a picture."""
 
     @classmethod
     def load(
@@ -97,6 +100,7 @@ class Served:
             probes={name: _probe(release, encoders[name]) for name in encoders if name in proven},
             filters=Filters(release.searcher),
             decoder=decoder,
+            pictures=has_pictures(release),
         )
 
     @property

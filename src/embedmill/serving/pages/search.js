@@ -5,10 +5,12 @@ const [text, where, image, drop, key, said, hits] = ["text", "where", "image", "
 const K = 24;
 const QUIET_MS = 200;
 const LONGEST = 160; // characters of a field that a card shows
+const UNADDRESSED = [".", ".."]; // ids that every URL loses: only a body can hold them
 
 let latest = 0;
 let timer = 0;
 let served = null; // the release that the head of the page tells of
+let pictures = true; // whether any item of it has one
 let last = null; // the query that is shown: () => Promise<Response>
 
 function authorized() {
@@ -44,14 +46,21 @@ async function show(query, words) {
   try {
     const found = await query();
     if (mine !== latest) return;
+    if (found.release !== served) await start(); // it was swapped
+    if (mine !== latest) return;
     hits.replaceChildren(...found.hits.map(card));
-    if (found.release !== served) start(); // it was swapped
     const ms = Math.round(performance.now() - started);
     const count = found.hits.length === 1 ? "1 hit" : `${found.hits.length} hits`;
     say(`${count} for ${words} in ${ms} ms, from release ${found.number ?? found.release}`);
   } catch (error) {
-    if (mine === latest) say(error.message, true);
+    if (mine === latest) refuse(error.message);
   }
+}
+
+// Hits of an earlier query are no answer to one that went wrong.
+function refuse(words) {
+  hits.replaceChildren();
+  say(words, true);
 }
 
 function say(words, wrong = false) {
@@ -95,8 +104,15 @@ function byImage(file) {
 }
 
 function byItem(id) {
+  if (UNADDRESSED.includes(id)) return show(() => likeUnaddressed(id), `items like ${id}`);
   const address = `items/${encodeURIComponent(id)}/similar`;
   return show(() => ask(`${address}?${new URLSearchParams(options())}`), `items like ${id}`);
+}
+
+async function likeUnaddressed(item) {
+  const body = JSON.stringify({ item, ...options(), k: K + 1 }); // it finds itself, too
+  const found = await ask("search", { method: "POST", body, headers: { "content-type": "application/json" } });
+  return { ...found, hits: found.hits.filter(({ id }) => id !== item).slice(0, K) };
 }
 
 function card({ id, score, fields }) {
@@ -104,17 +120,22 @@ function card({ id, score, fields }) {
   const button = Object.assign(document.createElement("button"), { className: "card", type: "button" });
   button.title = "Show what is like this item";
   button.addEventListener("click", () => byItem(id));
+  if (pictures && !UNADDRESSED.includes(id)) button.append(pictureOf(id));
+  const number = Object.assign(element("span", Number(score).toFixed(3)), { className: "score" });
+  const head = Object.assign(document.createElement("span"), { className: "head" });
+  head.append(element("strong", String(id)), number);
+  button.append(head, facts(fields));
+  item.append(button);
+  return item;
+}
+
+function pictureOf(id) {
   const picture = new Image();
   picture.alt = "";
   picture.loading = "lazy";
   picture.addEventListener("error", () => picture.remove());
   showPicture(picture, `items/${encodeURIComponent(id)}/picture`);
-  const number = Object.assign(element("span", Number(score).toFixed(3)), { className: "score" });
-  const head = Object.assign(document.createElement("span"), { className: "head" });
-  head.append(element("strong", String(id)), number);
-  button.append(picture, head, facts(fields));
-  item.append(button);
-  return item;
+  return picture;
 }
 
 async function showPicture(picture, address) {
@@ -173,7 +194,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
     drop.classList.toggle("over", kind === "dragover");
-    if (kind === "drop" && !files(event)) say("that is no image", true);
+    if (kind === "drop" && !files(event)) refuse("that is no image");
   });
 }
 document.addEventListener("paste", (event) => {
@@ -184,6 +205,7 @@ async function start() {
   try {
     const found = await ask("release");
     served = found.release;
+    pictures = found.pictures ?? true; // servers of older versions do not say
     if (last === null) say(""); // what was wrong before, as a missing key
     byId("pipeline").textContent = found.pipeline;
     document.title = `${found.pipeline}: search`;

@@ -64,12 +64,17 @@ def tokens_of(encoder: Encoder, rows: pa.RecordBatch) -> int:
 
 
 def refuse_empty(
-    encoder: Encoder, rows: pa.RecordBatch, what: str = "input", places: Sequence[int] | None = None
+    encoder: Encoder,
+    rows: pa.RecordBatch,
+    what: str = "input",
+    places: Sequence[int] | None = None,
+    alone: str = "",
 ) -> None:
     """A row without anything to see has no vector, as in a release: it would be near to its like alone.
 
     Raises:
-        RequestRefused: Names the first such row, by its place in the request where `places` has those.
+        RequestRefused: Names the first such row, by its place in the request where `places` has those, and as
+            `alone` where the request has no other.
     """
     inputs = encoder.package.inputs(encoder.name)
     texts = [] if inputs.text_field is None else _few_texts(rows, inputs.text_field)
@@ -80,7 +85,9 @@ def refuse_empty(
         empty = np.flatnonzero(np.logical_and.reduce(each)).tolist()
     if empty:
         place = empty[0] if places is None else places[empty[0]]
-        raise RequestRefused(f"{what} {place} is empty", hint="leave out what has nothing to embed")
+        raise RequestRefused(
+            f"{alone or f'{what} {place}'} is empty", hint="leave out what has nothing to embed"
+        )
 
 
 def _few_texts(rows: pa.RecordBatch, field: str) -> list[str | None]:

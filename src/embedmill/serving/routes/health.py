@@ -46,6 +46,7 @@ async def release(server: TheServer, served: Answering) -> dict[str, Any]:
         },
         "encoders": {name: lane.encoder.profile.model_dump() for name, lane in served.lanes.items()},
         "queries": {"text": served.text_encoder is not None, "image": served.image_encoder is not None},
+        "pictures": served.pictures,
         "dimension": content.dimension,
         "content_digest": content.content_digest,
         "items": {"embedded": content.embedded + content.reused, "empty": content.empty},

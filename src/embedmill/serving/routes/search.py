@@ -94,7 +94,7 @@ class BatchAnswer(FromRelease):
 @router.post("/search")
 async def search(query: SearchRequest, served: Answering, server: TheServer) -> SearchAnswer:
     """The items that are nearest to a text, an image, an item, or a vector."""
-    (hits,) = await _search([query], served, server.limits)
+    (hits,) = await _search([query], served, server.limits, alone=True)
     return SearchAnswer(**from_release(served), hits=hits)
 
 
@@ -117,14 +117,14 @@ async def search_image(
 ) -> SearchAnswer:
     """The items that are nearest to an image, uploaded as a form."""
     lane = image_lane(served)
-    vectors = await _embedded(lane, image_rows(lane.encoder, [await file.read()]), [0])
+    vectors = await _embedded(lane, image_rows(lane.encoder, [await file.read()]), [0], "the image")
     options = Options(k=k, where=where, min_score=min_score)
     (hits,) = await _found([options], list(vectors), served, server.limits)
     return SearchAnswer(**from_release(served), hits=hits)
 
 
 async def _search(
-    queries: Sequence[SearchRequest], served: Served, limits: ServingSpec
+    queries: Sequence[SearchRequest], served: Served, limits: ServingSpec, *, alone: bool = False
 ) -> list[list[HitAnswer]]:
     for query in queries:
         given = [each for each in (query.text, query.image, query.item, query.vector) if each is not None]
@@ -135,12 +135,13 @@ async def _search(
     if texts:
         lane = text_lane(served)
         rows = text_rows(lane.encoder, [queries[place].text or "" for place in texts])
-        _put(vectors, texts, await _embedded(lane, rows, texts))
+        _put(vectors, texts, await _embedded(lane, rows, texts, "the text" if alone else ""))
     images = [place for place, query in enumerate(queries) if query.image is not None]
     if images:
         lane = image_lane(served)
         files = [bytes_of(queries[place].image, "image") for place in images]
-        _put(vectors, images, await _embedded(lane, image_rows(lane.encoder, files), images))
+        rows = image_rows(lane.encoder, files)
+        _put(vectors, images, await _embedded(lane, rows, images, "the image" if alone else ""))
     return await _found(queries, vectors, served, limits)
 
 
@@ -157,11 +158,14 @@ def _put(vectors: list[Vectors | None], places: Sequence[int], found_ND: Vectors
         vectors[place] = vector
 
 
-async def _embedded(lane: Lane, rows: pa.RecordBatch, places: Sequence[int]) -> Vectors:
-    """The vectors of rows that are queries at these places of the request: float32[N, D]."""
-    refuse_empty(lane.encoder, rows, "query", places)
+async def _embedded(lane: Lane, rows: pa.RecordBatch, places: Sequence[int], alone: str = "") -> Vectors:
+    """The vectors of rows that are queries at these places of the request: float32[N, D].
+
+    `alone`: what people call the only query of a request.
+    """
+    refuse_empty(lane.encoder, rows, "query", places, alone)
     encoded = await lane.embed(rows)
-    refuse_rejected(encoded, "query", places)
+    refuse_rejected(encoded, "query", places, alone)
     return encoded.vectors_ND
 
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from embedmill.release.items import OWN_COLUMNS
+
+if TYPE_CHECKING:
+    from embedmill.release.reader import Release
 
 MEDIA_TYPES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
@@ -20,6 +27,20 @@ def picture_of(values: Iterable[Any]) -> tuple[str, bytes] | None:
         if kind is not None:
             return kind, value
     return None
+
+
+def has_pictures(release: Release) -> bool:
+    """Whether any item has a picture: a thumbnail, or an image file among its fields."""
+    if any(entry.rows for segment in release.content.segments for entry in segment.thumbnails):
+        return True
+    kinds = {field.name: field.type for field in release.item_schema if field.name not in OWN_COLUMNS}
+    files = [
+        name for name, kind in kinds.items() if pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    ]
+    if not files:
+        return False
+    columns = (column for batch in release.items(files) for column in batch.columns)
+    return picture_of(value.as_py() for column in columns for value in column) is not None
 
 
 def media_type(data: bytes) -> str | None:
