@@ -50,3 +50,27 @@ def test_status_asks_for_no_help_with_a_run_that_is_not_gone_on_with(
     said = embedmill("status", spec).out
     assert "does not go on with" in said
     assert "Help with it" not in said
+
+
+@pytest.mark.parametrize(
+    ("gone", "trouble"),
+    [
+        (("MANIFEST.json",), "has no MANIFEST.json"),
+        (("MANIFEST.json", "CONTENT.json"), "has no CONTENT.json"),
+    ],
+)
+def test_status_tells_that_the_live_release_is_no_whole_one(
+    mill: Mill, spec: Path, embedmill: Terminal, gone: tuple[str, ...], trouble: str
+) -> None:
+    mill.run(items(8))
+    assert embedmill.json("status", spec)["trouble"] == ""
+    folder = mill.live().folder
+    for name in gone:
+        (folder / name).unlink()
+    said = embedmill("status", spec)
+    assert f"(number 1): {trouble}" in said.out
+    assert f"Next:  embedmill release ls {spec}  # shows others; put back a copy, or roll back" in said.out
+    assert "embedmill run" not in said.out
+    assert embedmill.json("status", spec)["trouble"] == trouble
+    (stands,) = embedmill.json("status", "--all", spec)["pipelines"]
+    assert stands["error"] == f"the live release: {trouble}"

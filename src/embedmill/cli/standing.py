@@ -33,6 +33,7 @@ def status(pipeline: OnePipeline = None, everything: Everything = None, as_json:
         return
     out = data()
     live = f"{report.live.release} (number {report.live.number})" if report.live else "nothing yet"
+    live += f": {report.trouble}" if report.trouble else ""
     hold = "none"
     if report.hold:
         note = _note_of(opened.home)
@@ -129,7 +130,7 @@ def _say_how_to_help(states: Sequence[RunState]) -> None:
 
 
 def _status(pipeline: Pipeline, file: Path, stopped: _StoppedBy) -> StatusReport:
-    from embedmill.release.describe import run_states
+    from embedmill.release.describe import items_of, run_states
     from embedmill.release.log import read_history
     from embedmill.spec.reports import StatusReport
 
@@ -137,14 +138,29 @@ def _status(pipeline: Pipeline, file: Path, stopped: _StoppedBy) -> StatusReport
     history, states = read_history(home), tuple(run_states(home, pipeline.outdated))
     current = next((stopped(state) for state in states if state.goes_on), [])
     held, live = history.hold is not None, history.live is not None
+    trouble = items_of(home, history.live.release)[1] if history.live else ""
+    if trouble:
+        what = _mending(file)
+    elif held or not current:
+        what = _next(file, states, held=held, live=live)
+    else:
+        what = _after(file, current)
     return StatusReport(
         pipeline=home.pipeline,
         url=home.url,
         live=history.live,
         hold=history.hold.number if history.hold else None,
         open_runs=states,
-        next=_next(file, states, held=held, live=live) if held or not current else _after(file, current),
+        next=what,
+        trouble=trouble,
     )
+
+
+def _mending(file: Path) -> str:
+    """What to do where the live release is no whole one: until then `run` ends with an error."""
+    from embedmill.release.integrity import WHAT_NEXT
+
+    return f"{command('release ls', file)}  # shows others; {WHAT_NEXT}"
 
 
 def _next(file: Path, states: Sequence[RunState], *, held: bool, live: bool) -> str:

@@ -33,7 +33,7 @@ def list_releases(home: Home) -> list[ListedRelease]:
     created = {entry.number: entry.created for entry in history.entries}
     listed = []
     for found in history.published():
-        items, trouble = _items_of(home, found.release)
+        items, trouble = items_of(home, found.release)
         if trouble and found.release in read_history(home).retired:  # meanwhile
             continue
         listed.append(
@@ -51,7 +51,7 @@ def list_releases(home: Home) -> list[ListedRelease]:
     return listed
 
 
-def _items_of(home: Home, release: str) -> tuple[int | None, str]:
+def items_of(home: Home, release: str) -> tuple[int | None, str]:
     """How many items a release has, and what is wrong with it, as far as a look at its documents tells."""
     key = home.release_key(release, CONTENT)
     try:
