@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from embedmill.cli.options import AsJson, Everything, OnePipeline, command, one_or_all, open_pipeline
 from embedmill.cli.output import data, emit, facts, table
 from embedmill.cli.several import status_all
-from embedmill.cli.workers import loops_table, shares_table, with_small_batches
+from embedmill.cli.workers import loops_table, shares_table, silent, with_small_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ def _print_open_runs(states: Sequence[RunState], home: Home, stopped: _StoppedBy
             out.print()
         if state.loops:
             out.print(loops_table(state.loops))
-            for line in with_small_batches(state.loops):
+            for line in (*with_small_batches(state.loops), *silent(state.loops)):
                 out.print(line, soft_wrap=True)
             out.print()
     drained = {state.run for state in states if is_drained(home, state.run)}

@@ -64,7 +64,8 @@ class LocalStore(Store):
     def head(self, key: str) -> ObjectInfo:
         """Size and ETag (inode and change times) of the object."""
         with translated(key):
-            return ObjectInfo(key, *_identity(self.path(key).stat()))
+            stat = self.path(key).stat()
+            return ObjectInfo(key, *_identity(stat), modified_s=stat.st_mtime)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects below `prefix`, by key."""
