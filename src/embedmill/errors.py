@@ -14,6 +14,7 @@
     ├── DecodersFailed                 75  no process that decodes images starts; no image is to blame
     ├── StoreError                     1
     │   ├── ObjectMissing                  no object under that key
+    │   ├── RunDamaged                     a run's plan or commit record is none that any version wrote
     │   ├── ObjectExists                   a create-if-absent found the key taken
     │   ├── PreconditionFailed             the object changed since it was read
     │   ├── StoreUnavailable           75  no answer, or refused for now; a write may have landed
@@ -155,6 +156,10 @@ class StoreError(EmbedmillError):
 
 class ObjectMissing(StoreError):
     """No object under that key."""
+
+
+class RunDamaged(StoreError):
+    """A document of a run is no JSON, or without a schema: no version of Embedmill wrote it so."""
 
 
 class ObjectExists(StoreError):

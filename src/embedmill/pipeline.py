@@ -23,6 +23,7 @@ from embedmill.errors import (
     ReleaseCorrupt,
     ReleaseMissing,
     RunClosed,
+    RunDamaged,
     RunMissing,
 )
 from embedmill.fleet.engines import check_places
@@ -104,7 +105,7 @@ class Pipeline(UseCase):
         bad: set[str] = set()
         for run in runs.unpublished_runs(self.home):
             wanted = run.open or len(salvage) < SALVAGED_RUNS
-            plan = runs.read_plan(self.home, run.name) if wanted else None
+            plan = self._plan_of(run, outlived) if wanted else None
             if plan is None:
                 continue
             if run.open:
@@ -125,6 +126,17 @@ class Pipeline(UseCase):
                 salvage.append(plan)
         good = [plan for plan in salvage if plan.run not in bad]
         return self._planned_anew(planner, good, outlived, on_progress)
+
+    def _plan_of(self, run: runs.UnpublishedRun, outlived: dict[str, str]) -> Plan | None:
+        """An open run whose plan is damaged is closed: nobody can go on with it, or take anything over."""
+        try:
+            return runs.read_plan(self.home, run.name)
+        except RunDamaged as error:
+            if run.open:
+                if runs.abandon(self.home, run.name, error.message).outcome != "abandon":
+                    raise  # it was about to be published
+                outlived[run.name] = f"{error.message}, so it is closed"
+            return None
 
     def _has_bad_vectors(self, run: str) -> bool:
         """Whether a gate that nobody may override found fault with what the run computed."""

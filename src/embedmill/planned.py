@@ -102,7 +102,8 @@ class PlannedRun:
         places = pipeline.places(plan, engine)
         if pipeline.seats is not None:
             places = SharedPlaces(places, pipeline.seats, self.home.world)
-        with stopped(self.engine):  # loops may stand by that nobody needed
+        closing = runs.closed_if_damaged(self.home, plan.run)
+        with closing, stopped(self.engine):  # loops may stand by that nobody needed
             budgets = Budgets.of(pipeline.package.inputs("item"))
             drive(self.home, plan, pipeline.spec.work, engine, self.url, on_progress, places, budgets)
 
@@ -112,7 +113,8 @@ class PlannedRun:
         def on_step(step: str) -> None:
             on_progress(Progress(step, unit="steps"))
 
-        return assemble(self.home, self.plan, self._base(), on_step, self.keys)
+        with runs.closed_if_damaged(self.home, self.plan.run):
+            return assemble(self.home, self.plan, self._base(), on_step, self.keys)
 
     def check(self, accept: Collection[str] = ()) -> Gates:
         """Run the gates on the candidate, by today's limits, and write gates.json and the report of the run.

@@ -158,9 +158,22 @@ def test_an_empty_catalog_is_refused_and_the_live_release_stays(
     assert embedmill.json("release", "ls", spec) == before
 
 
-def test_a_folder_in_place_of_a_spec_is_named_once(tmp_path: Path, embedmill: Terminal) -> None:
-    said = embedmill("plan", tmp_path)
-    assert (said.code, said.err) == (2, f"error: {tmp_path}: cannot be read: is a directory\n")
+def test_a_folder_in_place_of_a_spec_is_named_with_what_may_be_meant(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    error = f"error: {mill.root}: cannot be read: is a folder"
+    assert embedmill("plan", mill.root).err == f"{error} (`embedmill init` writes one to start from)\n"
+    mill.open()
+    for each in (("plan",), ("report",), ("release", "ls")):
+        said = embedmill(*each, mill.root)
+        assert (said.code, said.err) == (2, f"{error} (give the file in it: {spec})\n")
+    for command in ("run", "status"):
+        said = embedmill(command, mill.root)
+        assert (said.code, said.err) == (
+            2,
+            f"{error} (--all {mill.root} takes every pipeline.yaml below it)\n",
+        )
+    assert embedmill("status", "--all", mill.root).code == 0
 
 
 def test_a_file_that_may_not_be_read_is_not_called_unwritable() -> None:

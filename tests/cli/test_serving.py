@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
 from tests.cli.terminal import Terminal
 from tests.support.load import ServerProcess, serving
 from tests.support.mill import Mill, items
@@ -67,6 +68,21 @@ def test_every_line_of_a_json_log_is_json(mill: Mill) -> None:
         others = process.stderr.read().splitlines()
     assert json.loads(line)["message"].startswith(f"serving release {mill.live().name}, number 1 at http://")
     assert all(json.loads(other) for other in others)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_log_says_when_a_server_begins_to_end_and_when_it_has(mill: Mill, form: str) -> None:
+    mill.run(items(20))
+    command = [sys.executable, "-m", "embedmill", "serve", str(mill.root / "pipeline.yaml"), "--port", "0"]
+    command += ["--log-format", form, "--drain", "0.25"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # it listens
+        process.terminate()
+        lines = process.stderr.read().splitlines()
+    said = [json.loads(line)["message"] if form == "json" else line.split(" ", 2)[2] for line in lines]
+    assert said == ["told to end: not ready from now on, and answers for 0.25 s more", "ended"]
+    assert process.returncode == 0
 
 
 def test_what_is_published_after_a_twentieth_was_deleted_is_served(mill: Mill) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -145,6 +146,17 @@ def test_a_list_is_in_order_of_keys_with_size_and_etag(store: Store) -> None:
     assert [info.key for info in found] == sorted(etags)
     assert {info.key: info.etag for info in found} == etags
     assert all(info.size_bytes == len(info.key.encode()) for info in found)
+
+
+def test_a_look_and_a_list_tell_the_same_time_at_which_an_object_was_written(store: Store) -> None:
+    before_s = time.time()
+    store.put("a", b"1")
+    (listed,) = store.list("")
+    looked_s = store.head("a").modified_s
+    assert (listed.modified_s is None) == (looked_s is None)
+    if listed.modified_s is not None and looked_s is not None:
+        assert looked_s == pytest.approx(listed.modified_s, abs=1.0), "whole seconds in a header"
+        assert before_s - 1.0 <= listed.modified_s <= time.time()
 
 
 def test_a_prefix_is_a_folder(store: Store) -> None:

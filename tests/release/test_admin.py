@@ -14,6 +14,7 @@ from embedmill.release.admin import rollback, unhold, verify
 from embedmill.release.describe import describe_release, list_releases, pair_to_compare, run_states
 from embedmill.release.layout import CONTENT, MANIFEST
 from embedmill.release.log import append, read_history
+from embedmill.spec.documents import Content
 
 
 def flip_a_bit(file: Path) -> None:
@@ -143,6 +144,19 @@ def test_the_live_release_is_compared_with_the_one_before(mill: Mill) -> None:
     assert [name.number for name in pair_to_compare(mill.home, None, None)] == [2, 3]
     assert [name.number for name in pair_to_compare(mill.home, "1", None)] == [1, 3]
     assert [name.number for name in pair_to_compare(mill.home, "1", "2")] == [1, 2]
+
+
+def test_after_a_rollback_the_next_release_is_compared_with_the_one_it_was_built_on(mill: Mill) -> None:
+    for count in (8, 9):
+        mill.run(items(count))
+    rollback(mill.home, "1")
+    unhold(mill.home)
+    release = mill.run(items(10))
+    pair = pair_to_compare(mill.home, None, None)
+    assert [name.number for name in pair] == [1, 5]
+    assert pair[0] == mill.home.read(Content, mill.home.release_key(release.release, CONTENT)).base
+    append(mill.home, read_history(mill.home), "retire", pair[0].release)
+    assert [name.number for name in pair_to_compare(mill.home, None, None)] == [2, 5]
 
 
 def test_open_runs_tell_how_far_they_are(mill: Mill) -> None:

@@ -11,9 +11,10 @@ from tests.support.storm import storm
 from tests.support.upkeep import WatchedStore
 
 from embedmill.errors import StoreError
+from embedmill.planned import PlannedRun
 from embedmill.release.describe import run_states
 from embedmill.release.layout import PLAN, Home
-from embedmill.release.runs import open_plans, unpublished_runs
+from embedmill.release.runs import open_plans, terminal_of, unpublished_runs
 from embedmill.spec.documents import Terminal
 from embedmill.store import LocalPaths, open_store
 from embedmill.store.faulty import FaultyStore
@@ -33,15 +34,45 @@ def traced(home: Home) -> tuple[Home, FaultyStore]:
     return Home(store, home.pipeline), store
 
 
-@pytest.mark.parametrize("name", [PLAN, "commits/00000.json"])
-def test_a_damaged_document_of_an_open_run_is_told_with_a_way_out(mill: Mill, name: str) -> None:
-    run = mill.worked(items(20))
-    folder = Path(mill.home.store.url) / mill.home.run_key(run.plan.run)
-    (folder / name).chmod(0o644)
-    (folder / name).write_bytes(b"")
-    with pytest.raises(StoreError, match=f"{name}: not a ") as caught:
-        mill.run(items(20))
+COMMIT = "commits/00000.json"
+
+
+def replace(run: PlannedRun, name: str, data: bytes) -> None:
+    run.home.store.put(run.home.run_key(run.plan.run, name), data)
+
+
+@pytest.mark.parametrize("name", [PLAN, COMMIT])
+@pytest.mark.parametrize("data", [b"", b'{"schema": "plan', b"[]", b"\xff{}"])
+def test_run_closes_a_run_with_a_damaged_document_and_takes_over_what_is_whole(
+    mill: Mill, name: str, data: bytes
+) -> None:
+    mill.settings["work"] = {"shard_rows": 16}
+    left = mill.worked(items(40))
+    lost = 40 if name == PLAN else left.plan.shards[0].rows
+    replace(left, name, data)
+    told: list[str] = []
+
+    def on_planned(planned: PlannedRun) -> None:
+        told.extend(planned.outlived.values())
+
+    report = mill.open().run(on_progress=lambda each: told.append(each.note), on_planned=on_planned)
+    assert (report.number, report.embedded + report.reused) == (1, 40)
+    assert report.computed == lost
+    closed = terminal_of(mill.home, left.plan.run)
+    assert closed is not None
+    assert f"{left.plan.run}/{name}: not a " in closed.why
+    assert any(closed.why in note for note in told), told
+
+
+@pytest.mark.parametrize("name", [PLAN, COMMIT])
+def test_a_run_of_a_newer_version_is_left_open_and_told_with_a_way_out(mill: Mill, name: str) -> None:
+    left = mill.worked(items(20))
+    replace(left, name, b'{"schema": "any/99", "run": "x"}')
+    with pytest.raises(StoreError, match=f"{name}: found schema any/99") as caught:
+        mill.open().run()
+    folder = Path(mill.home.store.url) / mill.home.run_key(left.plan.run)
     assert f"move {folder} away" in caught.value.hint
+    assert terminal_of(mill.home, left.plan.run) is None
     folder.rename(mill.root / "away")
     assert mill.run(items(20)).number == 1
 

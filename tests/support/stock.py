@@ -10,7 +10,8 @@ from tests.support.patience import PATIENCE_S
 
 from embedmill.release.layout import Home
 from embedmill.spec.documents import CommitRecord, Plan
-from embedmill.work.leases import BEAT_S, HeldLease, Leases
+from embedmill.spec.loops import BEAT_S
+from embedmill.work.leases import HeldLease, Leases
 
 PAUSE_S = 0.1
 Unless = Callable[[], str | None]

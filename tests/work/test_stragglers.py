@@ -8,9 +8,10 @@ from tests.support.mill import Mill, items
 from embedmill.release.layout import Home
 from embedmill.release.runs import commit_records
 from embedmill.spec.documents import Lease, Plan
+from embedmill.spec.loops import BEAT_S
 from embedmill.store.faulty import VirtualClock
 from embedmill.work import WorkerOptions, work
-from embedmill.work.leases import BEAT_S, Leases
+from embedmill.work.leases import Leases
 from embedmill.work.stragglers import WAIT_S, WAIT_SHARDS, Patience
 from embedmill.world import World
 

@@ -189,12 +189,15 @@ def one_or_all(pipeline: Path | None, everything: list[Path] | None) -> Path | N
     """The one pipeline that is meant, None for all.
 
     Raises:
-        SpecError: Neither was given, or both were.
+        SpecError: Neither was given, or both were; or a folder, without saying that all in it are meant.
     """
     from embedmill.errors import SpecError
 
     if (pipeline is None) == (not everything):
         raise SpecError("give one PIPELINE.yaml, or --all DIR")
+    if pipeline is not None and os.path.isdir(pipeline):  # noqa: PTH112 - no, where nobody may look
+        hint = f"{shlex.join(['--all', str(pipeline)])} takes every pipeline.yaml below it"
+        raise SpecError(f"{pipeline}: cannot be read: is a folder", hint=hint)
     return pipeline
 
 

@@ -37,7 +37,9 @@ Name = Annotated[
 Before = Annotated[
     str | None,
     typer.Argument(
-        metavar="[BEFORE]", help="By name or number; the one before AFTER if absent.", show_default=False
+        metavar="[BEFORE]",
+        help="By name or number; the one that AFTER replaced if absent.",
+        show_default=False,
     ),
 ]
 After = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from embedmill.cli.options import AsJson, Everything, OnePipeline, command, one_or_all, open_pipeline
 from embedmill.cli.output import data, emit, facts, table
 from embedmill.cli.several import status_all
-from embedmill.cli.workers import loops_table, shares_table, with_small_batches
+from embedmill.cli.workers import loops_table, shares_table, silent, with_small_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ def status(pipeline: OnePipeline = None, everything: Everything = None, as_json:
         return
     out = data()
     live = f"{report.live.release} (number {report.live.number})" if report.live else "nothing yet"
+    live += f": {report.trouble}" if report.trouble else ""
     hold = "none"
     if report.hold:
         note = _note_of(opened.home)
@@ -66,7 +67,7 @@ def _print_open_runs(states: Sequence[RunState], home: Home, stopped: _StoppedBy
             out.print()
         if state.loops:
             out.print(loops_table(state.loops))
-            for line in with_small_batches(state.loops):
+            for line in (*with_small_batches(state.loops), *silent(state.loops)):
                 out.print(line, soft_wrap=True)
             out.print()
     drained = {state.run for state in states if is_drained(home, state.run)}
@@ -129,7 +130,7 @@ def _say_how_to_help(states: Sequence[RunState]) -> None:
 
 
 def _status(pipeline: Pipeline, file: Path, stopped: _StoppedBy) -> StatusReport:
-    from embedmill.release.describe import run_states
+    from embedmill.release.describe import items_of, run_states
     from embedmill.release.log import read_history
     from embedmill.spec.reports import StatusReport
 
@@ -137,14 +138,29 @@ def _status(pipeline: Pipeline, file: Path, stopped: _StoppedBy) -> StatusReport
     history, states = read_history(home), tuple(run_states(home, pipeline.outdated))
     current = next((stopped(state) for state in states if state.goes_on), [])
     held, live = history.hold is not None, history.live is not None
+    trouble = items_of(home, history.live.release)[1] if history.live else ""
+    if trouble:
+        what = _mending(file)
+    elif held or not current:
+        what = _next(file, states, held=held, live=live)
+    else:
+        what = _after(file, current)
     return StatusReport(
         pipeline=home.pipeline,
         url=home.url,
         live=history.live,
         hold=history.hold.number if history.hold else None,
         open_runs=states,
-        next=_next(file, states, held=held, live=live) if held or not current else _after(file, current),
+        next=what,
+        trouble=trouble,
     )
+
+
+def _mending(file: Path) -> str:
+    """What to do where the live release is no whole one: until then `run` ends with an error."""
+    from embedmill.release.integrity import WHAT_NEXT
+
+    return f"{command('release ls', file)}  # shows others; {WHAT_NEXT}"
 
 
 def _next(file: Path, states: Sequence[RunState], *, held: bool, live: bool) -> str:

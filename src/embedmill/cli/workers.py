@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmill.cli.output import table
+from embedmill.cli.output import duration, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from embedmill.spec.loops import LoopState
     from embedmill.spec.reports import WorkerShare
+
+SILENT_BEATS = 3
+"""Whose signs of life are late by so many is told of: a busy machine delays one, not three."""
 
 
 def shares_table(shares: Sequence[WorkerShare]) -> Table:
@@ -48,3 +51,13 @@ def with_small_batches(loops: Sequence[LoopState]) -> Iterator[str]:
         if loop.smaller:
             sizes = ", ".join(f"{name} {size}" for name, size in loop.smaller.items())
             yield f"{loop.worker}: memory was too short, so its batches are smaller: {sizes}"
+
+
+def silent(loops: Sequence[LoopState]) -> Iterator[str]:
+    """A line for each loop that has work in hand, and gave no sign of life for a while."""
+    from embedmill.spec.loops import BEAT_S
+
+    for loop in loops:
+        if loop.silent_s is not None and loop.silent_s >= SILENT_BEATS * BEAT_S:
+            last = f"its last sign of life was {duration(loop.silent_s)} ago, of one every {BEAT_S:.0f} s"
+            yield f"{loop.worker}: {last}: it hangs, is paused or gone; others may take over what it holds"

@@ -52,7 +52,7 @@ class Salvage:
         """Copy the committed vectors of other runs, with this run's encoder, into this run's release."""
         salvage = cls()
         for other in others:
-            saved = [_take(home, run, record) for record in commit_records(home, other)]
+            saved = [_take(home, run, record) for record in commit_records(home, other, whole_ones=True)]
             found = [each for each in saved if each is not None]
             records = [record for _, _, record in found]
             small = [_take_beside(home, run, each, THUMBNAILS, each.thumbnails) for each in records]

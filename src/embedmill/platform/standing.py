@@ -9,6 +9,7 @@ from embedmill.errors import EmbedmillError
 from embedmill.pipeline import Pipeline
 from embedmill.platform.deadlines import is_late, next_deadline
 from embedmill.platform.finding import clashes
+from embedmill.release.describe import items_of
 from embedmill.release.history import past_runs
 from embedmill.release.log import read_history
 from embedmill.spec.document import written
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedmill.errors import SpecError
+    from embedmill.release.layout import Home
     from embedmill.release.log import History
 
 RUNS = 5
@@ -75,8 +77,14 @@ def _standing(file: Path, pipeline: Pipeline) -> PipelineStanding:
         late=deadline is not None and is_late(deadline, published, now),
         hold=history.hold is not None,
         runs=tuple(past_runs(home, RUNS)),
-        error="",
+        error=_trouble(home, history),
     )
+
+
+def _trouble(home: Home, history: History) -> str:
+    """What is wrong with the live release, as far as a look at its documents tells."""
+    found = items_of(home, history.live.release)[1] if history.live else ""
+    return f"the live release: {found}" if found else ""
 
 
 def _newest_publication(history: History) -> datetime | None:

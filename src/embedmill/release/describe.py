@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from embedmill.errors import EmbedmillError, ObjectMissing, ReleaseMissing, StoreError
 from embedmill.release.assemble import read_candidate
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, Home
-from embedmill.release.log import live_release, read_history
+from embedmill.release.log import History, live_release, read_history
 from embedmill.release.quarantined import quarantined_of
 from embedmill.release.runs import open_plans, work_state
 from embedmill.release.shares import loop_states, worker_shares
@@ -20,7 +20,6 @@ from embedmill.spec.upkeep import ListedRelease
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from embedmill.release.log import History
     from embedmill.spec.documents import Plan, ReleaseName
 
 
@@ -33,7 +32,7 @@ def list_releases(home: Home) -> list[ListedRelease]:
     created = {entry.number: entry.created for entry in history.entries}
     listed = []
     for found in history.published():
-        items, trouble = _items_of(home, found.release)
+        items, trouble = items_of(home, found.release)
         if trouble and found.release in read_history(home).retired:  # meanwhile
             continue
         listed.append(
@@ -51,7 +50,7 @@ def list_releases(home: Home) -> list[ListedRelease]:
     return listed
 
 
-def _items_of(home: Home, release: str) -> tuple[int | None, str]:
+def items_of(home: Home, release: str) -> tuple[int | None, str]:
     """How many items a release has, and what is wrong with it, as far as a look at its documents tells."""
     key = home.release_key(release, CONTENT)
     try:
@@ -86,7 +85,10 @@ def find_release(home: Home, history: History, name: str | None) -> ReleaseName:
 
 
 def pair_to_compare(home: Home, before: str | None, after: str | None) -> tuple[ReleaseName, ReleaseName]:
-    """Two releases by name or number: the live one for an absent `after`, the one before it for `before`.
+    """Two releases by name or number: the live one for an absent `after`; for `before` what it replaced.
+
+    That is what was live when it was published, on which a run built it: after a rollback an older one than
+    its neighbour. If that is retired, or nothing was live, it is the newest earlier one that there is.
 
     Raises:
         ReleaseMissing: There is none of that name, or none before.
@@ -95,7 +97,11 @@ def pair_to_compare(home: Home, before: str | None, after: str | None) -> tuple[
     newer = find_release(home, history, after)
     if before is not None:
         return history.find(before), newer
-    earlier = [found for found in history.published() if found.number < newer.number]
+    there = history.published()
+    replaced = History(history.entries[: newer.number - 1]).live
+    if replaced in there:
+        return replaced, newer
+    earlier = [found for found in there if found.number < newer.number]
     if not earlier:
         raise ReleaseMissing(
             f"no release comes before {newer.release} (number {newer.number})",

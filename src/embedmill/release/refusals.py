@@ -73,7 +73,7 @@ class Refusals:
         known = _of_release(base, decoders) if base is not None else {}
         for other in others:
             with contextlib.suppress(ObjectMissing, ReleaseCorrupt):
-                found = refusals_of(home, commit_records(home, other))
+                found = refusals_of(home, commit_records(home, other, whole_ones=True))
                 known |= {
                     print_: Rejection(why.reason, why.detail, lasting=True)
                     for print_, why in found.items()

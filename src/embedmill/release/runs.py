@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ObjectMissing, ReleaseCorrupt, RunClosed, StoreError
+from embedmill.errors import ObjectMissing, ReleaseCorrupt, RunClosed, RunDamaged, StoreError
 from embedmill.release.layout import PLAN, TERMINAL, DocumentT, Home
 from embedmill.release.log import read_history
 from embedmill.spec.documents import CommitRecord, Plan, Terminal
@@ -73,21 +73,40 @@ def read_plan(home: Home, run: str) -> Plan | None:
     """A run's plan; None if planning died before its last step, or the plan was collected.
 
     Raises:
+        RunDamaged: No version can have written it so.
         StoreError: It is damaged, or of another version; says how to get rid of the run.
     """
     try:
-        return _of_run(home, run, Plan, home.run_key(run, PLAN))
+        return document_of(home, run, Plan, home.run_key(run, PLAN))
     except ObjectMissing:
         return None
 
 
-def _of_run(home: Home, run: str, kind: type[DocumentT], key: str) -> DocumentT:
+def document_of(home: Home, run: str, kind: type[DocumentT], key: str) -> DocumentT:
+    """A document below a run's folder.
+
+    Raises:
+        RunDamaged: No version can have written it so.
+        StoreError: It is damaged, or of another version; says how to get rid of the run.
+    """
     data = home.store.get(key)
     try:
         return kind.from_bytes(data, key)
     except StoreError as error:
+        if _is_damaged(data):
+            hint = "`embedmill run` closes that run, and plans anew"
+            raise RunDamaged(error.message, hint=hint) from None
         away = f"if no other version of Embedmill wrote it, move {home.url}/runs/{run} away"
         raise StoreError(error.message, hint=f"{away}: nothing that is published lies there") from None
+
+
+def _is_damaged(data: bytes) -> bool:
+    """Whether it is certain: what a newer version wrote is JSON with a schema, too."""
+    try:
+        values = json.loads(data)
+    except ValueError:
+        return True
+    return not isinstance(values, dict) or "schema" not in values
 
 
 def open_plans(home: Home) -> Iterator[Plan]:
@@ -137,12 +156,16 @@ def _is_closed(home: Home, run: str, entries: int) -> bool:
     return terminal is not None and (terminal.number is None or terminal.number <= entries)
 
 
-def commit_records(home: Home, plan: Plan) -> Iterator[CommitRecord]:
-    """The commit records that a run has by now, in order of its shards."""
+def commit_records(home: Home, plan: Plan, *, whole_ones: bool = False) -> Iterator[CommitRecord]:
+    """The commit records that a run has by now, in order of its shards; `whole_ones` leaves out damaged ones.
+
+    Raises:
+        RunDamaged: One is damaged.
+    """
     folder = home.run_key(plan.run, "commits")
     for info in sorted(home.store.list(folder), key=lambda info: info.key):
-        with suppress(ObjectMissing):  # collected since
-            yield _of_run(home, plan.run, CommitRecord, info.key)
+        with suppress(ObjectMissing, *([RunDamaged] if whole_ones else [])):  # missing: collected since
+            yield document_of(home, plan.run, CommitRecord, info.key)
 
 
 def work_state(home: Home, plan: Plan) -> WorkState:
@@ -217,9 +240,8 @@ class Rejections:
             shard = info.key.rsplit("/", 1)[1].split(".")[0]
             if shard not in self._rows:
                 with suppress(ObjectMissing):  # written, but not committed yet
-                    record = self._home.read(
-                        CommitRecord, self._home.run_key(self._run, "commits", f"{shard}.json")
-                    )
+                    key = self._home.run_key(self._run, "commits", f"{shard}.json")
+                    record = document_of(self._home, self._run, CommitRecord, key)
                     self._rows[shard] = record.rejected.rows or 0 if record.rejected else 0
 
 
@@ -227,6 +249,23 @@ def abandon(home: Home, run: str, why: str) -> Terminal:
     """Close a run that will not be published; returns how it was closed, which may have been before."""
     terminal = Terminal(run=run, outcome="abandon", number=None, why=why, created=home.now())
     return home.create(home.run_key(run, TERMINAL), terminal)
+
+
+@contextmanager
+def closed_if_damaged(home: Home, run: str) -> Iterator[None]:
+    """Close the run whose documents are read here, if one turns out to be damaged: it can never be published.
+
+    Raises:
+        RunClosed: One is. Whoever runs again plans anew, and takes over what is whole.
+    """
+    try:
+        yield
+    except RunDamaged as error:
+        if abandon(home, run, error.message).outcome != "abandon":
+            raise
+        raise RunClosed(
+            f"run {run} was closed: {error.message}", hint="run again: it makes a new plan"
+        ) from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from embedmill.errors import ShardsMissing
 from embedmill.index import build_graph
 from embedmill.release.contents import BY_CONTENT, ContentPart, ContentTable, write_contents
 from embedmill.release.layout import Home, relative
+from embedmill.release.runs import document_of
 from embedmill.release.thumbnails import THUMBNAILS, ThumbnailPart, ThumbnailTable, write_thumbnails
 from embedmill.release.vectors import VectorPart, VectorTable, write_vectors
 from embedmill.spec.documents import CommitRecord, Content, FileEntry, Plan, Segment
@@ -91,6 +92,7 @@ def read_commits(home: Home, plan: Plan) -> list[CommitRecord]:
 
     Raises:
         ShardsMissing: Some shards have none yet.
+        RunDamaged: One is damaged.
     """
     present = {info.key for info in home.store.list(home.run_key(plan.run, "commits"))}
     keys = [home.run_key(plan.run, "commits", f"{shard.name}.json") for shard in plan.shards]
@@ -101,7 +103,7 @@ def read_commits(home: Home, plan: Plan) -> list[CommitRecord]:
             f"run {plan.run}: {missing} of {shards} not done",
             hint="`embedmill resume` goes on",
         )
-    return [home.read(CommitRecord, key) for key in keys]
+    return [document_of(home, plan.run, CommitRecord, key) for key in keys]
 
 
 def gather(home: Home, plan: Plan, base: Content | None, commits: Sequence[CommitRecord]) -> Candidate:

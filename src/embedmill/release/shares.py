@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from embedmill.errors import ObjectMissing
+from embedmill.errors import ObjectMissing, StoreError
 from embedmill.spec.document import written
-from embedmill.spec.documents import CommitRecord, Plan
+from embedmill.spec.documents import CommitRecord, Lease, Plan
 from embedmill.spec.loops import LoopState
 from embedmill.spec.platform import RunWorkReport, ShardTime
 from embedmill.spec.reports import WorkerShare
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from embedmill.release.layout import Home
+    from embedmill.store import ObjectInfo
 
 
 def worker_shares(home: Home, plan: Plan) -> tuple[WorkerShare, ...]:
@@ -34,7 +35,10 @@ def worker_shares(home: Home, plan: Plan) -> tuple[WorkerShare, ...]:
 
 def loop_states(home: Home, plan: Plan) -> tuple[LoopState, ...]:
     """How busy the stages of each loop were, by name; loops that are older than stages are left out."""
-    told = _told(home, plan)
+    events = _events(home, plan)
+    told = {worker: event for worker, (event, _) in events.items() if "stages" in event}
+    signs = _signs_of_life(home, plan, events, {worker for worker, event in told.items() if _at_work(event)})
+    now_s = home.world.now().timestamp()
     return tuple(
         LoopState(
             worker=worker,
@@ -43,10 +47,39 @@ def loop_states(home: Home, plan: Plan) -> tuple[LoopState, ...]:
             stages={stage: event["stages"].get(stage, 0.0) for stage in STAGES},
             queued=event["queued"],
             smaller=event.get("smaller", {}),
+            silent_s=round(max(0.0, now_s - signs[worker]), 1) if worker in signs else None,
         )
         for worker, event in sorted(told.items())
-        if "stages" in event
     )
+
+
+def _at_work(event: Mapping[str, Any]) -> bool:
+    return event["shard"] is not None or bool(event.get("unwritten"))
+
+
+def _signs_of_life(
+    home: Home, plan: Plan, events: Mapping[str, tuple[Mapping[str, Any], ObjectInfo]], workers: set[str]
+) -> dict[str, float]:
+    """When each last wrote its event or beat a lease, as far as the store tells."""
+    infos = [(worker, events[worker][1]) for worker in workers]
+    if workers:
+        leases = list(home.store.list(home.run_key(plan.run, "leases")))
+        holders = in_parallel(home.store, lambda info: _holder(home, info), leases)
+        infos += [each for each in zip(holders, leases, strict=True) if each[0] in workers]
+    signs: dict[str, float] = {}
+    for worker, info in infos:
+        if info.modified_s is not None:
+            signs[worker] = max(info.modified_s, signs.get(worker, 0.0))
+    return signs
+
+
+def _holder(home: Home, info: ObjectInfo) -> str:
+    """Whose a lease is; nobody's if it was given back meanwhile, or is damaged."""
+    with suppress(ObjectMissing):
+        data = home.store.get(info.key)
+        with suppress(StoreError):
+            return Lease.from_bytes(data, info.key).worker
+    return ""
 
 
 def run_work(home: Home, plan: Plan) -> RunWorkReport:
@@ -72,8 +105,17 @@ def _records(home: Home, plan: Plan) -> list[CommitRecord]:
 
 def _told(home: Home, plan: Plan) -> dict[str, Mapping[str, Any]]:
     """Events by worker; `host`, `gpu` and `image` are in those of other servers."""
-    texts = in_parallel(home.store, home.store.get, _keys(home, plan, "events"))
-    return {event["worker"]: event for text in texts if (event := json.loads(text))}
+    return {worker: event for worker, (event, _) in _events(home, plan).items()}
+
+
+def _events(home: Home, plan: Plan) -> dict[str, tuple[Mapping[str, Any], ObjectInfo]]:
+    infos = list(home.store.list(home.run_key(plan.run, "events")))
+    texts = in_parallel(home.store, home.store.get, [info.key for info in infos])
+    return {
+        event["worker"]: (event, info)
+        for text, info in zip(texts, infos, strict=True)
+        if (event := json.loads(text))
+    }
 
 
 def _keys(home: Home, plan: Plan, folder: str) -> list[str]:

@@ -83,6 +83,7 @@ class _DrainingServer(uvicorn.Server):
             self.should_exit = True
             return
         self._server.draining = True
+        log.info("told to end: not ready from now on, and answers for %g s more", self._drain_s)
         timer = threading.Timer(self._drain_s, setattr, (self, "should_exit", True))
         timer.daemon = True
         timer.start()
@@ -151,6 +152,7 @@ def _answer(
     finally:
         for each in helpers:
             each.stop()
+    log.info("ended")
 
 
 def _config(server: Server, options: ServeOptions) -> uvicorn.Config:

@@ -41,7 +41,7 @@ def load_pipeline_spec(path: Path, environment: Mapping[str, str] | None = None)
     Raises:
         SpecError: With file, line and field, what was found and what is allowed.
     """
-    document, node = _read(path, INIT)
+    document, node = _read(path, INIT, inside="pipeline.yaml")
     variables: dict[tuple[str, ...], str] = {}
     for name, value in sorted((os.environ if environment is None else environment).items()):
         if name.startswith(ENV_PREFIX) and name not in OTHER_SETTINGS:
@@ -102,12 +102,19 @@ def load_images_of(fleet: FleetSpec, path: Path) -> ImagesSpec:
     return load_images_spec(path.parent / fleet.images)
 
 
-def _read(path: Path, absent: str) -> tuple[dict[str, Any], yaml.Node]:
-    """What a file says, and the nodes that know its lines. `absent`: what helps where there is no file."""
+def _read(path: Path, absent: str, *, inside: str = "") -> tuple[dict[str, Any], yaml.Node]:
+    """What a file says, and the nodes that know its lines. `absent`: what helps where there is no file.
+
+    `inside`: how the file is mostly called in its folder, which may be given in its place.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file", hint=absent) from None
+    except IsADirectoryError:
+        meant = path / inside
+        hint = f"give the file in it: {meant}" if inside and meant.is_file() else absent
+        raise SpecError(f"{path}: cannot be read: is a folder", hint=hint) from None
     except (OSError, UnicodeDecodeError) as error:
         said = str(getattr(error, "strerror", None) or error).lower()
         raise SpecError(f"{path}: cannot be read: {said}") from error

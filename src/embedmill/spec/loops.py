@@ -6,6 +6,9 @@ from pydantic import Field
 
 from embedmill.spec.document import Part
 
+BEAT_S = 5.0
+"""How often a loop that has a shard in hand shows that it is alive."""
+
 
 class LoopState(Part):
     """What a loop of an open run told last: its shard in hand, if it has one, and how busy its stages were.
@@ -13,6 +16,8 @@ class LoopState(Part):
     `stages` has the seconds of each, in the order of `read`, `fetch`, `prepare`, `batch`, `runtime`, `write`;
     `queued` says how many shards wait for the runtime and to be written; `bottleneck` is the busiest stage,
     empty before the first shard. `smaller`: sizes of its batches, where memory was too short for the planned.
+    `silent_s`: how long ago it last showed that it is alive, by the store's clock; null if it has no work in
+    hand, or the store does not tell.
     """
 
     worker: str
@@ -21,3 +26,4 @@ class LoopState(Part):
     stages: dict[str, float] = Field(default_factory=dict)
     queued: dict[str, int] = Field(default_factory=dict)
     smaller: dict[str, int] = Field(default_factory=dict)
+    silent_s: float | None = None

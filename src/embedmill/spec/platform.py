@@ -55,7 +55,8 @@ class PastRun(Part):
 class PipelineStanding(Part):
     """One pipeline of `status --all`. `age_s`: since its newest publication.
 
-    `error`: what could not be told, or that another file is the same pipeline in the same store.
+    `error`: what could not be told, that a document of the live release is gone or damaged, or that another
+    file is the same pipeline in the same store.
     `due` is the next deadline; `late`: the last one passed with no release of the 24 hours before it.
     """
 

@@ -170,7 +170,10 @@ class RunState(Part):
 
 
 class StatusReport(Document):
-    """`status`: what is live, what is open, and what to do next."""
+    """`status`: what is live, what is open, and what to do next.
+
+    `trouble`: that a document of the live release is gone or damaged, as `release ls` says it; empty if not.
+    """
 
     SCHEMA: ClassVar[str] = "status/1"
 
@@ -180,6 +183,7 @@ class StatusReport(Document):
     hold: int | None
     open_runs: tuple[RunState, ...]
     next: str
+    trouble: str = ""
 
 
 class SearchReport(Document):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
@@ -27,11 +27,16 @@ Body: TypeAlias = bytes | Path
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What the store knows of an object without reading it."""
+    """What the store knows of an object without reading it.
+
+    `modified_s`: when it was written, in seconds since 1970 by the store's clock; for people, never for what
+    has to be safe. None where the store does not tell.
+    """
 
     key: str
     size_bytes: int
     etag: str
+    modified_s: float | None = field(default=None, compare=False)
 
 
 class Store(ABC):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from obstore import GetOptions, GetResult, PutMode
+    from obstore import GetOptions, GetResult, ObjectMeta, PutMode
 
     from embedmill.store.cloud_config import Client
 
@@ -91,7 +91,7 @@ class CloudStore(Store):
         path = self._path(key)
         with self._translated(key):
             meta = obstore.head(self._client, path)
-        return ObjectInfo(key, meta["size"], meta["e_tag"] or "")
+        return _info(key, meta)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects below `prefix`, by key; all pages are read first, since services differ in their order."""
@@ -101,9 +101,7 @@ class CloudStore(Store):
         found = []
         with self._translated(prefix or self.url):
             for page in obstore.list(self._client, top or None, chunk_size=LIST_PAGE):
-                found += [
-                    ObjectInfo(self._key(meta["path"]), meta["size"], meta["e_tag"] or "") for meta in page
-                ]
+                found += [_info(self._key(meta["path"]), meta) for meta in page]
         yield from sorted(found, key=lambda each: each.key)
 
     def folders(self, prefix: str) -> Sequence[str]:
@@ -177,7 +175,7 @@ class CloudStore(Store):
         with translated(str(file), writing=True), file.open("xb", buffering=0) as out:
             with self._translated(key):
                 first = self._first_range(path)
-                info = ObjectInfo(key, first.meta["size"], first.meta["e_tag"] or "")
+                info = _info(key, first.meta)
                 done = _write(first, out.fileno(), 0)
 
             def fetch(start: int) -> int:
@@ -303,6 +301,10 @@ class CloudStore(Store):
                 raise missing_bucket(self._place.bucket, self._endpoint) from None
             return  # it may not be listed: nothing is known
         self._seen = True
+
+
+def _info(key: str, meta: ObjectMeta) -> ObjectInfo:
+    return ObjectInfo(key, meta["size"], meta["e_tag"] or "", meta["last_modified"].timestamp())
 
 
 def _bytes(source: BinaryIO, size: int) -> bytes | memoryview:

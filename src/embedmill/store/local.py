@@ -40,6 +40,10 @@ OBJECT_MODE = 0o444
 PLACE_ATTEMPTS = 100
 NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV})
 """Why a file system makes no link between two files."""
+SHARE = (
+    "it is another user's, and users who share a store need one group, umask 002 and folders of mode 2775: "
+    "docs/stores.md says how"
+)
 MOST_LINKS = 40
 """That Linux follows on one way: https://man7.org/linux/man-pages/man7/path_resolution.7.html."""
 
@@ -64,7 +68,8 @@ class LocalStore(Store):
     def head(self, key: str) -> ObjectInfo:
         """Size and ETag (inode and change times) of the object."""
         with translated(key):
-            return ObjectInfo(key, *_identity(self.path(key).stat()))
+            stat = self.path(key).stat()
+            return ObjectInfo(key, *_identity(stat), modified_s=stat.st_mtime)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects below `prefix`, by key."""
@@ -328,8 +333,17 @@ def _as_store_error(key: str, error: OSError, *, writing: bool) -> StoreError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return StoreFull(f"{where}: no space left ({said})", hint="free some space, then run again")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        may = "writable" if writing else "readable"
-        return StoreDenied(f"{where}: {said}", hint=f"the store's folder must be {may} for this user")
+        hint = f"the store's folder must be {'writable' if writing else 'readable'} for this user"
+        return StoreDenied(f"{where}: {said}", hint=f"{hint}; {SHARE}" if _is_anothers(where) else hint)
     if error.errno == errno.ENOTDIR:
         return StoreAbsent(f"{where}: {said}", hint="correct the store's URL, or move what lies there")
     return StoreError(f"{where}: {said}")
+
+
+def _is_anothers(where: str) -> bool:
+    """Whether what is there, or what is nearest above it, belongs to another user."""
+    path = Path(where)
+    for each in (path, *path.parents) if path.is_absolute() else ():
+        with contextlib.suppress(OSError):
+            return each.stat().st_uid != os.geteuid()
+    return False

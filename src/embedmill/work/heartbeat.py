@@ -11,9 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from embedmill.errors import ObjectMissing, StoreError, Yielded
+from embedmill.spec.loops import BEAT_S
 from embedmill.store.cache import in_parallel
 from embedmill.store.pace import POLITE_LOOK_S
-from embedmill.work.leases import BEAT_S, HeldLease
+from embedmill.work.leases import HeldLease
 from embedmill.work.watchdog import HANG_S, end_now
 
 if TYPE_CHECKING:

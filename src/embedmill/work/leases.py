@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from embedmill.release.layout import Home
 
 EXPIRY_S = 30.0
-BEAT_S = 5.0
 ENDED = frozenset({"Z", "X"})
 """States of a process whose parent has not looked yet."""
 
