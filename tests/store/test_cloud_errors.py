@@ -82,6 +82,8 @@ ANSWERS = [
     ("create", 507, "", StoreFull),
     *[(call, 507, "XMinioStorageFull", StoreFull) for call in ("create", "put", "swap")],
     *[(call, 403, "QuotaExceeded", StoreFull) for call in ("create", "put", "swap")],  # Ceph
+    *[(call, 400, "EntityTooLarge", StoreError) for call in ("create", "put", "swap")],
+    *[(call, 413, "RequestBodyTooLarge", StoreError) for call in ("create", "put", "swap")],
     *[(call, 400, "XMinioAdminBucketQuotaExceeded", StoreFull) for call in ("create", "put", "swap")],
 ]
 
@@ -96,6 +98,14 @@ def test_an_answer_of_s3_means_one_thing_and_is_asked_for_once(
     assert len(service.asked) == 1
     assert SECRET not in f"{error!r} {error} {error.__cause__}"
     assert "\n" not in str(error)
+
+
+def test_an_object_that_is_too_large_is_not_told_to_be_tried_again(service: Script) -> None:
+    service.status, service.body = 400, xml("EntityTooLarge")
+    error = error_of(CloudStore("s3://bucket/x"), "put")
+    assert error.exit_code == 1
+    assert "takes no object of this size (400 EntityTooLarge)" in error.message
+    assert "does not help" in error.hint
 
 
 @pytest.mark.parametrize("call", EVERY)

@@ -108,6 +108,18 @@ def test_no_answer_and_no_permission_are_no_findings(tmp_path: Path) -> None:
         probe([])
 
 
+def test_an_error_begins_with_the_url_of_the_store_and_not_with_a_key_of_the_probe() -> None:
+    url = MemoryStore("one").url
+    with pytest.raises(StoreFull) as full:
+        require_fit(FaultyStore(MemoryStore("one"), Script(At(Full()))))
+    silent = RetryingStore(FaultyStore(MemoryStore("one"), Blackout(0, 10**9)), RetryPolicy(deadline_s=0.1))
+    with pytest.raises(StoreUnavailable) as away:
+        probe([silent])
+    for error in (full.value, away.value):
+        assert error.message.startswith(f"{url}: ")
+        assert "embedmill-probe" not in error.message
+
+
 @pytest.mark.parametrize("answers", [0, 5])
 def test_a_store_that_gives_no_answer_is_waited_for_once(answers: int) -> None:
     clock = VirtualClock()

@@ -36,8 +36,10 @@ DENIED_HINTS = {
 }
 EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
 DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest", "Md5Mismatch", "Crc64Mismatch"}
-FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "EntityTooLarge"}
+FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 """Whatever the status: Ceph says of its quotas 403, as of keys that may not write, and MinIO 400."""
+TOO_LARGE = {"EntityTooLarge", "RequestBodyTooLarge"}
+"""Of S3 and of Azure: one object is over a limit of the service, so that waiting helps nothing."""
 PASSING = {"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "OperationAborted"}
 """Codes of passing trouble that may come with any status, even 200 or 400."""
 PASSING_STATUS = {408, 409, 425, 429}
@@ -110,6 +112,11 @@ def failure_error(failure: Failure, key: str, *, service: str, bucket: str, endp
     if failure.status == 507 or failure.code in FULL:
         hint = "free some space there or raise the quota, then run again"
         return StoreFull(f"{key}: no space left at {endpoint} ({failure.said})", hint=hint)
+    if failure.code in TOO_LARGE:
+        return StoreError(
+            f"{key}: {endpoint} takes no object of this size ({failure.said})",
+            hint="raise the limit on objects there, or use another store; trying again does not help",
+        )
     denied = _denied(failure, key, endpoint)
     if denied is not None:
         return denied

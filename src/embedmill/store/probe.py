@@ -32,7 +32,7 @@ from embedmill.store.cloud_config import AZURE_ACCOUNTS, GCS_ENDPOINTS
 from embedmill.store.retrying import RetryingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from embedmill.store.base import Store
@@ -120,7 +120,8 @@ def _at_once(stores: Sequence[Store]) -> tuple[Store, ...]:
 def _probe(ground: Ground, checks: Collection[str]) -> ProbeReport:
     started_s, cleaned = time.monotonic(), ground
     try:
-        findings = tuple(_finding(ground, check) for check in checks)
+        with _named(ground):
+            findings = tuple(_finding(ground, check) for check in checks)
     except StoreUnavailable:  # it was waited for already: whoever removes must not wait as long again
         cleaned = replace(ground, doors=_at_once(ground.doors))
         raise
@@ -132,6 +133,18 @@ def _probe(ground: Ground, checks: Collection[str]) -> ProbeReport:
         findings=findings,
         seconds=round(time.monotonic() - started_s, 3),
     )
+
+
+@contextlib.contextmanager
+def _named(ground: Ground) -> Iterator[None]:
+    """Errors begin with the store's URL, not with a key of ours that nobody knows."""
+    try:
+        yield
+    except StoreError as error:
+        key, _, said = error.message.partition(": ")
+        if key.startswith(ground.prefix):
+            error.message = f"{ground.store.url}: {said}"
+        raise
 
 
 def _finding(ground: Ground, check: str) -> ProbeFinding:
