@@ -15,7 +15,7 @@ from tests.sql_group.conftest import Shop
 from tools.seaweedfs import HOST, free_ports
 
 from embedmill.catalog.sql.sqlalchemy import plain, typed_column
-from embedmill.errors import CatalogError, SpecError
+from embedmill.errors import CatalogError, CatalogUnavailable, SpecError
 
 SQLITE = "sqlite+pysqlite:///shop.db"
 
@@ -144,12 +144,32 @@ def test_two_columns_of_one_name_are_refused(catalog: OpenCatalog, psycopg_url: 
 def test_mistakes_are_told(
     database: sqlite3.Connection, catalog: OpenCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (port,) = free_ports(1)
-    with pytest.raises(CatalogError, match="refused"):
-        catalog(f"postgresql+psycopg://{HOST}:{port}/x", table="items")
-    with pytest.raises(CatalogError, match="no such table: nix"):
+    with pytest.raises(CatalogError, match="no such table: nix") as mistaken:
         catalog(SQLITE, table="nix")
+    assert mistaken.type is CatalogError
     with pytest.raises(SpecError, match="no such dialect"):
         catalog("nix://host/x", table="items")
     with pytest.raises(SpecError, match="driver MySQLdb is not installed"):
         catalog("mysql://host/x", table="items")
+
+
+@pytest.mark.parametrize("dialect", ["postgresql+psycopg", "mysql+pymysql"])
+@pytest.mark.parametrize("host", [HOST, "localhost"])
+def test_where_nothing_listens_it_is_asked_again_later(catalog: OpenCatalog, dialect: str, host: str) -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(CatalogUnavailable, match="refused") as error:
+        catalog(f"{dialect}://{host}:{port}/x", table="items")
+    assert "run again" in error.value.hint
+
+
+def test_an_address_that_answered_is_no_server_that_is_away() -> None:
+    """`localhost` is two addresses: nothing at one of them says nothing of the other's answer."""
+    from sqlalchemy.exc import OperationalError
+
+    from embedmill.catalog.sql.sqlalchemy import _refused
+
+    away = 'connection to server at "::1", port 5432 failed: Connection refused'
+    answered = 'connection to server at "127.0.0.1", port 5432 failed: FATAL:  no such user'
+    assert _refused(OperationalError("", None, Exception(f"{away}\n\tIs it running?\n{away}")))
+    assert not _refused(OperationalError("", None, Exception(f"{away}\n{answered}")))
+    assert not _refused(OperationalError("", None, Exception("Connection refused, says a function")))

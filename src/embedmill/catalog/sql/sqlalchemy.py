@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -31,6 +32,9 @@ FETCHED_ROWS = 64
 CHUNK_BYTES = 8 << 20
 LEVELS = ("REPEATABLE READ", "SNAPSHOT", "SERIALIZABLE")
 """Isolation levels at which a long statement sees one state; the first that the dialect has is used."""
+CAUSES = 8
+"""Of an error, that are looked at."""
+_LIBPQ_TRIED = re.compile(r"connection to server (?:at|on socket) .*? failed: (.*)")
 _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
@@ -155,7 +159,7 @@ class SqlalchemyTable:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            kind = CatalogUnavailable if error.connection_invalidated else CatalogError
+            kind = CatalogUnavailable if error.connection_invalidated or _refused(error) else CatalogError
             raise self._database.failed(
                 error.orig, _hint(error), kind
             ) from None  # its cause may have the URL in it
@@ -194,6 +198,20 @@ def _isolation(connection: Connection) -> str | None:
     except NotImplementedError:
         return None
     return next((level for level in LEVELS if level in levels), None)
+
+
+def _refused(error: Any) -> bool:
+    """Whether nothing listens there, as far as that is sure: by the driver's cause, or by libpq's words.
+
+    libpq has one line for each address that it tried; one that answered otherwise may speak of the spec.
+    """
+    cause = error.orig
+    for _ in range(CAUSES):
+        if isinstance(cause, ConnectionRefusedError):
+            return True
+        cause = getattr(cause, "__cause__", None) or getattr(cause, "__context__", None)
+    ends = _LIBPQ_TRIED.findall(str(error.orig)) if type(error).__name__ == "OperationalError" else []
+    return bool(ends) and all(end.startswith("Connection refused") for end in ends)
 
 
 def _hint(error: Any) -> str:
