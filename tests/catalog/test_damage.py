@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def text_csv() -> bytes:
     return out.getvalue().encode()
 
 
+def zipped(content: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("items.csv", content)
+    return out.getvalue()
+
+
 def text_jsonl() -> bytes:
     return "".join(json.dumps({"id": i, **dict.fromkeys(COLUMNS, "x")}) + "\n" for i in range(COUNT)).encode()
 
@@ -92,3 +100,31 @@ def test_flipped_and_missing_bytes_are_an_error_or_fewer_rows(
         except CatalogError as error:
             errors.append(error)
     assert all("\n" not in str(error) and name in str(error) for error in errors)
+
+
+DISGUISED: list[tuple[str, bytes, str, str]] = [
+    ("items.csv", gzip.compress(text_csv()), "gzipped", "name it items.csv.gz"),
+    ("items.jsonl", gzip.compress(text_jsonl()), "gzipped", "name it items.jsonl.gz"),
+    ("items.csv", zipped(text_csv()), "a ZIP archive or a spreadsheet", "unpack it"),
+    ("items.csv", parquet("zstd"), "Parquet", "name it items.parquet"),
+    ("items.tsv.gz", parquet("zstd"), "Parquet", "name it items.parquet"),
+    ("items.jsonl", arrow(pa.ipc.new_file), "Arrow", "name it items.arrow"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "what", "hint"), DISGUISED)
+def test_a_file_of_another_format_than_its_name_says_what_it_is_and_how_to_name_it(
+    catalog: OpenCatalog, tmp_path: Path, name: str, content: bytes, what: str, hint: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CatalogError) as caught:
+        catalog(name, ["title"])
+    assert caught.value.message.startswith(f"{name}: by its bytes it is {what}, ")
+    assert hint in caught.value.hint
+
+
+def test_a_text_that_only_begins_like_another_format_is_read(catalog: OpenCatalog, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("PAR1,id\na,1\n")
+    assert rows(catalog("items.csv", ["PAR1"])) == [{"id": "1", "PAR1": "a"}]
+    (tmp_path / "pk.csv").write_text("PK,id\na,1\n")
+    assert rows(catalog("pk.csv", ["PK"])) == [{"id": "1", "PK": "a"}]

@@ -21,6 +21,7 @@ from embedmill.catalog.base import (
 )
 from embedmill.catalog.columnar import ArrowFile, ParquetFile
 from embedmill.catalog.delimited import CsvFile
+from embedmill.catalog.disguise import refuse_disguised
 from embedmill.catalog.files import LocatedFile, locate
 from embedmill.catalog.fingerprint import is_id_type
 from embedmill.catalog.jsonl import JsonlFile
@@ -139,6 +140,8 @@ def _opened(
 
 def _table(located: LocatedFile, format_: str, types: Mapping[str, pa.DataType]) -> TableFile:
     name, path = located.file.name, located.path
+    if format_ in {"csv", "jsonl"}:
+        refuse_disguised(name, path)
     match format_:
         case "csv":
             return CsvFile(name, path, types)
