@@ -239,6 +239,19 @@ def test_ids_of_any_scalar_type_are_kept_as_they_are(mill: Mill, name: str) -> N
     assert counts(mill.planned(rows[1:]).plan).get("deleted") == 1
 
 
+def test_ids_that_became_another_type_are_told_as_the_reason_of_all_churn(mill: Mill) -> None:
+    mill.schema = SCHEMA.set(0, pa.field("sku", pa.int64()))
+    mill.run([row(number, f"title {number}") for number in range(5)])
+    mill.schema = SCHEMA.set(0, pa.field("sku", pa.int32()))
+    plan = mill.planned([row(number, f"title {number}") for number in range(5)]).plan
+    assert (counts(plan)["unchanged"], "id column" in plan.why) == (5, False), "widths are one family"
+    mill.schema = SCHEMA
+    plan = mill.planned([row(str(number), f"title {number}") for number in range(5)]).plan
+    assert (counts(plan)["new"], counts(plan)["deleted"]) == (5, 5)
+    release = mill.live().name
+    assert f"the id column 'sku' is string, and was int64 in release {release}" in plan.why
+
+
 def test_a_catalog_that_is_read_again_in_another_order_or_in_parts_has_the_same_content(
     mill: Mill, tmp_path: Path, tiny_model: Path
 ) -> None:

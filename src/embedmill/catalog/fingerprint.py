@@ -92,6 +92,18 @@ def is_id_type(kind: pa.DataType) -> bool:
     return any(is_family(kind) for is_family, _, _ in _FAMILIES)
 
 
+def id_family(kind: pa.DataType) -> str:
+    """The name of the type's family, for comparison alone: only ids of one family are ever the same.
+
+    Raises:
+        ValueError: It is no type of ids.
+    """
+    for is_family, tag, _ in _FAMILIES:
+        if is_family(kind):
+            return tag.decode()
+    raise ValueError(f"{kind} is not a scalar type for ids")
+
+
 def _together(parts: Sequence[pa.Array | pa.Scalar]) -> pa.LargeBinaryArray:
     """The parts of each row, one after another."""
     return pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.large_binary()))

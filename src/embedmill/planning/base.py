@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.catalog import id_digests, id_messages
+from embedmill.catalog.fingerprint import id_family
 from embedmill.digest import digests_from_arrow, digests_to_arrow
 from embedmill.planning.spill import ranges_of
 from embedmill.release.items import FINGERPRINT, ID, is_embedded, item_fingerprints
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from embedmill.planning.spill import Ranges
+    from embedmill.release.reader import Release
     from embedmill.types import Digests, Mask
 
 SAMPLED_EVERY = 64
@@ -83,3 +85,19 @@ def sorted_ranges(ids: pa.Array, count: int) -> Ranges:
     unsure = np.flatnonzero(np.repeat(known[:-1] != known[1:], counts))
     ranges[unsure] = ranges_of(id_digests(ids.take(pa.array(unsure))), count)
     return ranges
+
+
+def retyped_ids(base: Release | None, column: pa.Field) -> str:
+    """A word on ids that are no longer of the live release's type, after what a plan says; empty if they are.
+
+    `column` is the catalog's id. Ids of two families are never equal, whatever they look like.
+    """
+    if base is None or not base.content.items:
+        return ""
+    before = base.item_schema.field(ID).type
+    if id_family(before) == id_family(column.type):
+        return ""
+    return (
+        f"; the id column {column.name!r} is {column.type}, and was {before} in release {base.name}: "
+        "no item is known by its id, so all are new and those of before deleted"
+    )

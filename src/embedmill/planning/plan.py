@@ -22,6 +22,7 @@ from embedmill.index import require_faiss
 from embedmill.model.images import decoder_versions, decoders_among
 from embedmill.model.lanes import lanes_of
 from embedmill.planning.alike import shaping
+from embedmill.planning.base import retyped_ids
 from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import count_distinct, freeze
@@ -315,7 +316,8 @@ class Planner:
             compute=compute,
             reused_vectors=distinct - compute,
             salvaged=salvage.used,
-            why=self._why(distinct, compute, salvage),
+            why=self._why(distinct, compute, salvage)
+            + retyped_ids(self.base, reader.schema.field(self.spec.catalog.id)),
             shards=frozen,
             item_parts=kept.item_parts(join.parts),
             quarantine=kept.file("planned", quarantine, quarantined),
