@@ -23,7 +23,7 @@ from embedmill.release.publish import publish
 from embedmill.release.reader import Release, open_release
 from embedmill.release.shares import worker_shares
 from embedmill.release.verdicts import publishable_verdicts, record_verdicts, verdicts_on
-from embedmill.seats import SharedPlaces
+from embedmill.seats import SharedPlaces, Standing
 from embedmill.spec.documents import Content, Gates, LogEntry, Plan
 from embedmill.spec.reports import RunReport
 from embedmill.types import Progress
@@ -101,6 +101,7 @@ class PlannedRun:
         engine = self.engine or pipeline.engine()
         places = pipeline.places(plan, engine)
         if pipeline.seats is not None:
+            pipeline.seats.tell(Standing())  # that the plan is made, also where nothing is to compute
             places = SharedPlaces(places, pipeline.seats, self.home.world)
         closing = runs.closed_if_damaged(self.home, plan.run)
         with closing, stopped(self.engine):  # loops may stand by that nobody needed

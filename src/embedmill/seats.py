@@ -68,6 +68,10 @@ class SeatFolder:
         """As the divider: what the run told last."""
         return Standing(**self._read("standing.json"))
 
+    def has_told(self) -> bool:
+        """As the divider: whether the run has told anything, which it does once its plan is made."""
+        return (self.folder / "standing.json").exists()
+
     def _write(self, name: str, values: Mapping[str, int]) -> None:
         beside = self.folder / f".{name}"
         beside.write_text(json.dumps(values))

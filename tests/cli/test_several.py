@@ -152,6 +152,8 @@ def test_ctrl_c_stops_all_runs_and_leaves_none_behind(mill: Mill, spec: Path, tm
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
+    assert "stopped; published releases and finished shards are kept" in said
+    assert f"`embedmill run --all={spec}` goes on" in said
     assert children
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 

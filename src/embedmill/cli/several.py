@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from embedmill.cli.failures import Interrupted
 from embedmill.cli.output import data, duration, emit, table, talk
 
 if TYPE_CHECKING:
@@ -38,13 +40,22 @@ IN_WORDS = {"quarantined": "published, some quarantined"}
 
 
 def run_all(paths: Sequence[Path], how: Mapping[str, Any], *, as_json: bool, quiet: bool) -> None:
-    """Run all pipelines that are meant; ends with the exit code of the worst."""
+    """Run all pipelines that are meant; ends with the exit code of the worst.
+
+    Raises:
+        Interrupted: Somebody stopped it; says what is kept.
+    """
     from embedmill.platform.finding import find_pipelines
     from embedmill.platform.together import Together, run_together
 
     files = find_pipelines(paths)
     say = (lambda _: None) if quiet else (lambda note: talk().print(note, soft_wrap=True))
-    report = run_together(files, Together(**how), say)
+    try:
+        report = run_together(files, Together(**how), say)
+    except KeyboardInterrupt:
+        again = shlex.join(["embedmill", "run", *(f"--all={path}" for path in paths)])
+        said = "stopped; published releases and finished shards are kept"
+        raise Interrupted(said, hint=f"`{again}` goes on with each pipeline") from None
     if as_json:
         emit(report)
     else:

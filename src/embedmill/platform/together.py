@@ -2,6 +2,8 @@
 
 files ─▶ members (spec, pool) ─▶ processes ─┬▶ standings ─▶ turns ─▶ seats ─┐
                                             └───────────────────────────────┘
+
+A process starts when few enough others plan, since a plan takes memory, scratch space and every core.
 """
 
 from __future__ import annotations
@@ -36,6 +38,12 @@ LOOK_S = 0.25
 GRACE_S = 30.0
 """What a run has to stop its workers in order; they have 10 s."""
 
+PLANS_AT_ONCE = max(2, cores())
+"""Never one alone: it may wait for a database or a bucket, while another computes."""
+PLAN_TURN_S = 600.0
+"""Whoever has planned for so long keeps nobody waiting any more: it may hang."""
+NAMED = 5
+
 OUTCOMES = {0: "published", 4: "quarantined", 3: "not published", 75: "try again", 130: "stopped"}
 WITH_QUARANTINE = 4
 WORST_FIRST = (1, 2, 3, 75, 130, 4, 0)
@@ -68,6 +76,9 @@ class _Member:
     out: IO[bytes] | None = None
     seats: SeatFolder | None = None
     seconds: float = 0.0
+    started_s: float = 0.0
+    waited: bool = False
+    """Whether others planned when it could have begun."""
     label: str = ""
     """What lines call it: its name, or more where another has that, too."""
 
@@ -78,6 +89,11 @@ class _Member:
     @property
     def key(self) -> str:
         return str(self.file)
+
+    def keeps_others_waiting(self, now_s: float) -> bool:
+        """Whether it plans, and has not done so for too long."""
+        plans = self.seats is not None and self.exit_code is None and not self.seats.has_told()
+        return plans and now_s - self.started_s < PLAN_TURN_S
 
 
 def run_together(files: Sequence[Path], how: Together, on_note: OnNote = lambda _: None) -> RunAllReport:
@@ -97,17 +113,17 @@ def run_together(files: Sequence[Path], how: Together, on_note: OnNote = lambda 
         for pool in {each.pool for each in members}
     }
     with tempfile.TemporaryDirectory(prefix="embedmill-") as scratch, _all_ended(members):
-        for number, member in enumerate(members):
-            if member.exit_code is None:
-                _start(member, Path(scratch, str(number)), how)
+        _start_next(members, Path(scratch), how)
+        _tell_who_waits(members, on_note)
         while running := [each for each in members if each.exit_code is None]:
             for pool, turns in pools.items():
                 _divide([each for each in running if each.pool == pool], turns, how.devices)
             time.sleep(LOOK_S)
             for each in running:
                 _look(each, began_s, on_note)
+            _start_next(members, Path(scratch), how)
     outcomes = tuple(
-        _outcome(each, accounts[each.key], list(pools[each.pool].accounts.values()), began)
+        _outcome(each, accounts[each.key], list(pools[each.pool].accounts.values()), began, began_s)
         for each in members
     )
     codes = {each.exit_code for each in outcomes}
@@ -138,9 +154,33 @@ def _account(member: _Member, began: datetime, began_s: float) -> Turn:
     return Turn(spec.priority, deadline_s=began_s + left_s)
 
 
+def _start_next(members: Sequence[_Member], scratch: Path, how: Together) -> None:
+    """Start as many as may plan beside those that do, by priority; a plan waits for nothing of another's."""
+    now_s = time.monotonic()
+    free = PLANS_AT_ONCE - sum(each.keeps_others_waiting(now_s) for each in members)
+    for member in _waiting(members)[: max(0, free)]:
+        _start(member, scratch / str(members.index(member)), how)
+
+
+def _waiting(members: Sequence[_Member]) -> list[_Member]:
+    waiting = [each for each in members if each.exit_code is None and each.process is None]
+    return sorted(waiting, key=lambda each: -each.spec.priority if each.spec else 0)
+
+
+def _tell_who_waits(members: Sequence[_Member], on_note: OnNote) -> None:
+    if waiting := _waiting(members):
+        for each in waiting:
+            each.waited = True
+        names = ", ".join(each.label for each in waiting[:NAMED])
+        names += ", …" if len(waiting) > NAMED else ""
+        wait = counted(len(waiting), "pipeline waits", "pipelines wait")
+        on_note(f"{wait} for a turn to plan, {PLANS_AT_ONCE} plan at a time: {names}")
+
+
 def _start(member: _Member, folder: Path, how: Together) -> None:
     """Start `embedmill run` for it, in a session of its own: Ctrl-C reaches this process alone."""
     folder.mkdir()
+    member.started_s = time.monotonic()
     member.seats = SeatFolder(folder)
     member.out = (folder / "out").open("w+b")
     command = [sys.executable, "-m", "embedmill", "run", str(member.file), "--json", "--quiet"]
@@ -224,7 +264,9 @@ def _all_ended(members: Sequence[_Member]) -> Iterator[None]:
                 each.out.close()
 
 
-def _outcome(member: _Member, account: Turn, pool: Sequence[Turn], began: datetime) -> PipelineOutcome:
+def _outcome(
+    member: _Member, account: Turn, pool: Sequence[Turn], began: datetime, began_s: float
+) -> PipelineOutcome:
     spec, found = member.spec, member.document
     deadline = spec.deadline if spec else None
     due = next_deadline(deadline, began) if deadline else None
@@ -237,7 +279,7 @@ def _outcome(member: _Member, account: Turn, pool: Sequence[Turn], began: dateti
         priority=spec.priority if spec else 0,
         outcome=OUTCOMES.get(member.exit_code or 0, "failed"),  # type: ignore[arg-type]
         exit_code=member.exit_code or 0,
-        message=member.message,
+        message="; ".join(filter(None, (member.message, _wait(member, began_s)))),
         release=release,
         computed=found.get("computed", 0),
         devices=member.pool,
@@ -248,6 +290,10 @@ def _outcome(member: _Member, account: Turn, pool: Sequence[Turn], began: dateti
         deadline=deadline,
         late=due is not None and (release is None or (began.timestamp() + member.seconds) > due.timestamp()),
     )
+
+
+def _wait(member: _Member, began_s: float) -> str:
+    return f"waited {member.started_s - began_s:.0f} s for its turn to plan" if member.waited else ""
 
 
 def _part(own: float, everybody: Sequence[float]) -> float:

@@ -10,7 +10,8 @@ from embedmill.spec.reports import WorkerShare
 
 
 class PipelineOutcome(Part):
-    """How one pipeline of `run --all` ended. `outcome` is what `exit_code` means; `message`: what went wrong.
+    """How one pipeline of `run --all` ended. `outcome` is what `exit_code` means; `message`: what went wrong,
+    and how long it waited for its turn to plan.
 
     `devices` names the pool that it shared: `local`, or a fleet.yaml; `device_s`: seconds of its loops there.
     `share` is its part of those while pipelines of the pool had to wait, `due_share` the part by priority.
