@@ -22,6 +22,7 @@
     │   ├── StoreAbsent                    no such bucket, or something else where a folder should be
     │   ├── StoreUnfit                     the store failed the probe: it does not do what releases rest on
     │   ├── StoreFull                  75  no space left; free some and run again
+    │   ├── LogGap                         a pipeline's log lacks an entry: what is live cannot be told
     │   └── StoreDenied                    the store may not be written (or read)
     │       └── CredentialsExpired     77  what a worker was given to open it has ended; a new one gets more
     ├── RunError                       1
@@ -200,6 +201,10 @@ class StoreFull(StoreError):
     """No space left where the store writes."""
 
     exit_code = 75
+
+
+class LogGap(StoreError):
+    """A pipeline's log lacks an entry, and a later one is there: what is live cannot be told."""
 
 
 class StoreDenied(StoreError):

@@ -49,6 +49,20 @@ def test_no_worker_joins_a_drained_run_until_that_is_undone(
     assert run_alone(*worker).code == 0
 
 
+def test_a_drained_run_is_told_as_such_where_it_is_not_gone_on_with(
+    mill: Mill, spec: Path, embedmill: Terminal
+) -> None:
+    planned = mill.planned(items(8))
+    embedmill("drain", spec)
+    mill.write(items(9))
+    stands = next(line for line in embedmill("status", spec).out.splitlines() if "does not go on" in line)
+    assert "the catalog changed since; it is drained: no worker works on it" in stands
+    (mill.root / "items.parquet").unlink()
+    stands = embedmill("status", spec).out
+    assert f"whether `run` goes on with {planned.plan.run} cannot be told" in stands
+    assert "it is drained: no worker works on it" in stands
+
+
 def test_drain_says_how_to_go_on_and_needs_an_open_run(mill: Mill, spec: Path, embedmill: Terminal) -> None:
     mill.planned(items(8))
     said = embedmill("drain", spec)

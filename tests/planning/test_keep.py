@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -11,11 +12,14 @@ import pytest
 from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
+from embedmill import Pipeline
 from embedmill.errors import CatalogError, StoreFull, StoreUnavailable
 from embedmill.model import ModelPackage
-from embedmill.planning.keep import Kept, taken_back_on_failure
+from embedmill.planning.keep import Kept, create_plan, taken_back_on_failure
 from embedmill.release.layout import Home
 from embedmill.store import Body
+from embedmill.store.faults import AnswerLost, At, Full, Refused, Script, Verb
+from embedmill.store.faulty import FaultyStore
 from embedmill.store.local import LocalStore
 from embedmill.store.memory import MemoryStore
 
@@ -71,6 +75,53 @@ def test_a_plan_that_does_not_fit_on_the_disk_leaves_nothing_there(mill: Mill, s
     assert list(mill.home.store.list("")) == []
     ballast.unlink()
     assert mill.planned().plan.compute == 20_000
+
+
+def with_faults(mill: Mill, *faults: At) -> Pipeline:
+    pipeline = mill.open()
+    store = FaultyStore(pipeline.home.store, Script(*faults))
+    vars(pipeline)["home"] = replace(pipeline.home, store=store)
+    return pipeline
+
+
+def keys(home: Home) -> set[str]:
+    return {info.key for info in home.store.list("")}
+
+
+@pytest.mark.parametrize(
+    ("verb", "key"),
+    [("copy_if_absent", "*/frozen/*"), ("put_if_absent", "*/plan.json")],
+    ids=["vectors that are taken over", "plan.json"],
+)
+def test_a_plan_leaves_nothing_wherever_the_disk_is_full(mill: Mill, verb: Verb, key: str) -> None:
+    mill.worked(items(20))
+    before = keys(mill.home)
+    mill.write(items(25))
+    with pytest.raises(StoreFull):
+        with_faults(mill, At(Full(), verb, key)).plan()
+    assert keys(mill.home) == before
+    assert mill.open().plan().plan.compute == 5
+
+
+@pytest.mark.parametrize("fault", [Refused(), AnswerLost()])
+def test_what_a_plan_needs_stays_where_it_may_be_there(mill: Mill, fault: Refused | AnswerLost) -> None:
+    mill.write(items(20))
+    with pytest.raises(StoreUnavailable):
+        with_faults(mill, At(fault, "put_if_absent", "*/plan.json")).plan()
+    left = keys(mill.home)
+    assert any("/frozen/" in key for key in left)
+    assert any("/model/" in key for key in left)
+    assert any(key.endswith("/plan.json") for key in left) == isinstance(fault, AnswerLost)
+    assert mill.run().embedded == 20
+
+
+def test_a_plan_that_is_there_keeps_its_files_though_the_disk_was_full_after_it(mill: Mill) -> None:
+    plan = mill.planned(items(20)).plan
+    before = keys(mill.home)
+    home = replace(mill.home, store=FaultyStore(mill.home.store, Script(At(Full(), "put_if_absent"))))
+    with pytest.raises(StoreFull):
+        create_plan(home, plan)
+    assert keys(mill.home) == before
 
 
 @pytest.mark.parametrize("failure", [CatalogError("damaged"), KeyboardInterrupt()])

@@ -112,17 +112,20 @@ def test_the_list_says_which_release_is_live(mill: Mill) -> None:
 
 
 def test_the_list_shows_releases_whose_documents_are_gone_or_damaged(mill: Mill) -> None:
-    runs = [mill.run(items(count)) for count in (8, 9, 10, 11)]
+    runs = [mill.run(items(count)) for count in (8, 9, 10, 11, 12)]
     folders = [Path(mill.home.store.url) / "test/releases" / run.release for run in runs]
     shutil.rmtree(folders[0])
     (folders[1] / CONTENT).chmod(0o644)
     (folders[1] / CONTENT).write_bytes(b"{")
     (folders[2] / MANIFEST).unlink()
+    (folders[3] / CONTENT).chmod(0o644)
+    (folders[3] / CONTENT).write_bytes(b'{"schema": "content/999"}')
     assert [(each.number, each.items, each.trouble) for each in list_releases(mill.home)] == [
         (1, None, "has no CONTENT.json"),
         (2, None, "its CONTENT.json is damaged"),
         (3, 10, "has no MANIFEST.json"),
-        (4, 11, ""),
+        (4, None, "this version of Embedmill cannot read its CONTENT.json (content/999)"),
+        (5, 12, ""),
     ]
 
 

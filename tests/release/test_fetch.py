@@ -10,6 +10,7 @@ from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
 from embedmill.errors import (
+    LogGap,
     ReleaseCorrupt,
     ReleaseIncompatible,
     ReleaseMissing,
@@ -286,3 +287,23 @@ def test_a_disk_that_others_fill_meanwhile_ends_the_fetch_and_it_goes_on_when_th
 def fill(file: Path, size: int) -> None:
     if not file.exists():
         file.write_bytes(bytes(size))
+
+
+@pytest.mark.parametrize("settings", [{}, {"store": "memory://log-gap"}], ids=["folder", "bucket"])
+def test_a_release_that_its_own_url_names_is_opened_though_the_log_lacks_an_entry(
+    mill: Mill, to: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
+    monkeypatch.setattr("embedmill.release.log.PAUSES_S", ())
+    monkeypatch.setenv("EMBEDMILL_CACHE", str(to.parent / "cache"))
+    mill.settings |= settings
+    runs = [mill.run(items(20 + count)) for count in range(3)]
+    mill.home.store.delete(mill.home.log_key(2))
+    url = f"{mill.home.url}/releases/{runs[2].release}"
+    with pytest.raises(LogGap):
+        source_at(mill.home.url)
+    source = source_at(url)
+    assert (source.release, source.number) == (runs[2].release, None)
+    fetch_release(source, to)
+    for place in (url, to):
+        found = Release.open(place)
+        assert (found.name, found.number, len(found.search("item 3"))) == (runs[2].release, None, 10)

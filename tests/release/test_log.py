@@ -3,27 +3,55 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedmill.errors import ObjectMissing, PublishLost, ReleaseMissing, StoreError
+from embedmill.errors import (
+    LogGap,
+    ObjectMissing,
+    PublishLost,
+    ReleaseMissing,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
 from embedmill.release.layout import MANIFEST, Home
 from embedmill.release.log import MOST_LOOKED_INTO, History, Kind, append, live_release, read_history
 from embedmill.spec.document import now
 from embedmill.spec.documents import LogEntry, Manifest, ReleaseName
 from embedmill.store import ObjectInfo
 from embedmill.store.memory import MemoryStore
+from embedmill.world import World
 
 KINDS: list[Kind] = ["publish", "rollback", "unhold", "pin", "unpin", "retire"]
 
 
+class Waiting(World):
+    """Notes how long somebody waits, and lets something happen after the first pauses."""
+
+    def __init__(self) -> None:
+        self.slept_s: list[float] = []
+        self.after_pauses: tuple[int, Callable[[], object]] | None = None
+
+    def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
+        if self.after_pauses and len(self.slept_s) == self.after_pauses[0]:
+            self.after_pauses[1]()
+
+
 @pytest.fixture
-def home() -> Home:
+def world() -> Waiting:
+    return Waiting()
+
+
+@pytest.fixture
+def home(world: Waiting) -> Home:
     """With sealed releases a, b and c, none of them in the log."""
-    home = Home(MemoryStore(), "shop")
+    home = Home(MemoryStore(), "shop", world)
     for name in "abc":
         manifest = Manifest(release=name, content_digest="", files=(), created=now()).sealed()
         home.create(home.release_key(name, MANIFEST), manifest)
@@ -48,11 +76,69 @@ def test_an_entry_that_was_lost_is_told_and_nothing_takes_its_place(home: Home, 
     history = write(home, ("publish", "a"), ("publish", "b"), ("publish", "c"))
     entry = home.store.get(home.log_key(lost))
     home.store.delete(home.log_key(lost))
-    with pytest.raises(StoreError, match=rf"0{lost}.json: is missing, and entry 3 is there") as said:
+    with pytest.raises(LogGap, match=rf"0{lost}.json: is missing, and entry 3 is there") as said:
         read_history(home)
     assert "put it back" in said.value.hint
     home.store.put(home.log_key(lost), entry)
     assert read_history(home) == history
+
+
+def test_an_entry_that_comes_late_to_this_reader_is_waited_for_some_seconds(
+    home: Home, world: Waiting
+) -> None:
+    history = write(home, ("publish", "a"), ("publish", "b"), ("publish", "c"))
+    assert world.slept_s == []
+    key, entry = home.log_key(2), home.store.get(home.log_key(2))
+    home.store.delete(key)
+    world.after_pauses = 3, lambda: home.store.put(key, entry)
+    assert read_history(home) == history
+    assert len(world.slept_s) == 3
+    home.store.delete(key)
+    world.after_pauses, world.slept_s = None, []
+    with pytest.raises(LogGap):
+        read_history(home)
+    assert 3 < sum(world.slept_s) < 10
+
+
+@pytest.mark.parametrize("hint", [None, b"1\n", b"2\n"])
+def test_no_entry_takes_the_place_of_a_lost_one_that_the_hint_does_not_tell(
+    home: Home, hint: bytes | None
+) -> None:
+    history = write(home, ("publish", "a"), ("publish", "b"), ("publish", "c"))
+    entry = home.store.get(home.log_key(2))
+    home.store.delete(home.log_key(2))
+    home.store.delete("shop/HEAD")
+    if hint is not None:
+        home.store.put("shop/HEAD", hint)
+    before = read_history(home)
+    assert before.next_number == 2
+    with pytest.raises(LogGap, match=r"02.json: is missing, and entry 3 is there"):
+        append(home, before, "pin", "a")
+    home.store.put(home.log_key(2), entry)
+    assert read_history(home) == history
+
+
+def test_other_files_in_the_folder_of_the_log_are_no_entries(home: Home) -> None:
+    home.store.put("shop/log/00000009.json.bak", b"")
+    home.store.put("shop/log/notes/00000009.txt", b"")
+    assert [entry.number for entry in write(home, ("publish", "a"), ("pin", "a")).entries] == [1, 2]
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable("no answer"), StoreDenied("403")])
+def test_a_hint_that_cannot_be_read_is_not_taken_for_none(home: Home, failure: StoreError) -> None:
+    write(home, ("publish", "a"), ("publish", "b"), ("publish", "c"))
+    home.store.delete(home.log_key(2))
+
+    class Hidden(MemoryStore):
+        """Says nothing of HEAD."""
+
+        def get(self, key: str) -> bytes:
+            if key == "shop/HEAD":
+                raise failure
+            return home.store.get(key)
+
+    with pytest.raises(type(failure)):
+        read_history(Home(Hidden(), "shop"))
 
 
 @pytest.mark.parametrize("hint", [None, b"", b"1\n", b"99", b"-7", b"nonsense"])

@@ -108,14 +108,15 @@ def _going_on(state: RunState, stopped: Sequence[str], *, drained: bool) -> str:
     """Whether `run` goes on with it, in words."""
     if drained and state.goes_on:
         return f"{state.run} is drained: no worker works on it until `run` or `resume` goes on with it"
+    also = "; it is drained: no worker works on it until `resume` goes on with it" if drained else ""
     match state.goes_on:
         case True if stopped:
             return f"`run` checks {state.run} again, which was stopped by {' and '.join(stopped)}"
         case True:
             return f"`run` goes on with {state.run}"
         case False:
-            return f"`run` does not go on with {state.run}: {state.why}"
-    return f"whether `run` goes on with {state.run} cannot be told: {state.why}"
+            return f"`run` does not go on with {state.run}: {state.why}{also}"
+    return f"whether `run` goes on with {state.run} cannot be told: {state.why}{also}"
 
 
 def _say_how_to_help(states: Sequence[RunState]) -> None:

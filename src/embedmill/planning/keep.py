@@ -7,7 +7,8 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ModelError, StoreError, StoreUnavailable
+from embedmill.errors import ModelError, StoreError, StoreFull, StoreUnavailable
+from embedmill.release.layout import PLAN
 from embedmill.release.stamps import note_frozen
 from embedmill.spec.documents import ShardPlan
 from embedmill.store.cache import copy_all, in_parallel
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from embedmill.planning.shards import FrozenShard
     from embedmill.release.layout import Home
     from embedmill.release.reader import Release
-    from embedmill.spec.documents import FileEntry
+    from embedmill.spec.documents import FileEntry, Plan
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,22 @@ def taken_back_on_failure(home: Home, run: str) -> Iterator[None]:
             raise
         with contextlib.suppress(StoreError):
             _delete(home, run)
+        raise
+
+
+def create_plan(home: Home, plan: Plan) -> Plan:
+    """Create plan.json, which makes all that was written before it count.
+
+    A store that is full took nothing, so that the rest is deleted. After any other failure the plan may be
+    there, and needs what it names.
+    """
+    key = home.run_key(plan.run, PLAN)
+    try:
+        return home.create(key, plan)
+    except StoreFull:
+        with contextlib.suppress(StoreError):
+            if not home.exists(key):  # as it would be where only a folder could not be synced
+                _delete(home, plan.run)
         raise
 
 

@@ -27,14 +27,14 @@ from embedmill.planning.calibrate import Calibrator
 from embedmill.planning.estimate import Measured, estimate_work
 from embedmill.planning.freeze import count_distinct, freeze
 from embedmill.planning.join import Join, join_ids
-from embedmill.planning.keep import Kept, check_unchanged, taken_back_on_failure
+from embedmill.planning.keep import Kept, check_unchanged, create_plan, taken_back_on_failure
 from embedmill.planning.numerics import Here, decide_numerics
 from embedmill.planning.salvage import Salvage
 from embedmill.planning.scan import SPILLS, Scan, Scanner
 from embedmill.planning.shards import FrozenShard
 from embedmill.release.items import FINGERPRINT, ID, OWN_COLUMNS, STATE
 from embedmill.release.keys import TableKeys
-from embedmill.release.layout import PLAN, Home
+from embedmill.release.layout import Home
 from embedmill.release.numerics import goldens_entry, planned_goldens
 from embedmill.release.quarantine import QuarantineWriter
 from embedmill.release.refusals import Refusals
@@ -103,13 +103,13 @@ class Planner:
             for other in others
             if other.encoder_digest == self.encoder_digest and not self.outgrown(other)
         ]
-        salvage = Salvage.collect(self.home, run, alike)
         images = ImageSource(self.spec.catalog, root=self.root, store=self.home.store)
         with (
             taken_back_on_failure(self.home, run),
             scratch_folder() as scratch,
             ThreadPoolExecutor(SPILLS, "spill") as writers,
         ):
+            salvage = Salvage.collect(self.home, run, alike)
             file = scratch / "quarantine.parquet"
             with QuarantineWriter(file) as quarantine, self.hasher() as hasher:
                 refusals = self._refusals(alike)
@@ -140,7 +140,7 @@ class Planner:
                 run, reader, scan, join, quarantine.rows, distinct, shards, file, salvage, images
             )
         keys = dict(zip((part.sha256 for part in plan.item_parts), join.keys, strict=True))
-        return self.home.create(self.home.run_key(run, PLAN), plan), keys
+        return create_plan(self.home, plan), keys
 
     def outdated(self, plan: Plan, live: ReleaseName | None) -> str:
         """Why an open run's plan is not what would be planned now, on top of `live`; empty if it is."""

@@ -60,6 +60,8 @@ def items_of(home: Home, release: str) -> tuple[int | None, str]:
     try:
         content = Content.from_bytes(data, key)
     except StoreError:
+        if other := Content.other_version(data):
+            return None, f"this version of Embedmill cannot read its {CONTENT} ({other})"
         return None, f"its {CONTENT} is damaged"
     there = home.exists(home.release_key(release, MANIFEST))
     return item_count(content), "" if there else f"has no {MANIFEST}"

@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedmill.errors import ObjectMissing, ReleaseMissing
+from embedmill.errors import LogGap, ObjectMissing, ReleaseMissing
 from embedmill.release.integrity import content_files, note_verified, read_manifest
 from embedmill.release.layout import CONTENT, MANIFEST, Home
 from embedmill.release.log import read_history
@@ -85,9 +85,12 @@ def _forget(home: Home) -> None:
     """Remove the cache's folders of retired releases and of candidates that nobody asked for within a day.
 
     Else their links would keep files in the cache for ever. Who works for longer on a retired release keeps
-    the files that it has opened, as of a local store.
+    the files that it has opened, as of a local store. What a log that lacks entries retired, nobody knows.
     """
-    retired, before = read_history(home).retired, time.time() - SPARED_S
+    try:
+        retired, before = read_history(home).retired, time.time() - SPARED_S
+    except LogGap:
+        return
     releases = _cached(home, "releases", "any").parent.glob("*")
     candidates = _cached(home, "candidates", "any").parent.glob("*")
     for folder in (*(each for each in releases if each.name in retired), *candidates):

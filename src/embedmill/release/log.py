@@ -1,18 +1,21 @@
 """A pipeline's history: numbered entries, each created once, each naming its parent.
 
-The head is found by walking forward; listings are never trusted. Every entry carries its parent's digest, so
-that one cannot be exchanged unnoticed. `HEAD` is a hint, which nothing rests on: it says where to look for an
-entry beyond a gap, as half a copy of a store has it, or a folder that somebody tidied up.
+The head is found by walking forward, for a listing may miss entries. Every entry carries its parent's digest,
+so that one cannot be exchanged unnoticed. `HEAD` is a hint, which nothing rests on: it says where to look for
+an entry beyond a gap, as half a copy of a store has it, or a folder that somebody tidied up. It may lag, so
+that whoever appends also lists what is there: no listing invents an entry.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from embedmill.errors import (
+    LogGap,
     ObjectExists,
     ObjectMissing,
     PublishLost,
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 NO_PARENT = ""
 LOG, HEAD = "log", "HEAD"
+ENTRY_NAME = re.compile(r"(\d{8,})\.json")
+PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Waits before an entry counts as lost: an NFS client may remember for a while that it was not there."""
 MOST_LOOKED_INTO = 32
 """Folders of a store that are looked into for a pipeline whose name was misspelt."""
 Kind = Literal["publish", "rollback", "unhold", "pin", "unpin", "retire"]
@@ -139,7 +145,8 @@ def read_history(home: Home) -> History:
     """Read the log from its first entry to its last.
 
     Raises:
-        StoreError: The chain is broken: an entry does not name its predecessor, or was lost.
+        LogGap: An entry was lost, and HEAD names a later one.
+        StoreError: The chain is broken: an entry does not name its predecessor.
     """
     entries: list[LogEntry] = []
     parent = NO_PARENT
@@ -161,7 +168,7 @@ def read_history(home: Home) -> History:
 
 def _hinted(home: Home) -> int:
     """The number of an entry that may be there, by HEAD; 0 where that says nothing."""
-    with suppress(StoreError, ValueError):
+    with suppress(ObjectMissing, ValueError):
         return max(0, int(home.store.get(join_key(home.pipeline, HEAD))))
     return 0
 
@@ -170,15 +177,32 @@ def _written_meanwhile(home: Home, key: str, beyond: int) -> bytes:
     """An entry that was not there a moment ago, though the one `beyond` is: written meanwhile, or lost.
 
     Raises:
-        StoreError: It is lost. A new one in its place would make the log one that nobody can read.
+        LogGap: It is lost. A new one in its place would make the log one that nobody can read.
     """
-    try:
-        return home.store.get(key)
-    except ObjectMissing:
-        raise StoreError(
-            f"{home.store.url}/{key}: is missing, and entry {beyond} is there",
-            hint="put it back from a copy of the store, or finish copying, if this is a copy",
-        ) from None
+    for pause_s in (0.0, *PAUSES_S):
+        if pause_s:
+            home.world.sleep(pause_s)
+        with suppress(ObjectMissing):
+            return home.store.get(key)
+    raise LogGap(
+        f"{home.store.url}/{key}: is missing, and entry {beyond} is there",
+        hint="put it back from a copy of the store, or finish copying, if this is a copy",
+    )
+
+
+def _check_is_next(home: Home, number: int) -> None:
+    """Whether no entry was lost that HEAD, which may lag behind, told nothing of.
+
+    Where the number is taken already, as by a faster writer, creating the entry says so.
+
+    Raises:
+        LogGap: A later entry is listed, and none has this number.
+    """
+    names = (info.key.rsplit("/", 1)[-1] for info in home.store.list(join_key(home.pipeline, LOG)))
+    listed = [int(found[1]) for found in map(ENTRY_NAME.fullmatch, names) if found]
+    beyond = max(listed, default=0)
+    if beyond > number:
+        _written_meanwhile(home, home.log_key(number), beyond)
 
 
 def append(
@@ -192,8 +216,10 @@ def append(
         PublishLost: Another writer has taken the number.
         PublishUnknown: The store gave no answer: the entry may be there, or come yet. Whoever reads the log
             next sees it, or takes its number.
+        LogGap: The entry would take the place of one that was lost.
     """
     home.check_fit()
+    _check_is_next(home, history.next_number)
     entry = LogEntry(
         number=history.next_number,
         kind=kind,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from embedmill.errors import ReleaseCorrupt, ReleaseIncompatible, ReleaseMissing
+from embedmill.errors import LogGap, ReleaseCorrupt, ReleaseIncompatible, ReleaseMissing
 from embedmill.release.contents import ContentPart, ContentTable
 from embedmill.release.folders import release_folder
 from embedmill.release.integrity import check_named, read_content, read_fetched, read_manifest, verify_files
@@ -276,8 +276,8 @@ def open_live(home: Home) -> Release:
 
 
 def _number_of(url: str) -> int | None:
-    """The number in the log, if the folder lies in a store that has one."""
-    with suppress(ValueError, ReleaseMissing):
+    """The number in the log, if the folder lies in a store that has one, and that lacks no entry."""
+    with suppress(ValueError, ReleaseMissing, LogGap):
         home, name = split_url(url, "releases")
         return read_history(home).number_of(name)
     return None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedmill.errors import (
+    LogGap,
     ObjectMissing,
     ReleaseCorrupt,
     ReleaseIncompatible,
@@ -15,7 +16,7 @@ from embedmill.errors import (
 )
 from embedmill.release.integrity import WHAT_NEXT, check_named, no_manifest, parse_manifest, read_fetched
 from embedmill.release.layout import CONTENT, MANIFEST, Home, split_url
-from embedmill.release.log import nothing_published, read_history
+from embedmill.release.log import History, nothing_published, read_history
 from embedmill.release.transfer import published_manifest
 from embedmill.spec.document import sha256
 from embedmill.spec.documents import Content
@@ -23,7 +24,6 @@ from embedmill.store import join_key, open_store
 from embedmill.store.local import LocalStore
 
 if TYPE_CHECKING:
-    from embedmill.release.log import History
     from embedmill.spec.documents import Manifest
     from embedmill.store import Store
 
@@ -127,10 +127,18 @@ def source_at(url: str, name: str | None = None) -> Source:
         _refuse_name(url, name)
         return _of_folder(folder)
     _refuse_name(url, name)
-    history = read_history(home)
+    history = _history_of(home)
     if history.publication_of(release) is not None:
         return _published(home, history, history.find(release).release)
     return _of_folder(folder) if is_folder else _read(home.store, home.release_key(release), None)
+
+
+def _history_of(home: Home) -> History:
+    """Empty where entries were lost: a release that is named by its folder stands alone, without a number."""
+    try:
+        return read_history(home)
+    except LogGap:
+        return History(())
 
 
 def _pipeline_at(url: str) -> Home:

@@ -62,6 +62,16 @@ class Document(Part):
             field = ".".join(map(str, first["loc"]))
             raise StoreError(f"{where}: not a valid {cls.SCHEMA}: {field}: {first['msg']}") from None
 
+    @classmethod
+    def other_version(cls, data: bytes) -> str:
+        """The schema, if this is such a document of another version; empty if not."""
+        try:
+            schema = json.loads(data)["schema"]
+        except (ValueError, KeyError, TypeError):
+            return ""
+        same_name = isinstance(schema, str) and schema.partition("/")[0] == cls.SCHEMA.partition("/")[0]
+        return schema if same_name and schema != cls.SCHEMA else ""
+
 
 def canonical_json(values: dict[str, Any]) -> bytes:
     """Sorted keys, two spaces, UTF-8, one newline at the end."""
