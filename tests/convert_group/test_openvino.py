@@ -13,11 +13,14 @@ import openvino
 import pytest
 import yaml
 from onnx import TensorProto, helper
+from openvino import opset13
 from tests.contracts.runtime_suite import FEEDS, RuntimeSuite
-from tests.models import save_onnx, tiny_text_package
+from tests.models import save_onnx, tiny_image_package, tiny_text_package
 
 from embedmill.errors import DeviceUnavailable, ModelError
+from embedmill.model.encoder import Encoder
 from embedmill.model.importing import import_declared
+from embedmill.model.package import ModelPackage
 from embedmill.runtimes import Runtime, load_runtime
 from embedmill.spec import OpenVinoSpec, Precision
 
@@ -127,6 +130,73 @@ def test_tensors_that_only_pass_through_keep_the_names_of_inputs_and_outputs(tmp
     np.testing.assert_array_equal(
         runtime.run({"pixels": np.full((2, 4), -3.0, np.float32)}), np.full((2, 4), 3.0)
     )
+
+
+ROWS = np.full((2, 4), -3.0, np.float32)
+
+
+def passing_through(folder: Path) -> Path:
+    """An ONNX file of x, vectors, copies of both under other names, and `c`."""
+    pixels, *outs = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 4])
+        for name in ("pixels", "vectors", "dup vectors", "c")
+    )
+    pairs = [("Identity", "pixels", "x"), ("Abs", "x", "y"), ("Identity", "y", "vectors")]
+    pairs += [("Identity", "y", "dup vectors"), ("Neg", "y", "c")]
+    nodes = [helper.make_node(kind, [taken], [made]) for kind, taken, made in pairs]
+    save_onnx(folder / "model.onnx", nodes, [pixels], outs, weights={})
+    return folder / "model.onnx"
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.xml"])
+@pytest.mark.parametrize("name", ["vectors", "dup vectors", "c"])
+def test_a_tensor_is_found_by_the_names_of_both_ends(tmp_path: Path, file: str, name: str) -> None:
+    onnx_file = passing_through(tmp_path)
+    openvino.save_model(openvino.convert_model(onnx_file), tmp_path / "model.xml")
+    runtime = load_runtime(OpenVinoSpec(kind="openvino", file=file, output=name), tmp_path)
+    assert len(runtime.inputs) == 1
+    assert runtime.inputs["x"] == runtime.inputs["pixels"]
+    np.testing.assert_array_equal(
+        runtime.run({runtime.inputs["pixels"].name: ROWS}), -np.abs(ROWS) if name == "c" else np.abs(ROWS)
+    )
+
+
+def test_an_output_is_found_by_the_name_of_a_tensor_within_the_graph(tmp_path: Path) -> None:
+    """By such a name packages may declare it, since the compiled graph calls it so."""
+    passing_through(tmp_path)
+    runtime = load_runtime(OpenVinoSpec(kind="openvino", file="model.onnx", output="y"), tmp_path)
+    np.testing.assert_array_equal(runtime.run({"pixels": ROWS}), np.abs(ROWS))
+
+
+@pytest.mark.parametrize(("name", "sign"), [("vectors", 1), ("dup vectors", 1), ("c", -1)])
+def test_two_outputs_of_one_tensor_are_one_and_shift_none(tmp_path: Path, name: str, sign: int) -> None:
+    x = opset13.parameter([-1, 4], np.float32, name="x")
+    x.output(0).tensor.set_names({"x"})
+    y = opset13.absolute(x)
+    y.output(0).tensor.set_names({"vectors", "dup vectors"})
+    c = opset13.negative(y)
+    c.output(0).tensor.set_names({"c"})
+    ends = [opset13.result(each.output(0)) for each in (y, y, c)]
+    openvino.save_model(openvino.Model(ends, [x], "model"), tmp_path / "model.xml")
+    runtime = load_runtime(OpenVinoSpec(kind="openvino", file="model.xml", output=name), tmp_path)
+    assert list(runtime.outputs) == ["vectors", "c"]
+    np.testing.assert_array_equal(runtime.run({"x": ROWS}), sign * np.abs(ROWS))
+
+
+@pytest.mark.parametrize("name", ["pixels", "x"])
+def test_a_package_may_declare_an_input_by_either_name(tmp_path: Path, name: str) -> None:
+    package = tiny_image_package(tmp_path / "tiny")
+    model = onnx.load(package / "model.onnx")
+    for node in model.graph.node:
+        node.input[:] = ["x" if each == "pixels" else each for each in node.input]
+    model.graph.node.insert(0, helper.make_node("Identity", ["pixels"], ["x"]))
+    onnx.save(model, package / "model.onnx")
+    declared = yaml.safe_load((package / "model.yaml").read_text())
+    declared["runtimes"][0]["kind"] = "openvino"
+    declared["encoders"] = {each: {name: spec["pixels"]} for each, spec in declared["encoders"].items()}
+    (package / "model.yaml").write_text(yaml.safe_dump(declared))
+    with Encoder.load(ModelPackage.open(package)) as encoder:
+        assert encoder.runtime.name == "openvino"
 
 
 def test_an_ir_without_its_weights_beside_it_is_refused(tmp_path: Path) -> None:

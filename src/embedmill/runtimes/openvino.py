@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -30,13 +30,47 @@ PRECISIONS: Mapping[Precision, tuple[str, str]] = {
 NOISE = ("Exception from ", "Check '", "FrontEnd API failed", "Summary:", "Model wasn't fully converted")
 
 
+class Tensors(Mapping[str, TensorSpec]):
+    """Inputs or outputs, each under one name, and found under every name that OpenVINO has for it.
+
+    Compiling drops `Identity`, and the tensor then has the names of both ends; an IR may be saved so. No two
+    tensors of a graph share a name: outputs that do are the same.
+    """
+
+    def __init__(self, own: Sequence[Any], compiled: Sequence[Any]) -> None:
+        """Take the ports of a model, whose names come first, and those that it was compiled into."""
+        self._names = names = [_name(port) for port in own]
+        self._specs = {name: _spec(name, compiled[names.index(name)]) for name in names}
+        self._aliases: dict[str, str] = {}
+        for ports in (own, compiled):
+            for name, port in zip(names, ports, strict=True):
+                self._aliases.update(dict.fromkeys(port.get_names() - self._aliases.keys(), name))
+        self._aliases.update((name, name) for name in names)
+
+    def __getitem__(self, name: str) -> TensorSpec:
+        """By any name; the tensor says which of them comes first."""
+        return self._specs[self._aliases[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        """One name of each, in the order of the model."""
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        """Different tensors."""
+        return len(self._specs)
+
+    def place(self, spec: TensorSpec) -> int:
+        """Which of the ports it is."""
+        return self._names.index(spec.name)
+
+
 @dataclass(frozen=True)
 class OpenVinoRuntime:
     """A model that OpenVINO compiled for this CPU."""
 
     version: str
-    inputs: Mapping[str, TensorSpec]
-    outputs: Mapping[str, TensorSpec]
+    inputs: Tensors
+    outputs: Tensors
     output: TensorSpec
     path: Path
     compiled: Any
@@ -82,25 +116,22 @@ def load(spec: OpenVinoSpec, root: Path, *, place: Place) -> OpenVinoRuntime:
         core = library.Core()
         model = _read(library, core, path, files)
         _check_model(model, path)
-        named = (
-            _names(model.inputs),
-            _names(model.outputs),
-        )  # compiling adds those of tensors within the graph
         compiled = core.compile_model(model, "CPU", _properties(core, place))
+        inputs = Tensors(model.inputs, compiled.inputs)
+        outputs = Tensors(model.outputs, compiled.outputs)
     except library.frontend.OpConversionFailure as error:
         raise DeviceUnavailable(f"{path}: OpenVINO cannot compute it: {_reason(error)}") from error
     except failures as error:
         raise ModelError(f"{path}: OpenVINO cannot load it: {_reason(error)}") from error
-    outputs = _specs(compiled.outputs, named[1])
     output = choose_output(outputs, spec.output, said_by=str(path))
     return OpenVinoRuntime(
         version=library.__version__,
-        inputs=_specs(compiled.inputs, named[0]),
+        inputs=inputs,
         outputs=outputs,
         output=output,
         path=path,
         compiled=compiled,
-        port=compiled.outputs[named[1].index(output.name)],
+        port=compiled.outputs[outputs.place(output)],
         failures=failures,
     )
 
@@ -158,13 +189,8 @@ def _properties(core: Any, place: Place) -> dict[str, Any]:
     }
 
 
-def _specs(ports: Sequence[Any], names: Sequence[str]) -> dict[str, TensorSpec]:
-    pairs = zip(names, ports, strict=True)
-    return {name: TensorSpec(name, _dtype(port), _shape(port)) for name, port in pairs}
-
-
-def _names(ports: Sequence[Any]) -> list[str]:
-    return [_name(port) for port in ports]
+def _spec(name: str, port: Any) -> TensorSpec:
+    return TensorSpec(name, _dtype(port), _shape(port))
 
 
 def _name(port: Any) -> str:
