@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 from tests.models import tiny_image_package
 from tests.serving.conftest import drawn, load
 from tests.support.mill import Mill, items
@@ -197,6 +198,36 @@ def test_slashes_of_an_id_need_no_quotes_where_nothing_is_ambiguous(lookalikes: 
     assert lookalikes.get("/items/a/b").json()["id"] == "a/b"
     assert lookalikes.get("/items/a/b/picture").content == drawn(LOOKALIKES.index("a/b"))
     assert lookalikes.get("/items/a/%70icture").content == drawn(LOOKALIKES.index("a"))
+
+
+def telling(asker: TestClient, told: Mapping[str, object]) -> TestClient:
+    """Asks the same application as a server would that tells this of each request."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asker.app({**scope, **told}, receive, send)
+
+    return TestClient(app)
+
+
+@pytest.mark.parametrize("id_", ["a%2Fb", "100%", "a/b", "a\nb"])
+def test_an_address_of_which_only_the_decoded_form_is_known_is_decoded_once(
+    lookalikes: TestClient, id_: str
+) -> None:
+    for told in ({"raw_path": None}, {"raw_path": b"/items%2F" + quote(id_, safe="").encode()}):
+        asker = telling(lookalikes, {"path": f"/items/{id_}", **told})
+        assert asker.get("/").json()["id"] == id_
+
+
+@pytest.mark.parametrize("root", ["/mill", "/ä b", "/items"])
+@pytest.mark.parametrize("id_", LOOKALIKES)
+def test_behind_a_root_path_ids_are_the_same(lookalikes: TestClient, root: str, id_: str) -> None:
+    """Servers put it before the path (`uvicorn --root-path`, mounts), and some proxies do not."""
+    address = f"/items/{quote(id_, safe='')}"
+    asker = TestClient(lookalikes.app, root_path=root)
+    assert asker.get(f"{root}{address}").json()["id"] == id_
+    assert asker.get(f"{root}{address}/picture").content == drawn(LOOKALIKES.index(id_))
+    if root != "/items":  # which the address would be taken for
+        assert asker.get(address).json()["id"] == id_
 
 
 def test_a_thumbnail_is_shown_where_the_pipeline_keeps_them(tmp_path: Path) -> None:

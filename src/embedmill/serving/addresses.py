@@ -30,14 +30,26 @@ class ItemAddresses:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
-            scope["path"] = _quoted(scope)
+        if scope["type"] == "http":
+            root, path = _parted(scope["path"], scope.get("root_path", ""))
+            if path.startswith(PREFIX):
+                scope["path"] = root + _quoted(path, _raw(scope))
         await self._app(scope, receive, send)
 
 
-def _quoted(scope: Scope) -> str:
-    """The address in one spelling, however much of it the client quoted."""
+def _parted(path: str, root: str) -> tuple[str, str]:
+    """Where the application is mounted, if the path says so, and what routes see: as Starlette parts it."""
+    return (root, path[len(root) :]) if path.startswith(f"{root}/") else ("", path)
+
+
+def _raw(scope: Scope) -> bytes:
+    """The address as it came, behind where the application is mounted; empty if nobody says."""
     raw: bytes = scope.get("raw_path") or b""
-    if not raw.startswith(PREFIX.encode()):  # ASGI servers need not say how it came
-        raw = scope["path"].encode()
-    return "/".join(quote(unquote_to_bytes(part), safe="") for part in raw.split(b"/"))
+    return raw.removeprefix(quote(scope.get("root_path", "")).encode())
+
+
+def _quoted(path: str, raw: bytes) -> str:
+    """The address in one spelling, however much of it the client quoted."""
+    if raw.startswith(PREFIX.encode()):
+        return "/".join(quote(unquote_to_bytes(part), safe="") for part in raw.split(b"/"))
+    return "/".join(quote(part, safe="") for part in path.split("/"))  # it was decoded already
