@@ -13,6 +13,7 @@ import pytest
 from tests.cli.terminal import Terminal
 from tests.support.mill import Mill, items, reweighted
 
+from embedmill.gates import OWN_ANEW
 from embedmill.release.layout import Home
 from embedmill.store import LocalPaths
 from embedmill.types import STAGES
@@ -48,6 +49,7 @@ def test_status_after_a_gate_names_it_and_what_helps(
     assert all(name in line for name in names)
     assert f"Next:  embedmill {next_of.format(spec)}" in said.out
     assert "finishes the open run" not in said.out
+    assert (OWN_ANEW in said.out) == next_of.startswith("cancel")
 
 
 def test_status_asks_for_no_help_with_a_run_that_is_not_gone_on_with(

@@ -13,7 +13,7 @@ from tests.support.mill import POISON, Mill, items, poisonable_package, reweight
 
 from embedmill import Release
 from embedmill.errors import GateFailed, SpecError
-from embedmill.gates import GATES, OVERRIDABLE
+from embedmill.gates import GATES, OVERRIDABLE, OWN_ANEW, gate_failure
 from embedmill.planned import PlannedRun
 from embedmill.release import layout
 from embedmill.release.folders import candidate_folder
@@ -230,6 +230,7 @@ def test_vectors_that_were_spoiled_after_the_model_are_stopped(
     verdict = verdicts_on(run)[gate]
     assert not verdict.passed
     assert verdict.message == message
+    assert gate_failure(run.check()).hint.endswith(f"run again: {OWN_ANEW}")
 
 
 def test_norms_are_free_where_the_model_does_not_declare_them(mill: Mill, tmp_path: Path) -> None:
@@ -257,6 +258,22 @@ def test_items_that_do_not_add_up_are_stopped(mill: Mill) -> None:
         assert not verdict.passed
     assert GATES["accounting"](Release(Path(), content), None).passed
     assert "5 read = 5 embedded + 0 reused + 0 empty + 0 quarantined" in verdict.message
+
+
+def test_numbers_of_one_verdict_have_one_spelling(mill: Mill) -> None:
+    content = candidate_of(mill.indexed(items(5))).content
+    counts = content.counts.model_copy(update={"total": 1_200_300})
+    (entry,) = content.items
+    many = {
+        "counts": counts,
+        "embedded": 1_200_300,
+        "items": (entry.model_copy(update={"rows": 1_200_300}),),
+    }
+    verdict = GATES["accounting"](Release(Path(), content.model_copy(update=many)), None)
+    assert verdict.message == (
+        "1,200,300 read = 1,200,300 embedded + 0 reused + 0 empty + 0 quarantined; "
+        "item files have 1,200,300 rows"
+    )
 
 
 def test_only_new_vectors_are_read_for_a_refresh(mill: Mill) -> None:

@@ -11,6 +11,7 @@ from tests.models import tiny_image_package, tiny_text_package
 
 from embedmill.errors import DeviceUnavailable, ModelError
 from embedmill.model import Encoder, ModelPackage
+from embedmill.model.check import check_package
 from embedmill.model.choosing import choose_runtime
 from embedmill.model.importing import make_goldens
 from embedmill.model.loading import load_model
@@ -83,8 +84,20 @@ def test_another_runtime_must_make_the_vectors_of_the_goldens(
         loaded = Encoder.load(package, "query_text", using=other)
         assert (loaded.encode_texts(["a"]) == Encoder.load(package, "query_text").encode_texts(["a"])).all()
     else:
-        with pytest.raises(ModelError, match="12 of 12 goldens moved"):
+        with pytest.raises(ModelError, match="12 of 12 goldens moved") as caught:
             Encoder.load(package, using=other)
+        assert "mend `runtimes`, or import the model again" in caught.value.hint
+
+
+def test_where_the_first_of_several_runtimes_moved_the_others_are_not_blamed(tmp_path: Path) -> None:
+    folder = two_runtimes(tmp_path / "package", second_seed=1).root
+    (folder / "other.onnx").replace(folder / "model.onnx")
+    (folder / "other.onnx").write_bytes((folder / "model.onnx").read_bytes())
+    first, second = check_package(ModelPackage.open(folder)).encoders[0].runtimes
+    assert first.error is not None
+    assert first.error.hint.endswith("are not those of the import; import the model again")
+    assert second.error is not None
+    assert second.error.hint.startswith("the first of `runtimes` made them")
 
 
 @pytest.mark.parametrize("second_seed", [0, 1])

@@ -279,6 +279,23 @@ def test_what_cannot_be_imported_is_one_line_and_leaves_nothing(
     assert [path.name for path in source.parent.iterdir()] == ["source"]
 
 
+def test_an_output_that_has_no_numbers_is_not_said_to_do_as_well(
+    source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    end_with(
+        source / "model.onnx",
+        [
+            helper.make_node("Neg", ["own"], ["vectors"]),
+            helper.make_node("Cast", ["own"], ["flags"], to=TensorProto.BOOL),
+        ],
+    )
+    model = onnx.load(source / "model.onnx")
+    model.graph.output.append(helper.make_tensor_value_info("flags", TensorProto.BOOL, ["rows", None]))
+    onnx.save(model, source / "model.onnx")
+    imported(source)
+    assert [record.message for record in caplog.records if "values a row" in record.message] == []
+
+
 def test_which_of_two_outputs_of_one_width_is_taken_is_said_once(
     source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

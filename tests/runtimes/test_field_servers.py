@@ -151,6 +151,9 @@ def test_answers_of_several_releases_behind_one_address_are_noticed(web: WebServ
         web.paths[PATHS["openai"]] = reading(document(openai(0, 1), **other))
         with pytest.raises(ModelError, match="with embedmill-release-number 4, and with 3 before"):
             asked.embed(ASKED, [TEXTS])
+        web.paths[PATHS["openai"]] = reading(document(openai(0, 1), **dict.fromkeys(LABELS, "other")))
+        with pytest.raises(ModelError, match="with embedmill-release other, and with"):
+            asked.embed(ASKED, [TEXTS])
 
 
 DEEP = answer(b'{"outputs": ' + b"[" * 10_000, kind="application/json")

@@ -130,7 +130,7 @@ def test_an_output_that_has_no_numbers_is_told_by_its_type(tmp_path: Path, kind:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 3])
     y = helper.make_tensor_value_info("y", kind, ["rows", 3])
     save_onnx(tmp_path / "m.onnx", [helper.make_node("Cast", ["x"], ["y"], to=kind)], [x], [y], weights={})
-    with pytest.raises(ModelError, match=f"output 'y' is {name}, and vectors are numbers"):
+    with pytest.raises(ModelError, match=f"output 'y' is {name}, and vectors are numbers that NumPy knows"):
         loaded(tmp_path / "m.onnx").run({"x": SQUARE})
 
 

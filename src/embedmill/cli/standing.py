@@ -181,10 +181,10 @@ def _next(file: Path, states: Sequence[RunState], *, held: bool, live: bool) -> 
 
 def _after(file: Path, stopped: Sequence[str]) -> str:
     """What to do about the open run that these gates stopped."""
-    from embedmill.gates import OF_PRODUCTION, OVERRIDABLE
+    from embedmill.gates import OF_PRODUCTION, OVERRIDABLE, OWN_ANEW
 
     if set(stopped) - OVERRIDABLE - OF_PRODUCTION:
-        return f"{command('cancel', file)}  # once the cause is mended; `run` then computes its vectors anew"
+        return f"{command('cancel', file)}  # once the cause is mended, and `run`: {OWN_ANEW}"
     if set(stopped) & OF_PRODUCTION:
         return f"{command('run', file)}  # once production is mended: checks it again"
     if "quarantine" in stopped:

@@ -3,6 +3,7 @@
 from embedmill.gates.base import (
     OF_PRODUCTION,
     OVERRIDABLE,
+    OWN_ANEW,
     Gate,
     check_acceptable,
     gate_failure,
@@ -39,6 +40,7 @@ __all__ = [
     "GATES",
     "OF_PRODUCTION",
     "OVERRIDABLE",
+    "OWN_ANEW",
     "UNDECLARED",
     "Gate",
     "Vectorcheck",

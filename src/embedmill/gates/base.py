@@ -19,6 +19,9 @@ OVERRIDABLE = frozenset({"quarantine", "empty", "churn", "relevance"})
 OF_PRODUCTION = frozenset({"environment", "parity"})
 """Gates that find fault with where a candidate is to be served, and never with what was computed."""
 
+OWN_ANEW = "what the stopped run computed is then computed anew"
+"""What it costs to close a run whose vectors a gate found bad; those of earlier releases stay."""
+
 
 class Gate(Protocol):
     """Looks at a candidate beside the live release (None before the first)."""
@@ -85,5 +88,5 @@ def gate_failure(gates: Gates) -> GateFailed:
     elif {verdict.gate for verdict in failed} <= OF_PRODUCTION:
         hint = "mend production, and run again: nothing is computed anew"
     else:
-        hint = "fix the cause, then `embedmill cancel` and run again: that computes all vectors anew"
+        hint = f"fix the cause, then `embedmill cancel` and run again: {OWN_ANEW}"
     return GateFailed(f"release {gates.release} was not published: {said}", hint=hint)

@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
 def accounting(candidate: Release, baseline: Release | None) -> Verdict:  # noqa: ARG001 - the seam
     """Every item read was embedded, reused, empty or quarantined; files hold just those."""
-    content = candidate.content
+    content, total = candidate.content, candidate.content.counts.total
     there = content.embedded + content.reused + content.empty
     found, rows = there + content.quarantined, sum(entry.rows or 0 for entry in content.items)
-    passed = (
-        found == content.counts.total and rows == there and content.quarantine.rows == content.quarantined
-    )
+    passed = found == total and rows == there and content.quarantine.rows == content.quarantined
     return Verdict(
         gate="accounting",
         passed=passed,
         found=found,
-        limit=content.counts.total,
-        message=f"{content.counts.total} read = {content.embedded} embedded + {content.reused} reused + "
-        f"{content.empty} empty + {content.quarantined} quarantined; item files have {counted(rows, 'row')}",
+        limit=total,
+        message=f"{total:,} read = {content.embedded:,} embedded + {content.reused:,} reused + "
+        f"{content.empty:,} empty + {content.quarantined:,} quarantined; "
+        f"item files have {counted(rows, 'row')}",
     )
 
 
@@ -75,7 +74,7 @@ def churn(candidate: Release, baseline: Release | None) -> Verdict:
     if same_model:
         moved, what = before - counts.unchanged, "is deleted or changed"
         lost = moved - counts.deleted - counts.changed
-        what = f"is deleted, changed or quarantined ({lost})" if lost else what
+        what = f"is deleted, changed or quarantined ({lost:,})" if lost else what
     verdict = _share("churn", moved, before, content.pipeline.gates.churn, "live item", what)
     if verdict.passed or not (same_model and counts.changed):
         return verdict
@@ -83,7 +82,7 @@ def churn(candidate: Release, baseline: Release | None) -> Verdict:
     if not same:
         return verdict
     verdict = _share("churn", moved - same, before, content.pipeline.gates.churn, "live item", what)
-    again = f"{verdict.message}; {same} more have images of another name or time, and of the same content"
+    again = f"{verdict.message}; {same:,} more have images of another name or time, and of the same content"
     return verdict.model_copy(update={"message": again})
 
 

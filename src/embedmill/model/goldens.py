@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 LOWEST_COSINE = 0.9999
 """Below it a golden has moved: one model, precision and preprocessing stay above it on any hardware."""
-OF_ONE = "weights, tokenizer or a library are not those of the import; import the model again"
-OF_SEVERAL = (
+OF_FIRST = "weights, tokenizer or a library are not those of the import; import the model again"
+OF_ANOTHER = (
     "the first of `runtimes` made them at the import: this one has another model or another output, "
     "or files or a library are others since; mend `runtimes`, or import the model again"
 )
@@ -85,8 +85,8 @@ class Comparison:
     file: Path
     runtime: str
     cosines_N: npt.NDArray[np.float64]
-    of_several: bool = False
-    """Whether the package declares other runtimes beside the one that was compared."""
+    is_first: bool = True
+    """Whether the runtime is the package's first, which made the goldens."""
 
     @property
     def lowest(self) -> float:
@@ -108,7 +108,7 @@ class Comparison:
         return ModelError(
             f"{self.file}: {self.runtime}: {self.moved_count} of {len(found)} goldens moved; the worst, "
             f"line {worst + 1}, has a cosine of {found[worst]:.6f}, below {LOWEST_COSINE}",
-            hint=OF_SEVERAL if self.of_several else OF_ONE,
+            hint=OF_FIRST if self.is_first else OF_ANOTHER,
         )
 
 
@@ -146,10 +146,8 @@ def fitting_goldens(file: Path, dimension: int) -> tuple[pa.RecordBatch, Vectors
 
 def compared(encoder: Encoder, file: Path, rows: pa.RecordBatch, stored: Vectors) -> Comparison:
     """Embed goldens again that were read from `file`."""
-    of_several = len(encoder.package.spec.runtimes_for(encoder.name)) > 1
-    return Comparison(
-        file, encoder.runtime.name, cosines(encoder.encode(rows).vectors_ND, stored), of_several
-    )
+    found = cosines(encoder.encode(rows).vectors_ND, stored)
+    return Comparison(file, encoder.runtime.name, found, encoder.is_first)
 
 
 def cosines(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:

@@ -32,6 +32,11 @@ class LoadedModel:
     runtime: Runtime
     sessions: Sessions
 
+    @property
+    def is_first(self) -> bool:
+        """Whether it computes by the first section, which made the package's goldens."""
+        return self.chosen == self.package.spec.runtimes_for(self.name)[0]
+
 
 def load_model(
     package: ModelPackage,

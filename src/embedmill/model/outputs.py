@@ -6,6 +6,9 @@ from embedmill.model.encoder import Encoder
 from embedmill.runtimes import TensorSpec
 from embedmill.spec import RuntimeSpec
 
+NO_NUMBERS = frozenset({"bool", "string", "complex64", "complex128"})
+"""Types of outputs that are refused as vectors."""
+
 
 def said_of_output(encoder: Encoder, spec: RuntimeSpec) -> str:
     """A sentence on the output that is taken, where no key says which, and several may be it; else nothing.
@@ -23,6 +26,8 @@ def said_of_output(encoder: Encoder, spec: RuntimeSpec) -> str:
 
 
 def _fits(output: TensorSpec, dimension: int) -> bool:
-    """Whether it may hold vectors; a shape or width that is not known is no contradiction."""
+    """Whether it may hold vectors; a type, shape or width that is not known is no contradiction."""
+    if output.dtype in NO_NUMBERS:
+        return False
     width = output.shape[-1] if output.shape else None
     return len(output.shape) in (0, 2) and (not isinstance(width, int) or width == dimension)

@@ -236,7 +236,7 @@ def checked_vectors(computed: Any, output: TensorSpec, *, said_by: str) -> Vecto
     """
     if isinstance(computed, np.ndarray) and computed.dtype.kind not in "fiu":
         raise ModelError(
-            f"{said_by}: output {output.name!r} is {output.dtype}, and vectors are numbers",
+            f"{said_by}: output {output.name!r} is {output.dtype}, and vectors are numbers that NumPy knows",
             hint="cast in the graph, or name another output in model.yaml",
         )
     if not isinstance(computed, np.ndarray) or computed.ndim != 2:

@@ -64,10 +64,10 @@ class OpenAiFields:
 
     def _check_same(self, labels: Mapping[str, str]) -> None:
         """No request names a version: a balancer may pass it to a server of another release."""
-        for name in self._labels.keys() & labels.keys():
-            if labels[name] != self._labels[name]:
+        for name, before in self._labels.items():
+            if labels.get(name, before) != before:
                 raise ModelError(
-                    f"{self._said_by}: answered with {name} {labels[name]}, and with {self._labels[name]} "
+                    f"{self._said_by}: answered with {name} {labels[name]}, and with {before} "
                     "before: several servers are behind it, or it went over to another release"
                 )
 
