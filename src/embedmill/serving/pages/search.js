@@ -21,19 +21,28 @@ async function ask(address, options = {}) {
   const headers = { ...(options.headers ?? {}), ...authorized() };
   const answer = await fetch(address, { ...options, headers });
   const body = parsed(await answer.text());
-  if (answer.ok && body) return body;
+  if (answer.ok && body instanceof Object) return body;
   if (answer.status === 401) document.querySelectorAll(".key, #key").forEach((each) => (each.hidden = false));
-  const { message, hint } = body?.error ?? { message: `the server answered ${answer.status} without a reason` };
-  throw new Error(hint ? `${message} (${hint})` : message);
+  throw new Error(answer.ok ? `the server answered ${answer.status} with what is no JSON object` : refusal(answer.status, body));
 }
 
+// Why a request was refused: gateways have errors of other shapes than the server.
+function refusal(status, body) {
+  const error = body?.error;
+  if (typeof error === "string" && error) return `the server answered ${status}: ${error}`;
+  if (typeof error?.message !== "string" || !error.message) return `the server answered ${status} without a reason`;
+  return error.hint ? `${error.message} (${error.hint})` : error.message;
+}
+
+// Texts, which are passed over, and numbers.
+const TOKENS = /"[^"\\]*(?:\\[^][^"\\]*)*"|-?\d[\d.eE+-]*/g;
+
 // What JSON says, undefined for what is none, as proxies answer. Integers that JavaScript would round stay as
-// they were written: a rounded id is that of another item.
+// they were written, as texts: a rounded id is that of another item.
 function parsed(json) {
-  const exact = (_, value, { source } = {}) =>
-    source !== undefined && Number.isInteger(value) && !Number.isSafeInteger(value) ? source : value;
+  const rounded = (token) => /^-?\d{16,}$/.test(token) && !Number.isSafeInteger(Number(token));
   try {
-    return JSON.parse(json, exact);
+    return JSON.parse(json.replace(TOKENS, (token) => (rounded(token) ? `"${token}"` : token)));
   } catch {
     return undefined;
   }
@@ -89,7 +98,7 @@ function forgetImage() {
 
 function byImage(file) {
   const preview = new Image();
-  preview.src = URL.createObjectURL(file);
+  showFile(preview, file);
   preview.alt = "The image that is searched for";
   forgetImage();
   drop.querySelector("span").hidden = true;
@@ -104,6 +113,7 @@ function byImage(file) {
 }
 
 function byItem(id) {
+  forgetImage();
   if (UNADDRESSED.includes(id)) return show(() => likeUnaddressed(id), `items like ${id}`);
   const address = `items/${encodeURIComponent(id)}/similar`;
   return show(() => ask(`${address}?${new URLSearchParams(options())}`), `items like ${id}`);
@@ -144,8 +154,16 @@ async function showPicture(picture, address) {
     return;
   }
   const answer = await fetch(address, { headers: authorized() }); // an <img> sends no key
-  if (answer.ok) picture.src = URL.createObjectURL(await answer.blob());
+  if (answer.ok) showFile(picture, await answer.blob());
   else picture.remove();
+}
+
+// The browser keeps a file for as long as it has an address.
+function showFile(picture, file) {
+  const address = URL.createObjectURL(file);
+  for (const event of ["load", "error"]) picture.addEventListener(event, () => URL.revokeObjectURL(address));
+  picture.loading = "eager"; // the file is here; what is never scrolled to would keep it
+  picture.src = address;
 }
 
 function facts(fields) {
