@@ -73,6 +73,10 @@ class Searcher:
         """Read now what is shown of items. Else searches do that, each for the files that its hits are in."""
         self._shown  # noqa: B018 - reads them
 
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A display column of all items, as `read_items` reads it."""
+        return self._shown.column(name)
+
     @cached_property
     def _shown(self) -> pa.Table:
         """All item rows."""

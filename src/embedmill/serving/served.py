@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from embedmill.errors import EmbedmillError, RequestRefused
+from embedmill.errors import RequestRefused
 from embedmill.model import Encoder, ModelPackage
 from embedmill.model.images import ImageDecoder, decoders_beside
 from embedmill.serving.lanes.cache import VectorCache
@@ -83,8 +83,9 @@ class Served:
             }
             proof = prove(release, encoders)
             release.searcher.read_items()
+            pictures = has_pictures(release)
             proven = {shown.encoder for shown in proof.encoders if shown.goldens}
-        except EmbedmillError:
+        except BaseException:
             decoder.close()
             raise
         return cls(
@@ -100,7 +101,7 @@ class Served:
             probes={name: _probe(release, encoders[name]) for name in encoders if name in proven},
             filters=Filters(release.searcher),
             decoder=decoder,
-            pictures=has_pictures(release),
+            pictures=pictures,
         )
 
     @property
