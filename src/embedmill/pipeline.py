@@ -82,16 +82,20 @@ class Pipeline(UseCase):
             StoreUnfit: The store does not do what releases rest on; nothing was written to it.
             SpecError: The labelled queries of the gate on relevance, or what production said of itself, are
                 missing or damaged.
-            GateFailed: What production said that it has cannot compute the model.
+            GateFailed: There is something to compute, and what production said that it has cannot.
         """
         check_relevance(self.spec.gates, self.root, self.package)
-        check_environment(self.spec.serving, self.root, self.package)
         check_places(self.home, self.spec, self.root, self.package)
         self.home.check_fit()
         calibrator = Calibrator(self.spec, self.home.world, one_thread=self.seats is not None)
         ahead = partial(stand_by, engine, self.home, calibrator, self.package)
+
+        def on_work() -> None:
+            self._check_computable()
+            ahead(1)
+
         prepare = partial(Planner, self.home, self.spec, self.root, self.package, self.live())
-        with stopped_on_failure(engine), prepare(calibrator=calibrator, on_work=partial(ahead, 1)) as planner:
+        with stopped_on_failure(engine), prepare(calibrator=calibrator, on_work=on_work) as planner:
             if planner.starts_anew:
                 ahead(most_shards(self.spec, planner.reader), all_lanes=True)
             planned = self._resumed_or_anew(planner, given_up or {}, on_progress)
@@ -116,6 +120,8 @@ class Pipeline(UseCase):
                     or mended(planner, plan)
                 )
                 if not why:
+                    if not runs.work_state(self.home, plan).complete:
+                        self._check_computable()
                     return PlannedRun(self, plan, resumed=True, base=planner.base)
                 outlived[run.name] = why
                 if plan.base != planner.base_name:
@@ -156,9 +162,15 @@ class Pipeline(UseCase):
             rows += count
             on_progress(Progress("plan", rows))
 
+        if planner.starts_anew:
+            self._check_computable()
         plan, keys = planner.plan(on_rows, salvage[:SALVAGED_RUNS])
         on_progress(Progress("plan", rows, total=rows))
         return PlannedRun(self, plan, resumed=False, outlived=outlived, base=planner.base, keys=keys)
+
+    def _check_computable(self) -> None:
+        """Before there is work: a catalog of which nothing is new is planned whatever production has."""
+        check_environment(self.spec.serving, self.root, self.package)
 
     def outdated(self, plan: Plan) -> str:
         """Why `run` would not go on with this open run; empty if it would. Opens no release, reads no row.

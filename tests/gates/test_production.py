@@ -178,6 +178,27 @@ def test_what_production_cannot_compute_is_refused_before_anything_is_computed(m
     assert with_environment(mill, **this_environment().runtimes).run(items(5)).number == 1
 
 
+def test_a_catalog_of_which_nothing_is_new_is_planned_whatever_production_has(mill: Mill) -> None:
+    mill.run(items(5))
+    with_environment(mill)
+    assert mill.planned(items(5)).plan.compute == 0
+    with pytest.raises(GateFailed, match=r"what is missing is not computed, .* production has none"):
+        mill.planned(items(6))
+
+
+def test_an_open_run_is_gone_on_with_only_if_production_can_compute_or_all_is_computed(mill: Mill) -> None:
+    mill.planned(items(5))
+    with_environment(mill)
+    with pytest.raises(GateFailed, match="what is missing is not computed"):
+        mill.open().plan()
+    computed = with_environment(mill, **this_environment().runtimes).indexed(items(5))
+    with_environment(mill)
+    assert mill.open().plan().plan.run == computed.plan.run
+    with pytest.raises(GateFailed, match="environment: encoder item: ") as caught:
+        mill.open().run()
+    assert "not computed" not in caught.value.message, "it was, and the gate itself stops it"
+
+
 def test_a_runtime_that_production_lacks_stops_a_candidate(mill: Mill) -> None:
     torch = InstalledRuntime(library="torch", version="2.13.0")
     mill.indexed(items(5))

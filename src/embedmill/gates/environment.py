@@ -69,7 +69,7 @@ def check_environment(serving: ServingSpec, root: Path, package: ModelPackage) -
     said = _said_lacking(package, read_environment(file))
     if said:
         raise GateFailed(
-            f"nothing was computed, for it could not be published: {GATE}: {said}",
+            f"what is missing is not computed, for it could not be published: {GATE}: {said}",
             hint=f"install it in production and write {file} anew, with `embedmill environment --json`, "
             "or import a model that production can compute",
         )
