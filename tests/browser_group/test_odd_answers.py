@@ -47,6 +47,9 @@ def test_large_numbers_are_shown_as_they_are_by_older_browsers_too(browser: Brow
         (403, '["error"]', "403 without a reason"),
         (200, "<h1>Log in</h1>", "200 with what is no JSON object"),
         (200, '"fine"', "200 with what is no JSON object"),
+        (200, '{"status": "up"}', "with what has no hits"),
+        (200, '{"hits": {"total": 0}}', "with what has no hits"),
+        (403, '{"error": {"message": "the server answered no", "hint": {"see": "docs"}}}', "no"),
     ],
 )
 def test_what_a_gateway_answers_is_told(

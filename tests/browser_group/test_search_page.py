@@ -22,6 +22,8 @@ from tests.models import tiny_text_package
 from tests.support.mill import Mill, items
 
 SHOWN = 8
+SHOWN_AT_MOST = 24
+"""Hits that the page asks for: no server has to allow more."""
 PATIENCE_MS = 120_000
 expect.set_options(timeout=PATIENCE_MS)  # 5 s by itself
 
@@ -270,6 +272,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server of items without pictures; some have ids that no address holds."""
     root = tmp_path_factory.mktemp("plain")
     mill = Mill(root, tiny_text_package(root / "tiny"))
+    mill.settings["serving"] = {"max_hits": SHOWN_AT_MOST}
     mill.run([*items(6), *({**items(1)[0], "sku": name} for name in (".", "..", "similar"))])
     with serving(mill.root / "pipeline.yaml") as found:
         yield found
@@ -297,6 +300,10 @@ def test_a_click_on_an_item_whose_id_no_address_holds_shows_what_is_like_it(
         page.get_by_label("Find what is like this text").fill("item 1")
         page.locator(".card").filter(has=page.get_by_text(name, exact=True)).click()
         expect(page.get_by_role("status")).to_contain_text(f"8 hits for items like {name} in")
+        assert name not in page.locator(".card strong").all_inner_texts()
+        page.get_by_label("Only items where").fill("price < 2 OR price = 2 -- cheap")
+        page.get_by_label("Only items where").press("Tab")
+        expect(page.locator(".card")).to_have_count(7)
         assert name not in page.locator(".card strong").all_inner_texts()
 
 

@@ -199,15 +199,15 @@ def test_ids_are_quoted(ask: Ask) -> None:
 
 @pytest.mark.parametrize("key", [".", ".."])
 def test_ids_that_urls_lose_go_into_bodies(ask: Ask, key: str) -> None:
-    hits = [{"id": each, "score": 1.0, "fields": {"title": each}} for each in ("x", key, "y", "z")]
-    own = [hit for hit in hits if hit["id"] == key]
-    with scripted([Answer({"hits": own}), Answer({"hits": hits})]) as server:
+    hits = [{"id": each, "score": 1.0, "fields": {"title": each}} for each in (key, "x", "y")]
+    own, others = hits[:1], hits[1:]
+    with scripted([Answer({"hits": own}), Answer({"hits": others})]) as server:
         item = ask(server.url, "item", key)
         assert (item.id, item.fields) == (key, {"title": key})
         assert [hit.id for hit in ask(server.url, "similar", key, k=2).hits] == ["x", "y"]
     assert server.paths == ["/search", "/search"]
     assert json.loads(server.asked[0][3]) == {"k": 1, "item": key, "where": f"id = '{key}'"}
-    assert json.loads(server.asked[1][3]) == {"k": 3, "item": key}
+    assert json.loads(server.asked[1][3]) == {"k": 2, "item": key, "where": f"id <> '{key}'"}
 
 
 def test_one_text_is_no_list_of_inputs(ask: Ask) -> None:

@@ -21,6 +21,7 @@ from embedmill.serving.app import make_app
 from embedmill.serving.depends import Server
 from embedmill.serving.live import Live
 from embedmill.serving.search.pictures import has_pictures
+from embedmill.spec import ServingSpec
 
 PICTURES = 12
 
@@ -187,10 +188,12 @@ def test_a_quoted_id_is_that_item_whatever_it_looks_like(lookalikes: TestClient,
 def test_an_id_that_has_no_address_is_found_by_its_body(tmp_path: Path, tiny_model: Path, id_: str) -> None:
     mill = Mill(tmp_path, tiny_model)
     mill.run([*items(3), {**items(1)[0], "sku": id_}])
-    live = Live(load(mill.live()))
+    live, most = Live(load(mill.live())), ServingSpec().max_hits
     asker = TestClient(make_app(Server(live)))
     hits = asker.post("/search", json={"item": id_, "where": f"id = '{id_}'"}).json()["hits"]
     assert [(hit["id"], hit["fields"]["title"]) for hit in hits] == [(id_, "item 0")]
+    like = asker.post("/search", json={"item": id_, "where": f"id <> '{id_}'", "k": most}).json()["hits"]
+    assert sorted(hit["id"] for hit in like) == ["s0", "s1", "s2"]
     live.close()
 
 
@@ -261,6 +264,21 @@ def test_the_release_says_whether_any_item_has_a_picture(
     assert not has_pictures(mill.live())
     mill.run([{**first, "raw": None}, {**second, "raw": drawn(1)}])
     assert has_pictures(mill.live())
+
+
+def test_item_files_are_read_once_to_tell_whether_any_item_has_a_picture(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    mill = Mill(tmp_path, tiny_model)
+    kinds = [("sku", pa.string()), ("title", pa.string()), ("category", pa.string())]
+    mill.schema = pa.schema([*kinds, ("raw", pa.binary())])
+    mill.settings["catalog"] = {"source": "items.parquet", "id": "sku", "display": ["raw"]}
+    mill.run([{"sku": "a", "title": "a", "category": "x", "raw": drawn(1)}])
+    live = mill.live()
+    live.searcher.read_items()
+    for part in live.content.items:
+        (live.folder / part.path).unlink()
+    assert has_pictures(live)
 
 
 def test_a_filter_over_many_segments_finds_what_comparing_everything_finds(published: Release) -> None:

@@ -99,9 +99,7 @@ def item(key: Any) -> Steps[Item]:
 def similar(key: Any, k: int) -> Steps[Found]:
     """The items nearest to an item."""
     if key in UNADDRESSED:
-        found = yield from search(None, None, key, None, k + 1, {})
-        others = [hit for hit in found.hits if hit.id != key]
-        return Found(tuple(others[:k]), found.source)
+        return (yield from search(None, None, key, None, k, {"where": f"id <> '{key}'"}))
     reply = yield Call("GET", f"/items/{quote(str(key), safe='')}/similar?k={k}")
     return Found(_hits(document_of(reply)), source_of(reply))
 

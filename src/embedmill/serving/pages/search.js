@@ -31,7 +31,7 @@ function refusal(status, body) {
   const error = body?.error;
   if (typeof error === "string" && error) return `the server answered ${status}: ${error}`;
   if (typeof error?.message !== "string" || !error.message) return `the server answered ${status} without a reason`;
-  return error.hint ? `${error.message} (${error.hint})` : error.message;
+  return typeof error.hint === "string" && error.hint ? `${error.message} (${error.hint})` : error.message;
 }
 
 // Texts, which are passed over, and numbers.
@@ -55,6 +55,7 @@ async function show(query, words) {
   try {
     const found = await query();
     if (mine !== latest) return;
+    if (!Array.isArray(found.hits)) throw new Error("the server answered with what has no hits");
     if (found.release !== served) await start(); // it was swapped
     if (mine !== latest) return;
     hits.replaceChildren(...found.hits.map(card));
@@ -119,10 +120,11 @@ function byItem(id) {
   return show(() => ask(`${address}?${new URLSearchParams(options())}`), `items like ${id}`);
 }
 
-async function likeUnaddressed(item) {
-  const body = JSON.stringify({ item, ...options(), k: K + 1 }); // it finds itself, too
-  const found = await ask("search", { method: "POST", body, headers: { "content-type": "application/json" } });
-  return { ...found, hits: found.hits.filter(({ id }) => id !== item).slice(0, K) };
+function likeUnaddressed(item) {
+  const typed = options().where;
+  const others = `id <> '${item}'`; // it would find itself, too
+  const body = JSON.stringify({ item, k: K, where: typed ? `(${typed}\n) AND ${others}` : others });
+  return ask("search", { method: "POST", body, headers: { "content-type": "application/json" } });
 }
 
 function card({ id, score, fields }) {
