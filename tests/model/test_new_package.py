@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.support.nfs import like_nfs
 
 from embedmill.errors import ModelError
-from embedmill.model.new_package import LOCK, new_package
+from embedmill.model.new_package import LOCK, new_package, this_host
 
 MAKE_ONE = """
 import sys
@@ -67,6 +69,28 @@ def test_what_an_import_of_another_host_left_is_left_alone(tmp_path: Path) -> No
     (theirs / LOCK).write_text("another-host")
     made(tmp_path / "other")
     assert (theirs / "shop" / "weights").exists()
+
+
+def test_hosts_of_one_name_are_told_apart_by_their_machines(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"{name}\n")
+    (tmp_path / "empty").touch()
+    one, two = this_host(tmp_path / "one"), this_host(tmp_path / "two")
+    assert one != two
+    assert one == this_host(tmp_path / "one")
+    plain = socket.gethostname().encode()
+    assert this_host(tmp_path / "none") == this_host(tmp_path / "empty") == plain
+
+
+def test_a_package_is_made_though_a_file_beside_it_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    like_nfs(monkeypatch)
+    with new_package(tmp_path / "package") as folder:
+        (folder / "model.yaml").write_text("name: made")
+        held = (folder.parent / "open").open("w")
+    assert (tmp_path / "package" / "model.yaml").exists()
+    held.close()
 
 
 def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tests.support.nfs import like_nfs
 
 from embedmill.errors import StoreFull
 from embedmill.store.scratch import scratch_folder
@@ -49,6 +50,19 @@ def test_what_a_killed_process_left_is_cleared_by_the_next_one(temporary: Path) 
     process.kill()
     process.communicate()
     assert (left / "spill").exists()
+    with scratch_folder() as folder:
+        assert list(temporary.iterdir()) == [folder]
+
+
+def test_nothing_stays_where_open_files_that_are_removed_do(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    like_nfs(monkeypatch)
+    process, left = holder()
+    process.kill()
+    process.communicate()
+    (left / "more").mkdir()
+    (left / "more" / "spill").write_text("rows")
     with scratch_folder() as folder:
         assert list(temporary.iterdir()) == [folder]
 

@@ -13,6 +13,8 @@ from embedmill.errors import ModelError
 from embedmill.store.scratch import clear_abandoned, owned
 
 LOCK = ".embedmill-import"
+MACHINE_ID = Path("/etc/machine-id")
+"""Tells hosts of one name apart: https://www.freedesktop.org/software/systemd/man/latest/machine-id.html"""
 ABANDONED = f".*.????????/{LOCK}"
 """Such folders in which an import may have been killed."""
 
@@ -31,7 +33,9 @@ def new_package(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with (
-            tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch,
+            tempfile.TemporaryDirectory(
+                prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
+            ) as scratch,
             _held(Path(scratch)),
         ):
             folder = Path(scratch) / target.name
@@ -54,12 +58,24 @@ def _held(scratch: Path) -> Iterator[None]:
 
     Some shared disks have locks that other hosts do not see: theirs are left alone.
     """
-    host = socket.gethostname().encode()
+    host = this_host()
     with ExitStack() as stack:
         with suppress(OSError):
             stack.enter_context(owned(scratch, LOCK, owner=host))
             clear_abandoned(scratch.parent, ABANDONED, owner=host)
         yield
+
+
+def this_host(machine_id: Path = MACHINE_ID) -> bytes:
+    """What locks say of this host: its name, and which machine it is where a file says so.
+
+    Containers of one image and name may share both.
+    """
+    name = socket.gethostname().encode()
+    try:
+        return b" ".join([name, *machine_id.read_bytes().split()[:1]])
+    except OSError:
+        return name
 
 
 def _exists(target: Path) -> ModelError:

@@ -74,7 +74,26 @@ def clear_abandoned(parent: Path, locks: str, *, owner: bytes = b"") -> None:
         owner: What the locks say of those that may be removed.
     """
     for lock in parent.glob(locks):
-        with contextlib.suppress(OSError), lock.open("r+b") as held:  # NFS locks no file that is only read
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if held.read(len(owner) + 1) == owner:
-                shutil.rmtree(lock.parent, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if _emptied(lock, owner):  # it is closed again: NFS keeps open files that are removed
+                lock.unlink()
+                lock.parent.rmdir()
+
+
+def _emptied(lock: Path, owner: bytes) -> bool:
+    """Remove all but the lock from a folder whose owner is gone, and say whether nothing else is there.
+
+    Raises:
+        OSError: Its owner is at work, or another process clears it.
+    """
+    with lock.open("r+b") as held:  # NFS locks no file that is only read
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if held.read(len(owner) + 1) != owner:
+            return False
+        for path in lock.parent.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path != lock:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        return list(lock.parent.iterdir()) == [lock]
