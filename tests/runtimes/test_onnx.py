@@ -164,6 +164,15 @@ def test_tensors_that_were_copied_in_part_are_told_without_where_in_its_source_t
     assert "copied whole" in caught.value.hint
 
 
+def test_an_address_in_an_error_stays_whole(tmp_path: Path) -> None:
+    address = "https://x.y/z.cc:3 bar"
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", "wide"]) for name in "xy")
+    node = helper.make_node("MatMul", ["x", "square"], ["y"], name=address)
+    save_onnx(tmp_path / "m.onnx", [node], [x], [y], weights={"square": SQUARE})
+    with pytest.raises(ModelError, match=re.escape(address)):
+        loaded(tmp_path / "m.onnx").run({"x": np.zeros((2, 4), np.float32)})
+
+
 def test_an_embedded_tensor_that_is_too_short_is_told_likewise(tmp_path: Path) -> None:
     file = product(tmp_path / "model.onnx")
     model = onnx.load(file)

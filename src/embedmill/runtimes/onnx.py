@@ -53,10 +53,13 @@ GPU_FAILURE = re.compile("CUDA|CUBLAS|CUDNN|TensorRT")
 """What an error says that has to do with the GPU and not with the file."""
 CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 PLACE = re.compile(
-    r"(\.)?(?:/\S+|\w+)\.(?:cc|cpp|cuh?|h|hpp):\d+ "
+    r"(\.)?(?<![\w/])(?!//)(?:/\S+|\w+)\.(?:cc|cpp|cuh?|h|hpp):\d+ "
     r"(?:[^()]*\w\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with .*?\])? |\w+ (?=[A-Z]))?"
 )
-"""File, line and function of its source, which it puts in front of some messages, and within others."""
+"""File, line and function of its source, which it puts in front of some messages, and within others.
+
+What ends a URL is none.
+"""
 CUT_SHORT = "out of bounds or can not be read in full"
 """What it says of tensors that are not where the ONNX file says, in the file beside it."""
 OLDEST_OPSET, OLDEST_IR = 7, 4
