@@ -160,7 +160,11 @@ class ObjectMissing(StoreError):
 
 
 class RunDamaged(StoreError):
-    """A document of a run is no JSON, or without a schema: no version of Embedmill wrote it so."""
+    """A document of `run` is no JSON, or without a schema: no version of Embedmill wrote it so."""
+
+    def __init__(self, message: str, *, run: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.run = run
 
 
 class ObjectExists(StoreError):

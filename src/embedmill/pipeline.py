@@ -139,8 +139,7 @@ class Pipeline(UseCase):
             return runs.read_plan(self.home, run.name)
         except RunDamaged as error:
             if run.open:
-                if runs.abandon(self.home, run.name, error.message).outcome != "abandon":
-                    raise  # it was about to be published
+                runs.close_damaged(self.home, error)
                 outlived[run.name] = f"{error.message}, so it is closed"
             return None
 
@@ -186,20 +185,19 @@ class Pipeline(UseCase):
 
         Raises:
             RunMissing: There is none.
+            RunDamaged: Its plan is damaged; says what helps.
         """
         self.home.check_fit()
-        if run is not None:
-            return PlannedRun(self, self._planned(run), resumed=True)
-        for plan in runs.open_plans(self.home):
-            return PlannedRun(self, plan, resumed=True)
-        raise RunMissing(f"{self.home.url}: no open run", hint="`embedmill run` starts one")
+        plan = next(runs.open_plans(self.home), None) if run is None else runs.read_plan(self.home, run)
+        if plan is None:
+            raise self._missing(run)
+        return PlannedRun(self, plan, resumed=True)
 
-    def _planned(self, run: str) -> Plan:
-        try:
-            return self.home.read(Plan, self.home.run_key(run, layout.PLAN))
-        except ObjectMissing:
-            hint = "`embedmill status` shows those that are open"
-            raise RunMissing(f"{self.home.url}: no run {run!r}", hint=hint) from None
+    def _missing(self, run: str | None) -> RunMissing:
+        if run is None:
+            return RunMissing(f"{self.home.url}: no open run", hint="`embedmill run` starts one")
+        hint = "`embedmill status` shows those that are open"
+        return RunMissing(f"{self.home.url}: no run {run!r}", hint=hint)
 
     def run(
         self,
@@ -272,10 +270,16 @@ class Pipeline(UseCase):
         """Close the run with this name, or the newest open one; its workers stop after their shard.
 
         What it has finished is taken over by the next run. Returns how the run was closed, which may have
-        been before.
+        been before. No plan is read: also a run whose plan is damaged is closed.
 
         Raises:
             RunMissing: There is none.
         """
-        plan = self.open_run(run).plan
-        return runs.abandon(self.home, plan.run, "it was cancelled")
+        self.home.check_fit()
+        if run is None:
+            name = next((each.name for each in runs.unpublished_runs(self.home) if each.open), None)
+        else:
+            name = run if self.home.exists(self.home.run_key(run, layout.PLAN)) else None
+        if name is None:
+            raise self._missing(run)
+        return runs.abandon(self.home, name, "it was cancelled")

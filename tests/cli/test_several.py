@@ -139,7 +139,7 @@ def test_ctrl_c_stops_all_runs_and_leaves_none_behind(mill: Mill, spec: Path, tm
     mill.settings |= {"store": str(mill.root / "mill"), "work": {"shard_rows": 1}}
     mill.planned(items(3000))
     process = subprocess.Popen(
-        command_line("run", "--all", spec),
+        command_line("run", "--all", spec, "--engine", "local", "--accept", "churn"),
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stderr=subprocess.PIPE,
         text=True,
@@ -153,7 +153,7 @@ def test_ctrl_c_stops_all_runs_and_leaves_none_behind(mill: Mill, spec: Path, tm
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "stopped; published releases and finished shards are kept" in said
-    assert f"`embedmill run --all={spec}` goes on" in said
+    assert f"`embedmill run --all={spec} --engine=local --accept=churn` goes on" in said
     assert children
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 

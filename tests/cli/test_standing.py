@@ -107,6 +107,7 @@ def test_a_worker_that_shows_no_life_is_told_from_one_at_work(
     )
     (loop,) = embedmill.json("status", spec)["open_runs"][0]["loops"]
     assert 600 <= loop["silent_s"] < 86400, "the later one of its event and its lease counts"
+    assert "if this machine's clock and the store's agree" in embedmill("status", spec).out
     for key in (told, lease.key):
         written(home, key, ahead_s)
         assert "sign of life" not in embedmill("status", spec).out

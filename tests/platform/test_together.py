@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tests.support.mill import Mill, items
 
 from embedmill.platform import together
-from embedmill.platform.together import PLAN_TURN_S, Together, _Member, run_together
+from embedmill.platform.together import PLAN_TURN_S, Together, _Member, _member, _waiting, run_together
 from embedmill.seats import SeatFolder, Standing
 
 
@@ -81,6 +82,38 @@ def test_pipelines_beyond_those_that_may_plan_at_a_time_start_later_and_say_so(
     messages = {each.pipeline: each.message for each in report.pipelines}
     assert messages.pop("d") == ""
     assert all("s for its turn to plan" in said for said in messages.values()), messages
+
+
+def test_equals_wait_by_deadline(files: list[Path], tmp_path: Path) -> None:
+    began = datetime.now(UTC)
+    first, later = (f"{(began.astimezone() + timedelta(hours=hours)):%H:%M}" for hours in (2, 4))
+    for file, deadline in zip(files, (None, later, first, None), strict=True):
+        if deadline:
+            file.write_text(f'{file.read_text()}\ndeadline: "{deadline}"\n')
+    members = [_member(file, Together(), None, began) for file in files]
+    assert [each.name for each in _waiting(members)] == ["d", "c", "b", "a"]
+
+
+def test_a_pipeline_whose_process_cannot_be_started_is_the_only_one_that_fails(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of the second one's process is a file, when its turn to plan comes."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(together, "PLANS_AT_ONCE", 1)
+    notes: list[str] = []
+
+    def on_note(said: str) -> None:
+        if not notes:  # it says who waits, while the first one plans
+            (folder,) = scratch.glob("embedmill-*")
+            (folder / "1").touch()
+        notes.append(said)
+
+    report = run_together(files, Together(), on_note)
+    assert [each.exit_code for each in report.pipelines] == [0, 1, 0, 0]
+    assert "its process could not be started" in report.pipelines[1].message
+    assert any(note.startswith("b: failed: its process could not be started") for note in notes), notes
 
 
 def test_a_plan_that_fails_keeps_nobody_waiting(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

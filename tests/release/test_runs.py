@@ -10,11 +10,12 @@ from tests.support.s3 import S3, as_identity
 from tests.support.storm import storm
 from tests.support.upkeep import WatchedStore
 
-from embedmill.errors import StoreError
+from embedmill.errors import RunClosed, RunDamaged, RunMissing, StoreError
 from embedmill.planned import PlannedRun
 from embedmill.release.describe import run_states
-from embedmill.release.layout import PLAN, Home
-from embedmill.release.runs import open_plans, terminal_of, unpublished_runs
+from embedmill.release.history import newest_plan
+from embedmill.release.layout import PLAN, TERMINAL, Home
+from embedmill.release.runs import closed_if_damaged, open_plans, read_plan, terminal_of, unpublished_runs
 from embedmill.spec.documents import Terminal
 from embedmill.store import LocalPaths, open_store
 from embedmill.store.faulty import FaultyStore
@@ -62,6 +63,73 @@ def test_run_closes_a_run_with_a_damaged_document_and_takes_over_what_is_whole(
     assert closed is not None
     assert f"{left.plan.run}/{name}: not a " in closed.why
     assert any(closed.why in note for note in told), told
+
+
+@pytest.mark.parametrize("name", [PLAN, COMMIT])
+def test_a_damaged_run_that_was_about_to_be_published_is_told_with_a_way_out(mill: Mill, name: str) -> None:
+    left = mill.worked(items(20))
+    run, now = left.plan.run, left.home.now()
+    terminal = Terminal(run=run, outcome="publish", number=1, why="gates passed", created=now)
+    left.home.create(left.home.run_key(run, TERMINAL), terminal)
+    replace(left, name, b"")
+    folder = Path(mill.home.store.url) / mill.home.run_key(left.plan.run)
+    for _ in range(2):
+        with pytest.raises(RunDamaged, match=name) as caught:
+            mill.open().run()
+        assert caught.value.hint == f"move {folder} away: nothing that is published lies there"
+        assert caught.value.run == left.plan.run
+    folder.rename(mill.root / "away")
+    assert mill.run(items(20)).number == 1
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_run_whose_plan_is_damaged_is_told_by_name_and_can_be_cancelled(mill: Mill, by_name: bool) -> None:
+    left = mill.worked(items(20))
+    run = left.plan.run
+    replace(left, PLAN, b"")
+    for name in (run, None):
+        with pytest.raises(RunDamaged, match=PLAN) as caught:
+            mill.open().open_run(name)
+        assert caught.value.hint == "`embedmill run` closes that run, and plans anew"
+    closed = mill.open().cancel(run if by_name else None)
+    assert (closed.run, closed.outcome) == (run, "abandon")
+    with pytest.raises(RunDamaged) as caught:
+        mill.open().open_run(run)
+    assert caught.value.hint == "that run is closed, and `embedmill run` plans anew"
+    with pytest.raises(RunMissing):
+        mill.open().cancel()
+    with pytest.raises(RunMissing, match="no run 'another'"):
+        mill.open().cancel("another")
+
+
+def test_a_report_passes_over_a_damaged_run_once_it_is_closed(mill: Mill) -> None:
+    live = mill.run(items(20))
+    left = mill.worked(items(21))
+    replace(left, PLAN, b"")
+    with pytest.raises(RunDamaged, match=PLAN):
+        newest_plan(mill.home)
+    mill.open().cancel(left.plan.run)
+    assert newest_plan(mill.home).run == live.release
+
+
+def test_a_report_of_a_damaged_run_alone_says_that_it_is_closed(mill: Mill) -> None:
+    left = mill.worked(items(20))
+    replace(left, PLAN, b"")
+    mill.open().cancel()
+    with pytest.raises(RunDamaged) as caught:
+        newest_plan(mill.home)
+    assert caught.value.hint == "that run is closed, and `embedmill run` plans anew"
+
+
+def test_a_run_is_not_closed_for_the_damaged_document_of_another(mill: Mill) -> None:
+    other = mill.worked(items(20))
+    mine = mill.planned(items(21))
+    replace(other, PLAN, b"")
+    with pytest.raises(RunDamaged), closed_if_damaged(mill.home, mine.plan.run):
+        read_plan(mill.home, other.plan.run)
+    assert terminal_of(mill.home, mine.plan.run) is None
+    with pytest.raises(RunClosed), closed_if_damaged(mill.home, other.plan.run):
+        read_plan(mill.home, other.plan.run)
 
 
 @pytest.mark.parametrize("name", [PLAN, COMMIT])

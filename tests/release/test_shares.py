@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from tests.support.mill import Mill, items
 from embedmill.errors import Yielded
 from embedmill.planned import PlannedRun
 from embedmill.release.draining import call_back, send_away, undrain
-from embedmill.release.shares import run_work, worker_shares
+from embedmill.release.shares import loop_states, run_work, worker_shares
 from embedmill.release.timeline import MOST_BARS, timeline
 from embedmill.runtimes.onnx import OnnxRuntime
 from embedmill.spec.platform import RunWorkReport, ShardTime
@@ -82,6 +83,22 @@ def test_what_was_done_here_is_no_news_of_a_run_but_is_in_its_report(run: Planne
         assert shard.begin_s >= ends[-1] - 0.01, "one after the other"
         ends.append(shard.begin_s + shard.seconds)
     assert report.seconds == pytest.approx(ends[-1])
+
+
+@pytest.mark.parametrize("in_hand", [{"shard": "00000"}, {"shard": None, "unwritten": {"00000": 5}}])
+def test_a_loop_is_not_silent_about_a_shard_that_another_committed(
+    run: PlannedRun, in_hand: dict[str, Any]
+) -> None:
+    event = {"worker": "dead", "stages": {}, "queued": {}, "bottleneck": "", "shard_done": 5}
+    data = json.dumps({**event, **in_hand}).encode()
+    run.home.store.put(run.home.run_key(run.plan.run, "events", "dead.json"), data)
+    assert silence_of(run, "dead") is not None
+    work(run.home, run.plan.run, WorkerOptions("a"))
+    assert silence_of(run, "dead") is None
+
+
+def silence_of(run: PlannedRun, worker: str) -> float | None:
+    return next(loop.silent_s for loop in loop_states(run.home, run.plan) if loop.worker == worker)
 
 
 def test_a_page_stays_small_however_many_shards_there_are() -> None:

@@ -12,7 +12,7 @@ from embedmill.cli.failures import Interrupted
 from embedmill.cli.output import data, duration, emit, table, talk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from embedmill.spec.platform import PipelineOutcome, PipelineStanding
 
@@ -53,7 +53,7 @@ def run_all(paths: Sequence[Path], how: Mapping[str, Any], *, as_json: bool, qui
     try:
         report = run_together(files, Together(**how), say)
     except KeyboardInterrupt:
-        again = shlex.join(["embedmill", "run", *(f"--all={path}" for path in paths)])
+        again = shlex.join(["embedmill", "run", *(f"--all={path}" for path in paths), *_options(how)])
         said = "stopped; published releases and finished shards are kept"
         raise Interrupted(said, hint=f"`{again}` goes on with each pipeline") from None
     if as_json:
@@ -74,6 +74,12 @@ def run_all(paths: Sequence[Path], how: Mapping[str, Any], *, as_json: bool, qui
         data().print(table(*names, rows=rows, numbers=[1, 4, 5, 6], whole=True))
     if report.exit_code:
         raise typer.Exit(report.exit_code)
+
+
+def _options(how: Mapping[str, Any]) -> Iterator[str]:
+    """Options of the command, as it was given them; the length of a turn does not change what comes of it."""
+    yield from (f"--{name}={how[name]}" for name in ("engine", "fleet", "devices") if how.get(name))
+    yield from how.get("options", ())
 
 
 def _labels(pipelines: Sequence[PipelineOutcome | PipelineStanding]) -> list[str]:

@@ -54,10 +54,13 @@ def with_small_batches(loops: Sequence[LoopState]) -> Iterator[str]:
 
 
 def silent(loops: Sequence[LoopState]) -> Iterator[str]:
-    """A line for each loop that has work in hand, and gave no sign of life for a while."""
+    """A line for each loop that has work in hand, and gave no sign of life for a while.
+
+    Whether it is gone is not known: the clock of this machine may be ahead of the store's.
+    """
     from embedmill.spec.loops import BEAT_S
 
     for loop in loops:
         if loop.silent_s is not None and loop.silent_s >= SILENT_BEATS * BEAT_S:
             last = f"its last sign of life was {duration(loop.silent_s)} ago, of one every {BEAT_S:.0f} s"
-            yield f"{loop.worker}: {last}: it hangs, is paused or gone; others may take over what it holds"
+            yield f"{loop.worker}: {last}, if this machine's clock and the store's agree"

@@ -9,6 +9,7 @@ A process starts when few enough others plan, since a plan takes memory, scratch
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import signal
@@ -69,6 +70,7 @@ class _Member:
     file: Path
     spec: PipelineSpec | None
     pool: str
+    due: datetime | None = None
     message: str = ""
     exit_code: int | None = None
     document: dict[str, Any] = field(default_factory=dict)
@@ -104,7 +106,7 @@ def run_together(files: Sequence[Path], how: Together, on_note: OnNote = lambda 
     """
     began_s, began = time.monotonic(), datetime.now(UTC)
     wrong = clashes(files)
-    members = [_member(file, how, wrong.get(file)) for file in files]
+    members = [_member(file, how, wrong.get(file), began) for file in files]
     for member, label in zip(members, names_apart([(each.name, each.key) for each in members]), strict=True):
         member.label = label
     accounts = {each.key: _account(each, began, began_s) for each in members}
@@ -113,7 +115,7 @@ def run_together(files: Sequence[Path], how: Together, on_note: OnNote = lambda 
         for pool in {each.pool for each in members}
     }
     with tempfile.TemporaryDirectory(prefix="embedmill-") as scratch, _all_ended(members):
-        _start_next(members, Path(scratch), how)
+        _start_next(members, Path(scratch), how, on_note)
         _tell_who_waits(members, on_note)
         while running := [each for each in members if each.exit_code is None]:
             for pool, turns in pools.items():
@@ -121,7 +123,7 @@ def run_together(files: Sequence[Path], how: Together, on_note: OnNote = lambda 
             time.sleep(LOOK_S)
             for each in running:
                 _look(each, began_s, on_note)
-            _start_next(members, Path(scratch), how)
+            _start_next(members, Path(scratch), how, on_note)
     outcomes = tuple(
         _outcome(each, accounts[each.key], list(pools[each.pool].accounts.values()), began, began_s)
         for each in members
@@ -131,40 +133,51 @@ def run_together(files: Sequence[Path], how: Together, on_note: OnNote = lambda 
     return RunAllReport(exit_code=worst, pipelines=outcomes, seconds=round(time.monotonic() - began_s, 3))
 
 
-def _member(file: Path, how: Together, clash: SpecError | None) -> _Member:
+def _member(file: Path, how: Together, clash: SpecError | None, began: datetime) -> _Member:
     """A pipeline; one whose spec is wrong, or that another file is, too, has ended already."""
     try:
         spec = load_pipeline_spec(file)
     except EmbedmillError as error:
-        return _Member(file, None, "", f"{error}", error.exit_code)
+        return _Member(file, None, "", message=f"{error}", exit_code=error.exit_code)
+    due = next_deadline(spec.deadline, began) if spec.deadline else None
     if clash is not None:
-        return _Member(file, spec, "", f"{clash}", clash.exit_code)
+        return _Member(file, spec, "", due, f"{clash}", clash.exit_code)
     engines = how.engine or ",".join(spec.engines)
     if "ssh" not in engines.split(","):
-        return _Member(file, spec, engines)
+        return _Member(file, spec, engines, due)
     fleet = how.fleet or file.absolute().parent / (spec.fleet or "")
-    return _Member(file, spec, f"{engines} {fleet.resolve()}")
+    return _Member(file, spec, f"{engines} {fleet.resolve()}", due)
 
 
 def _account(member: _Member, began: datetime, began_s: float) -> Turn:
-    spec = member.spec
-    if spec is None or spec.deadline is None:
-        return Turn(spec.priority if spec else 1)
-    left_s = (next_deadline(spec.deadline, began) - began).total_seconds()
-    return Turn(spec.priority, deadline_s=began_s + left_s)
+    priority = member.spec.priority if member.spec else 1
+    if member.due is None:
+        return Turn(priority)
+    return Turn(priority, deadline_s=began_s + (member.due - began).total_seconds())
 
 
-def _start_next(members: Sequence[_Member], scratch: Path, how: Together) -> None:
+def _start_next(members: Sequence[_Member], scratch: Path, how: Together, on_note: OnNote) -> None:
     """Start as many as may plan beside those that do, by priority; a plan waits for nothing of another's."""
     now_s = time.monotonic()
     free = PLANS_AT_ONCE - sum(each.keeps_others_waiting(now_s) for each in members)
     for member in _waiting(members)[: max(0, free)]:
-        _start(member, scratch / str(members.index(member)), how)
+        try:
+            _start(member, scratch / str(members.index(member)), how)
+        except OSError as error:  # no memory, process or scratch space left; the others have theirs
+            member.exit_code, member.seconds = 1, time.monotonic() - member.started_s
+            member.message = f"its process could not be started: {error}"
+            on_note(f"{member.label}: failed: {member.message}")
 
 
 def _waiting(members: Sequence[_Member]) -> list[_Member]:
+    """Those that have no process yet, by priority; of equals first whose deadline is next."""
     waiting = [each for each in members if each.exit_code is None and each.process is None]
-    return sorted(waiting, key=lambda each: -each.spec.priority if each.spec else 0)
+    return sorted(waiting, key=_rank)
+
+
+def _rank(member: _Member) -> tuple[int, float]:
+    due_s = member.due.timestamp() if member.due else math.inf
+    return -member.spec.priority if member.spec else 0, due_s
 
 
 def _tell_who_waits(members: Sequence[_Member], on_note: OnNote) -> None:
@@ -179,8 +192,8 @@ def _tell_who_waits(members: Sequence[_Member], on_note: OnNote) -> None:
 
 def _start(member: _Member, folder: Path, how: Together) -> None:
     """Start `embedmill run` for it, in a session of its own: Ctrl-C reaches this process alone."""
-    folder.mkdir()
     member.started_s = time.monotonic()
+    folder.mkdir()
     member.seats = SeatFolder(folder)
     member.out = (folder / "out").open("w+b")
     command = [sys.executable, "-m", "embedmill", "run", str(member.file), "--json", "--quiet"]
@@ -268,8 +281,7 @@ def _outcome(
     member: _Member, account: Turn, pool: Sequence[Turn], began: datetime, began_s: float
 ) -> PipelineOutcome:
     spec, found = member.spec, member.document
-    deadline = spec.deadline if spec else None
-    due = next_deadline(deadline, began) if deadline else None
+    due = member.due
     release = None
     if "release" in found:
         release = ReleaseName(release=found["release"], number=found["number"])
@@ -287,7 +299,7 @@ def _outcome(
         share=_part(account.contended_s, [each.contended_s for each in pool]),
         due_share=_part(account.due_s, [each.due_s for each in pool]),
         seconds=round(member.seconds, 3),
-        deadline=deadline,
+        deadline=spec.deadline if spec else None,
         late=due is not None and (release is None or (began.timestamp() + member.seconds) > due.timestamp()),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedmill.errors import RunMissing
+from embedmill.errors import RunDamaged, RunMissing
 from embedmill.release.layout import PLAN, REPORT
 from embedmill.release.log import read_history
 from embedmill.release.runs import read_plan, terminal_of
@@ -37,10 +37,19 @@ def newest_plan(home: Home) -> Plan:
 
     Raises:
         RunMissing: There is none.
+        RunDamaged: That of the newest run, which is open, is damaged; or all others are missing.
     """
+    damaged: RunDamaged | None = None
     for run in sorted(folder_names(home.store, f"{home.pipeline}/runs"), reverse=True):
-        if (plan := read_plan(home, run)) is not None:
-            return plan
+        try:
+            if (plan := read_plan(home, run)) is not None:
+                return plan
+        except RunDamaged as error:
+            if terminal_of(home, run) is None:
+                raise
+            damaged = damaged or error
+    if damaged is not None:
+        raise damaged
     live = read_history(home).live
     if live is not None:
         page = f"{home.url}/releases/{live.release}/{REPORT}"

@@ -94,10 +94,25 @@ def document_of(home: Home, run: str, kind: type[DocumentT], key: str) -> Docume
         return kind.from_bytes(data, key)
     except StoreError as error:
         if _is_damaged(data):
-            hint = "`embedmill run` closes that run, and plans anew"
-            raise RunDamaged(error.message, hint=hint) from None
-        away = f"if no other version of Embedmill wrote it, move {home.url}/runs/{run} away"
-        raise StoreError(error.message, hint=f"{away}: nothing that is published lies there") from None
+            raise _damaged(home, run, error.message) from None
+        hint = f"if no other version of Embedmill wrote it, {_move_away(home, run)}"
+        raise StoreError(error.message, hint=hint) from None
+
+
+def _damaged(home: Home, run: str, message: str) -> RunDamaged:
+    """The error, with what helps: a run that was about to be published is closed by nobody."""
+    terminal = terminal_of(home, run)
+    if terminal is None:
+        hint = "`embedmill run` closes that run, and plans anew"
+    elif terminal.outcome == "abandon":
+        hint = "that run is closed, and `embedmill run` plans anew"
+    else:
+        hint = _move_away(home, run)
+    return RunDamaged(message, run=run, hint=hint)
+
+
+def _move_away(home: Home, run: str) -> str:
+    return f"move {home.url}/runs/{run} away: nothing that is published lies there"
 
 
 def _is_damaged(data: bytes) -> bool:
@@ -251,18 +266,30 @@ def abandon(home: Home, run: str, why: str) -> Terminal:
     return home.create(home.run_key(run, TERMINAL), terminal)
 
 
+def close_damaged(home: Home, error: RunDamaged) -> None:
+    """Close the run that has the damaged document: it can never be published.
+
+    Raises:
+        RunDamaged: It was about to be published, so that it cannot be closed; says how to get rid of it.
+    """
+    if abandon(home, error.run, error.message).outcome != "abandon":
+        raise _damaged(home, error.run, error.message) from error
+
+
 @contextmanager
 def closed_if_damaged(home: Home, run: str) -> Iterator[None]:
     """Close the run whose documents are read here, if one turns out to be damaged: it can never be published.
 
     Raises:
         RunClosed: One is. Whoever runs again plans anew, and takes over what is whole.
+        RunDamaged: It was about to be published, or the document is another run's.
     """
     try:
         yield
     except RunDamaged as error:
-        if abandon(home, run, error.message).outcome != "abandon":
+        if error.run != run:
             raise
+        close_damaged(home, error)
         raise RunClosed(
             f"run {run} was closed: {error.message}", hint="run again: it makes a new plan"
         ) from error

@@ -37,7 +37,7 @@ def loop_states(home: Home, plan: Plan) -> tuple[LoopState, ...]:
     """How busy the stages of each loop were, by name; loops that are older than stages are left out."""
     events = _events(home, plan)
     told = {worker: event for worker, (event, _) in events.items() if "stages" in event}
-    signs = _signs_of_life(home, plan, events, {worker for worker, event in told.items() if _at_work(event)})
+    signs = _signs_of_life(home, plan, events, _at_work(home, plan, told))
     now_s = home.world.now().timestamp()
     return tuple(
         LoopState(
@@ -53,8 +53,18 @@ def loop_states(home: Home, plan: Plan) -> tuple[LoopState, ...]:
     )
 
 
-def _at_work(event: Mapping[str, Any]) -> bool:
-    return event["shard"] is not None or bool(event.get("unwritten"))
+def _at_work(home: Home, plan: Plan, told: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Who has a shard in hand that nobody committed by now."""
+    if not any(map(_in_hand, told.values())):
+        return set()
+    done = {key.rsplit("/", 1)[1].removesuffix(".json") for key in _keys(home, plan, "commits")}
+    return {worker for worker, event in told.items() if _in_hand(event) - done}
+
+
+def _in_hand(event: Mapping[str, Any]) -> set[str]:
+    """Shards that a loop told of: the one that it embeds, and those that wait to be written."""
+    shard = event.get("shard")
+    return {*([] if shard is None else [shard]), *event.get("unwritten", {})}
 
 
 def _signs_of_life(
@@ -148,8 +158,6 @@ def _share(
 ) -> WorkerShare:
     rows, seconds = sum(record.rows for record in records), sum(record.seconds for record in records)
     begin_s = min((_end_s(record) - record.seconds for record in records), default=end_s)
-    in_hand = told.get("shard") is not None and told["shard"] not in done
-    unwritten = len(told.get("unwritten", {}).keys() - done)
     return WorkerShare(
         worker=worker,
         server=told.get("host", ""),
@@ -163,7 +171,7 @@ def _share(
         share=round(rows / all_rows, 4) if all_rows else 0.0,
         starts=told.get("starts", 0),
         yields=told.get("yields", 0),
-        retries=max(0, told.get("attempts", 0) - len(records) - in_hand - unwritten),
+        retries=max(0, told.get("attempts", 0) - len(records) - len(_in_hand(told) - done)),
         idle_s=round(max(0.0, end_s - begin_s - seconds), 3),
     )
 

@@ -16,8 +16,9 @@ class LoopState(Part):
     `stages` has the seconds of each, in the order of `read`, `fetch`, `prepare`, `batch`, `runtime`, `write`;
     `queued` says how many shards wait for the runtime and to be written; `bottleneck` is the busiest stage,
     empty before the first shard. `smaller`: sizes of its batches, where memory was too short for the planned.
-    `silent_s`: how long ago it last showed that it is alive, by the store's clock; null if it has no work in
-    hand, or the store does not tell.
+    `silent_s`: how long ago it last showed that it is alive: from the store's time of what it wrote until now
+    by the clock of who reads it, so that it is off by as much as these two differ; null if it has no shard in
+    hand that is not committed, or the store tells no times.
     """
 
     worker: str
