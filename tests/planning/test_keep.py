@@ -18,10 +18,11 @@ from embedmill.model import ModelPackage
 from embedmill.planning.keep import Kept, create_plan, taken_back_on_failure
 from embedmill.release.layout import Home
 from embedmill.store import Body
-from embedmill.store.faults import AnswerLost, At, Full, Refused, Script, Verb
+from embedmill.store.faults import AnswerLost, At, Full, Late, Refused, Script, Verb
 from embedmill.store.faulty import FaultyStore
 from embedmill.store.local import LocalStore
 from embedmill.store.memory import MemoryStore
+from embedmill.store.retrying import RetryingStore
 
 
 def test_a_local_store_links_the_item_files_that_were_planned(tmp_path: Path) -> None:
@@ -124,6 +125,25 @@ def test_a_plan_that_is_there_keeps_its_files_though_the_disk_was_full_after_it(
     assert keys(mill.home) == before
 
 
+def test_what_a_plan_needs_stays_where_an_unanswered_try_may_land_after_the_quota_was_met(mill: Mill) -> None:
+    plan, bucket = mill.planned(items(20)).plan, Bucket()
+    for info in mill.home.store.list(""):
+        if not info.key.endswith("/plan.json"):
+            bucket.put(info.key, mill.home.store.get(info.key))
+    before = keys(Home(bucket, "test"))
+    script = Script(At(Late(99), "put_if_absent", nth=1), At(Full(), "put_if_absent", nth=2))
+    store = RetryingStore(FaultyStore(bucket, script), sleep=lambda _: None)
+    with pytest.raises(StoreFull):
+        create_plan(Home(store, "test"), plan)
+    assert keys(Home(bucket, "test")) == before
+
+
+class Bucket(MemoryStore):
+    """Its calls are requests to a service."""
+
+    remote = True
+
+
 @pytest.mark.parametrize("failure", [CatalogError("damaged"), KeyboardInterrupt()])
 def test_what_a_failed_plan_has_written_is_deleted_and_no_more(failure: BaseException) -> None:
     home = Home(MemoryStore(), "shop")
@@ -134,12 +154,6 @@ def test_what_a_failed_plan_has_written_is_deleted_and_no_more(failure: BaseExce
     with pytest.raises(type(failure)), taken_back_on_failure(home, "r1"):
         raise failure
     assert [info.key.split("/")[2] for info in home.store.list("")] == ["r2", "r2"]
-
-
-class Bucket(MemoryStore):
-    """Its calls are requests to a service."""
-
-    remote = True
 
 
 @pytest.mark.parametrize(

@@ -134,15 +134,18 @@ def taken_back_on_failure(home: Home, run: str) -> Iterator[None]:
 def create_plan(home: Home, plan: Plan) -> Plan:
     """Create plan.json, which makes all that was written before it count.
 
-    A store that is full took nothing, so that the rest is deleted. After any other failure the plan may be
-    there, and needs what it names.
+    A folder that is full took nothing, so that the rest is deleted. After any other failure the plan may be
+    there, and needs what it names; in a bucket it may still come, of a try that got no answer before another
+    one met the quota.
     """
     key = home.run_key(plan.run, PLAN)
     try:
         return home.create(key, plan)
     except StoreFull:
         with contextlib.suppress(StoreError):
-            if not home.exists(key):  # as it would be where only a folder could not be synced
+            if not home.store.remote and not home.exists(
+                key
+            ):  # as it would be where only a folder could not be synced
                 _delete(home, plan.run)
         raise
 
