@@ -38,7 +38,7 @@ from embedmill.planned import OnProgress, PlannedRun, silent
 from embedmill.planning import Calibrator, Planner, planned_alike
 from embedmill.planning.mended import mended
 from embedmill.release import layout, runs
-from embedmill.release.log import read_history
+from embedmill.release.log import read_history, whole_history
 from embedmill.release.verdicts import verdicts_on
 from embedmill.spec.documents import Content, Plan, Terminal
 from embedmill.spec.reports import RunReport
@@ -83,10 +83,12 @@ class Pipeline(UseCase):
             SpecError: The labelled queries of the gate on relevance, or what production said of itself, are
                 missing or damaged.
             GateFailed: There is something to compute, and what production said that it has cannot.
+            LogGap: The log lacks an entry; nothing was written.
         """
         check_relevance(self.spec.gates, self.root, self.package)
         check_places(self.home, self.spec, self.root, self.package)
         self.home.check_fit()
+        base = self._opened(whole_history(self.home).live)
         calibrator = Calibrator(self.spec, self.home.world, one_thread=self.seats is not None)
         ahead = partial(stand_by, engine, self.home, calibrator, self.package)
 
@@ -94,7 +96,7 @@ class Pipeline(UseCase):
             self._check_computable()
             ahead(1)
 
-        prepare = partial(Planner, self.home, self.spec, self.root, self.package, self.live())
+        prepare = partial(Planner, self.home, self.spec, self.root, self.package, base)
         with stopped_on_failure(engine), prepare(calibrator=calibrator, on_work=on_work) as planner:
             if planner.starts_anew:
                 ahead(most_shards(self.spec, planner.reader), all_lanes=True)

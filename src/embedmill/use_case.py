@@ -15,7 +15,7 @@ from embedmill.release.log import read_history
 from embedmill.release.reader import Release, open_release
 from embedmill.seats import SeatFolder
 from embedmill.spec import PipelineSpec, load_pipeline_spec
-from embedmill.spec.documents import Plan
+from embedmill.spec.documents import Plan, ReleaseName
 from embedmill.store import open_store
 
 
@@ -70,5 +70,7 @@ class UseCase:
 
     def live(self) -> Release | None:
         """The live release, or None before the first."""
-        live = read_history(self.home).live
+        return self._opened(read_history(self.home).live)
+
+    def _opened(self, live: ReleaseName | None) -> Release | None:
         return open_release(self.home, live.release) if live else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,7 +20,15 @@ from embedmill.errors import (
     StoreUnavailable,
 )
 from embedmill.release.layout import MANIFEST, Home
-from embedmill.release.log import MOST_LOOKED_INTO, History, Kind, append, live_release, read_history
+from embedmill.release.log import (
+    MOST_LOOKED_INTO,
+    History,
+    Kind,
+    append,
+    live_release,
+    read_history,
+    whole_history,
+)
 from embedmill.spec.document import now
 from embedmill.spec.documents import LogEntry, Manifest, ReleaseName
 from embedmill.store import ObjectInfo
@@ -112,15 +120,38 @@ def test_no_entry_takes_the_place_of_a_lost_one_that_the_hint_does_not_tell(
         home.store.put("shop/HEAD", hint)
     before = read_history(home)
     assert before.next_number == 2
-    with pytest.raises(LogGap, match=r"02.json: is missing, and entry 3 is there"):
+    gap = r"02.json: is missing, and entry 3 is there"
+    with pytest.raises(LogGap, match=gap):
         append(home, before, "pin", "a")
+    with pytest.raises(LogGap, match=gap):
+        whole_history(home)
     home.store.put(home.log_key(2), entry)
-    assert read_history(home) == history
+    assert read_history(home) == whole_history(home) == history
+
+
+def test_who_acts_on_a_log_waits_for_all_entries_that_are_listed(home: Home, world: Waiting) -> None:
+    history = write(home, ("publish", "a"), ("publish", "b"))
+
+    class LateLog(MemoryStore):
+        """Says of the last entry that it is not there until somebody has waited twice."""
+
+        def get(self, key: str) -> bytes:
+            if key == home.log_key(2) and len(world.slept_s) < 2:
+                raise ObjectMissing(key)
+            return home.store.get(key)
+
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            return home.store.list(prefix)
+
+    late = Home(LateLog(), "shop", world)
+    assert read_history(late).next_number == 2
+    assert whole_history(late) == history
 
 
 def test_other_files_in_the_folder_of_the_log_are_no_entries(home: Home) -> None:
     home.store.put("shop/log/00000009.json.bak", b"")
     home.store.put("shop/log/notes/00000009.txt", b"")
+    home.store.put("shop/log/backup/00000009.json", b"{}")
     assert [entry.number for entry in write(home, ("publish", "a"), ("pin", "a")).entries] == [1, 2]
 
 

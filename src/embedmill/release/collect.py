@@ -96,6 +96,7 @@ def collect(
 
     Raises:
         PublishLost: Others kept taking the log's next number.
+        LogGap: The log lacks an entry: nothing is closed, retired or deleted.
         StoreError: The store failed. What was done is right; the next call goes on.
     """
     if not dry_run:

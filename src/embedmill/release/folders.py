@@ -88,7 +88,7 @@ def _forget(home: Home) -> None:
     the files that it has opened, as of a local store. What a log that lacks entries retired, nobody knows.
     """
     try:
-        retired, before = read_history(home).retired, time.time() - SPARED_S
+        retired, before = read_history(home, patient=False).retired, time.time() - SPARED_S
     except LogGap:
         return
     releases = _cached(home, "releases", "any").parent.glob("*")

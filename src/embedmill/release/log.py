@@ -3,7 +3,8 @@
 The head is found by walking forward, for a listing may miss entries. Every entry carries its parent's digest,
 so that one cannot be exchanged unnoticed. `HEAD` is a hint, which nothing rests on: it says where to look for
 an entry beyond a gap, as half a copy of a store has it, or a folder that somebody tidied up. It may lag, so
-that whoever appends also lists what is there: no listing invents an entry.
+that whoever acts on the history (plans, publishes, collects, appends) also lists what is there: no listing
+invents an entry. Who only reads does not.
 """
 
 from __future__ import annotations
@@ -141,8 +142,8 @@ class History:
         raise ReleaseMissing(f"no release {name!r}", hint="`embedmill release ls` shows those there are")
 
 
-def read_history(home: Home) -> History:
-    """Read the log from its first entry to its last.
+def read_history(home: Home, *, patient: bool = True) -> History:
+    """Read the log from its first entry to its last; who is not `patient` does not wait for a missing entry.
 
     Raises:
         LogGap: An entry was lost, and HEAD names a later one.
@@ -158,12 +159,37 @@ def read_history(home: Home) -> History:
             beyond = _hinted(home)
             if beyond <= len(entries) + 1 or not home.exists(home.log_key(beyond)):
                 return History(tuple(entries))
-            data = _written_meanwhile(home, key, beyond)
+            data = _written_meanwhile(home, key, beyond, patient=patient)
         entry = LogEntry.from_bytes(data, key)
         if entry.number != len(entries) + 1 or entry.parent != parent:
             raise StoreError(f"{key}: does not follow the entry before it", hint="the log was tampered with")
         entries.append(entry)
         parent = sha256(data)
+
+
+def whole_history(home: Home) -> History:
+    """Read the log to act on it: all that was listed before is in it.
+
+    Raises:
+        LogGap: An entry was lost, whatever HEAD says of it.
+        StoreError: The chain is broken.
+    """
+    beyond = _last_listed(home)
+    history = read_history(home)
+    while history.next_number <= beyond:
+        _written_meanwhile(home, home.log_key(history.next_number), beyond)
+        history = read_history(home)
+    return history
+
+
+def _last_listed(home: Home) -> int:
+    """The number of the last entry that a listing shows; 0 if it shows none."""
+    last = 0
+    for info in home.store.list(join_key(home.pipeline, LOG)):
+        found = ENTRY_NAME.fullmatch(info.key.rsplit("/", 1)[-1])
+        if found and info.key == home.log_key(int(found[1])):  # and not of a copy in a folder below
+            last = max(last, int(found[1]))
+    return last
 
 
 def _hinted(home: Home) -> int:
@@ -173,13 +199,13 @@ def _hinted(home: Home) -> int:
     return 0
 
 
-def _written_meanwhile(home: Home, key: str, beyond: int) -> bytes:
+def _written_meanwhile(home: Home, key: str, beyond: int, *, patient: bool = True) -> bytes:
     """An entry that was not there a moment ago, though the one `beyond` is: written meanwhile, or lost.
 
     Raises:
         LogGap: It is lost. A new one in its place would make the log one that nobody can read.
     """
-    for pause_s in (0.0, *PAUSES_S):
+    for pause_s in (0.0, *(PAUSES_S if patient else ())):
         if pause_s:
             home.world.sleep(pause_s)
         with suppress(ObjectMissing):
@@ -198,9 +224,7 @@ def _check_is_next(home: Home, number: int) -> None:
     Raises:
         LogGap: A later entry is listed, and none has this number.
     """
-    names = (info.key.rsplit("/", 1)[-1] for info in home.store.list(join_key(home.pipeline, LOG)))
-    listed = [int(found[1]) for found in map(ENTRY_NAME.fullmatch, names) if found]
-    beyond = max(listed, default=0)
+    beyond = _last_listed(home)
     if beyond > number:
         _written_meanwhile(home, home.log_key(number), beyond)
 

@@ -9,7 +9,7 @@ from embedmill.errors import Held, ObjectMissing, PublishLost, ReleaseCorrupt
 from embedmill.release.folders import release_folder
 from embedmill.release.integrity import content_files, note_sealed, seen_files
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, REPORT, TERMINAL, Home
-from embedmill.release.log import History, append, read_history
+from embedmill.release.log import History, append, read_history, whole_history
 from embedmill.release.runs import abandon, closed_if_corrupt
 from embedmill.release.verdicts import seal_verdicts
 from embedmill.spec.document import sha256
@@ -35,7 +35,7 @@ def publish(home: Home, plan: Plan, content: Content, gates: Gates) -> LogEntry:
         PublishLost: Another release went live since the plan was made.
         ReleaseCorrupt: A file of the candidate is gone or damaged; the run is closed.
     """
-    history = read_history(home)
+    history = whole_history(home)
     for entry in history.entries:
         if entry.transaction == plan.run:
             return entry
@@ -87,8 +87,10 @@ class BaseWatch:
             return
         history = read_history(home)
         self._next_number = history.next_number
-        if not any(entry.transaction == self._plan.run for entry in history.entries):
-            _check_base(home, self._plan, history)
+        if any(entry.transaction == self._plan.run for entry in history.entries):
+            return
+        if history.live != self._plan.base:  # which closes the run
+            _check_base(home, self._plan, whole_history(home))
 
 
 def _noted(entry: LogEntry) -> str:

@@ -279,5 +279,5 @@ def _number_of(url: str) -> int | None:
     """The number in the log, if the folder lies in a store that has one, and that lacks no entry."""
     with suppress(ValueError, ReleaseMissing, LogGap):
         home, name = split_url(url, "releases")
-        return read_history(home).number_of(name)
+        return read_history(home, patient=False).number_of(name)
     return None

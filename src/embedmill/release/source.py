@@ -136,7 +136,7 @@ def source_at(url: str, name: str | None = None) -> Source:
 def _history_of(home: Home) -> History:
     """Empty where entries were lost: a release that is named by its folder stands alone, without a number."""
     try:
-        return read_history(home)
+        return read_history(home, patient=False)
     except LogGap:
         return History(())
 

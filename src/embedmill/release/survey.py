@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from embedmill.errors import ObjectMissing, StoreError
 from embedmill.release.layout import CONTENT, GATES, MANIFEST, PLAN, TERMINAL, Home, named_at, relative
-from embedmill.release.log import History, read_history
+from embedmill.release.log import History, whole_history
 from embedmill.spec.documents import CommitRecord, Content, Gates, Plan, Terminal
 from embedmill.store import join_key
 
@@ -86,7 +86,7 @@ def survey(home: Home, now: datetime, patience_s: float) -> Survey:
     the one in its name. A run with a candidate that only waits for the hold to be lifted is never stale.
     """
     runs, releases = _by_name(home, "runs"), _by_name(home, "releases")
-    history = read_history(home)
+    history = whole_history(home)
     published = {entry.release for entry in history.entries if entry.kind == "publish"}
     look = _Look(home, history, now, patience_s)
     folders = {}

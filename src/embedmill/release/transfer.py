@@ -25,7 +25,7 @@ from embedmill.errors import (
 )
 from embedmill.release.integrity import parse_manifest
 from embedmill.release.layout import CONTENT, MANIFEST, PLAN, TERMINAL, Home
-from embedmill.release.log import History, append, read_history
+from embedmill.release.log import History, append, read_history, whole_history
 from embedmill.spec.document import sha256
 from embedmill.spec.documents import FileEntry, Manifest
 from embedmill.spec.upkeep import CopyReport
@@ -63,13 +63,14 @@ def copy_release(
         PublishError: Another release lies there under that name, or it may not be published there.
         PublishLost: The log there has moved on meanwhile: nothing was published.
         Held: A rollback there set a hold.
+        LogGap: The log lacks an entry, here or there.
     """
     started = time.monotonic()
     history = read_history(home)
     found = history.find(name)
     data = published_manifest(home, history, found.release)
     manifest = parse_manifest(data, home.release_key(found.release, MANIFEST))
-    there = read_history(target)
+    there = whole_history(target) if into_log else read_history(target)
     _check_free(target, there, manifest, data)
     if into_log:
         _check_publishable(target, there, found.release)
