@@ -143,9 +143,7 @@ def create_plan(home: Home, plan: Plan) -> Plan:
         return home.create(key, plan)
     except StoreFull:
         with contextlib.suppress(StoreError):
-            if not home.store.remote and not home.exists(
-                key
-            ):  # as it would be where only a folder could not be synced
+            if not (home.store.remote or home.exists(key)):  # it is there if only its folder was not synced
                 _delete(home, plan.run)
         raise
 
