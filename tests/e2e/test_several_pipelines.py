@@ -14,8 +14,9 @@ from tests.support.mill import Mill, items
 
 from embedmill.pipeline import Pipeline
 
-ROWS = {"eager": 18000, "calm": 3000, "quiet": 3000}
-"""The eager one has so much to do that it wants devices for as long as the others."""
+ROWS = {"eager": 40000, "calm": 9000, "quiet": 9000}
+"""The eager one has so much to do that it wants devices for as long as the others. All have so much that it
+weighs little how they begin: few plan at a time, and who comes later waits for the end of a turn."""
 PRIORITIES = {"eager": 20, "calm": 10, "quiet": 10}
 
 
