@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,13 @@ OPSET = 17
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 """What a clone without Git LFS has in the place of a large file."""
 Weights = Mapping[str, npt.NDArray[Any]]
+
+
+def edit(package: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the model.yaml of a package, or of what is to become one."""
+    document = yaml.safe_load((package / "model.yaml").read_text())
+    change(document)
+    (package / "model.yaml").write_text(yaml.safe_dump(document))
 
 
 def tiny_text_package(

@@ -12,10 +12,9 @@ import onnx
 import pyarrow as pa
 import pytest
 import tokenizers
-import yaml
 from onnx import TensorProto, helper
 from PIL import Image
-from tests.models import save_onnx, tiny_image_package, tiny_mixed_package, tiny_text_package
+from tests.models import edit, save_onnx, tiny_image_package, tiny_mixed_package, tiny_text_package
 
 from embedmill.errors import CatalogError, ModelError
 from embedmill.model import Encoder, ModelPackage
@@ -41,12 +40,6 @@ def png(colour: Any = (255, 0, 0)) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (20, 20), colour).save(stream, "PNG")
     return stream.getvalue()
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    document = yaml.safe_load((folder / "model.yaml").read_text())
-    change(document)
-    (folder / "model.yaml").write_text(yaml.safe_dump(document))
 
 
 def rows_model(folder: Path, *nodes: onnx.NodeProto, outputs: tuple[str, ...] = ("vectors",)) -> Path:

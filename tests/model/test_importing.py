@@ -6,16 +6,14 @@ import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import yaml
 from onnx import TensorProto, helper
 from PIL import Image
 from tests.every_input import every_input_package
-from tests.models import POINTER, end_with, tiny_image_package, tiny_text_package
+from tests.models import POINTER, edit, end_with, tiny_image_package, tiny_text_package
 from tests.one_input import files_package, numbers_package
 
 from embedmill.errors import ModelError, SpecError
@@ -29,12 +27,6 @@ from embedmill.model.samples import ABSENT, NUMBERS, TEXTS
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return tiny_text_package(tmp_path / "source")
-
-
-def edit(source: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    document = yaml.safe_load((source / "model.yaml").read_text())
-    change(document)
-    (source / "model.yaml").write_text(yaml.safe_dump(document))
 
 
 def stamp(file: Path, opset: int) -> None:

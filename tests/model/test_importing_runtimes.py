@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from tests.models import tiny_text_package
+from tests.models import edit, tiny_text_package
 
 from embedmill.errors import DeviceUnavailable, MissingExtra, ModelError
 from embedmill.model import ModelPackage
@@ -21,12 +19,6 @@ from embedmill.model.importing import import_declared
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return tiny_text_package(tmp_path / "source")
-
-
-def edit(source: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    document = yaml.safe_load((source / "model.yaml").read_text())
-    change(document)
-    (source / "model.yaml").write_text(yaml.safe_dump(document))
 
 
 def imported(source: Path) -> ModelPackage:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import yaml
-from tests.models import POINTER, tiny_image_package, tiny_mixed_package, tiny_text_package
+from tests.models import POINTER, edit, tiny_image_package, tiny_mixed_package, tiny_text_package
 
 from embedmill.errors import ModelError, SpecError
 from embedmill.model import ModelPackage
@@ -23,12 +22,6 @@ Edit = Callable[[dict[str, Any]], object]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tiny_text_package(tmp_path / "package")
-
-
-def edit(folder: Path, change: Edit) -> None:
-    document = yaml.safe_load((folder / "model.yaml").read_text())
-    change(document)
-    (folder / "model.yaml").write_text(yaml.safe_dump(document))
 
 
 def text(document: dict[str, Any], encoder: str = "item") -> Any:

@@ -62,12 +62,18 @@ def files(mill: Mill, tmp_path: Path) -> list[Path]:
     return found
 
 
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where `run_together` has its folders meanwhile."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
 def test_pipelines_beyond_those_that_may_plan_at_a_time_start_later_and_say_so(
-    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: list[Path], scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     monkeypatch.setattr(together, "PLANS_AT_ONCE", 1)
     watch = Watch(scratch, ends=len(files))
     watch.start()
@@ -84,7 +90,7 @@ def test_pipelines_beyond_those_that_may_plan_at_a_time_start_later_and_say_so(
     assert all("s for its turn to plan" in said for said in messages.values()), messages
 
 
-def test_equals_wait_by_deadline(files: list[Path], tmp_path: Path) -> None:
+def test_equals_wait_by_deadline(files: list[Path]) -> None:
     began = datetime.now(UTC)
     first, later = (f"{(began.astimezone() + timedelta(hours=hours)):%H:%M}" for hours in (2, 4))
     for file, deadline in zip(files, (None, later, first, None), strict=True):
@@ -95,12 +101,9 @@ def test_equals_wait_by_deadline(files: list[Path], tmp_path: Path) -> None:
 
 
 def test_a_pipeline_whose_process_cannot_be_started_is_the_only_one_that_fails(
-    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: list[Path], scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder of the second one's process is a file, when its turn to plan comes."""
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     monkeypatch.setattr(together, "PLANS_AT_ONCE", 1)
     notes: list[str] = []
 
